@@ -1,0 +1,120 @@
+//! What a cache holds under a key: the document, or that there is none, and when that was learned.
+
+use std::mem::size_of;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::wire::Document;
+
+/// Milliseconds since the proxy began. A cache knows no clock: its callers say what time it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// How long after `earlier` this is; nothing if it is before.
+    pub fn since(self, earlier: Millis) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A fetched document and what is known of it.
+#[derive(Debug)]
+pub struct Entry {
+    key: Box<str>,
+    document: Option<Document>,
+    stored: Millis,
+    /// How long it is fresh, in milliseconds; `u32::MAX` for one that does not expire.
+    lifetime: u32,
+    fetch: u32,
+    uses: AtomicU32,
+    soft_purged: AtomicBool,
+}
+
+impl Entry {
+    /// What a fetch of `key` brought at `stored`, having taken `fetch`: a document, or the word that there is none.
+    ///
+    /// It is fresh for `lifetime`, for ever without one.
+    pub fn new(
+        key: &str,
+        document: Option<Document>,
+        stored: Millis,
+        lifetime: Option<Duration>,
+        fetch: Duration,
+    ) -> Self {
+        let millis = |duration: Duration| duration.as_millis().min(u128::from(u32::MAX - 1)) as u32;
+        Self {
+            key: key.into(),
+            document,
+            stored,
+            lifetime: lifetime.map_or(u32::MAX, millis),
+            fetch: millis(fetch),
+            uses: AtomicU32::new(0),
+            soft_purged: AtomicBool::new(false),
+        }
+    }
+
+    /// The path.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The document; `None` when the origin said that there is none.
+    pub fn document(&self) -> Option<&Document> {
+        self.document.as_ref()
+    }
+
+    /// How long ago it was fetched.
+    pub fn age(&self, now: Millis) -> Duration {
+        now.since(self.stored)
+    }
+
+    /// How long the fetch took.
+    pub fn fetch_time(&self) -> Duration {
+        Duration::from_millis(self.fetch.into())
+    }
+
+    /// When it stops being fresh; `None` for never.
+    pub fn fresh_until(&self) -> Option<Millis> {
+        match self.lifetime {
+            u32::MAX => None,
+            lifetime => Some(Millis(self.stored.0 + u64::from(lifetime))),
+        }
+    }
+
+    /// Whether it may be served without asking the origin.
+    pub fn is_fresh(&self, now: Millis) -> bool {
+        self.fresh_until().is_none_or(|until| now < until) && !self.is_soft_purged()
+    }
+
+    /// Marks it stale before its time.
+    pub fn purge_softly(&self) {
+        self.soft_purged.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was marked stale before its time.
+    pub fn is_soft_purged(&self) -> bool {
+        self.soft_purged.load(Ordering::Relaxed)
+    }
+
+    /// Counts one use.
+    pub fn count_use(&self) {
+        self.uses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was served from the cache.
+    pub fn uses(&self) -> u32 {
+        self.uses.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that it takes in memory: key, document, itself, and what a cache keeps beside it.
+    pub fn weight(&self) -> usize {
+        /// The two counts of an `Arc`.
+        const SHARED: usize = 16;
+        /// What an allocator rounds up, on average, for each of the three allocations.
+        const ROUNDING: usize = 8;
+        /// A place in a table that is half full, and in an order.
+        const PLACE: usize = 64;
+        let document = self.document.as_ref().map_or(0, |document| document.len() + SHARED + ROUNDING);
+        size_of::<Self>() + SHARED + ROUNDING + self.key.len() + ROUNDING + document + PLACE
+    }
+}

@@ -1,0 +1,85 @@
+//! A document: the JSON text of a stored file, white space outside of strings removed and nothing else changed.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::json::{self, JsonError};
+
+/// The text of a document, checked once and shared from there on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Document(Arc<str>);
+
+/// Why bytes are not a document.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum DocumentError {
+    /// Larger than the limit of this node, in bytes.
+    #[error("the document is larger than {0} bytes")]
+    TooLarge(usize),
+    /// Not one JSON value.
+    #[error("the document is not JSON: {0}")]
+    NotJson(#[from] JsonError),
+}
+
+impl Document {
+    /// Checks bytes (UTF-8, one JSON value, nesting, at most `limit` bytes) and removes insignificant white space.
+    pub fn parse(bytes: &[u8], limit: usize) -> Result<Self, DocumentError> {
+        if bytes.len() > limit {
+            return Err(DocumentError::TooLarge(limit));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| JsonError::Encoding)?;
+        Ok(Self::from_checked(text, json::check(text)?))
+    }
+
+    /// Takes a text that the scanner has passed; `spaced` says whether there is white space to remove.
+    pub(super) fn from_checked(text: &str, spaced: bool) -> Self {
+        match spaced {
+            true => Self(json::strip(text).into()),
+            false => Self(text.into()),
+        }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Never: the shortest JSON value has one byte.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl AsRef<[u8]> for Document {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_text() {
+        let file = "{\r\n\t\"n\": [1.10, 1E+2, -0, 123456789012345678901234567890],\n \"a\": 1, \"a\": 2, \"s\": \"\\u00e9 \\/\"\n}\n";
+        let document = Document::parse(file.as_bytes(), 1000).unwrap();
+        assert_eq!(
+            document.as_str(),
+            r#"{"n":[1.10,1E+2,-0,123456789012345678901234567890],"a":1,"a":2,"s":"\u00e9 \/"}"#
+        );
+    }
+
+    #[test]
+    fn refuses_what_is_none() {
+        assert_eq!(Document::parse(b"[1,2]", 4), Err(DocumentError::TooLarge(4)));
+        for bad in [&b""[..], b" ", b"{", b"NaN", b"{} {}", b"\"\xff\"", b"\xef\xbb\xbf{}"] {
+            assert!(Document::parse(bad, 100).is_err(), "{:?}", String::from_utf8_lossy(bad));
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The name of a document: `<resource>/<key>`, checked once and then trusted everywhere.
+
+use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// The longest path, in bytes.
+pub const MAX_PATH: usize = 512;
+/// The longest segment between two slashes, in bytes.
+pub const MAX_SEGMENT: usize = 128;
+
+/// A path that follows the grammar of the wire, borrowed from the line it came in.
+///
+/// Nothing but this (or its owned form, [`KeyBuf`]) is ever written to another socket or used to open a file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Key<'a> {
+    path: &'a str,
+    /// Where the first slash is: it parts resource and key.
+    slash: usize,
+}
+
+/// What is wrong with a path. The text is what the asker is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum KeyError {
+    /// Longer than [`MAX_PATH`].
+    #[error("the path is longer than 512 bytes")]
+    TooLong,
+    /// No slash, so there is no resource and key.
+    #[error("the path needs a resource and a key: <resource>/<key>")]
+    NoSlash,
+    /// Nothing between two slashes, or at an end.
+    #[error("the path has an empty segment")]
+    EmptySegment,
+    /// Longer than [`MAX_SEGMENT`].
+    #[error("a segment of the path is longer than 128 characters")]
+    LongSegment,
+    /// `.`, `..`, or a hidden file.
+    #[error("a segment of the path begins with a dot")]
+    Dot,
+    /// Outside of the alphabet.
+    #[error("the path has a character other than A-Z a-z 0-9 _ - . ~ @ : + = , /")]
+    Character,
+}
+
+/// Which bytes a segment may hold: `A-Z a-z 0-9 _ - . ~ @ : + = ,`.
+const ALLOWED: [bool; 256] = {
+    let mut table = [false; 256];
+    let allowed = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.~@:+=,";
+    let mut i = 0;
+    while i < allowed.len() {
+        table[allowed[i] as usize] = true;
+        i += 1;
+    }
+    table
+};
+
+impl<'a> Key<'a> {
+    /// Checks a path against the grammar of the wire.
+    pub fn parse(path: &'a [u8]) -> Result<Self, KeyError> {
+        let slash = check_segments(path)?.ok_or(KeyError::NoSlash)?;
+        // Every byte was found in the ASCII alphabet, so this is no second failure.
+        let path = std::str::from_utf8(path).map_err(|_| KeyError::Character)?;
+        Ok(Self { path, slash })
+    }
+
+    /// The whole path, `<resource>/<key>`.
+    pub fn as_str(&self) -> &'a str {
+        self.path
+    }
+
+    /// The text before the first slash.
+    pub fn resource(&self) -> &'a str {
+        &self.path[..self.slash]
+    }
+
+    /// The text after the first slash, which may hold more of them.
+    pub fn name(&self) -> &'a str {
+        &self.path[self.slash + 1..]
+    }
+
+    /// A copy that outlives the line.
+    pub fn to_owned(&self) -> KeyBuf {
+        KeyBuf { path: self.path.into(), slash: self.slash }
+    }
+}
+
+impl fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.path)
+    }
+}
+
+/// A [`Key`] that owns its text and is cheap to share.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct KeyBuf {
+    path: Arc<str>,
+    slash: usize,
+}
+
+impl KeyBuf {
+    /// Checks a path against the grammar of the wire, and copies it.
+    pub fn parse(path: &[u8]) -> Result<Self, KeyError> {
+        Key::parse(path).map(|key| key.to_owned())
+    }
+
+    /// The borrowed form.
+    pub fn as_key(&self) -> Key<'_> {
+        Key { path: &self.path, slash: self.slash }
+    }
+
+    /// The whole path, `<resource>/<key>`.
+    pub fn as_str(&self) -> &str {
+        &self.path
+    }
+}
+
+impl fmt::Display for KeyBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)
+    }
+}
+
+/// One document, or all beneath a prefix of whole segments: what a purge names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pattern<'a> {
+    /// `<resource>/<key>`
+    One(Key<'a>),
+    /// `<prefix>/*`; the text keeps its slash, so that `a/` does not match `ab/1`.
+    Beneath(&'a str),
+}
+
+impl<'a> Pattern<'a> {
+    /// Checks `<resource>/<key>` or `<prefix>/*`.
+    pub fn parse(text: &'a [u8]) -> Result<Self, KeyError> {
+        let Some(prefix) = text.strip_suffix(b"/*") else {
+            return Key::parse(text).map(Pattern::One);
+        };
+        check_segments(prefix)?;
+        let with_slash = &text[..text.len() - 1];
+        let text = std::str::from_utf8(with_slash).map_err(|_| KeyError::Character)?;
+        Ok(Pattern::Beneath(text))
+    }
+
+    /// Whether the path is meant.
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Pattern::One(key) => key.as_str() == path,
+            Pattern::Beneath(prefix) => path.starts_with(prefix),
+        }
+    }
+}
+
+impl fmt::Display for Pattern<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Pattern::One(key) => key.fmt(f),
+            Pattern::Beneath(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+/// Checks every segment; tells where the first slash is, if there is one.
+fn check_segments(path: &[u8]) -> Result<Option<usize>, KeyError> {
+    if path.len() > MAX_PATH {
+        return Err(KeyError::TooLong);
+    }
+    let mut first_slash = None;
+    let mut start = 0;
+    for at in 0..=path.len() {
+        match path.get(at) {
+            Some(b'/') | None => {
+                check_segment(&path[start..at])?;
+                if at < path.len() && first_slash.is_none() {
+                    first_slash = Some(at);
+                }
+                start = at + 1;
+            }
+            Some(&byte) if ALLOWED[byte as usize] => {}
+            Some(_) => return Err(KeyError::Character),
+        }
+    }
+    Ok(first_slash)
+}
+
+fn check_segment(segment: &[u8]) -> Result<(), KeyError> {
+    match segment {
+        [] => Err(KeyError::EmptySegment),
+        [b'.', ..] => Err(KeyError::Dot),
+        _ if segment.len() > MAX_SEGMENT => Err(KeyError::LongSegment),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_at_the_first_slash() {
+        let key = Key::parse(b"shop/eu/shoe:42+red").unwrap();
+        assert_eq!((key.resource(), key.name()), ("shop", "eu/shoe:42+red"));
+    }
+
+    #[test]
+    fn names_what_is_wrong() {
+        for (path, error) in [
+            (&b""[..], KeyError::EmptySegment),
+            (b"article", KeyError::NoSlash),
+            (b"/article/1", KeyError::EmptySegment),
+            (b"article/", KeyError::EmptySegment),
+            (b"a//b", KeyError::EmptySegment),
+            (b"a/..", KeyError::Dot),
+            (b"../a", KeyError::Dot),
+            (b"a/.hidden", KeyError::Dot),
+            (b"a/%2e", KeyError::Character),
+            (b"a\\b/c", KeyError::Character),
+            (b"a/\xc3\xa9", KeyError::Character),
+            (b"a/b\0", KeyError::Character),
+            (b"a/b ", KeyError::Character),
+        ] {
+            assert_eq!(Key::parse(path).unwrap_err(), error, "{:?}", String::from_utf8_lossy(path));
+        }
+    }
+
+    #[test]
+    fn keeps_the_lengths() {
+        let segment = "s".repeat(MAX_SEGMENT);
+        assert!(Key::parse(format!("{segment}/{segment}").as_bytes()).is_ok());
+        assert_eq!(Key::parse(format!("a/{segment}s").as_bytes()), Err(KeyError::LongSegment));
+        let longest = format!("{segment}/{segment}/{segment}/{}", "s".repeat(MAX_PATH - 3 * 129));
+        assert_eq!(longest.len(), MAX_PATH);
+        assert!(Key::parse(longest.as_bytes()).is_ok());
+        assert_eq!(Key::parse(format!("{longest}s").as_bytes()), Err(KeyError::TooLong));
+    }
+
+    #[test]
+    fn a_pattern_ends_at_a_segment() {
+        let all = Pattern::parse(b"article/*").unwrap();
+        assert!(all.matches("article/1") && all.matches("article/a/b") && !all.matches("articles/1"));
+        let one = Pattern::parse(b"article/1").unwrap();
+        assert!(one.matches("article/1") && !one.matches("article/12"));
+        for bad in [&b"*"[..], b"/*", b"article/1*", b"a/*/b", b"../*"] {
+            assert!(Pattern::parse(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));
+        }
+    }
+}

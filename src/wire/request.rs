@@ -1,0 +1,276 @@
+//! What a line asks for.
+//!
+//! One parser for every node and both layers: verbs are upper case, one space parts verb and path.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::key::{Key, KeyError, Pattern};
+
+/// The longest request line in bytes, its end included.
+pub const MAX_LINE: usize = 8 * 1024;
+
+/// A request, borrowed from its line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Request<'a> {
+    /// `GET <resource>/<key>`
+    Get(Key<'a>),
+    /// `METRICS`
+    Metrics,
+    /// `PURGE [soft ]<pattern>`
+    Purge {
+        /// What to forget.
+        pattern: Pattern<'a>,
+        /// Only mark it stale: it is served while it is fetched anew.
+        soft: bool,
+    },
+    /// `EXPLAIN <resource>/<key>`
+    Explain(Key<'a>),
+    /// `DRAIN <host:port>`
+    Drain(&'a str),
+    /// `UNDRAIN <host:port>`
+    Undrain(&'a str),
+    /// `HELLO 2`: a session, please.
+    Hello,
+}
+
+/// What else a request in a session may say.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Options<'a> {
+    /// `deadline=<ms>`: the time that the asker still has.
+    pub deadline: Option<Duration>,
+    /// `trace=<id>`: the id of the request across nodes.
+    pub trace: Option<&'a str>,
+}
+
+/// Why a line is not a request that this protocol has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum RequestError<'a> {
+    /// No verb: BAD_REQUEST.
+    #[error("a request is a verb in upper case, one space and a path, such as GET article/1")]
+    Shape,
+    /// A verb with the wrong things behind it: BAD_REQUEST.
+    #[error("{0}")]
+    Usage(&'static str),
+    /// A path that is none: BAD_REQUEST.
+    #[error("{0}")]
+    Key(#[from] KeyError),
+    /// A well-formed line with a verb that no node has: WRONG_METHOD.
+    #[error("this node has no {0}")]
+    Unknown(&'a str),
+}
+
+impl<'a> Request<'a> {
+    /// Reads a line, its end removed.
+    pub fn parse(line: &'a [u8]) -> Result<Self, RequestError<'a>> {
+        // The one that matters for speed first.
+        if let Some(path) = line.strip_prefix(b"GET ") {
+            return Ok(Request::Get(Key::parse(path)?));
+        }
+        let verb_end = line.iter().position(|byte| !byte.is_ascii_uppercase()).unwrap_or(line.len());
+        let (verb, rest) = line.split_at(verb_end);
+        let argument = match rest {
+            [] => None,
+            [b' ', argument @ ..] if !argument.is_empty() => Some(argument),
+            _ => return Err(RequestError::Shape),
+        };
+        match (verb, argument) {
+            (b"", _) => Err(RequestError::Shape),
+            (b"GET", _) => Err(RequestError::Usage("GET needs a path: GET <resource>/<key>")),
+            (b"METRICS", None) => Ok(Request::Metrics),
+            (b"METRICS", Some(_)) => Err(RequestError::Usage("METRICS stands alone")),
+            (b"PURGE", Some(argument)) => purge(argument),
+            (b"PURGE", None) => {
+                Err(RequestError::Usage("PURGE needs a path: PURGE [soft] <resource>/<key or *>"))
+            }
+            (b"EXPLAIN", Some(path)) => Ok(Request::Explain(Key::parse(path)?)),
+            (b"EXPLAIN", None) => Err(RequestError::Usage("EXPLAIN needs a path: EXPLAIN <resource>/<key>")),
+            (b"DRAIN", Some(node)) => Ok(Request::Drain(node_name(node)?)),
+            (b"UNDRAIN", Some(node)) => Ok(Request::Undrain(node_name(node)?)),
+            (b"DRAIN" | b"UNDRAIN", None) => {
+                Err(RequestError::Usage("DRAIN and UNDRAIN need a node: <host:port>"))
+            }
+            (b"HELLO", Some(b"2")) => Ok(Request::Hello),
+            (b"HELLO", _) => Err(RequestError::Usage("a session is asked for with HELLO 2")),
+            (verb, argument) => {
+                if let Some(path) = argument {
+                    Pattern::parse(path)?;
+                }
+                let verb = std::str::from_utf8(verb).map_err(|_| RequestError::Shape)?;
+                Err(RequestError::Unknown(&verb[..verb.len().min(32)]))
+            }
+        }
+    }
+
+    /// Reads a line of a session behind its id: a request, and options after the path.
+    pub fn parse_with_options(line: &'a [u8]) -> Result<(Self, Options<'a>), RequestError<'a>> {
+        let Some(equals) = memchr::memchr(b'=', line) else {
+            return Ok((Self::parse(line)?, Options::default()));
+        };
+        // `=` is a character of keys as well: options are the words from the third on.
+        let Some(options_at) = option_start(line, equals) else {
+            return Ok((Self::parse(line)?, Options::default()));
+        };
+        let request = Self::parse(&line[..options_at])?;
+        Ok((request, Options::parse(&line[options_at + 1..])?))
+    }
+}
+
+/// Where the space before the first `name=value` word behind verb and path is.
+fn option_start(line: &[u8], equals: usize) -> Option<usize> {
+    let first = memchr::memchr(b' ', line)?;
+    let mut at = first + 1;
+    // `PURGE soft x` has two words before its options.
+    if line[at..].starts_with(b"soft ") {
+        at += 5;
+    }
+    let space = at + memchr::memchr(b' ', &line[at..])?;
+    (equals > first || space > first).then_some(space)
+}
+
+impl<'a> Options<'a> {
+    fn parse(words: &'a [u8]) -> Result<Self, RequestError<'a>> {
+        const SHAPE: RequestError<'static> = RequestError::Usage(
+            "after the path of a request in a session come options: name=value, parted by one space",
+        );
+        let mut options = Options::default();
+        for word in words.split(|&byte| byte == b' ') {
+            let word = std::str::from_utf8(word).map_err(|_| SHAPE)?;
+            if word.chars().any(char::is_control) {
+                return Err(SHAPE);
+            }
+            match word.split_once('=').ok_or(SHAPE)? {
+                ("", _) => return Err(SHAPE),
+                ("deadline", value) => {
+                    let ms = value
+                        .parse()
+                        .map_err(|_| RequestError::Usage("deadline= takes whole milliseconds"))?;
+                    options.deadline = Some(Duration::from_millis(ms));
+                }
+                ("trace", value) => options.trace = Some(value),
+                _ => {}
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn purge(argument: &[u8]) -> Result<Request<'_>, RequestError<'_>> {
+    let (soft, pattern) = match argument.strip_prefix(b"soft ") {
+        Some(pattern) => (true, pattern),
+        None => (false, argument),
+    };
+    Ok(Request::Purge { pattern: Pattern::parse(pattern)?, soft })
+}
+
+/// A `host:port` as a balancer's list holds it: checked for its alphabet only, it is looked up and never dialled.
+fn node_name(name: &[u8]) -> Result<&str, RequestError<'_>> {
+    const WRONG: RequestError<'static> = RequestError::Usage("a node is named <host:port>");
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b".:-_[]".contains(byte);
+    match name.len() <= 260 && name.contains(&b':') && name.iter().all(allowed) {
+        true => std::str::from_utf8(name).map_err(|_| WRONG),
+        false => Err(WRONG),
+    }
+}
+
+/// Parts a line of a session into its id and what stands behind it. None when the id is no decimal `u64`.
+pub fn split_id(line: &[u8]) -> Option<(u64, &[u8])> {
+    let mut id: u64 = 0;
+    for (at, &byte) in line.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => id = id.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?,
+            b' ' if at > 0 => return Some((id, &line[at + 1..])),
+            _ => return None,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(path: &str) -> Request<'_> {
+        Request::Get(Key::parse(path.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn reads_every_verb() {
+        assert_eq!(Request::parse(b"GET article/1"), Ok(get("article/1")));
+        assert_eq!(Request::parse(b"METRICS"), Ok(Request::Metrics));
+        assert_eq!(Request::parse(b"HELLO 2"), Ok(Request::Hello));
+        assert_eq!(Request::parse(b"DRAIN 127.0.0.1:8001"), Ok(Request::Drain("127.0.0.1:8001")));
+        assert_eq!(
+            Request::parse(b"PURGE soft a/*"),
+            Ok(Request::Purge { pattern: Pattern::Beneath("a/"), soft: true })
+        );
+        assert!(matches!(Request::parse(b"PURGE soft/a"), Ok(Request::Purge { soft: false, .. })));
+    }
+
+    #[test]
+    fn tells_bad_from_unknown() {
+        for line in ["PUT article/1", "DELETE a/b", "QUIT", "PUT a/*"] {
+            assert!(matches!(Request::parse(line.as_bytes()), Err(RequestError::Unknown(_))), "{line}");
+        }
+        for line in [
+            "",
+            " ",
+            "GET",
+            "GET ",
+            "GET  a/b",
+            "GET a/b ",
+            " GET a/b",
+            "get a/b",
+            "Get a/b",
+            "GET\ta/b",
+            "GET a",
+            "GET a/b c",
+            "METRICS ",
+            "METRICS x",
+            "PUT",
+            "PUT /",
+            "PUT a/b {}",
+            "GET / HTTP/1.1",
+            "HELLO",
+            "HELLO 3",
+            "PURGE",
+            "PURGE *",
+            "PURGE soft",
+            "EXPLAIN",
+            "DRAIN",
+            "DRAIN a/b",
+            "*1\r",
+            "GET a/b\r",
+            "\u{feff}GET a/b",
+        ] {
+            match Request::parse(line.as_bytes()) {
+                Err(RequestError::Unknown("PUT")) if line == "PUT" => {}
+                Err(RequestError::Unknown(verb)) => panic!("{line:?} is not {verb}"),
+                Err(_) => {}
+                Ok(request) => panic!("{line:?} is not {request:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn reads_options_behind_the_path() {
+        let (request, options) =
+            Request::parse_with_options(b"GET a/b=c deadline=250 color=blue trace=x-1").unwrap();
+        assert_eq!(request, get("a/b=c"));
+        assert_eq!(options, Options { deadline: Some(Duration::from_millis(250)), trace: Some("x-1") });
+        assert_eq!(Request::parse_with_options(b"GET a/b=c").unwrap().1, Options::default());
+        for bad in ["GET a/b  deadline=1", "GET a/b deadline=x", "GET a/b x=1 ", "GET a/b =1", "GET a/b c"] {
+            assert!(Request::parse_with_options(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn parts_the_id() {
+        assert_eq!(split_id(b"7 GET a/b"), Some((7, &b"GET a/b"[..])));
+        assert_eq!(split_id(b"18446744073709551615 x"), Some((u64::MAX, &b"x"[..])));
+        for bad in ["", "7", " GET a/b", "x GET", "-1 x", "+1 x", "18446744073709551616 x", "1\tx"] {
+            assert_eq!(split_id(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! How a request went: the first member of every reply.
+
+use std::fmt;
+
+/// The statuses of the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Status {
+    /// The document, or what else was asked for.
+    Ok,
+    /// There is no such document.
+    NotFound,
+    /// The line is not a request.
+    BadRequest,
+    /// A well-formed line with a verb that this node does not have.
+    WrongMethod,
+    /// The stored file is no JSON, too large or unreadable.
+    BadDocument,
+    /// The origin cannot be reached, is late, or answered with something else.
+    OriginFailure,
+    /// Every proxy that was tried failed.
+    ProxyUnreachable,
+    /// There is no healthy proxy to try.
+    ProxyError,
+    /// The asker's address may not use this verb.
+    Forbidden,
+    /// A limit of this node is reached.
+    Overloaded,
+    /// Printed by a client itself: no reply came.
+    ClientConnectionError,
+}
+
+impl Status {
+    /// Every status, in the order of the protocol's table.
+    pub const ALL: [Status; 11] = [
+        Status::Ok,
+        Status::NotFound,
+        Status::BadRequest,
+        Status::WrongMethod,
+        Status::BadDocument,
+        Status::OriginFailure,
+        Status::ProxyUnreachable,
+        Status::ProxyError,
+        Status::Forbidden,
+        Status::Overloaded,
+        Status::ClientConnectionError,
+    ];
+
+    /// As it is written on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Ok => "OK",
+            Status::NotFound => "NOT_FOUND",
+            Status::BadRequest => "BAD_REQUEST",
+            Status::WrongMethod => "WRONG_METHOD",
+            Status::BadDocument => "BAD_DOCUMENT",
+            Status::OriginFailure => "ORIGIN_FAILURE",
+            Status::ProxyUnreachable => "PROXY_UNREACHABLE",
+            Status::ProxyError => "PROXY_ERROR",
+            Status::Forbidden => "FORBIDDEN",
+            Status::Overloaded => "OVERLOADED",
+            Status::ClientConnectionError => "CLIENT_CONNECTION_ERROR",
+        }
+    }
+
+    /// Reads a status. Older nodes write `WRONG_METHOD: PUT`: what follows a colon is theirs.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "OK" {
+            return Some(Status::Ok);
+        }
+        let name = text.split_once(':').map_or(text, |(name, _)| name);
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
