@@ -103,6 +103,27 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Writes the request as a line without its end: what was parsed, and nothing else, goes to another node.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let (verb, argument) = match self {
+            Request::Get(key) => ("GET ", key.as_str()),
+            Request::Metrics => ("METRICS", ""),
+            Request::Purge { pattern, soft } => {
+                out.extend_from_slice(if *soft { b"PURGE soft " } else { b"PURGE " });
+                match pattern {
+                    Pattern::One(key) => (key.as_str(), ""),
+                    Pattern::Beneath(prefix) => (*prefix, "*"),
+                }
+            }
+            Request::Explain(key) => ("EXPLAIN ", key.as_str()),
+            Request::Drain(node) => ("DRAIN ", *node),
+            Request::Undrain(node) => ("UNDRAIN ", *node),
+            Request::Hello => ("HELLO 2", ""),
+        };
+        out.extend_from_slice(verb.as_bytes());
+        out.extend_from_slice(argument.as_bytes());
+    }
+
     /// Reads a line of a session behind its id: a request, and options after the path.
     pub fn parse_with_options(line: &'a [u8]) -> Result<(Self, Options<'a>), RequestError<'a>> {
         let Some(equals) = memchr::memchr(b'=', line) else {
@@ -206,6 +227,18 @@ mod tests {
             Ok(Request::Purge { pattern: Pattern::Beneath("a/"), soft: true })
         );
         assert!(matches!(Request::parse(b"PURGE soft/a"), Ok(Request::Purge { soft: false, .. })));
+    }
+
+    #[test]
+    fn writes_what_it_reads() {
+        for line in [
+            "GET a/b", "METRICS", "PURGE a/b", "PURGE soft a/b", "PURGE a/b/*", "PURGE soft a/*", "EXPLAIN a/b",
+            "DRAIN h:1", "UNDRAIN [::1]:80", "HELLO 2",
+        ] {
+            let mut written = Vec::new();
+            Request::parse(line.as_bytes()).unwrap().write(&mut written);
+            assert_eq!(written, line.as_bytes());
+        }
     }
 
     #[test]

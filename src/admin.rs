@@ -1,0 +1,103 @@
+//! Whose address may use the verbs that change things: PURGE, DRAIN, UNDRAIN.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::wire::{Reply, Status};
+
+/// Networks whose addresses may.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Admins(Vec<Network>);
+
+/// An address and how many of its leading bits count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Network {
+    address: IpAddr,
+    bits: u8,
+}
+
+/// A text that is no network.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("{0:?} is neither an address nor a network such as 10.0.0.0/8")]
+pub struct NetworkError(String);
+
+impl Admins {
+    /// All addresses of these networks, and no others.
+    pub fn new(networks: Vec<Network>) -> Self {
+        Self(networks)
+    }
+
+    /// Whether this address may.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.has(address))
+    }
+
+    /// What the others are told.
+    pub fn refusal() -> Reply {
+        Reply::text(Status::Forbidden, "this address may not use this verb; see --admin-from")
+    }
+}
+
+impl Default for Admins {
+    /// Loopback.
+    fn default() -> Self {
+        let v4 = Network { address: IpAddr::from([127, 0, 0, 0]), bits: 8 };
+        let v6 = Network { address: IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), bits: 128 };
+        Self(vec![v4, v6])
+    }
+}
+
+impl Network {
+    fn has(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
+                ours.to_bits() & mask == theirs.to_bits() & mask
+            }
+            (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
+                ours.to_bits() & mask == theirs.to_bits() & mask
+            }
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for Network {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || NetworkError(text.to_owned());
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits.parse::<u8>().map_err(|_| wrong())?)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let all = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.unwrap_or(all);
+        if bits <= all { Ok(Self { address, bits }) } else { Err(wrong()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_its_networks() {
+        let admins = Admins::default();
+        for (address, may) in [
+            ("127.0.0.1", true), ("127.9.9.9", true), ("::1", true), ("::ffff:127.0.0.1", true),
+            ("128.0.0.1", false), ("10.0.0.1", false), ("::2", false),
+        ] {
+            assert_eq!(admins.has(address.parse().unwrap()), may, "{address}");
+        }
+        let anyone = Admins::new(vec!["0.0.0.0/0".parse().unwrap()]);
+        assert!(anyone.has("8.8.8.8".parse().unwrap()) && !anyone.has("::1".parse().unwrap()));
+        for wrong in ["", "x", "10.0.0.0/33", "10.0.0.0/", "::/129", "10.0.0"] {
+            assert!(wrong.parse::<Network>().is_err(), "{wrong}");
+        }
+    }
+}

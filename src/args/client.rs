@@ -1,0 +1,49 @@
+//! The flags of `dproxy client`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::units;
+
+/// Flags of `dproxy client`: whom to ask, and one thing to ask.
+#[derive(Args, Clone, Debug)]
+pub struct ClientArgs {
+    /// The host to ask.
+    #[arg(long, env = "DPROXY_HOST", default_value = "127.0.0.1")]
+    pub host: String,
+    /// The port to ask.
+    #[arg(long, env = "DPROXY_PORT", default_value = "9000")]
+    pub port: u16,
+    /// The reply must come within this time.
+    #[arg(long, env = "DPROXY_TIMEOUT", default_value = "10s", value_parser = units::positive_duration, value_name = "TIME")]
+    pub timeout: Duration,
+    /// What to ask.
+    #[command(flatten)]
+    pub what: WhatArgs,
+}
+
+/// What to ask: exactly one of these.
+#[derive(Args, Clone, Debug)]
+#[group(required = true, multiple = false)]
+pub struct WhatArgs {
+    /// Documents by their paths, <resource>/<key>; several are asked for over one session.
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    pub get: Vec<String>,
+    /// Documents whose paths stand in a file, one a line; - is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub keys: Option<PathBuf>,
+    /// What the node counted.
+    #[arg(long)]
+    pub metrics: bool,
+    /// Forget a document, or all beneath a prefix: <prefix>/*.
+    #[arg(long, value_name = "PATH")]
+    pub purge: Option<String>,
+    /// The same, but what is held is served until it is fetched anew.
+    #[arg(long, value_name = "PATH")]
+    pub purge_soft: Option<String>,
+    /// What the node knows of a document.
+    #[arg(long, value_name = "PATH")]
+    pub explain: Option<String>,
+}

@@ -1,0 +1,69 @@
+//! The command line: what may be typed, what it defaults to, and what it means to each role. No I/O.
+
+mod client;
+mod roles;
+mod server;
+pub mod units;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use client::ClientArgs;
+pub use roles::{CacheArgs, ClusterArgs, LbArgs, OriginArgs, ProxyArgs};
+pub use server::ServerArgs;
+
+/// A distributed read-through cache for JSON documents.
+#[derive(Parser, Debug)]
+#[command(name = "dproxy", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "Every flag can be set by a variable as well: --max-bytes by DPROXY_MAX_BYTES.\n\
+    Durations read 250ms, 30s, 5m; a bare number is seconds. Sizes read 64KiB, 256MiB.\n\n\
+    Try it:  dproxy cluster   and, beside it,   dproxy client --get article/1")]
+pub struct Cli {
+    /// What to be.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How to log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Logs go to standard error.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Logs (to standard error)")]
+pub struct LogArgs {
+    /// What to log: off, error, warn, info, debug, trace, or parts such as dproxy::lb=debug.
+    #[arg(long, global = true, env = "DPROXY_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+    /// How to write it.
+    #[arg(long, global = true, env = "DPROXY_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// Forms of a log.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// The roles.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Serve documents from files: the single source of truth.
+    #[command(after_help = "Example:  dproxy origin --data data\n          GET article/1 reads data/article1.json")]
+    Origin(OriginArgs),
+    /// Cache documents in front of an origin.
+    #[command(after_help = "Example:  dproxy proxy --port 8001 --cache-type lru --capacity 50000")]
+    Proxy(ProxyArgs),
+    /// Balance clients over proxies.
+    #[command(after_help = "Example:  dproxy lb --proxies 127.0.0.1:8001 127.0.0.1:8002 --strategy least_loaded")]
+    Lb(LbArgs),
+    /// Ask a node.
+    #[command(after_help = "Examples:  dproxy client --get article/1\n           dproxy client --metrics --port 8001\n\n\
+        Exit code: 0 OK, 1 any other status, 2 wrong usage, 3 no reply came.")]
+    Client(ClientArgs),
+    /// Run origin, proxies and balancer in one process.
+    #[command(after_help = "Example:  dproxy cluster --proxies 3 --data data")]
+    Cluster(ClusterArgs),
+}

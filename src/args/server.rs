@@ -1,0 +1,58 @@
+//! What every node that listens has in common.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::units;
+use crate::net::ServerLimits;
+
+/// Where to listen, and the limits of a server.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Server")]
+pub struct ServerArgs {
+    /// The address to listen on.
+    #[arg(long, env = "DPROXY_HOST", default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub host: IpAddr,
+    /// Connections open at once; further ones are told OVERLOADED.
+    #[arg(long, env = "DPROXY_MAX_CONNECTIONS", default_value = "10000", value_parser = units::count, value_name = "N")]
+    pub max_connections: usize,
+    /// Requests under way on one session.
+    #[arg(long, env = "DPROXY_MAX_IN_FLIGHT", default_value = "1024", value_parser = units::count, value_name = "N")]
+    pub max_in_flight: usize,
+    /// A request line must arrive whole within this time.
+    #[arg(long, env = "DPROXY_LINE_DEADLINE", default_value = "5s", value_parser = units::positive_duration, value_name = "TIME")]
+    pub line_deadline: Duration,
+    /// A reply must be taken within this time.
+    #[arg(long, env = "DPROXY_WRITE_DEADLINE", default_value = "10s", value_parser = units::positive_duration, value_name = "TIME")]
+    pub write_deadline: Duration,
+    /// A session on which nothing happens is closed after this time.
+    #[arg(long, env = "DPROXY_IDLE_DEADLINE", default_value = "5m", value_parser = units::positive_duration, value_name = "TIME")]
+    pub idle_deadline: Duration,
+    /// On a stop, what is under way must end within this time.
+    #[arg(long, env = "DPROXY_DRAIN", default_value = "10s", value_parser = units::duration, value_name = "TIME")]
+    pub drain: Duration,
+    /// Threads that serve, each with its own listener and runtime [default: one per core].
+    #[arg(long, env = "DPROXY_THREADS", value_parser = units::count, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+impl ServerArgs {
+    /// The limits of a server.
+    pub fn limits(&self) -> ServerLimits {
+        ServerLimits {
+            max_connections: self.max_connections,
+            max_in_flight: self.max_in_flight,
+            line_deadline: self.line_deadline,
+            write_deadline: self.write_deadline,
+            idle_deadline: self.idle_deadline,
+            drain: self.drain,
+        }
+    }
+
+    /// How many threads serve.
+    pub fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    }
+}

@@ -1,0 +1,392 @@
+//! One connection of an asker, from its first line to its end.
+//!
+//! ```text
+//!   plain ──line──▶ answering ──reply──▶ ending ──▶ closed
+//!     └──HELLO 2──▶ session (many lines, replies as they are ready) ──end of stream, stop──▶ ending
+//! ```
+//! One task does all of it: it reads what has come, answers what can be answered at once, and writes all that is ready
+//! in one go.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use super::inbox::{Filled, Inbox, Take};
+use super::outbox::Outbox;
+use super::server::Shared;
+use super::transport::Stream;
+use crate::handler::{Answer, Ask, Handler};
+use crate::wire::request::{MAX_LINE, RequestError, split_id};
+use crate::wire::{Options, Reply, Request, Status};
+
+/// No further request is read while this many bytes wait to leave.
+const FULL: usize = 256 * 1024;
+/// Replies turn into OVERLOADED while this many bytes wait to leave: an asker that does not read cannot hold more.
+const FLOODED: usize = 16 * 1024 * 1024;
+/// A write deadline starts anew whenever this many bytes have left.
+const PROGRESS: usize = 64 * 1024;
+/// How long we go on reading, unheard, so that a reset does not overtake our last words.
+const LINGER: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Nothing was asked yet.
+    Plain,
+    /// `HELLO 2` was.
+    Session,
+    /// Nothing more is read: what is asked is answered, then we close.
+    Ending,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// All that was asked is answered, and all that came was read.
+    Clean,
+    /// Our last words left, but the peer may still be sending.
+    Unread,
+    /// Broken, or cut by a deadline.
+    Cut,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve<H: Handler>(mut stream: Stream, from: IpAddr, shared: &Shared<H>) {
+    let end = {
+        let stop = shared.stop.cancelled();
+        tokio::pin!(stop);
+        let mut conn = Conn::new(&mut stream, from, shared);
+        std::future::poll_fn(|cx| {
+            let end = conn.poll(cx)?;
+            // Only when it has to wait does it listen for the stop.
+            if end.is_pending() && !conn.stopping && stop.as_mut().poll(cx).is_ready() {
+                conn.stopping = true;
+                return conn.poll(cx);
+            }
+            end.map(Ok)
+        })
+        .await
+        .unwrap_or(End::Cut)
+    };
+    if end == End::Unread {
+        linger(&mut stream).await;
+    }
+}
+
+/// Says a last line on a connection that is not served.
+pub(super) async fn turn_away(mut stream: Stream, reply: Reply) {
+    let line = reply.to_line() + "\n";
+    if let Ok(Ok(())) = timeout(LINGER, stream.write_all(line.as_bytes())).await {
+        linger(&mut stream).await;
+    }
+}
+
+/// Closes our half and reads on for a moment: closing with bytes unread would reset the connection under our reply.
+async fn linger(stream: &mut Stream) {
+    let discard = async {
+        stream.shutdown().await?;
+        let mut buf = [0; 4096];
+        while stream.read(&mut buf).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    // Either way the connection is over: the error, or the time that ran out, changes nothing.
+    let _ = timeout(LINGER, Box::pin(discard)).await;
+}
+
+/// The `data` of the reply to `HELLO 2`.
+#[derive(serde::Serialize)]
+struct Hello {
+    protocol: u32,
+    max_in_flight: usize,
+}
+
+/// A request that is not answered yet, and its id in the session.
+struct Pending {
+    id: Option<u64>,
+    reply: Pin<Box<dyn Future<Output = Reply> + Send>>,
+}
+
+impl Future for Pending {
+    type Output = (Option<u64>, Reply);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let reply = ready!(self.reply.as_mut().poll(cx));
+        Poll::Ready((self.id, reply))
+    }
+}
+
+/// The requests and replies of a connection: all that its lines can change.
+struct Exchange<'a, H> {
+    phase: Phase,
+    from: IpAddr,
+    shared: &'a Shared<H>,
+    outbox: Outbox,
+    pending: FuturesUnordered<Pending>,
+    /// The largest reply so far that was not answered at once: a measure of how many may be under way.
+    largest: usize,
+    /// Whether the peer may still be sending what will not be read.
+    unread: bool,
+    /// How many lines were taken.
+    taken: u64,
+    now: Instant,
+}
+
+struct Conn<'a, H> {
+    stream: &'a mut Stream,
+    inbox: Inbox,
+    exchange: Exchange<'a, H>,
+    /// Since when a line has been awaited: the first one, the rest of one, or the next of an idle session.
+    waiting_since: Instant,
+    /// Since when the peer has not taken what we write.
+    writing_since: Instant,
+    written: usize,
+    timer: Pin<Box<Sleep>>,
+    /// Whether a line has begun and is not whole.
+    part: bool,
+    /// Whether the server is stopping: what has come by now is answered, nothing later.
+    stopping: bool,
+}
+
+impl<'a, H: Handler> Conn<'a, H> {
+    fn new(stream: &'a mut Stream, from: IpAddr, shared: &'a Shared<H>) -> Self {
+        let now = Instant::now();
+        let exchange = Exchange {
+            phase: Phase::Plain,
+            from,
+            shared,
+            outbox: Outbox::default(),
+            pending: FuturesUnordered::new(),
+            // Until one was seen, replies may be as large as replies get.
+            largest: FLOODED / 16,
+            unread: false,
+            taken: 0,
+            now,
+        };
+        Self {
+            stream,
+            inbox: Inbox::new(MAX_LINE),
+            exchange,
+            waiting_since: now,
+            writing_since: now,
+            written: 0,
+            timer: Box::pin(sleep_until(now + shared.limits.line_deadline)),
+            part: false,
+            stopping: false,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<End>> {
+        self.exchange.now = Instant::now();
+        loop {
+            let mut progress = self.exchange.poll_pending(cx);
+            progress |= self.poll_read(cx)?;
+            progress |= self.poll_write(cx)?;
+            if self.exchange.is_done() {
+                let unread = self.exchange.unread || self.inbox.has_more();
+                return Poll::Ready(Ok(if unread { End::Unread } else { End::Clean }));
+            }
+            if progress {
+                continue;
+            }
+            if !self.stopping || self.exchange.phase == Phase::Ending || self.inbox.has_line() {
+                return self.poll_deadline(cx);
+            }
+            // All that had come is read by now; on a session, more may be on its way.
+            self.exchange.unread |= self.exchange.phase == Phase::Session;
+            self.exchange.phase = Phase::Ending;
+        }
+    }
+
+    /// Reads and answers while there is room. True when something was read.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
+        if !self.exchange.has_room() {
+            return Ok(false);
+        }
+        let (before, taken) = (self.exchange.phase, self.exchange.taken);
+        let exchange = &mut self.exchange;
+        let Poll::Ready(filled) = self.inbox.poll_lines(cx, self.stream, &mut |line| exchange.take(line))? else {
+            return Ok(false);
+        };
+        if before == Phase::Plain && self.exchange.phase == Phase::Session {
+            self.stream.set_nodelay(true)?;
+        }
+        match filled {
+            Filled::Bytes => {}
+            Filled::End => {
+                if self.inbox.has_part() && self.exchange.phase != Phase::Ending {
+                    self.exchange.refuse("the stream ended before the line did");
+                }
+                self.exchange.phase = Phase::Ending;
+            }
+            Filled::TooLong => self.exchange.refuse("the line is longer than 8 KiB"),
+        }
+        // A part of a line has to become whole within its deadline, however many bytes trickle in.
+        let part = self.inbox.has_part();
+        if self.exchange.taken > taken || (part && !self.part && before == Phase::Session) {
+            self.waiting_since = self.exchange.now;
+        }
+        self.part = part;
+        Ok(true)
+    }
+
+    /// Writes what is ready. True when something left.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
+        if self.exchange.outbox.is_empty() {
+            self.writing_since = self.exchange.now;
+            return Ok(false);
+        }
+        let Poll::Ready(written) = self.exchange.outbox.poll_write(cx, self.stream)? else {
+            return Ok(false);
+        };
+        self.written += written;
+        if self.written >= PROGRESS || self.exchange.outbox.is_empty() {
+            self.written = 0;
+            self.writing_since = self.exchange.now;
+        }
+        if !self.part {
+            self.waiting_since = self.exchange.now;
+        }
+        Ok(true)
+    }
+
+    /// Cuts what waits too long. The timer is moved only when it fires: a busy connection never touches it.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<End>> {
+        loop {
+            let deadline = self.deadline();
+            let early = deadline.is_some_and(|deadline| deadline < self.timer.deadline());
+            if early && let Some(deadline) = deadline {
+                self.timer.as_mut().reset(deadline);
+            }
+            ready!(self.timer.as_mut().poll(cx));
+            self.exchange.now = Instant::now();
+            match deadline {
+                Some(deadline) if deadline <= self.exchange.now => return self.poll_cut(cx),
+                Some(deadline) => self.timer.as_mut().reset(deadline),
+                // Nothing but a pending request, which has a deadline of its own: look again later.
+                None => self.timer.as_mut().reset(self.exchange.now + self.exchange.shared.limits.idle_deadline),
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let limits = &self.exchange.shared.limits;
+        if !self.exchange.outbox.is_empty() {
+            return Some(self.writing_since + limits.write_deadline);
+        }
+        match self.exchange.phase {
+            Phase::Plain => Some(self.waiting_since + limits.line_deadline),
+            Phase::Session if self.part => Some(self.waiting_since + limits.line_deadline),
+            Phase::Session if self.exchange.pending.is_empty() => Some(self.waiting_since + limits.idle_deadline),
+            Phase::Session | Phase::Ending => None,
+        }
+    }
+
+    /// A deadline has passed: who sent half a line is told, who sent nothing or takes nothing is not.
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<End>> {
+        if !self.part || !self.exchange.outbox.is_empty() {
+            return Poll::Ready(Ok(End::Cut));
+        }
+        self.part = false;
+        self.exchange.refuse("the line did not come whole within its deadline");
+        self.poll(cx)
+    }
+}
+
+impl<H: Handler> Exchange<'_, H> {
+    fn has_room(&self) -> bool {
+        self.phase != Phase::Ending && self.outbox.len() < FULL && self.pending.len() < self.window()
+    }
+
+    /// How many requests may be under way: as many as the session was promised, fewer when their replies are large.
+    fn window(&self) -> usize {
+        (FLOODED / self.largest).clamp(1, self.shared.limits.max_in_flight)
+    }
+
+    fn is_done(&self) -> bool {
+        self.phase == Phase::Ending && self.pending.is_empty() && self.outbox.is_empty()
+    }
+
+    /// Takes one line.
+    fn take(&mut self, line: &[u8]) -> Take {
+        self.taken += 1;
+        match self.phase {
+            Phase::Plain => self.take_plain(line),
+            Phase::Session => self.take_in_session(line),
+            Phase::Ending => {}
+        }
+        if self.has_room() { Take::More } else { Take::Pause }
+    }
+
+    fn take_plain(&mut self, line: &[u8]) {
+        self.phase = Phase::Ending;
+        match Request::parse(line) {
+            Ok(Request::Hello) => {
+                self.phase = Phase::Session;
+                let max_in_flight = self.shared.limits.max_in_flight;
+                self.say(None, &Reply::json(&Hello { protocol: 2, max_in_flight }));
+            }
+            Ok(request) => self.answer(None, request, Options::default()),
+            Err(error) => {
+                self.unread = true;
+                self.say(None, &self.shared.refusal(error));
+            }
+        }
+    }
+
+    fn take_in_session(&mut self, line: &[u8]) {
+        let Some((id, line)) = split_id(line) else {
+            return self.refuse("a line of a session begins with an id and a space");
+        };
+        match Request::parse_with_options(line) {
+            Ok((Request::Hello, _)) => self.say(Some(id), &Reply::text(Status::BadRequest, "this is a session already")),
+            Ok((request, options)) => self.answer(Some(id), request, options),
+            Err(error) => self.say(Some(id), &self.shared.refusal(error)),
+        }
+    }
+
+    fn answer(&mut self, id: Option<u64>, request: Request<'_>, options: Options<'_>) {
+        let ask = Ask {
+            request,
+            from: self.from,
+            deadline: options.deadline.map(|left| self.now + left),
+            trace: options.trace,
+        };
+        match self.shared.handler.answer(ask) {
+            Answer::Now(reply) => self.say(id, &reply),
+            Answer::Later(reply) => self.pending.push(Pending { id, reply }),
+        }
+    }
+
+    /// Frames what has become ready. True when something had.
+    fn poll_pending(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        while let Poll::Ready(Some((id, reply))) = self.pending.poll_next_unpin(cx) {
+            let before = self.outbox.len();
+            if before < FLOODED {
+                self.say(id, &reply);
+                let size = self.outbox.len() - before;
+                self.largest = if self.largest == FLOODED / 16 { size } else { self.largest.max(size) };
+            } else {
+                self.say(id, &Reply::text(Status::Overloaded, "too many bytes wait to be read on this session"));
+            }
+            progress = true;
+        }
+        progress
+    }
+
+    fn say(&mut self, id: Option<u64>, reply: &Reply) {
+        reply.frame(id, &mut self.outbox);
+    }
+
+    /// Ends the connection with a BAD_REQUEST that has no id, behind what is still being answered.
+    fn refuse(&mut self, why: &'static str) {
+        self.phase = Phase::Ending;
+        self.unread = true;
+        self.say(None, &self.shared.refusal(RequestError::Usage(why)));
+    }
+}

@@ -1,0 +1,215 @@
+//! What a node uses to ask one peer: sessions where the peer has them, else one connection per request.
+//!
+//! ```text
+//!   offering ──OK──▶ session ──lost──▶ offering
+//!       └──any other answer, a close──▶ plain ──offered again from time to time──▶ session | plain
+//! ```
+//! One session per core, so that a caller and the session that carries its request share a thread. All is bounded:
+//! connections, requests in flight and waiting, and the time of each.
+
+mod calls;
+mod plain;
+mod session;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use self::session::{Session, State};
+use super::locality::core_index;
+use crate::wire::Request;
+
+/// Connections that are made for one request each, beside the others.
+const APART: usize = 8;
+
+/// Where a peer listens, by name or address.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Peer {
+    /// A name or an address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// What a link bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct LinkLimits {
+    /// How many sessions to keep: one for each core that asks.
+    pub sessions: usize,
+    /// Connections to a peer that has no sessions.
+    pub plain_connections: usize,
+    /// Requests in flight on one session, if the peer allows as many.
+    pub max_in_flight: usize,
+    /// Requests that may wait for a place, per session and for plain connections.
+    pub max_waiting: usize,
+    /// The longest reply in bytes.
+    pub max_reply: usize,
+    /// A connection must be made within this time.
+    pub connect_deadline: Duration,
+    /// The offer of a session must be answered within this time.
+    pub hello_deadline: Duration,
+    /// How long a peer is taken to have no sessions before it is offered one again.
+    pub offer_again: Duration,
+}
+
+impl Default for LinkLimits {
+    fn default() -> Self {
+        Self {
+            sessions: 1,
+            plain_connections: 256,
+            max_in_flight: 1024,
+            max_waiting: 16 * 1024,
+            max_reply: (1 << 20) + 4096,
+            connect_deadline: Duration::from_secs(1),
+            hello_deadline: Duration::from_millis(500),
+            offer_again: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why a peer gave no reply.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum LinkError {
+    /// No connection was made, so the request was not sent.
+    #[error("it cannot be reached")]
+    Refused,
+    /// The connection ended before the reply was whole.
+    #[error("it closed the connection before it had answered")]
+    Broken,
+    /// The reply did not come in time.
+    #[error("it did not answer in time")]
+    Late,
+    /// What came is not one line of bounded length.
+    #[error("its reply is not one line")]
+    Garbage,
+    /// A limit of this link is reached; the peer was not asked.
+    #[error("too many requests wait for it")]
+    Busy,
+}
+
+/// A way to ask one peer.
+pub struct Link {
+    peer: Peer,
+    limits: LinkLimits,
+    slots: Vec<Mutex<Slot>>,
+    plain: Semaphore,
+    /// Room for requests that want a connection of their own.
+    apart: Semaphore,
+}
+
+/// What is known of the peer, per core.
+enum Slot {
+    /// Nobody asked yet.
+    Unused,
+    /// A session, or the offer of one.
+    Session(Arc<Session>),
+    /// It has none. The offer of another, when the time for that has come.
+    Plain { until: Instant, offer: Option<Arc<Session>> },
+}
+
+enum Route {
+    Session(Arc<Session>),
+    Plain,
+}
+
+impl Link {
+    /// A link to a peer; nothing is connected before the first request.
+    pub fn new(peer: Peer, limits: LinkLimits) -> Self {
+        let slots = (0..limits.sessions.max(1)).map(|_| Mutex::new(Slot::Unused)).collect();
+        Self { peer, limits, slots, plain: Semaphore::new(limits.plain_connections), apart: Semaphore::new(APART) }
+    }
+
+    /// Whom it asks.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Asks, and gives the line of the reply without its end. What the line says is not looked at.
+    ///
+    /// A request whose session is lost is asked once more, on a new one: all that links carry may be asked twice.
+    pub async fn ask(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
+        let mut lost = false;
+        loop {
+            let session = match self.route() {
+                Route::Session(session) => session,
+                Route::Plain => return plain::ask(&self.peer, &self.limits, &self.plain, request, deadline).await,
+            };
+            match session.ask(request, deadline).await {
+                Err(LinkError::Broken) if session.state() == State::Plain => self.fall_back(&session),
+                Err(LinkError::Broken) if !lost && Instant::now() < deadline => lost = true,
+                result => return result,
+            }
+        }
+    }
+
+    /// Asks on a connection made for this one request: what a health check wants, for it learns whether a new asker would
+    /// be answered.
+    pub async fn ask_apart(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
+        plain::ask(&self.peer, &self.limits, &self.apart, request, deadline).await
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        let slot = &self.slots[core_index() % self.slots.len()];
+        // The state is replaced in one step, so a panic elsewhere has not left it half changed.
+        slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn route(&self) -> Route {
+        let mut slot = self.slot();
+        let dial = || Session::dial(self.peer.clone(), self.limits);
+        let now = Instant::now();
+        match &mut *slot {
+            Slot::Session(session) if session.state() != State::Over => return Route::Session(session.clone()),
+            Slot::Unused | Slot::Session(_) => {
+                let session = dial();
+                *slot = Slot::Session(session.clone());
+                return Route::Session(session);
+            }
+            Slot::Plain { until, offer } => match offer.as_ref().map(|offer| offer.state()) {
+                None if now >= *until => *offer = Some(dial()),
+                Some(State::Open) => {
+                    if let Some(session) = offer.take() {
+                        *slot = Slot::Session(session.clone());
+                        return Route::Session(session);
+                    }
+                }
+                Some(State::Plain | State::Over) => (*until, *offer) = (now + self.limits.offer_again, None),
+                None | Some(State::Offering) => {}
+            },
+        }
+        Route::Plain
+    }
+
+    /// The offer of this session was turned down: for a while the peer is asked plainly.
+    fn fall_back(&self, refused: &Arc<Session>) {
+        let mut slot = self.slot();
+        if matches!(&*slot, Slot::Session(session) if Arc::ptr_eq(session, refused)) {
+            *slot = Slot::Plain { until: Instant::now() + self.limits.offer_again, offer: None };
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        for slot in &mut self.slots {
+            match slot.get_mut().unwrap_or_else(PoisonError::into_inner) {
+                Slot::Session(session) | Slot::Plain { offer: Some(session), .. } => session.end(),
+                Slot::Unused | Slot::Plain { offer: None, .. } => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! One request, one connection: for peers that have no sessions.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use super::{LinkError, LinkLimits, Peer};
+use crate::net::transport::{self, Stream};
+use crate::wire::Request;
+
+/// Asks on a connection of its own, as soon as there is room for one.
+pub(super) async fn ask(
+    peer: &Peer,
+    limits: &LinkLimits,
+    room: &Semaphore,
+    request: Request<'_>,
+    deadline: Instant,
+) -> Result<Bytes, LinkError> {
+    let asked = async {
+        let _room = room.acquire().await.map_err(|_| LinkError::Busy)?;
+        let stream = transport::dial(&peer.host, peer.port, limits.connect_deadline).await;
+        exchange(&mut stream.map_err(|_| LinkError::Refused)?, request, limits.max_reply).await
+    };
+    timeout_at(deadline, asked).await.unwrap_or(Err(LinkError::Late))
+}
+
+/// One line there, one line back.
+pub(super) async fn exchange(stream: &mut Stream, request: Request<'_>, max_reply: usize) -> Result<Bytes, LinkError> {
+    let mut line = Vec::with_capacity(256);
+    request.write(&mut line);
+    line.push(b'\n');
+    // A peer that turns us away may close before it has read: its words still count.
+    let sent = stream.write_all(&line).await;
+    let reply = read_line(stream, max_reply).await;
+    match (sent, reply) {
+        (_, Ok(Some(reply))) => Ok(reply),
+        (_, Ok(None)) => Err(LinkError::Garbage),
+        (Err(_), _) | (_, Err(_)) => Err(LinkError::Broken),
+    }
+}
+
+/// Reads exactly one line and gives it without its end; `None` when it is too long or more follows it.
+pub(super) async fn read_line(stream: &mut Stream, max: usize) -> io::Result<Option<Bytes>> {
+    let mut buf = BytesMut::with_capacity(4096);
+    let mut seen = 0;
+    loop {
+        if stream.read_buf(&mut buf).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(end) = memchr::memchr(b'\n', &buf[seen..]).map(|at| seen + at) {
+            let more = buf.len() > end + 1;
+            buf.truncate(end);
+            if buf.last() == Some(&b'\r') {
+                buf.truncate(end - 1);
+            }
+            return Ok((!more && end <= max).then(|| buf.freeze()));
+        }
+        seen = buf.len();
+        if seen > max {
+            return Ok(None);
+        }
+    }
+}

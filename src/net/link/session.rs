@@ -1,0 +1,393 @@
+//! One session with a peer: many callers put their requests on one connection, and each gets its own reply.
+//!
+//! A caller writes its line into a shared buffer and wakes the session's task, which runs after all callers that are
+//! ready: the requests of a whole turn of the runtime leave in one write. The lock is held for a few moves of memory and
+//! never across a wait.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use memchr::memchr;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
+use tokio_util::io::poll_read_buf;
+use tracing::debug;
+
+use super::calls::{Call, Calls};
+use super::{LinkError, LinkLimits, Peer, plain};
+use crate::net::transport::{self, Stream};
+use crate::wire::request::split_id;
+use crate::wire::{ReplyView, Request, Status};
+
+/// Room for one read.
+const READ: usize = 64 * 1024;
+/// Deadlines closer together than this are looked at together.
+const TICK: Duration = Duration::from_millis(1);
+
+/// What has become of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// Being connected and offered.
+    Offering,
+    /// In use.
+    Open,
+    /// The peer has no sessions.
+    Plain,
+    /// Ended, or never begun because the peer could not be reached.
+    Over,
+}
+
+pub(super) struct Session {
+    limits: LinkLimits,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    state: State,
+    /// What callers are told once it is over.
+    error: LinkError,
+    calls: Calls,
+    /// Requests for which there is no place in flight yet.
+    waiting: VecDeque<(Vec<u8>, Call)>,
+    /// Lines that have not been handed to the socket.
+    out: Vec<u8>,
+    max_in_flight: usize,
+    /// When the first caller gives up; never later than that, sometimes earlier.
+    next_deadline: Option<Instant>,
+    /// How many reads have brought something.
+    received: u64,
+    /// The session's task.
+    task: Option<Waker>,
+}
+
+impl Session {
+    /// Begins to connect, in a task of its own.
+    pub(super) fn dial(peer: Peer, limits: LinkLimits) -> Arc<Self> {
+        let inner = Inner {
+            state: State::Offering,
+            error: LinkError::Refused,
+            calls: Calls::default(),
+            waiting: VecDeque::new(),
+            out: Vec::new(),
+            max_in_flight: limits.max_in_flight,
+            next_deadline: None,
+            received: 0,
+            task: None,
+        };
+        let session = Arc::new(Self { limits, inner: Mutex::new(inner) });
+        tokio::spawn(Ending(session.clone()).run(peer));
+        session
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.lock().state
+    }
+
+    /// Ends it: nobody will ask any more.
+    pub(super) fn end(&self) {
+        self.close(State::Over, LinkError::Broken);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks one request and waits for its reply.
+    pub(super) async fn ask(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
+        let (reply, answer) = oneshot::channel();
+        let offering = self.lock().take(request, reply, deadline, self.limits.max_waiting)? == State::Offering;
+        if offering {
+            // The task looks at deadlines only once the session is open.
+            return timeout_at(deadline, answer).await.map_err(|_| LinkError::Late)?.unwrap_or(Err(LinkError::Broken));
+        }
+        answer.await.unwrap_or(Err(LinkError::Broken))
+    }
+
+    /// Ends it, and tells everyone who waits.
+    fn close(&self, state: State, error: LinkError) {
+        let (mut calls, waiting, task) = {
+            let mut inner = self.lock();
+            if matches!(inner.state, State::Plain | State::Over) {
+                return;
+            }
+            (inner.state, inner.error) = (state, error);
+            (std::mem::take(&mut inner.calls), std::mem::take(&mut inner.waiting), inner.task.take())
+        };
+        calls.drain().chain(waiting.into_iter().map(|(_, call)| call)).for_each(|call| call.finish(Err(error)));
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+}
+
+impl Inner {
+    /// Takes a request in; tells in which state.
+    fn take(
+        &mut self,
+        request: Request<'_>,
+        reply: oneshot::Sender<Result<Bytes, LinkError>>,
+        deadline: Instant,
+        max_waiting: usize,
+    ) -> Result<State, LinkError> {
+        let call = Call { reply: Some(reply), deadline, received_before: self.received };
+        match self.state {
+            State::Plain | State::Over => return Err(self.error),
+            State::Open if self.calls.len() < self.max_in_flight && self.waiting.is_empty() => {
+                self.send(call, |out| request.write(out));
+            }
+            State::Open | State::Offering if self.waiting.len() < max_waiting => {
+                let mut line = Vec::with_capacity(64);
+                request.write(&mut line);
+                self.waiting.push_back((line, call));
+            }
+            State::Open | State::Offering => return Err(LinkError::Busy),
+        }
+        let sooner = self.next_deadline.is_none_or(|next| deadline < next);
+        if sooner {
+            self.next_deadline = Some(deadline);
+        }
+        if let Some(task) = self.task.take() {
+            task.wake();
+        }
+        Ok(self.state)
+    }
+
+    fn send(&mut self, call: Call, write: impl FnOnce(&mut Vec<u8>)) {
+        let id = self.calls.insert(call);
+        self.out.extend_from_slice(itoa::Buffer::new().format(id).as_bytes());
+        self.out.push(b' ');
+        write(&mut self.out);
+        self.out.push(b'\n');
+    }
+
+    /// Sends what waits, as far as there is room.
+    fn promote(&mut self) {
+        while self.calls.len() < self.max_in_flight {
+            let Some((line, mut call)) = self.waiting.pop_front() else { return };
+            call.received_before = self.received;
+            self.send(call, |out| out.extend_from_slice(&line));
+        }
+    }
+
+    /// Hands a reply to its caller.
+    fn deliver(&mut self, id: u64, result: Result<Bytes, LinkError>) -> Result<(), LinkError> {
+        // An id that is not in flight: the peer has lost count, and no further word of it can be trusted.
+        self.calls.take(id).ok_or(LinkError::Garbage)?.finish(result);
+        Ok(())
+    }
+
+    /// Tells the callers whose time is up. Fails when the peer has not said a word since the request of one of them.
+    fn expire(&mut self, now: Instant) -> Result<(), LinkError> {
+        let mut next: Option<Instant> = None;
+        let (mut silent, mut given_up) = (false, 0);
+        for call in self.calls.iter_mut() {
+            if call.deadline <= now
+                && let Some(reply) = call.reply.take()
+            {
+                silent |= call.received_before == self.received;
+                // A caller that was dropped wants nothing.
+                let _ = reply.send(Err(LinkError::Late));
+            }
+            match call.reply {
+                None => given_up += 1,
+                Some(_) => next = Some(next.map_or(call.deadline, |next| next.min(call.deadline))),
+            }
+        }
+        for index in (0..self.waiting.len()).rev() {
+            let deadline = self.waiting[index].1.deadline;
+            if deadline > now {
+                next = Some(next.map_or(deadline, |next| next.min(deadline)));
+            } else if let Some((_, call)) = self.waiting.remove(index) {
+                call.finish(Err(LinkError::Late));
+            }
+        }
+        self.next_deadline = next.map(|next| next.max(now + TICK));
+        // Places are given back by late replies; a peer that owes too many has forgotten them.
+        let owes_too_much = given_up * 2 > self.max_in_flight;
+        if silent || owes_too_much { Err(LinkError::Broken) } else { Ok(()) }
+    }
+}
+
+/// The task of a session: whichever way it ends, the session is over and everyone who waits is told.
+struct Ending(Arc<Session>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.close(State::Over, LinkError::Broken);
+    }
+}
+
+impl Ending {
+    async fn run(self, peer: Peer) {
+        let session = &self.0;
+        let limits = &session.limits;
+        let mut stream = match transport::dial(&peer.host, peer.port, limits.connect_deadline).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                debug!(%peer, %error, "cannot connect");
+                return session.close(State::Over, LinkError::Refused);
+            }
+        };
+        match timeout(limits.hello_deadline, hello(&mut stream)).await {
+            Ok(Ok(Some(max_in_flight))) => {
+                let mut inner = session.lock();
+                if inner.state != State::Offering {
+                    return;
+                }
+                inner.state = State::Open;
+                inner.max_in_flight = max_in_flight.clamp(1, limits.max_in_flight);
+                inner.promote();
+            }
+            // Neither an answer nor a close is no word about sessions; but asked plainly it may still answer.
+            Ok(_) | Err(_) => return session.close(State::Plain, LinkError::Broken),
+        }
+        let mut traffic = Traffic {
+            session,
+            stream,
+            sending: Vec::new(),
+            sent: 0,
+            reading: BytesMut::new(),
+            scanned: 0,
+            skipping: false,
+            timer: Box::pin(sleep_until(Instant::now() + Duration::from_secs(3600))),
+        };
+        let error = std::future::poll_fn(|cx| traffic.poll(cx)).await;
+        debug!(%peer, %error, "the session is over");
+        session.close(State::Over, LinkError::Broken);
+    }
+}
+
+/// Offers a session: how many requests may be in flight, or `None` when the peer has none.
+async fn hello(stream: &mut Stream) -> io::Result<Option<usize>> {
+    let mut line = Vec::new();
+    Request::Hello.write(&mut line);
+    line.push(b'\n');
+    stream.write_all(&line).await?;
+    let Some(line) = plain::read_line(stream, 4096).await? else { return Ok(None) };
+    let accepted = ReplyView::parse(&line).ok().filter(|reply| reply.status == Status::Ok).and_then(|reply| {
+        let data: serde_json::Value = serde_json::from_str(reply.data).ok()?;
+        (data["protocol"].as_f64()? as u64 == 2).then_some(data["max_in_flight"].as_f64()? as usize)
+    });
+    Ok(accepted)
+}
+
+/// The bytes of an open session.
+struct Traffic<'a> {
+    session: &'a Session,
+    stream: Stream,
+    sending: Vec<u8>,
+    sent: usize,
+    reading: BytesMut,
+    /// How much of `reading` is known to hold no line end.
+    scanned: usize,
+    /// Within a reply that was too long: its end is awaited.
+    skipping: bool,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Traffic<'_> {
+    /// Moves bytes until the session is over; tells why it is.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkError> {
+        loop {
+            let deadline = {
+                let mut inner = self.session.lock();
+                if inner.state != State::Open {
+                    return Poll::Ready(inner.error);
+                }
+                if self.sent == self.sending.len() {
+                    self.sending.clear();
+                    self.sent = 0;
+                    std::mem::swap(&mut self.sending, &mut inner.out);
+                }
+                inner.task = Some(cx.waker().clone());
+                inner.next_deadline
+            };
+            let moved = self.poll_write(cx).map_err(|_| LinkError::Broken);
+            let read = self.poll_read(cx);
+            match (moved, read) {
+                (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => return Poll::Ready(error),
+                (_, Poll::Ready(Ok(()))) => continue,
+                (Poll::Ready(Ok(true)), Poll::Pending) => continue,
+                (Poll::Ready(Ok(false)) | Poll::Pending, Poll::Pending) => {}
+            }
+            if let Err(error) = ready!(self.poll_deadline(cx, deadline)) {
+                return Poll::Ready(error);
+            }
+        }
+    }
+
+    /// True when something left.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut moved = false;
+        while self.sent < self.sending.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.sending[self.sent..])? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(n) => self.sent += n,
+                Poll::Pending if moved => break,
+                Poll::Pending => return Poll::Pending,
+            }
+            moved = true;
+        }
+        Poll::Ready(Ok(moved))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        self.reading.reserve(READ);
+        let n = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.reading));
+        if n.unwrap_or(0) == 0 {
+            return Poll::Ready(Err(LinkError::Broken));
+        }
+        let mut inner = self.session.lock();
+        inner.received += 1;
+        while let Some(end) = memchr(b'\n', &self.reading[self.scanned..]).map(|at| self.scanned + at) {
+            let mut line = self.reading.split_to(end + 1).freeze();
+            self.scanned = 0;
+            if std::mem::take(&mut self.skipping) {
+                continue;
+            }
+            line.truncate(end);
+            if line.last() == Some(&b'\r') {
+                line.truncate(end - 1);
+            }
+            let (id, reply) = split_id(&line).ok_or(LinkError::Garbage)?;
+            let reply = line.slice_ref(reply);
+            let result = if reply.len() > self.session.limits.max_reply { Err(LinkError::Garbage) } else { Ok(reply) };
+            inner.deliver(id, result)?;
+        }
+        self.scanned = self.reading.len();
+        if self.scanned > self.session.limits.max_reply + 32 {
+            // Too long, and it has not ended: its caller is told, the others on the session are not harmed.
+            if !std::mem::replace(&mut self.skipping, true) {
+                let (id, _) = split_id(&self.reading[..32]).ok_or(LinkError::Garbage)?;
+                inner.deliver(id, Err(LinkError::Garbage))?;
+            }
+            self.reading.clear();
+            self.scanned = 0;
+        }
+        inner.promote();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<Result<(), LinkError>> {
+        let Some(deadline) = deadline else { return Poll::Pending };
+        if deadline < self.timer.deadline() || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(deadline);
+        }
+        ready!(self.timer.as_mut().poll(cx));
+        let mut inner = self.session.lock();
+        let now = Instant::now();
+        if inner.next_deadline.is_some_and(|next| next <= now) {
+            inner.expire(now)?;
+        }
+        let next = inner.next_deadline.unwrap_or(now + Duration::from_secs(3600));
+        drop(inner);
+        self.timer.as_mut().reset(next);
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,17 @@
+//! Bytes on the way: the only folder that names a socket.
+//!
+//! ```text
+//! asker ──▶ server ▶ conn ▶ (inbox ▶ Handler ▶ outbox)          Handler ▶ link ▶ session | plain ──▶ peer
+//! ```
+
+mod conn;
+mod locality;
+mod inbox;
+pub mod link;
+mod outbox;
+pub mod server;
+pub mod transport;
+
+pub use locality::{core_index, set_core_index};
+pub use link::{Link, LinkError, LinkLimits};
+pub use server::{Server, ServerLimits};

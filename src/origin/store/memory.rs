@@ -1,0 +1,38 @@
+//! Documents in memory: for programs that embed an origin, and for tests.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+use super::{Store, StoreError};
+use crate::wire::{Document, Key};
+
+/// A map from keys to texts.
+pub struct MemoryStore {
+    texts: RwLock<HashMap<String, Vec<u8>>>,
+    max_document: usize,
+}
+
+impl MemoryStore {
+    /// An empty store whose documents are at most `max_document` bytes.
+    pub fn new(max_document: usize) -> Self {
+        Self { texts: RwLock::default(), max_document }
+    }
+
+    /// Stores a text, which is checked when it is read, as a file would be.
+    pub fn put(&self, key: &str, text: impl Into<Vec<u8>>) {
+        self.texts.write().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), text.into());
+    }
+
+    /// Forgets a text.
+    pub fn remove(&self, key: &str) {
+        self.texts.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+impl Store for MemoryStore {
+    fn read(&self, key: Key<'_>) -> Result<Document, StoreError> {
+        let texts = self.texts.read().unwrap_or_else(PoisonError::into_inner);
+        let text = texts.get(key.as_str()).ok_or(StoreError::Missing)?;
+        Document::parse(text, self.max_document).map_err(|error| StoreError::Unfit(error.to_string()))
+    }
+}

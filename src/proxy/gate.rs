@@ -1,0 +1,122 @@
+//! How gently a failing origin is asked: pure state over times that come in as arguments.
+//!
+//! ```text
+//!   well ──a failure──▶ failing: asked again after retry, 2 · retry, … up to a bound, one probe at a time
+//!     ◀────an answer────┘
+//! ```
+
+use std::time::Duration;
+
+use super::cache::Millis;
+
+/// So many failures in a row stand for the origin, not for a document: before, a request that has nothing else to serve is
+/// let through.
+const FAILING_FROM: u32 = 3;
+/// The longest pause between two probes.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// What is known of the origin's health.
+#[derive(Debug)]
+pub struct Gate {
+    /// The pause after the first failure.
+    retry: Duration,
+    failures: u32,
+    next_probe: Millis,
+    last_error: Option<(Millis, &'static str)>,
+}
+
+/// What an answer, or none, changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flip {
+    /// The origin is failing now.
+    Failing,
+    /// It answers again.
+    Well,
+}
+
+impl Gate {
+    /// An open gate, which after a failure waits `retry` before it asks again.
+    pub fn new(retry: Duration) -> Self {
+        Self { retry, failures: 0, next_probe: Millis(0), last_error: None }
+    }
+
+    /// Whether to ask now. A request that has a stale document to serve holds back after the first failure already.
+    pub fn admit(&mut self, now: Millis, has_fallback: bool) -> bool {
+        if self.failures == 0 {
+            return true;
+        }
+        if now >= self.next_probe {
+            // One probe at a time: the next one is due when this one has had its pause.
+            self.next_probe = Millis(now.0 + self.pause().as_millis() as u64);
+            return true;
+        }
+        self.failures < FAILING_FROM && !has_fallback
+    }
+
+    /// The origin answered, whatever it said.
+    pub fn answered(&mut self) -> Option<Flip> {
+        let was_failing = std::mem::take(&mut self.failures) >= FAILING_FROM;
+        was_failing.then_some(Flip::Well)
+    }
+
+    /// It did not.
+    pub fn failed(&mut self, now: Millis, error: &'static str) -> Option<Flip> {
+        self.failures = self.failures.saturating_add(1);
+        self.last_error = Some((now, error));
+        self.next_probe = Millis(now.0 + self.pause().as_millis() as u64);
+        (self.failures == FAILING_FROM).then_some(Flip::Failing)
+    }
+
+    /// Whether it is failing.
+    pub fn is_failing(&self) -> bool {
+        self.failures >= FAILING_FROM
+    }
+
+    /// The last failure, when it was and what.
+    pub fn last_error(&self) -> Option<(Millis, &'static str)> {
+        self.last_error
+    }
+
+    fn pause(&self) -> Duration {
+        let doublings = self.failures.saturating_sub(FAILING_FROM).min(16);
+        (self.retry * 2_u32.pow(doublings)).min(MAX_PAUSE.max(self.retry))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asks_a_failing_origin_ever_more_seldom() {
+        let mut gate = Gate::new(Duration::from_secs(1));
+        assert!(gate.admit(Millis(0), true));
+        assert_eq!(gate.failed(Millis(0), "late"), None);
+        assert!(!gate.admit(Millis(1), true), "something stale can be served");
+        assert!(gate.admit(Millis(1), false), "nothing else can be served, and once is no rule");
+        gate.failed(Millis(2), "late");
+        assert_eq!(gate.failed(Millis(3), "late"), Some(Flip::Failing));
+        assert!(!gate.admit(Millis(4), false));
+        let mut asked = Vec::new();
+        for now in (0..100_000).step_by(10) {
+            if gate.admit(Millis(now), false) {
+                asked.push(now);
+                gate.failed(Millis(now), "late");
+            }
+        }
+        let pauses: Vec<u64> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(pauses, [2000, 4000, 8000, 16_000, 30_000, 30_000], "{asked:?}");
+        assert_eq!(gate.answered(), Some(Flip::Well));
+        assert!(gate.admit(Millis(100_000), true));
+    }
+
+    #[test]
+    fn one_probe_at_a_time() {
+        let mut gate = Gate::new(Duration::from_secs(1));
+        for _ in 0..3 {
+            gate.failed(Millis(0), "late");
+        }
+        assert!(gate.admit(Millis(1000), false));
+        assert!(!gate.admit(Millis(1001), false), "the probe is still under way");
+    }
+}

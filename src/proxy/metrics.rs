@@ -1,0 +1,116 @@
+//! What a proxy tells of itself: METRICS, and EXPLAIN of one key.
+
+use serde::Serialize;
+
+use super::Proxy;
+use crate::stats::{Counter, ratio};
+use crate::wire::Key;
+
+/// What a proxy counts.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) hits: Counter,
+    pub(super) misses: Counter,
+    /// Requests that waited for a fetch which another one had begun.
+    pub(super) coalesced: Counter,
+    /// Fetches behind a reply.
+    pub(super) refreshes: Counter,
+    pub(super) stale_served: Counter,
+    /// Hits on the word that there is no such document.
+    pub(super) negative_hits: Counter,
+    pub(super) expirations: Counter,
+    pub(super) purged: Counter,
+}
+
+/// The `data` of METRICS. Fields may be added, never removed or renamed.
+#[derive(Serialize)]
+pub(super) struct Metrics {
+    start_time: String,
+    total_requests: u64,
+    hit_rate: f64,
+    hits: u64,
+    misses: u64,
+    origin_fetches: u64,
+    origin_failures: u64,
+    origin_failing: bool,
+    fetches_in_flight: u64,
+    entries: usize,
+    bytes: usize,
+    evictions: u64,
+    expirations: u64,
+    coalesced: u64,
+    refreshes: u64,
+    stale_served: u64,
+    negative_hits: u64,
+    purged: u64,
+}
+
+/// The `data` of EXPLAIN: what is known of a key.
+#[derive(Serialize)]
+pub(super) struct Explanation<'a> {
+    key: &'a str,
+    node: u16,
+    cached: bool,
+    /// `fresh`, `stale`, or null when nothing is held.
+    state: Option<&'static str>,
+    /// Whether what is held is the word that there is no such document.
+    negative: bool,
+    age_seconds: Option<f64>,
+    ttl_left_seconds: Option<f64>,
+    size: Option<usize>,
+    hits: u32,
+    fetch_under_way: bool,
+    last_error: Option<&'static str>,
+    last_error_age_seconds: Option<f64>,
+}
+
+impl Proxy {
+    pub(super) fn metrics(&self) -> Metrics {
+        let (hits, misses) = (self.counts.hits.get(), self.counts.misses.get());
+        let usage = self.cache.usage();
+        Metrics {
+            start_time: self.start_time.rfc3339(),
+            total_requests: hits + misses,
+            hit_rate: ratio(hits, hits + misses),
+            hits,
+            misses,
+            origin_fetches: self.upstream.fetches.get(),
+            origin_failures: self.upstream.failures.get(),
+            origin_failing: self.upstream.health().0,
+            fetches_in_flight: self.upstream.in_flight.get(),
+            entries: usage.entries,
+            bytes: usage.bytes,
+            evictions: usage.evictions,
+            expirations: self.counts.expirations.get(),
+            coalesced: self.counts.coalesced.get(),
+            refreshes: self.counts.refreshes.get(),
+            stale_served: self.counts.stale_served.get(),
+            negative_hits: self.counts.negative_hits.get(),
+            purged: self.counts.purged.get(),
+        }
+    }
+
+    /// What is known of a key; nothing is fetched, nothing counted.
+    pub(super) fn explain<'a>(&self, key: Key<'a>) -> Explanation<'a> {
+        let now = self.now();
+        let held = self.cache.peek(key.as_str());
+        let entry = held.as_deref();
+        let (_, last_error) = self.upstream.health();
+        Explanation {
+            key: key.as_str(),
+            node: self.node,
+            cached: entry.is_some(),
+            state: entry.map(|entry| if entry.is_fresh(now) { "fresh" } else { "stale" }),
+            negative: entry.is_some_and(|entry| entry.document().is_none()),
+            age_seconds: entry.map(|entry| entry.age(now).as_secs_f64()),
+            ttl_left_seconds: entry
+                .and_then(|entry| entry.fresh_until())
+                .map(|until| (until.0 as f64 - now.0 as f64) / 1000.0),
+            size: entry.and_then(|entry| entry.document()).map(|document| document.len()),
+            hits: entry.map_or(0, |entry| entry.uses()),
+            fetch_under_way: self.flights.is_under_way(key.as_str()),
+            last_error: last_error.map(|(_, error)| error),
+            last_error_age_seconds: last_error.map(|(at, _)| now.since(at).as_secs_f64()),
+        }
+    }
+}

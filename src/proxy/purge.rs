@@ -1,0 +1,69 @@
+//! Forgetting on demand, so that whoever asks after the reply sees nothing older than the purge.
+//!
+//! First the flights are disowned: a fetch that began before can commit nothing any more. Then what is held goes. What a
+//! new fetch stores between the two is fetched after the purge began, and losing it costs one more fetch.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::Proxy;
+use crate::handler::Answer;
+use crate::wire::{KeyBuf, Pattern, Reply, Status};
+
+/// The `data` of the reply.
+#[derive(Serialize)]
+struct Purged {
+    purged: usize,
+}
+
+impl Proxy {
+    pub(super) fn purge(self: &Arc<Self>, pattern: Pattern<'_>, soft: bool) -> Answer {
+        self.flights.disown(|key| pattern.matches(key));
+        match pattern {
+            Pattern::One(key) => Answer::Now(self.purged(self.purge_one(key.to_owned(), soft))),
+            Pattern::Beneath(prefix) => {
+                let (proxy, prefix) = (self.clone(), prefix.to_owned());
+                // Going through a large cache takes a while: not where connections are served.
+                let purge = tokio::task::spawn_blocking(move || proxy.purge_beneath(&prefix, soft));
+                let proxy = self.clone();
+                Answer::later(async move {
+                    match purge.await {
+                        Ok(count) => proxy.purged(count),
+                        Err(_) => Reply::text(Status::Overloaded, "the purge was cut short; ask again"),
+                    }
+                })
+            }
+        }
+    }
+
+    fn purge_one(&self, key: KeyBuf, soft: bool) -> usize {
+        let held = if soft { self.cache.peek(key.as_str()) } else { self.cache.remove(key.as_str()) };
+        if let Some(entry) = &held {
+            entry.purge_softly();
+        }
+        usize::from(held.is_some())
+    }
+
+    fn purge_beneath(&self, prefix: &str, soft: bool) -> usize {
+        let mut softly = 0;
+        let removed: usize = (0..self.cache.slices())
+            .map(|slice| {
+                self.cache.retain(slice, &mut |entry| {
+                    let is_meant = entry.key().starts_with(prefix);
+                    if is_meant && soft {
+                        entry.purge_softly();
+                        softly += 1;
+                    }
+                    !is_meant || soft
+                })
+            })
+            .sum();
+        removed + softly
+    }
+
+    fn purged(&self, purged: usize) -> Reply {
+        self.counts.purged.add(purged as u64);
+        Reply::json(&Purged { purged })
+    }
+}

@@ -1,0 +1,27 @@
+//! Giving back the room of what nobody can be served any more, without being asked for it.
+
+use std::sync::Arc;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Proxy;
+
+impl Proxy {
+    /// Sweeps, one slice of the cache at a time, for ever. Does nothing where nothing expires.
+    pub async fn sweep(self: Arc<Self>) {
+        let Some(round) = self.freshness.sweep_round() else { return };
+        let slices = self.cache.slices().max(1);
+        let mut tick = interval(round / slices as u32);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for slice in (0..slices).cycle() {
+            tick.tick().await;
+            self.sweep_slice(slice);
+        }
+    }
+
+    fn sweep_slice(&self, slice: usize) {
+        let now = self.now();
+        let expired = self.cache.retain(slice, &mut |entry| !self.freshness.is_gone(entry, now));
+        self.counts.expirations.add(expired as u64);
+    }
+}

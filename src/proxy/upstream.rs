@@ -1,0 +1,147 @@
+//! What a fetch is: one question to the origin, at most so many at once, and what its line means.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, info, warn};
+
+use super::cache::Millis;
+use super::gate::{Flip, Gate};
+use crate::net::{Link, LinkError};
+use crate::stats::{Counter, Gauge};
+use crate::wire::{Document, Key, ReplyView, Request, Status};
+
+/// What the origin said, or why it said nothing.
+#[derive(Clone, Debug)]
+pub enum Fetched {
+    /// The document.
+    Document(Document),
+    /// There is none.
+    Missing,
+    /// The origin failed; the text is for the asker.
+    Failed(&'static str),
+    /// The origin answers, but has no sound document under this key.
+    Unfit(&'static str),
+    /// Too much is under way already.
+    Overloaded(&'static str),
+}
+
+/// The origin, as a proxy sees it.
+pub struct Upstream {
+    link: Link,
+    gate: Mutex<Gate>,
+    room: Semaphore,
+    deadline: Duration,
+    max_document: usize,
+    /// Questions asked.
+    pub fetches: Counter,
+    /// Questions that brought neither a document nor the word that there is none.
+    pub failures: Counter,
+    /// Questions under way.
+    pub in_flight: Gauge,
+}
+
+impl Upstream {
+    /// At most `max_fetches` at once, each within `deadline`.
+    pub fn new(link: Link, retry: Duration, max_fetches: usize, deadline: Duration, max_document: usize) -> Self {
+        Self {
+            link,
+            gate: Mutex::new(Gate::new(retry)),
+            room: Semaphore::new(max_fetches),
+            deadline,
+            max_document,
+            fetches: Counter::default(),
+            failures: Counter::default(),
+            in_flight: Gauge::default(),
+        }
+    }
+
+    /// Whether the origin may be asked now.
+    pub fn admits(&self, now: Millis, has_fallback: bool) -> bool {
+        self.gate().admit(now, has_fallback)
+    }
+
+    /// Whether the origin is failing, and its last failure.
+    pub fn health(&self) -> (bool, Option<(Millis, &'static str)>) {
+        let gate = self.gate();
+        (gate.is_failing(), gate.last_error())
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the origin when there is room; `clock` says what time it is when it has answered.
+    pub async fn fetch(&self, key: Key<'_>, clock: impl Fn() -> Millis) -> Fetched {
+        let deadline = Instant::now() + self.deadline;
+        let Ok(Ok(_room)) = timeout_at(deadline, self.room.acquire()).await else {
+            return Fetched::Overloaded("too many fetches are under way");
+        };
+        let asked = {
+            let _in_flight = self.in_flight.enter();
+            self.fetches.add_one();
+            self.link.ask(Request::Get(key), deadline).await
+        };
+        let fetched = match &asked {
+            Ok(line) => self.read(line),
+            Err(LinkError::Busy) => Fetched::Overloaded("too many requests wait for the origin"),
+            Err(error) => {
+                debug!(%key, origin = %self.link.peer(), %error, "a fetch failed");
+                Fetched::Failed(told(*error))
+            }
+        };
+        self.learn(&fetched, clock());
+        fetched
+    }
+
+    /// What the origin's line means.
+    fn read(&self, line: &[u8]) -> Fetched {
+        let Ok(reply) = ReplyView::parse(line) else {
+            debug!(origin = %self.link.peer(), "the origin's reply is not one");
+            return Fetched::Failed("the origin answered with something else");
+        };
+        match reply.status {
+            Status::Ok => match reply.document(self.max_document) {
+                Ok(document) => Fetched::Document(document),
+                Err(_) => Fetched::Unfit("the document is larger than this proxy takes"),
+            },
+            Status::NotFound => Fetched::Missing,
+            Status::BadDocument => Fetched::Unfit("the origin has no sound document under this key"),
+            Status::Overloaded => Fetched::Failed("the origin is overloaded"),
+            _ => Fetched::Failed("the origin answered with another status"),
+        }
+    }
+
+    fn learn(&self, fetched: &Fetched, now: Millis) {
+        let origin = self.link.peer();
+        let flip = match fetched {
+            Fetched::Document(_) | Fetched::Missing => self.gate().answered(),
+            Fetched::Unfit(_) => {
+                self.failures.add_one();
+                self.gate().answered()
+            }
+            Fetched::Failed(why) => {
+                self.failures.add_one();
+                self.gate().failed(now, why)
+            }
+            Fetched::Overloaded(_) => None,
+        };
+        match flip {
+            Some(Flip::Failing) => warn!(%origin, "the origin fails: what is held is served, and it is asked now and then"),
+            Some(Flip::Well) => info!(%origin, "the origin answers again"),
+            None => {}
+        }
+    }
+}
+
+/// What an asker is told.
+fn told(error: LinkError) -> &'static str {
+    match error {
+        LinkError::Refused => "the origin cannot be reached",
+        LinkError::Late => "the origin did not answer in time",
+        LinkError::Broken => "the origin closed the connection before it had answered",
+        LinkError::Garbage | LinkError::Busy => "the origin answered with something else",
+    }
+}

@@ -1,0 +1,201 @@
+//! The composition root: from flags to nodes that serve, and to their end.
+
+use std::future::Future;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::args::{Cli, ClusterArgs, Command, LbArgs, OriginArgs, ProxyArgs, ServerArgs};
+use crate::client;
+use crate::handler::Handler;
+use crate::lb::Lb;
+use crate::net::Server;
+use crate::net::link::Peer;
+use crate::net::transport::{Bound, bind};
+use crate::origin::Origin;
+use crate::origin::store::DirStore;
+use crate::proxy::Proxy;
+use crate::{cores, shutdown};
+
+/// A read of a document must end within this time: sooner than a proxy gives the fetch up.
+const READ_DEADLINE: Duration = Duration::from_millis(1500);
+
+/// Does what the command line says, to its end.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    let mut house = House::default();
+    match cli.command {
+        Command::Origin(args) => house.origin(&args)?,
+        Command::Proxy(args) => house.proxy(&args)?,
+        Command::Lb(args) => house.lb(&args)?,
+        Command::Cluster(args) => house.cluster(&args)?,
+        Command::Client(args) => return client::run(&args),
+    };
+    house.live()
+}
+
+type Task = Pin<Box<dyn Future<Output = ()>>>;
+/// Made on one thread, begun on another: the task itself never leaves the thread that it runs on.
+type Job = Box<dyn FnOnce() -> Task + Send>;
+
+/// The nodes of this process.
+#[derive(Default)]
+struct House {
+    stop: CancellationToken,
+    /// What each thread serves.
+    served: Vec<Vec<Job>>,
+    /// What the first thread does beside, for as long as the process lives.
+    beside: Vec<Job>,
+    /// What to say once all of it listens.
+    greeting: Vec<String>,
+}
+
+impl House {
+    fn origin(&mut self, args: &OriginArgs) -> Result<SocketAddr> {
+        let store = &args.store;
+        let documents = DirStore::open(&store.data, store.layout.into(), store.max_document).with_context(|| {
+            format!("cannot open the data directory {:?}; make it, or name another with --data", store.data)
+        })?;
+        let bound = listen("origin", args.port, &args.server)?;
+        self.serve("origin", bound, Origin::new(documents, READ_DEADLINE), &args.server)
+    }
+
+    fn proxy(&mut self, args: &ProxyArgs) -> Result<SocketAddr> {
+        let bound = listen("proxy", args.port, &args.server)?;
+        let port = address_of(&bound)?.port();
+        let origin = Peer { host: args.origin_host.clone(), port: args.origin_port };
+        let proxy = Proxy::new(args.cache.config(port, origin, args.server.threads(), args.max_document));
+        self.beside(proxy.clone().sweep());
+        self.serve("proxy", bound, proxy, &args.server)
+    }
+
+    fn lb(&mut self, args: &LbArgs) -> Result<SocketAddr> {
+        let bound = listen("balancer", args.port, &args.server)?;
+        let lb = Lb::new(args.balance.config(args.proxies.clone(), args.server.threads(), args.max_document));
+        self.beside(lb.clone().probe());
+        self.serve("balancer", bound, lb, &args.server)
+    }
+
+    fn cluster(&mut self, args: &ClusterArgs) -> Result<SocketAddr> {
+        let ClusterArgs { store, server, .. } = args.clone();
+        let max_document = store.max_document;
+        let local = |address: SocketAddr| match address.ip().is_unspecified() {
+            true => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
+            false => address,
+        };
+        let origin = local(self.origin(&OriginArgs { port: args.origin_port, store, server: server.clone() })?);
+        let mut proxies = Vec::new();
+        for index in 0..args.proxies {
+            let port = match args.proxy_port {
+                0 => 0,
+                first => u16::try_from(index)
+                    .ok()
+                    .and_then(|index| first.checked_add(index))
+                    .ok_or_else(|| anyhow!("there are no ports for {} proxies from {first} on", args.proxies))?,
+            };
+            let proxy = ProxyArgs {
+                port,
+                origin_host: origin.ip().to_string(),
+                origin_port: origin.port(),
+                cache: args.cache.clone(),
+                max_document,
+                server: server.clone(),
+            };
+            let address = local(self.proxy(&proxy)?);
+            proxies.push(Peer { host: address.ip().to_string(), port: address.port() });
+        }
+        let lb = LbArgs { port: args.port, proxies, balance: args.balance.clone(), max_document, server };
+        let balancer = local(self.lb(&lb)?);
+        self.greeting.push(format!("try it: dproxy client --port {} --get article/1", balancer.port()));
+        Ok(balancer)
+    }
+
+    /// Serves a handler on every thread.
+    fn serve<H: Handler>(
+        &mut self,
+        role: &str,
+        bound: Vec<Bound>,
+        handler: Arc<H>,
+        args: &ServerArgs,
+    ) -> Result<SocketAddr> {
+        let address = address_of(&bound)?;
+        self.greeting.push(format!("dproxy {role} listens on {address}"));
+        let server = Server::new(handler, args.limits(), self.stop.clone());
+        self.served.resize_with(self.served.len().max(bound.len()), Vec::new);
+        for (served, bound) in self.served.iter_mut().zip(bound) {
+            let server = server.clone();
+            served.push(Box::new(move || {
+                Box::pin(async move {
+                    let drained = match bound.listen() {
+                        Ok(listener) => server.serve(listener).await,
+                        Err(error) => return tracing::error!(%error, "cannot listen"),
+                    };
+                    if !drained {
+                        warn!("some connections did not end within the drain deadline and were cut");
+                    }
+                })
+            }));
+        }
+        Ok(address)
+    }
+
+    fn beside(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.beside.push(Box::new(|| Box::pin(task)));
+    }
+
+    /// Serves until a signal, and ends when all is drained.
+    fn live(self) -> Result<ExitCode> {
+        let Self { stop, served, beside, greeting } = self;
+        let mut threads = served.into_iter();
+        let first = threads.next().context("nothing to serve")?;
+        let others = cores::start(threads)?;
+        let runtime = cores::runtime()?;
+        runtime.block_on(async {
+            tokio::spawn(async move {
+                if let Err(error) = shutdown::watch(stop).await {
+                    warn!(%error, "signals are not heard: only SIGKILL will stop this process");
+                }
+            });
+            let set = tokio::task::LocalSet::new();
+            for job in beside {
+                set.spawn_local(job());
+            }
+            say(&greeting);
+            set.run_until(futures_util::future::join_all(first.into_iter().map(|job| job()))).await;
+        });
+        // Reads that block, of a disk that hangs, must not hold the end up.
+        runtime.shutdown_background();
+        others.join();
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Says on standard output what listens where. Nobody may be reading it, which is no reason to stop.
+fn say(lines: &[String]) {
+    let mut out = std::io::stdout().lock();
+    for line in lines {
+        let _ = writeln!(out, "{line}");
+    }
+    let _ = out.flush();
+}
+
+fn listen(role: &str, port: u16, args: &ServerArgs) -> Result<Vec<Bound>> {
+    let address = SocketAddr::new(args.host, port);
+    match bind(address, args.threads(), false) {
+        Ok(bound) => Ok(bound),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            bail!("port {port} is in use on {}; stop what listens there, or choose another with --port", args.host)
+        }
+        Err(error) => Err(error).context(format!("the {role} cannot listen on {address}")),
+    }
+}
+
+fn address_of(bound: &[Bound]) -> Result<SocketAddr> {
+    Ok(bound.first().context("nothing is bound")?.address()?)
+}
