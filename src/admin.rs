@@ -89,8 +89,13 @@ mod tests {
     fn knows_its_networks() {
         let admins = Admins::default();
         for (address, may) in [
-            ("127.0.0.1", true), ("127.9.9.9", true), ("::1", true), ("::ffff:127.0.0.1", true),
-            ("128.0.0.1", false), ("10.0.0.1", false), ("::2", false),
+            ("127.0.0.1", true),
+            ("127.9.9.9", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("128.0.0.1", false),
+            ("10.0.0.1", false),
+            ("::2", false),
         ] {
             assert_eq!(admins.has(address.parse().unwrap()), may, "{address}");
         }

@@ -14,9 +14,11 @@ const WAITING: usize = 1024;
 
 /// Begins to log as the flags say.
 pub fn start(args: &LogArgs) -> Result<()> {
-    let filter = EnvFilter::try_new(&args.log)
-        .with_context(|| format!("--log {:?} is no filter; write info, debug, or dproxy::lb=debug", args.log))?;
-    let has_colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let filter = EnvFilter::try_new(&args.log).with_context(|| {
+        format!("--log {:?} is no filter; write info, debug, or dproxy::lb=debug", args.log)
+    })?;
+    let has_colours =
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(Lines::start())

@@ -59,9 +59,13 @@ struct House {
 impl House {
     fn origin(&mut self, args: &OriginArgs) -> Result<SocketAddr> {
         let store = &args.store;
-        let documents = DirStore::open(&store.data, store.layout.into(), store.max_document).with_context(|| {
-            format!("cannot open the data directory {:?}; make it, or name another with --data", store.data)
-        })?;
+        let documents =
+            DirStore::open(&store.data, store.layout.into(), store.max_document).with_context(|| {
+                format!(
+                    "cannot open the data directory {:?}; make it, or name another with --data",
+                    store.data
+                )
+            })?;
         let bound = listen("origin", args.port, &args.server)?;
         self.serve("origin", bound, Origin::new(documents, READ_DEADLINE), &args.server)
     }
@@ -89,15 +93,17 @@ impl House {
             true => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
             false => address,
         };
-        let origin = local(self.origin(&OriginArgs { port: args.origin_port, store, server: server.clone() })?);
+        let origin =
+            local(self.origin(&OriginArgs { port: args.origin_port, store, server: server.clone() })?);
         let mut proxies = Vec::new();
         for index in 0..args.proxies {
             let port = match args.proxy_port {
                 0 => 0,
-                first => u16::try_from(index)
-                    .ok()
-                    .and_then(|index| first.checked_add(index))
-                    .ok_or_else(|| anyhow!("there are no ports for {} proxies from {first} on", args.proxies))?,
+                first => {
+                    u16::try_from(index).ok().and_then(|index| first.checked_add(index)).ok_or_else(|| {
+                        anyhow!("there are no ports for {} proxies from {first} on", args.proxies)
+                    })?
+                }
             };
             let proxy = ProxyArgs {
                 port,
@@ -190,7 +196,10 @@ fn listen(role: &str, port: u16, args: &ServerArgs) -> Result<Vec<Bound>> {
     match bind(address, args.threads(), false) {
         Ok(bound) => Ok(bound),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            bail!("port {port} is in use on {}; stop what listens there, or choose another with --port", args.host)
+            bail!(
+                "port {port} is in use on {}; stop what listens there, or choose another with --port",
+                args.host
+            )
         }
         Err(error) => Err(error).context(format!("the {role} cannot listen on {address}")),
     }

@@ -1,19 +1,32 @@
 //! The command line: what may be typed, what it defaults to, and what it means to each role. No I/O.
 
 mod client;
-mod roles;
+mod cluster;
+mod lb;
+mod link;
+mod origin;
+mod proxy;
 mod server;
 pub mod units;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use client::ClientArgs;
-pub use roles::{CacheArgs, ClusterArgs, LbArgs, OriginArgs, ProxyArgs};
+pub use cluster::ClusterArgs;
+pub use lb::{BalanceArgs, LbArgs};
+pub use origin::{LayoutArg, OriginArgs, StoreArgs};
+pub use proxy::{CacheArgs, ProxyArgs};
 pub use server::ServerArgs;
 
 /// A distributed read-through cache for JSON documents.
 #[derive(Parser, Debug)]
-#[command(name = "dproxy", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "dproxy",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 #[command(after_help = "Every flag can be set by a variable as well: --max-bytes by DPROXY_MAX_BYTES.\n\
     Durations read 250ms, 30s, 5m; a bare number is seconds. Sizes read 64KiB, 256MiB.\n\n\
     Try it:  dproxy cluster   and, beside it,   dproxy client --get article/1")]
@@ -51,17 +64,23 @@ pub enum LogFormat {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Serve documents from files: the single source of truth.
-    #[command(after_help = "Example:  dproxy origin --data data\n          GET article/1 reads data/article1.json")]
+    #[command(
+        after_help = "Example:  dproxy origin --data data\n          GET article/1 reads data/article1.json"
+    )]
     Origin(OriginArgs),
     /// Cache documents in front of an origin.
     #[command(after_help = "Example:  dproxy proxy --port 8001 --cache-type lru --capacity 50000")]
     Proxy(ProxyArgs),
     /// Balance clients over proxies.
-    #[command(after_help = "Example:  dproxy lb --proxies 127.0.0.1:8001 127.0.0.1:8002 --strategy least_loaded")]
+    #[command(
+        after_help = "Example:  dproxy lb --proxies 127.0.0.1:8001 127.0.0.1:8002 --strategy least_loaded"
+    )]
     Lb(LbArgs),
     /// Ask a node.
-    #[command(after_help = "Examples:  dproxy client --get article/1\n           dproxy client --metrics --port 8001\n\n\
-        Exit code: 0 OK, 1 any other status, 2 wrong usage, 3 no reply came.")]
+    #[command(
+        after_help = "Examples:  dproxy client --get article/1\n           dproxy client --metrics --port 8001\n\n\
+        Exit code: 0 OK, 1 any other status, 2 wrong usage, 3 no reply came."
+    )]
     Client(ClientArgs),
     /// Run origin, proxies and balancer in one process.
     #[command(after_help = "Example:  dproxy cluster --proxies 3 --data data")]

@@ -29,7 +29,8 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
 
 /// A size in bytes: `64KiB`, `256MiB`, `1GB`; a bare number is bytes.
 pub fn size(text: &str) -> Result<usize, String> {
-    let size: bytesize::ByteSize = text.parse().map_err(|_| "write a size such as 64KiB, 256MiB or 1GiB".to_owned())?;
+    let size: bytesize::ByteSize =
+        text.parse().map_err(|_| "write a size such as 64KiB, 256MiB or 1GiB".to_owned())?;
     match usize::try_from(size.as_u64()) {
         Ok(0) => Err("it must be more than 0".to_owned()),
         Ok(size) => Ok(size),
@@ -80,9 +81,15 @@ mod tests {
 
     #[test]
     fn reads_durations() {
-        for (text, ms) in
-            [("30", 30_000), ("0.5", 500), ("250ms", 250), ("2.5s", 2500), ("5m", 300_000), ("1h", 3_600_000), ("0", 0)]
-        {
+        for (text, ms) in [
+            ("30", 30_000),
+            ("0.5", 500),
+            ("250ms", 250),
+            ("2.5s", 2500),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("0", 0),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
         for text in ["", "x", "-1", "1 parsec", "NaN", "inf", "1e300"] {

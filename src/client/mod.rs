@@ -130,7 +130,9 @@ fn print(answer: &Answer, peer: &Peer) -> Result<Outcome> {
     let shown = show::with_latency(&text, answer.took);
     let shown = if out.is_terminal() { show::indented(&shown) } else { shown };
     match writeln!(out, "{shown}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => bail!("cannot write the reply: {error}"),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            bail!("cannot write the reply: {error}")
+        }
         // Whoever read has what it wanted.
         Ok(()) | Err(_) => Ok(outcome),
     }

@@ -102,7 +102,11 @@ impl Lb {
             .iter()
             .enumerate()
             .filter(|(index, node)| node.is_healthy() && !tried.contains(index))
-            .map(|(index, node)| Candidate { index, in_flight: node.in_flight(), total: node.total_requests() })
+            .map(|(index, node)| Candidate {
+                index,
+                in_flight: node.in_flight(),
+                total: node.total_requests(),
+            })
             .collect();
         self.balance.pick(key.as_key(), &candidates)
     }
@@ -145,7 +149,11 @@ impl Handler for Lb {
         match ask.request {
             Request::Get(key) => Answer::later(self.clone().get(key.to_owned(), ask.deadline)),
             Request::Metrics => Answer::Now(Reply::json(&self.metrics())),
-            Request::Explain(_) | Request::Purge { .. } | Request::Drain(_) | Request::Undrain(_) | Request::Hello => {
+            Request::Explain(_)
+            | Request::Purge { .. }
+            | Request::Drain(_)
+            | Request::Undrain(_)
+            | Request::Hello => {
                 Answer::Now(Reply::text(Status::WrongMethod, "this balancer answers GET and METRICS"))
             }
         }

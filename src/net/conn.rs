@@ -209,7 +209,8 @@ impl<'a, H: Handler> Conn<'a, H> {
         }
         let (before, taken) = (self.exchange.phase, self.exchange.taken);
         let exchange = &mut self.exchange;
-        let Poll::Ready(filled) = self.inbox.poll_lines(cx, self.stream, &mut |line| exchange.take(line))? else {
+        let Poll::Ready(filled) = self.inbox.poll_lines(cx, self.stream, &mut |line| exchange.take(line))?
+        else {
             return Ok(false);
         };
         if before == Phase::Plain && self.exchange.phase == Phase::Session {
@@ -268,7 +269,9 @@ impl<'a, H: Handler> Conn<'a, H> {
                 Some(deadline) if deadline <= self.exchange.now => return self.poll_cut(cx),
                 Some(deadline) => self.timer.as_mut().reset(deadline),
                 // Nothing but a pending request, which has a deadline of its own: look again later.
-                None => self.timer.as_mut().reset(self.exchange.now + self.exchange.shared.limits.idle_deadline),
+                None => {
+                    self.timer.as_mut().reset(self.exchange.now + self.exchange.shared.limits.idle_deadline)
+                }
             }
         }
     }
@@ -281,7 +284,9 @@ impl<'a, H: Handler> Conn<'a, H> {
         match self.exchange.phase {
             Phase::Plain => Some(self.waiting_since + limits.line_deadline),
             Phase::Session if self.part => Some(self.waiting_since + limits.line_deadline),
-            Phase::Session if self.exchange.pending.is_empty() => Some(self.waiting_since + limits.idle_deadline),
+            Phase::Session if self.exchange.pending.is_empty() => {
+                Some(self.waiting_since + limits.idle_deadline)
+            }
             Phase::Session | Phase::Ending => None,
         }
     }
@@ -343,7 +348,9 @@ impl<H: Handler> Exchange<'_, H> {
             return self.refuse("a line of a session begins with an id and a space");
         };
         match Request::parse_with_options(line) {
-            Ok((Request::Hello, _)) => self.say(Some(id), &Reply::text(Status::BadRequest, "this is a session already")),
+            Ok((Request::Hello, _)) => {
+                self.say(Some(id), &Reply::text(Status::BadRequest, "this is a session already"))
+            }
             Ok((request, options)) => self.answer(Some(id), request, options),
             Err(error) => self.say(Some(id), &self.shared.refusal(error)),
         }
@@ -372,7 +379,10 @@ impl<H: Handler> Exchange<'_, H> {
                 let size = self.outbox.len() - before;
                 self.largest = if self.largest == FLOODED / 16 { size } else { self.largest.max(size) };
             } else {
-                self.say(id, &Reply::text(Status::Overloaded, "too many bytes wait to be read on this session"));
+                self.say(
+                    id,
+                    &Reply::text(Status::Overloaded, "too many bytes wait to be read on this session"),
+                );
             }
             progress = true;
         }

@@ -164,7 +164,8 @@ mod tests {
             }
         }
         drop(far);
-        let filled = std::future::poll_fn(|cx| inbox.poll_lines(cx, &mut near, &mut |_| Take::More)).await.unwrap();
+        let filled =
+            std::future::poll_fn(|cx| inbox.poll_lines(cx, &mut near, &mut |_| Take::More)).await.unwrap();
         (lines, filled)
     }
 

@@ -5,13 +5,13 @@
 //! ```
 
 mod conn;
-mod locality;
 mod inbox;
 pub mod link;
+mod locality;
 mod outbox;
 pub mod server;
 pub mod transport;
 
-pub use locality::{core_index, set_core_index};
 pub use link::{Link, LinkError, LinkLimits};
+pub use locality::{core_index, set_core_index};
 pub use server::{Server, ServerLimits};

@@ -77,7 +77,11 @@ impl Outbox {
         Poll::Ready(Ok(written))
     }
 
-    fn poll_once(&self, cx: &mut Context<'_>, stream: &mut (impl AsyncWrite + Unpin)) -> Poll<io::Result<usize>> {
+    fn poll_once(
+        &self,
+        cx: &mut Context<'_>,
+        stream: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<io::Result<usize>> {
         let stream = Pin::new(stream);
         let n = if self.closed.is_empty() {
             ready!(stream.poll_write(cx, &self.open[self.sent..]))?

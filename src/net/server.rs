@@ -120,7 +120,8 @@ impl<H: Handler> Server<H> {
             self.accepted(accepted, &tasks, &mut short).await;
         }
         // Those whose connection is made but not yet accepted were promised an answer by the kernel.
-        while let Some(accepted) = timeout(Duration::ZERO, listener.accept()).await.ok().filter(Result::is_ok) {
+        while let Some(accepted) = timeout(Duration::ZERO, listener.accept()).await.ok().filter(Result::is_ok)
+        {
             self.accepted(accepted, &tasks, &mut short).await;
         }
         drop(listener);
@@ -129,7 +130,12 @@ impl<H: Handler> Server<H> {
     }
 
     /// No accept error ends the loop, and none makes it spin.
-    async fn accepted(&self, accepted: io::Result<(Stream, SocketAddr)>, tasks: &TaskTracker, short: &mut bool) {
+    async fn accepted(
+        &self,
+        accepted: io::Result<(Stream, SocketAddr)>,
+        tasks: &TaskTracker,
+        short: &mut bool,
+    ) {
         match accepted {
             Ok((stream, peer)) => {
                 if std::mem::take(short) {
@@ -137,7 +143,9 @@ impl<H: Handler> Server<H> {
                 }
                 self.admit(stream, peer.ip().to_canonical(), tasks);
             }
-            Err(error) if is_of_the_connection(&error) => debug!(%error, "a connection was gone before it was accepted"),
+            Err(error) if is_of_the_connection(&error) => {
+                debug!(%error, "a connection was gone before it was accepted")
+            }
             Err(error) => {
                 if !std::mem::replace(short, true) {
                     warn!(%error, "cannot accept connections; raise the limit of open files (ulimit -n) or lower --max-connections");

@@ -110,7 +110,11 @@ impl<S: Store> Handler for Origin<S> {
         match ask.request {
             Request::Get(key) => Answer::later(self.clone().get(key.to_owned())),
             Request::Metrics => Answer::Now(Reply::json(&self.metrics())),
-            Request::Purge { .. } | Request::Explain(_) | Request::Drain(_) | Request::Undrain(_) | Request::Hello => {
+            Request::Purge { .. }
+            | Request::Explain(_)
+            | Request::Drain(_)
+            | Request::Undrain(_)
+            | Request::Hello => {
                 Answer::Now(Reply::text(Status::WrongMethod, "an origin answers GET and METRICS"))
             }
         }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 type ByKey<T> = HashMap<Arc<str>, Arc<Flight<T>>>;
 
 /// The flights of a proxy; `T` is what a fetch brings.
-pub struct Flights<T> {
+pub(super) struct Flights<T> {
     by_key: Mutex<ByKey<T>>,
     max_flights: usize,
     max_waiters: usize,
@@ -25,7 +25,7 @@ struct Flight<T> {
 }
 
 /// What became of the wish to know a key.
-pub enum Joined<T> {
+pub(super) enum Joined<T> {
     /// Nobody was fetching it: the asker has to see that it is done, with this ticket.
     Leading(Ticket<T>, oneshot::Receiver<T>),
     /// Somebody is.
@@ -35,7 +35,7 @@ pub enum Joined<T> {
 }
 
 /// The right and the duty to land a flight.
-pub struct Ticket<T> {
+pub(super) struct Ticket<T> {
     flights: Arc<Flights<T>>,
     key: Arc<str>,
     flight: Arc<Flight<T>>,
@@ -43,12 +43,12 @@ pub struct Ticket<T> {
 
 impl<T: Clone> Flights<T> {
     /// At most `max_flights` at once, each awaited by at most `max_waiters`.
-    pub fn new(max_flights: usize, max_waiters: usize) -> Arc<Self> {
+    pub(super) fn new(max_flights: usize, max_waiters: usize) -> Arc<Self> {
         Arc::new(Self { by_key: Mutex::default(), max_flights, max_waiters })
     }
 
     /// Waits for the key's flight, or begins it.
-    pub fn join(self: &Arc<Self>, key: &str) -> Joined<T> {
+    pub(super) fn join(self: &Arc<Self>, key: &str) -> Joined<T> {
         let mut by_key = lock(&self.by_key);
         if let Some(flight) = by_key.get(key) {
             return match flight.wait(self.max_waiters) {
@@ -64,12 +64,17 @@ impl<T: Clone> Flights<T> {
     }
 
     /// Begins a flight that nobody waits for yet; `None` when there is one, or there is no room.
-    pub fn begin(self: &Arc<Self>, key: &str) -> Option<Ticket<T>> {
+    pub(super) fn begin(self: &Arc<Self>, key: &str) -> Option<Ticket<T>> {
         let mut by_key = lock(&self.by_key);
         if by_key.contains_key(key) { None } else { self.begin_in(&mut by_key, key, Vec::new()) }
     }
 
-    fn begin_in(self: &Arc<Self>, by_key: &mut ByKey<T>, key: &str, waiters: Vec<oneshot::Sender<T>>) -> Option<Ticket<T>> {
+    fn begin_in(
+        self: &Arc<Self>,
+        by_key: &mut ByKey<T>,
+        key: &str,
+        waiters: Vec<oneshot::Sender<T>>,
+    ) -> Option<Ticket<T>> {
         if by_key.len() >= self.max_flights {
             return None;
         }
@@ -80,22 +85,12 @@ impl<T: Clone> Flights<T> {
     }
 
     /// Whether the key is being fetched.
-    pub fn is_under_way(&self, key: &str) -> bool {
+    pub(super) fn is_under_way(&self, key: &str) -> bool {
         lock(&self.by_key).contains_key(key)
     }
 
-    /// How many flights there are.
-    pub fn len(&self) -> usize {
-        lock(&self.by_key).len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Lets nobody join the flights of matching keys any more, and nothing of them be committed.
-    pub fn disown(&self, mut matches: impl FnMut(&str) -> bool) {
+    pub(super) fn disown(&self, mut matches: impl FnMut(&str) -> bool) {
         lock(&self.by_key).retain(|key, _| !matches(key));
     }
 }
@@ -117,16 +112,11 @@ impl<T> Flight<T> {
 }
 
 impl<T: Clone> Ticket<T> {
-    /// The key.
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-
     /// Ends the flight and wakes all who wait.
     ///
     /// `commit` runs only if the flight was not disowned, and no [`Flights::disown`] runs between: what it stores was
     /// fetched after every purge that has been answered.
-    pub fn land(self, outcome: &T, commit: impl FnOnce()) {
+    pub(super) fn land(self, outcome: &T, commit: impl FnOnce()) {
         let mut by_key = lock(&self.flights.by_key);
         if self.is_owned(&by_key) {
             commit();
@@ -182,7 +172,7 @@ mod tests {
         ticket.land(&7, || committed = true);
         assert!(committed);
         assert_eq!((first.await, second.await), (Ok(7), Ok(7)));
-        assert!(flights.is_empty());
+        assert!(!flights.is_under_way("a/1"));
     }
 
     #[tokio::test]

@@ -81,7 +81,8 @@ impl Freshness {
     /// How often to go through what is held for what is gone: a few times in its life. `None` where nothing expires.
     pub fn sweep_round(&self) -> Option<Duration> {
         let lives = self.ttl.map(|ttl| ttl + self.stale_while_revalidate.max(self.stale_if_error));
-        let shortest = lives.into_iter().chain((!self.negative_ttl.is_zero()).then_some(self.negative_ttl)).min()?;
+        let shortest =
+            lives.into_iter().chain((!self.negative_ttl.is_zero()).then_some(self.negative_ttl)).min()?;
         Some((shortest / 4).clamp(Duration::from_secs(1), Duration::from_secs(60)))
     }
 }

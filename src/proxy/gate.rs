@@ -17,7 +17,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// What is known of the origin's health.
 #[derive(Debug)]
-pub struct Gate {
+pub(super) struct Gate {
     /// The pause after the first failure.
     retry: Duration,
     failures: u32,
@@ -27,7 +27,7 @@ pub struct Gate {
 
 /// What an answer, or none, changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Flip {
+pub(super) enum Flip {
     /// The origin is failing now.
     Failing,
     /// It answers again.
@@ -36,12 +36,12 @@ pub enum Flip {
 
 impl Gate {
     /// An open gate, which after a failure waits `retry` before it asks again.
-    pub fn new(retry: Duration) -> Self {
+    pub(super) fn new(retry: Duration) -> Self {
         Self { retry, failures: 0, next_probe: Millis(0), last_error: None }
     }
 
     /// Whether to ask now. A request that has a stale document to serve holds back after the first failure already.
-    pub fn admit(&mut self, now: Millis, has_fallback: bool) -> bool {
+    pub(super) fn admit(&mut self, now: Millis, has_fallback: bool) -> bool {
         if self.failures == 0 {
             return true;
         }
@@ -54,13 +54,13 @@ impl Gate {
     }
 
     /// The origin answered, whatever it said.
-    pub fn answered(&mut self) -> Option<Flip> {
+    pub(super) fn answered(&mut self) -> Option<Flip> {
         let was_failing = std::mem::take(&mut self.failures) >= FAILING_FROM;
         was_failing.then_some(Flip::Well)
     }
 
     /// It did not.
-    pub fn failed(&mut self, now: Millis, error: &'static str) -> Option<Flip> {
+    pub(super) fn failed(&mut self, now: Millis, error: &'static str) -> Option<Flip> {
         self.failures = self.failures.saturating_add(1);
         self.last_error = Some((now, error));
         self.next_probe = Millis(now.0 + self.pause().as_millis() as u64);
@@ -68,12 +68,12 @@ impl Gate {
     }
 
     /// Whether it is failing.
-    pub fn is_failing(&self) -> bool {
+    pub(super) fn is_failing(&self) -> bool {
         self.failures >= FAILING_FROM
     }
 
     /// The last failure, when it was and what.
-    pub fn last_error(&self) -> Option<(Millis, &'static str)> {
+    pub(super) fn last_error(&self) -> Option<(Millis, &'static str)> {
         self.last_error
     }
 

@@ -23,16 +23,16 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use self::cache::{Bounds, Cache, Entry, Millis};
-pub use self::stub::CacheType;
 use self::flight::{Flights, Joined, Ticket};
 pub use self::freshness::Freshness;
 use self::freshness::Verdict;
 use self::metrics::Counts;
+pub use self::stub::CacheType;
 use self::upstream::{Fetched, Upstream};
 use crate::admin::Admins;
 use crate::handler::{Answer, Ask, Handler};
-use crate::net::{Link, LinkLimits};
 use crate::net::link::Peer;
+use crate::net::{Link, LinkLimits};
 use crate::stats::StartTime;
 use crate::wire::{Key, KeyBuf, Reply, Request, Served, Status};
 
@@ -147,7 +147,12 @@ impl Proxy {
     }
 
     /// Nothing fresh is held: waits for a fetch. `fallback` is served when that fails.
-    fn miss(self: &Arc<Self>, key: Key<'_>, fallback: Option<Arc<Entry>>, deadline: Option<Instant>) -> Answer {
+    fn miss(
+        self: &Arc<Self>,
+        key: Key<'_>,
+        fallback: Option<Arc<Entry>>,
+        deadline: Option<Instant>,
+    ) -> Answer {
         let joined = match self.flights.join(key.as_str()) {
             Joined::Following(answer) => {
                 self.counts.coalesced.add_one();
@@ -155,7 +160,10 @@ impl Proxy {
             }
             Joined::Leading(ticket, answer) => {
                 if !self.upstream.admits(self.now(), fallback.is_some()) {
-                    let failed = Landed::Failed(Status::OriginFailure, "the origin fails and is left alone for a moment");
+                    let failed = Landed::Failed(
+                        Status::OriginFailure,
+                        "the origin fails and is left alone for a moment",
+                    );
                     ticket.land(&failed, || ());
                     return Answer::Now(self.settle(failed, fallback));
                 }
@@ -163,7 +171,8 @@ impl Proxy {
                 answer
             }
             Joined::Full => {
-                let full = Landed::Failed(Status::Overloaded, "too many requests wait for fetches at this proxy");
+                let full =
+                    Landed::Failed(Status::Overloaded, "too many requests wait for fetches at this proxy");
                 return Answer::Now(self.settle(full, fallback));
             }
         };
@@ -174,7 +183,8 @@ impl Proxy {
                 None => joined.await.ok(),
                 Some(deadline) => timeout_at(deadline, joined).await.ok().and_then(Result::ok),
             };
-            let landed = landed.unwrap_or(Landed::Failed(Status::OriginFailure, "the fetch did not end in time"));
+            let landed =
+                landed.unwrap_or(Landed::Failed(Status::OriginFailure, "the fetch did not end in time"));
             proxy.settle(landed, fallback)
         })
     }
@@ -187,7 +197,9 @@ impl Proxy {
             Arc::new(Entry::new(key.as_str(), document, self.now(), lifetime, began.elapsed()))
         };
         let landed = match fetched {
-            Fetched::Document(document) => Landed::Entry(entry(Some(document), self.freshness.lifetime(fastrand::f64()))),
+            Fetched::Document(document) => {
+                Landed::Entry(entry(Some(document), self.freshness.lifetime(fastrand::f64())))
+            }
             Fetched::Missing => Landed::Entry(entry(None, Some(self.freshness.negative_ttl))),
             Fetched::Failed(why) | Fetched::Unfit(why) => Landed::Failed(Status::OriginFailure, why),
             Fetched::Overloaded(why) => Landed::Failed(Status::Overloaded, why),
@@ -221,7 +233,8 @@ impl Proxy {
             }
             (Landed::Failed(status, why), None) => {
                 self.counts.misses.add_one();
-                let served = Served { cache_hit: false, node: self.node, age: 0, stale: false, fresh_for: None };
+                let served =
+                    Served { cache_hit: false, node: self.node, age: 0, stale: false, fresh_for: None };
                 Reply::text(status, why).with(served)
             }
         }
@@ -258,9 +271,10 @@ impl Handler for Proxy {
             Request::Metrics => Answer::Now(Reply::json(&self.metrics())),
             Request::Explain(key) => Answer::Now(Reply::json(&self.explain(key))),
             Request::Purge { pattern, soft } => self.if_admin(ask.from, || self.purge(pattern, soft)),
-            Request::Drain(_) | Request::Undrain(_) | Request::Hello => {
-                Answer::Now(Reply::text(Status::WrongMethod, "a proxy answers GET, METRICS, EXPLAIN and PURGE"))
-            }
+            Request::Drain(_) | Request::Undrain(_) | Request::Hello => Answer::Now(Reply::text(
+                Status::WrongMethod,
+                "a proxy answers GET, METRICS, EXPLAIN and PURGE",
+            )),
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Proxy;
 use crate::handler::Answer;
-use crate::wire::{KeyBuf, Pattern, Reply, Status};
+use crate::wire::{Key, Pattern, Reply, Status};
 
 /// The `data` of the reply.
 #[derive(Serialize)]
@@ -21,7 +21,7 @@ impl Proxy {
     pub(super) fn purge(self: &Arc<Self>, pattern: Pattern<'_>, soft: bool) -> Answer {
         self.flights.disown(|key| pattern.matches(key));
         match pattern {
-            Pattern::One(key) => Answer::Now(self.purged(self.purge_one(key.to_owned(), soft))),
+            Pattern::One(key) => Answer::Now(self.purged(self.purge_one(key, soft))),
             Pattern::Beneath(prefix) => {
                 let (proxy, prefix) = (self.clone(), prefix.to_owned());
                 // Going through a large cache takes a while: not where connections are served.
@@ -37,7 +37,7 @@ impl Proxy {
         }
     }
 
-    fn purge_one(&self, key: KeyBuf, soft: bool) -> usize {
+    fn purge_one(&self, key: Key<'_>, soft: bool) -> usize {
         let held = if soft { self.cache.peek(key.as_str()) } else { self.cache.remove(key.as_str()) };
         if let Some(entry) = &held {
             entry.purge_softly();

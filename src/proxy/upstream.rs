@@ -15,7 +15,7 @@ use crate::wire::{Document, Key, ReplyView, Request, Status};
 
 /// What the origin said, or why it said nothing.
 #[derive(Clone, Debug)]
-pub enum Fetched {
+pub(super) enum Fetched {
     /// The document.
     Document(Document),
     /// There is none.
@@ -29,23 +29,29 @@ pub enum Fetched {
 }
 
 /// The origin, as a proxy sees it.
-pub struct Upstream {
+pub(super) struct Upstream {
     link: Link,
     gate: Mutex<Gate>,
     room: Semaphore,
     deadline: Duration,
     max_document: usize,
     /// Questions asked.
-    pub fetches: Counter,
+    pub(super) fetches: Counter,
     /// Questions that brought neither a document nor the word that there is none.
-    pub failures: Counter,
+    pub(super) failures: Counter,
     /// Questions under way.
-    pub in_flight: Gauge,
+    pub(super) in_flight: Gauge,
 }
 
 impl Upstream {
     /// At most `max_fetches` at once, each within `deadline`.
-    pub fn new(link: Link, retry: Duration, max_fetches: usize, deadline: Duration, max_document: usize) -> Self {
+    pub(super) fn new(
+        link: Link,
+        retry: Duration,
+        max_fetches: usize,
+        deadline: Duration,
+        max_document: usize,
+    ) -> Self {
         Self {
             link,
             gate: Mutex::new(Gate::new(retry)),
@@ -59,12 +65,12 @@ impl Upstream {
     }
 
     /// Whether the origin may be asked now.
-    pub fn admits(&self, now: Millis, has_fallback: bool) -> bool {
+    pub(super) fn admits(&self, now: Millis, has_fallback: bool) -> bool {
         self.gate().admit(now, has_fallback)
     }
 
     /// Whether the origin is failing, and its last failure.
-    pub fn health(&self) -> (bool, Option<(Millis, &'static str)>) {
+    pub(super) fn health(&self) -> (bool, Option<(Millis, &'static str)>) {
         let gate = self.gate();
         (gate.is_failing(), gate.last_error())
     }
@@ -74,7 +80,7 @@ impl Upstream {
     }
 
     /// Asks the origin when there is room; `clock` says what time it is when it has answered.
-    pub async fn fetch(&self, key: Key<'_>, clock: impl Fn() -> Millis) -> Fetched {
+    pub(super) async fn fetch(&self, key: Key<'_>, clock: impl Fn() -> Millis) -> Fetched {
         let deadline = Instant::now() + self.deadline;
         let Ok(Ok(_room)) = timeout_at(deadline, self.room.acquire()).await else {
             return Fetched::Overloaded("too many fetches are under way");
@@ -129,7 +135,9 @@ impl Upstream {
             Fetched::Overloaded(_) => None,
         };
         match flip {
-            Some(Flip::Failing) => warn!(%origin, "the origin fails: what is held is served, and it is asked now and then"),
+            Some(Flip::Failing) => {
+                warn!(%origin, "the origin fails: what is held is served, and it is asked now and then")
+            }
             Some(Flip::Well) => info!(%origin, "the origin answers again"),
             None => {}
         }

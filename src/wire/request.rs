@@ -232,8 +232,16 @@ mod tests {
     #[test]
     fn writes_what_it_reads() {
         for line in [
-            "GET a/b", "METRICS", "PURGE a/b", "PURGE soft a/b", "PURGE a/b/*", "PURGE soft a/*", "EXPLAIN a/b",
-            "DRAIN h:1", "UNDRAIN [::1]:80", "HELLO 2",
+            "GET a/b",
+            "METRICS",
+            "PURGE a/b",
+            "PURGE soft a/b",
+            "PURGE a/b/*",
+            "PURGE soft a/*",
+            "EXPLAIN a/b",
+            "DRAIN h:1",
+            "UNDRAIN [::1]:80",
+            "HELLO 2",
         ] {
             let mut written = Vec::new();
             Request::parse(line.as_bytes()).unwrap().write(&mut written);

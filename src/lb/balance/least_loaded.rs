@@ -14,7 +14,8 @@ impl Balance for LeastLoaded {
     fn pick(&self, _key: Key<'_>, candidates: &[Candidate]) -> Option<usize> {
         let load = |candidate: &Candidate| (candidate.in_flight, candidate.total);
         let least = candidates.iter().map(load).min()?;
-        let equals: Vec<Candidate> = candidates.iter().filter(|candidate| load(candidate) == least).copied().collect();
+        let equals: Vec<Candidate> =
+            candidates.iter().filter(|candidate| load(candidate) == least).copied().collect();
         self.turn.turn(&equals)
     }
 

@@ -130,7 +130,13 @@ impl Link {
     /// A link to a peer; nothing is connected before the first request.
     pub fn new(peer: Peer, limits: LinkLimits) -> Self {
         let slots = (0..limits.sessions.max(1)).map(|_| Mutex::new(Slot::Unused)).collect();
-        Self { peer, limits, slots, plain: Semaphore::new(limits.plain_connections), apart: Semaphore::new(APART) }
+        Self {
+            peer,
+            limits,
+            slots,
+            plain: Semaphore::new(limits.plain_connections),
+            apart: Semaphore::new(APART),
+        }
     }
 
     /// Whom it asks.
@@ -146,7 +152,9 @@ impl Link {
         loop {
             let session = match self.route() {
                 Route::Session(session) => session,
-                Route::Plain => return plain::ask(&self.peer, &self.limits, &self.plain, request, deadline).await,
+                Route::Plain => {
+                    return plain::ask(&self.peer, &self.limits, &self.plain, request, deadline).await;
+                }
             };
             match session.ask(request, deadline).await {
                 Err(LinkError::Broken) if session.state() == State::Plain => self.fall_back(&session),
@@ -173,7 +181,9 @@ impl Link {
         let dial = || Session::dial(self.peer.clone(), self.limits);
         let now = Instant::now();
         match &mut *slot {
-            Slot::Session(session) if session.state() != State::Over => return Route::Session(session.clone()),
+            Slot::Session(session) if session.state() != State::Over => {
+                return Route::Session(session.clone());
+            }
             Slot::Unused | Slot::Session(_) => {
                 let session = dial();
                 *slot = Slot::Session(session.clone());

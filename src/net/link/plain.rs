@@ -28,7 +28,11 @@ pub(super) async fn ask(
 }
 
 /// One line there, one line back.
-pub(super) async fn exchange(stream: &mut Stream, request: Request<'_>, max_reply: usize) -> Result<Bytes, LinkError> {
+pub(super) async fn exchange(
+    stream: &mut Stream,
+    request: Request<'_>,
+    max_reply: usize,
+) -> Result<Bytes, LinkError> {
     let mut line = Vec::with_capacity(256);
     request.write(&mut line);
     line.push(b'\n');

@@ -101,10 +101,14 @@ impl Session {
     /// Asks one request and waits for its reply.
     pub(super) async fn ask(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
         let (reply, answer) = oneshot::channel();
-        let offering = self.lock().take(request, reply, deadline, self.limits.max_waiting)? == State::Offering;
+        let offering =
+            self.lock().take(request, reply, deadline, self.limits.max_waiting)? == State::Offering;
         if offering {
             // The task looks at deadlines only once the session is open.
-            return timeout_at(deadline, answer).await.map_err(|_| LinkError::Late)?.unwrap_or(Err(LinkError::Broken));
+            return timeout_at(deadline, answer)
+                .await
+                .map_err(|_| LinkError::Late)?
+                .unwrap_or(Err(LinkError::Broken));
         }
         answer.await.unwrap_or(Err(LinkError::Broken))
     }
@@ -119,7 +123,10 @@ impl Session {
             (inner.state, inner.error) = (state, error);
             (std::mem::take(&mut inner.calls), std::mem::take(&mut inner.waiting), inner.task.take())
         };
-        calls.drain().chain(waiting.into_iter().map(|(_, call)| call)).for_each(|call| call.finish(Err(error)));
+        calls
+            .drain()
+            .chain(waiting.into_iter().map(|(_, call)| call))
+            .for_each(|call| call.finish(Err(error)));
         if let Some(task) = task {
             task.wake();
         }
@@ -270,10 +277,11 @@ async fn hello(stream: &mut Stream) -> io::Result<Option<usize>> {
     line.push(b'\n');
     stream.write_all(&line).await?;
     let Some(line) = plain::read_line(stream, 4096).await? else { return Ok(None) };
-    let accepted = ReplyView::parse(&line).ok().filter(|reply| reply.status == Status::Ok).and_then(|reply| {
-        let data: serde_json::Value = serde_json::from_str(reply.data).ok()?;
-        (data["protocol"].as_f64()? as u64 == 2).then_some(data["max_in_flight"].as_f64()? as usize)
-    });
+    let accepted =
+        ReplyView::parse(&line).ok().filter(|reply| reply.status == Status::Ok).and_then(|reply| {
+            let data: serde_json::Value = serde_json::from_str(reply.data).ok()?;
+            (data["protocol"].as_f64()? as u64 == 2).then_some(data["max_in_flight"].as_f64()? as usize)
+        });
     Ok(accepted)
 }
 
@@ -357,7 +365,8 @@ impl Traffic<'_> {
             }
             let (id, reply) = split_id(&line).ok_or(LinkError::Garbage)?;
             let reply = line.slice_ref(reply);
-            let result = if reply.len() > self.session.limits.max_reply { Err(LinkError::Garbage) } else { Ok(reply) };
+            let result =
+                if reply.len() > self.session.limits.max_reply { Err(LinkError::Garbage) } else { Ok(reply) };
             inner.deliver(id, result)?;
         }
         self.scanned = self.reading.len();
@@ -374,7 +383,11 @@ impl Traffic<'_> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<Result<(), LinkError>> {
+    fn poll_deadline(
+        &mut self,
+        cx: &mut Context<'_>,
+        deadline: Option<Instant>,
+    ) -> Poll<Result<(), LinkError>> {
         let Some(deadline) = deadline else { return Poll::Pending };
         if deadline < self.timer.deadline() || self.timer.is_elapsed() {
             self.timer.as_mut().reset(deadline);

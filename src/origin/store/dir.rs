@@ -50,8 +50,9 @@ impl DirStore {
     /// Reads the file once; `None` when it changed meanwhile.
     fn read_once(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
         let mut options = OpenOptions::new();
-        let mut file = self.root.open_with(path, options.read(true).custom_flags(NONBLOCK)).map_err(opened)?.into_std();
-        let before = file.metadata().map_err(unreadable)?;
+        let mut file =
+            self.root.open_with(path, options.read(true).custom_flags(NONBLOCK)).map_err(opened)?.into_std();
+        let before = file.metadata().map_err(|error| unreadable(&error))?;
         if !before.is_file() {
             return Err(StoreError::Unfit("the document is not a regular file".into()));
         }
@@ -59,11 +60,14 @@ impl DirStore {
             return Err(self.too_large());
         }
         let mut bytes = Vec::with_capacity(before.len() as usize + 1);
-        file.by_ref().take(self.max_document as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        file.by_ref()
+            .take(self.max_document as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| unreadable(&error))?;
         if bytes.len() > self.max_document {
             return Err(self.too_large());
         }
-        let after = file.metadata().map_err(unreadable)?;
+        let after = file.metadata().map_err(|error| unreadable(&error))?;
         Ok((version(&before) == version(&after) && after.len() == bytes.len() as u64).then_some(bytes))
     }
 
@@ -77,7 +81,8 @@ impl Store for DirStore {
         let path = self.path(key);
         for _ in 0..READS {
             if let Some(bytes) = self.read_once(&path)? {
-                return Document::parse(&bytes, self.max_document).map_err(|error| StoreError::Unfit(error.to_string()));
+                return Document::parse(&bytes, self.max_document)
+                    .map_err(|error| StoreError::Unfit(error.to_string()));
             }
         }
         Err(StoreError::Unfit("the document changes while it is read".into()))
@@ -92,12 +97,14 @@ fn version(file: &Metadata) -> (u64, Option<std::time::SystemTime>) {
 /// Only what is not there is missing; what is there and cannot be opened is no document.
 fn opened(error: io::Error) -> StoreError {
     match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => StoreError::Missing,
-        _ => unreadable(error),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
+            StoreError::Missing
+        }
+        _ => unreadable(&error),
     }
 }
 
-fn unreadable(error: io::Error) -> StoreError {
+fn unreadable(error: &io::Error) -> StoreError {
     tracing::debug!(%error, "a document cannot be read");
     StoreError::Unfit("the document cannot be read".into())
 }

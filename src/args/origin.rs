@@ -1,0 +1,55 @@
+//! The flags of `dproxy origin`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{ServerArgs, units};
+use crate::origin::store::Layout;
+
+/// Flags of `dproxy origin`.
+#[derive(Args, Clone, Debug)]
+pub struct OriginArgs {
+    /// The port to listen on; 0 picks a free one.
+    #[arg(long, env = "DPROXY_PORT", default_value = "8000")]
+    pub port: u16,
+    /// Files and their layout.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// The server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// Where documents are.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Documents")]
+pub struct StoreArgs {
+    /// The directory of the documents.
+    #[arg(long, env = "DPROXY_DATA", default_value = "data", value_name = "DIR")]
+    pub data: PathBuf,
+    /// flat: <data>/<resource><key>.json; nested: <data>/<resource>/<key>.json.
+    #[arg(long, env = "DPROXY_LAYOUT", default_value = "flat", value_name = "LAYOUT")]
+    pub layout: LayoutArg,
+    /// The largest document.
+    #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = "1MiB", value_parser = units::size, value_name = "SIZE")]
+    pub max_document: usize,
+}
+
+/// Layouts by name.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub enum LayoutArg {
+    /// `<resource><key>.json`
+    Flat,
+    /// `<resource>/<key>.json`
+    Nested,
+}
+
+impl From<LayoutArg> for Layout {
+    fn from(layout: LayoutArg) -> Self {
+        match layout {
+            LayoutArg::Flat => Layout::Flat,
+            LayoutArg::Nested => Layout::Nested,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The flags of `dproxy proxy`, and what they mean to it.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::link::link_limits;
+use super::{ServerArgs, units};
+use crate::admin::{Admins, Network};
+use crate::net::link::Peer;
+use crate::proxy::cache::Bounds;
+use crate::proxy::{CacheType, Freshness, ProxyConfig};
+
+/// The time to live of the cache type `ttl` unless one is given.
+const DEFAULT_TTL: Duration = Duration::from_secs(30);
+
+/// Flags of `dproxy proxy`.
+#[derive(Args, Clone, Debug)]
+pub struct ProxyArgs {
+    /// The port to listen on; 0 picks a free one.
+    #[arg(long, env = "DPROXY_PORT", default_value = "8001")]
+    pub port: u16,
+    /// The host of the origin.
+    #[arg(
+        long,
+        alias = "origin_host",
+        env = "DPROXY_ORIGIN_HOST",
+        default_value = "127.0.0.1",
+        value_name = "HOST"
+    )]
+    pub origin_host: String,
+    /// The port of the origin.
+    #[arg(
+        long,
+        alias = "origin_port",
+        env = "DPROXY_ORIGIN_PORT",
+        default_value = "8000",
+        value_name = "PORT"
+    )]
+    pub origin_port: u16,
+    /// The cache.
+    #[command(flatten)]
+    pub cache: CacheArgs,
+    /// The largest document.
+    #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = "1MiB", value_parser = units::size, value_name = "SIZE")]
+    pub max_document: usize,
+    /// The server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// How a proxy caches and fetches.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Cache")]
+pub struct CacheArgs {
+    /// ttl: the oldest goes first; lru: the least recently used; s3fifo: the best hit ratio.
+    #[arg(long, alias = "cache_type", env = "DPROXY_CACHE_TYPE", default_value = "ttl", value_name = "TYPE")]
+    pub cache_type: CacheType,
+    /// How long a document is fresh [default: 30s with the type ttl, else for ever].
+    #[arg(long, env = "DPROXY_TTL", value_parser = units::positive_duration, value_name = "TIME")]
+    pub ttl: Option<Duration>,
+    /// By how much each document's time is shortened at most, so that they do not expire together.
+    #[arg(long, env = "DPROXY_TTL_JITTER", default_value = "10%", value_parser = units::fraction, value_name = "PART")]
+    pub ttl_jitter: f64,
+    /// How long past its time a document is served at once and fetched behind.
+    #[arg(long, env = "DPROXY_STALE_WHILE_REVALIDATE", default_value = "0", value_parser = units::duration, value_name = "TIME")]
+    pub stale_while_revalidate: Duration,
+    /// How long past its time a document is served when the origin fails.
+    #[arg(long, env = "DPROXY_STALE_IF_ERROR", default_value = "1h", value_parser = units::duration, value_name = "TIME")]
+    pub stale_if_error: Duration,
+    /// How long the word that there is no such document is kept.
+    #[arg(long, env = "DPROXY_NEGATIVE_TTL", default_value = "0", value_parser = units::duration, value_name = "TIME")]
+    pub negative_ttl: Duration,
+    /// Entries to hold at most.
+    #[arg(long, aliases = ["lru_capacity", "lru-capacity"], env = "DPROXY_CAPACITY", default_value = "10000",
+        value_parser = units::count, value_name = "N")]
+    pub capacity: usize,
+    /// Memory to hold at most: keys, documents and bookkeeping.
+    #[arg(long, env = "DPROXY_MAX_BYTES", default_value = "256MiB", value_parser = units::size, value_name = "SIZE")]
+    pub max_bytes: usize,
+    /// A fetch must bring its document within this time.
+    #[arg(long, env = "DPROXY_FETCH_DEADLINE", default_value = "2s", value_parser = units::positive_duration, value_name = "TIME",
+        help_heading = "Fetching")]
+    pub fetch_deadline: Duration,
+    /// A connection must be made within this time.
+    #[arg(long, env = "DPROXY_CONNECT_DEADLINE", default_value = "1s", value_parser = units::positive_duration,
+        value_name = "TIME", help_heading = "Fetching")]
+    pub connect_deadline: Duration,
+    /// Fetches at once; the rest wait their turn.
+    #[arg(long, env = "DPROXY_MAX_FETCHES", default_value = "64", value_parser = units::count, value_name = "N",
+        help_heading = "Fetching")]
+    pub max_fetches: usize,
+    /// Requests that may wait for one fetch.
+    #[arg(long, env = "DPROXY_MAX_WAITERS", default_value = "10000", value_parser = units::count, value_name = "N",
+        help_heading = "Fetching")]
+    pub max_waiters: usize,
+    /// How long a failing origin is left alone; it doubles up to 30s.
+    #[arg(long, env = "DPROXY_ORIGIN_RETRY", default_value = "1s", value_parser = units::positive_duration, value_name = "TIME",
+        help_heading = "Fetching")]
+    pub origin_retry: Duration,
+    /// Addresses and networks that may purge.
+    #[arg(long, env = "DPROXY_ADMIN_FROM", default_value = "127.0.0.0/8,::1", value_delimiter = ',', num_args = 1..,
+        value_name = "NETWORK", help_heading = "Server")]
+    pub admin_from: Vec<Network>,
+}
+
+impl CacheArgs {
+    /// A proxy on `port` in front of `origin`, served by `threads` threads.
+    pub fn config(&self, port: u16, origin: Peer, threads: usize, max_document: usize) -> ProxyConfig {
+        let ttl = match self.cache_type {
+            CacheType::Ttl => Some(self.ttl.unwrap_or(DEFAULT_TTL)),
+            CacheType::Lru | CacheType::S3fifo => self.ttl,
+        };
+        ProxyConfig {
+            node: port,
+            origin,
+            link: link_limits(threads, self.connect_deadline, max_document),
+            cache_type: self.cache_type,
+            bounds: Bounds { entries: self.capacity, bytes: self.max_bytes },
+            freshness: Freshness {
+                ttl,
+                ttl_jitter: self.ttl_jitter,
+                stale_while_revalidate: self.stale_while_revalidate,
+                stale_if_error: self.stale_if_error,
+                negative_ttl: self.negative_ttl,
+            },
+            max_document,
+            fetch_deadline: self.fetch_deadline,
+            max_fetches: self.max_fetches,
+            max_waiters: self.max_waiters,
+            origin_retry: self.origin_retry,
+            admins: Admins::new(self.admin_from.clone()),
+        }
+    }
+}
