@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::admin::Admins;
 use crate::args::{Cli, ClusterArgs, Command, LbArgs, OriginArgs, ProxyArgs, ServerArgs};
 use crate::client;
 use crate::handler::Handler;
@@ -81,7 +82,13 @@ impl House {
 
     fn lb(&mut self, args: &LbArgs) -> Result<SocketAddr> {
         let bound = listen("balancer", args.port, &args.server)?;
-        let lb = Lb::new(args.balance.config(args.proxies.clone(), args.server.threads(), args.max_document));
+        let admins = Admins::new(args.admin_from.clone());
+        let lb = Lb::new(args.balance.config(
+            args.proxies.clone(),
+            args.server.threads(),
+            args.max_document,
+            admins,
+        ));
         self.beside(lb.clone().probe());
         self.serve("balancer", bound, lb, &args.server)
     }
@@ -116,7 +123,14 @@ impl House {
             let address = local(self.proxy(&proxy)?);
             proxies.push(Peer { host: address.ip().to_string(), port: address.port() });
         }
-        let lb = LbArgs { port: args.port, proxies, balance: args.balance.clone(), max_document, server };
+        let lb = LbArgs {
+            port: args.port,
+            proxies,
+            balance: args.balance.clone(),
+            max_document,
+            admin_from: args.cache.admin_from.clone(),
+            server,
+        };
         let balancer = local(self.lb(&lb)?);
         self.greeting.push(format!("try it: dproxy client --port {} --get article/1", balancer.port()));
         Ok(balancer)

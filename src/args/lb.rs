@@ -6,8 +6,10 @@ use clap::Args;
 
 use super::link::link_limits;
 use super::{ServerArgs, units};
+use crate::admin::{Admins, Network};
 use crate::lb::LbConfig;
 use crate::lb::balance::Strategy;
+use crate::net::LinkLimits;
 use crate::net::link::Peer;
 
 /// Flags of `dproxy lb`.
@@ -26,6 +28,9 @@ pub struct LbArgs {
     /// The largest document.
     #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = "1MiB", value_parser = units::size, value_name = "SIZE")]
     pub max_document: usize,
+    /// Whose addresses may PURGE, DRAIN and UNDRAIN: addresses or networks such as 10.0.0.0/8.
+    #[arg(long, env = "DPROXY_ADMIN_FROM", default_value = "127.0.0.0/8,::1", value_delimiter = ',', num_args = 1.., value_name = "NETWORK")]
+    pub admin_from: Vec<Network>,
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -35,7 +40,8 @@ pub struct LbArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Balance")]
 pub struct BalanceArgs {
-    /// round_robin: each in turn; least_loaded: fewest in flight, then fewest requests in all.
+    /// round_robin: each in turn; least_loaded: fewest in flight, then fewest requests in all; hash: every key has a
+    /// home; p2c: the less loaded of two at random, by what is in flight and how long answers take.
     #[arg(long, env = "DPROXY_STRATEGY", default_value = "round_robin", value_name = "STRATEGY")]
     pub strategy: Strategy,
     /// How often each proxy is polled.
@@ -46,6 +52,33 @@ pub struct BalanceArgs {
     #[arg(long, aliases = ["max_failures", "fails"], env = "DPROXY_MAX_FAILURES", default_value = "3",
         value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     pub max_failures: u32,
+    /// So many polls in a row must succeed before an unhealthy proxy is healthy again.
+    #[arg(long, env = "DPROXY_RISES", default_value = "2", value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    pub rises: u32,
+    /// A proxy that failed requests is left alone for this time, twice as long each further time.
+    #[arg(long, env = "DPROXY_BACKOFF", default_value = "1s", value_parser = units::positive_duration, value_name = "TIME")]
+    pub backoff: Duration,
+    /// And for this time at the most.
+    #[arg(long, env = "DPROXY_MAX_BACKOFF", default_value = "60s", value_parser = units::positive_duration, value_name = "TIME")]
+    pub max_backoff: Duration,
+    /// When fewer than this percentage of the proxies is healthy, all are used; 0 is never.
+    #[arg(long, env = "DPROXY_PANIC_THRESHOLD", default_value = "0", value_parser = clap::value_parser!(u32).range(..=100), value_name = "PERCENT")]
+    pub panic_threshold: u32,
+    /// The share of a proxy that comes back rises for this time, or until it hits as often as the others.
+    #[arg(long, env = "DPROXY_SLOW_START", default_value = "10s", value_parser = units::duration, value_name = "TIME")]
+    pub slow_start: Duration,
+    /// Ask a second proxy as well when the first takes longer than the others do in 95 of 100 cases.
+    #[arg(long, env = "DPROXY_HEDGE", default_value = "on", value_parser = units::switch, value_name = "on|off")]
+    pub hedge: bool,
+    /// Requests under way at one proxy.
+    #[arg(long, env = "DPROXY_PROXY_MAX_IN_FLIGHT", default_value = "4096", value_parser = units::count, value_name = "N")]
+    pub proxy_max_in_flight: usize,
+    /// Requests that may wait for a place at one proxy; further ones are told OVERLOADED.
+    #[arg(long, env = "DPROXY_PROXY_MAX_WAITING", default_value = "4096", value_parser = units::count, value_name = "N")]
+    pub proxy_max_waiting: usize,
+    /// How long one of them may wait.
+    #[arg(long, env = "DPROXY_PROXY_MAX_WAIT", default_value = "1s", value_parser = units::positive_duration, value_name = "TIME")]
+    pub proxy_max_wait: Duration,
     /// One try at a proxy must bring a reply within this time.
     #[arg(long, env = "DPROXY_TRY_DEADLINE", default_value = "2.5s", value_parser = units::positive_duration, value_name = "TIME")]
     pub try_deadline: Duration,
@@ -57,14 +90,35 @@ pub struct BalanceArgs {
 
 impl BalanceArgs {
     /// A balancer over `proxies`, served by `threads` threads.
-    pub fn config(&self, proxies: Vec<Peer>, threads: usize, max_document: usize) -> LbConfig {
+    pub fn config(
+        &self,
+        proxies: Vec<Peer>,
+        threads: usize,
+        max_document: usize,
+        admins: Admins,
+    ) -> LbConfig {
+        let link = link_limits(threads, self.proxy_connect_deadline, max_document);
         LbConfig {
             proxies,
-            link: link_limits(threads, self.proxy_connect_deadline, max_document),
+            link: LinkLimits {
+                max_in_flight: self.proxy_max_in_flight.div_ceil(threads),
+                max_waiting: self.proxy_max_waiting.div_ceil(threads),
+                max_wait: self.proxy_max_wait,
+                plain_connections: link.plain_connections.min(self.proxy_max_in_flight),
+                ..link
+            },
             strategy: self.strategy,
             health_interval: self.health_interval,
             max_failures: self.max_failures,
+            rises: self.rises,
+            backoff: self.backoff,
+            max_backoff: self.max_backoff,
             try_deadline: self.try_deadline,
+            hedge: self.hedge,
+            panic_threshold: self.panic_threshold,
+            slow_start: self.slow_start,
+            max_in_flight: (self.proxy_max_in_flight + self.proxy_max_waiting) as u64,
+            admins,
         }
     }
 }

@@ -58,6 +58,15 @@ pub fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+/// `on` or `off`.
+pub fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err("write on or off".to_owned()),
+    }
+}
+
 /// `host:port`, `[::1]:port`.
 pub fn peer(text: &str) -> Result<Peer, String> {
     let wrong = || "write it as host:port, such as 127.0.0.1:8001 or [::1]:8001".to_owned();
