@@ -83,13 +83,14 @@ impl House {
     fn lb(&mut self, args: &LbArgs) -> Result<SocketAddr> {
         let bound = listen("balancer", args.port, &args.server)?;
         let admins = Admins::new(args.admin_from.clone());
-        let lb = Lb::new(args.balance.config(
-            args.proxies.clone(),
-            args.server.threads(),
-            args.max_document,
-            admins,
-        ));
+        let threads = args.server.threads();
+        let config = args.balance.config(args.members(), threads, args.max_document, admins);
+        let lb = Lb::new(config).map_err(|error| anyhow!("the list of proxies is bad: {error}"))?;
         self.beside(lb.clone().probe());
+        self.beside(lb.clone().follow());
+        if args.proxies_file.is_some() {
+            self.beside(reload_at_sighup(lb.clone()));
+        }
         self.serve("balancer", bound, lb, &args.server)
     }
 
@@ -126,6 +127,8 @@ impl House {
         let lb = LbArgs {
             port: args.port,
             proxies,
+            proxies_file: None,
+            resolve_interval: Duration::from_secs(3600),
             balance: args.balance.clone(),
             max_document,
             admin_from: args.cache.admin_from.clone(),
@@ -193,6 +196,15 @@ impl House {
         runtime.shutdown_background();
         others.join();
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// SIGHUP makes a balancer look at the file of its members.
+async fn reload_at_sighup(lb: Arc<Lb>) {
+    let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+    let Ok(mut hangup) = signal.inspect_err(|error| warn!(%error, "SIGHUP is not heard")) else { return };
+    while hangup.recv().await.is_some() {
+        lb.reload();
     }
 }
 

@@ -46,4 +46,10 @@ pub struct WhatArgs {
     /// What the node knows of a document.
     #[arg(long, value_name = "PATH")]
     pub explain: Option<String>,
+    /// Give a node of a balancer no new requests.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub drain: Option<String>,
+    /// Give it requests again.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub undrain: Option<String>,
 }

@@ -1,5 +1,6 @@
 //! The flags of `dproxy lb`, and what they mean to it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -7,8 +8,8 @@ use clap::Args;
 use super::link::link_limits;
 use super::{ServerArgs, units};
 use crate::admin::{Admins, Network};
-use crate::lb::LbConfig;
 use crate::lb::balance::Strategy;
+use crate::lb::{LbConfig, Members};
 use crate::net::LinkLimits;
 use crate::net::link::Peer;
 
@@ -18,10 +19,16 @@ pub struct LbArgs {
     /// The port to listen on; 0 picks a free one.
     #[arg(long, env = "DPROXY_PORT", default_value = "9000")]
     pub port: u16,
-    /// The proxies, as host:port: several values, or a comma list.
+    /// The proxies, as host:port: several values, or a comma list. A name stands for all of its addresses.
     #[arg(long, env = "DPROXY_PROXIES", default_value = "127.0.0.1:8001,127.0.0.1:8002,127.0.0.1:8003", value_delimiter = ',',
         num_args = 1.., value_parser = units::peer, value_name = "HOST:PORT")]
     pub proxies: Vec<Peer>,
+    /// A file that lists them instead, one host:port a line, a weight behind it if need be; it is watched.
+    #[arg(long, env = "DPROXY_PROXIES_FILE", value_name = "FILE")]
+    pub proxies_file: Option<PathBuf>,
+    /// How often the names of proxies are resolved.
+    #[arg(long, env = "DPROXY_RESOLVE_INTERVAL", default_value = "10s", value_parser = units::positive_duration, value_name = "TIME")]
+    pub resolve_interval: Duration,
     /// How to choose among them.
     #[command(flatten)]
     pub balance: BalanceArgs,
@@ -34,6 +41,17 @@ pub struct LbArgs {
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
+}
+
+impl LbArgs {
+    /// Where the list of proxies comes from.
+    pub fn members(&self) -> Members {
+        Members {
+            proxies: self.proxies.clone(),
+            file: self.proxies_file.clone(),
+            resolve_interval: self.resolve_interval,
+        }
+    }
 }
 
 /// How a balancer chooses, and when it gives a node up.
@@ -89,17 +107,11 @@ pub struct BalanceArgs {
 }
 
 impl BalanceArgs {
-    /// A balancer over `proxies`, served by `threads` threads.
-    pub fn config(
-        &self,
-        proxies: Vec<Peer>,
-        threads: usize,
-        max_document: usize,
-        admins: Admins,
-    ) -> LbConfig {
+    /// A balancer over `members`, served by `threads` threads.
+    pub fn config(&self, members: Members, threads: usize, max_document: usize, admins: Admins) -> LbConfig {
         let link = link_limits(threads, self.proxy_connect_deadline, max_document);
         LbConfig {
-            proxies,
+            members,
             link: LinkLimits {
                 max_in_flight: self.proxy_max_in_flight.div_ceil(threads),
                 max_waiting: self.proxy_max_waiting.div_ceil(threads),

@@ -61,6 +61,10 @@ async fn ask(args: &ClientArgs, link: &Link) -> Result<Outcome> {
         format!("PURGE soft {path}")
     } else if let Some(path) = &what.explain {
         format!("EXPLAIN {path}")
+    } else if let Some(node) = &what.drain {
+        format!("DRAIN {node}")
+    } else if let Some(node) = &what.undrain {
+        format!("UNDRAIN {node}")
     } else {
         return ask_many(args, link).await;
     };

@@ -77,6 +77,13 @@ impl Health {
         }
     }
 
+    /// It is new among others: one poll must succeed first.
+    pub(super) fn join(&mut self) -> bool {
+        self.turn_into(State::Down, "it has joined and was not polled yet", self.since);
+        self.rises = self.rules.rises.saturating_sub(1);
+        true
+    }
+
     pub(super) fn state(&self) -> State {
         self.state
     }
@@ -255,6 +262,13 @@ mod tests {
         eject(&mut health, now);
         health.poll_succeeded(now + 1_000);
         assert!(health.poll_succeeded(now + 1_001), "a long good time is not forgotten");
+    }
+
+    #[test]
+    fn who_joins_needs_one_poll() {
+        let mut health = health();
+        assert!(health.join() && health.state() == State::Down);
+        assert!(health.poll_succeeded(5) && health.state() == State::Healthy);
     }
 
     #[test]

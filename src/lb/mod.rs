@@ -12,6 +12,8 @@ mod budget;
 mod get;
 mod health;
 mod latency;
+mod list;
+mod members;
 mod metrics;
 mod node;
 mod nodes;
@@ -19,6 +21,7 @@ mod owed;
 mod polled;
 mod polls;
 mod probe;
+mod verbs;
 mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,11 +32,13 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use self::balance::{Balance, Strategy, hash_of};
+use self::balance::{Balance, Strategy};
 use self::budget::{Allowance, Budget};
 use self::health::{Millis, Rules};
+pub use self::members::Members;
 use self::node::Node;
-use self::nodes::{Nodes, Place, View};
+use self::nodes::{Nodes, View};
+use self::owed::Owed;
 use self::watch::Wheel;
 use crate::admin::Admins;
 use crate::handler::{Answer, Ask, Handler};
@@ -51,7 +56,7 @@ const HEDGES: Allowance = Allowance { share: 0.02, per_second: 0.0 };
 #[derive(Clone, Debug)]
 pub struct LbConfig {
     /// The proxies.
-    pub proxies: Vec<Peer>,
+    pub members: Members,
     /// How to ask them.
     pub link: LinkLimits,
     /// How to choose among them.
@@ -89,6 +94,10 @@ pub struct Lb {
     wheels: Vec<Arc<Wheel>>,
     retry_budget: Mutex<Budget>,
     hedge_budget: Mutex<Budget>,
+    /// What was purged: owed by a node that joins.
+    purges: Mutex<Owed>,
+    /// Makes the list of members be looked at.
+    reload: Notify,
     /// Wakes the polls before their time.
     attention: Notify,
     /// How many nodes are probing: none, nearly always.
@@ -104,8 +113,10 @@ pub struct Lb {
 }
 
 impl Lb {
-    /// A balancer that takes every node to be healthy until it learns better. Polls nothing by itself: see [`Lb::probe`].
-    pub fn new(config: LbConfig) -> Arc<Self> {
+    /// A balancer that takes every node to be healthy until it learns better. It polls nothing by itself and follows no
+    /// members: see [`Lb::probe`] and [`Lb::follow`]. Fails when the file of its members is bad.
+    pub fn new(config: LbConfig) -> Result<Arc<Self>, String> {
+        let listed = config.members.first()?;
         let wheels = (0..config.link.sessions.max(1)).map(|_| Wheel::new()).collect();
         let lb = Self {
             nodes: ArcSwap::from_pointee(Nodes(Vec::new())),
@@ -113,6 +124,8 @@ impl Lb {
             wheels,
             retry_budget: Mutex::new(Budget::new(RETRIES)),
             hedge_budget: Mutex::new(Budget::new(HEDGES)),
+            purges: Mutex::default(),
+            reload: Notify::new(),
             attention: Notify::new(),
             probing: AtomicU64::new(0),
             requests: Counter::default(),
@@ -125,18 +138,8 @@ impl Lb {
             serials: AtomicU64::new(0),
             config,
         };
-        let place = |peer: &Peer| {
-            let name = peer.to_string();
-            Place {
-                id: hash_of(name.as_bytes()),
-                name: name.into(),
-                weight: 100,
-                node: lb.node(peer.clone()),
-            }
-        };
-        let places = lb.config.proxies.iter().map(place).collect();
-        lb.nodes.store(Arc::new(Nodes(places)));
-        Arc::new(lb)
+        lb.begin_with(&listed);
+        Ok(Arc::new(lb))
     }
 
     fn node(&self, peer: Peer) -> Arc<Node> {
@@ -182,12 +185,12 @@ impl Handler for Lb {
         match ask.request {
             Request::Get(key) => Answer::later(self.clone().get(key.to_owned(), ask.deadline)),
             Request::Metrics => Answer::Now(Reply::json(&self.metrics())),
-            Request::Explain(_)
-            | Request::Purge { .. }
-            | Request::Drain(_)
-            | Request::Undrain(_)
-            | Request::Hello => {
-                Answer::Now(Reply::text(Status::WrongMethod, "this balancer answers GET and METRICS"))
+            Request::Explain(key) => self.explain(key),
+            Request::Purge { pattern, soft } => self.purge(pattern, soft, ask.from),
+            Request::Drain(node) => self.drain(node, true, ask.from),
+            Request::Undrain(node) => self.drain(node, false, ask.from),
+            Request::Hello => {
+                Answer::Now(Reply::text(Status::WrongMethod, "a balancer answers GET and METRICS"))
             }
         }
     }

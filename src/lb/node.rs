@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::health::{Health, Millis, Rules, State};
 use super::latency::Latency;
-use super::owed::Owed;
+use super::owed::{Owed, Purge};
 use super::polled::Polled;
 use super::polls::Polls;
 use crate::net::Link;
@@ -167,6 +167,11 @@ impl Node {
         self.in_flight.enter()
     }
 
+    /// It joins others: one poll must succeed before it gets requests, and then its share rises.
+    pub(super) fn join(&self, now: Millis) {
+        self.change(now, Health::join);
+    }
+
     /// A request was answered by a sound reply.
     pub(super) fn answered(&self, took: Duration, hit: bool, now: Millis) {
         self.heard(now);
@@ -221,6 +226,7 @@ impl Node {
                 info!(%node, why, "the node is healthy again");
             }
             State::Probing => info!(%node, why, "the node is tried with one request"),
+            State::Down if failures == 0 => {}
             State::Down => {
                 self.polled.went_down();
                 warn!(%node, failures, why, "the node is down");
@@ -228,12 +234,17 @@ impl Node {
         }
     }
 
-    /// What it owes; it gets no requests before nothing is left.
-    pub(super) fn owe(&self, add: impl FnOnce(&mut Owed) -> bool) -> bool {
+    /// Changes what it owes; it gets no requests before nothing is left.
+    pub(super) fn owe<T>(&self, change: impl FnOnce(&mut Owed) -> T) -> T {
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
-        let added = add(&mut owed);
+        let changed = change(&mut owed);
         self.owes.store(!owed.is_empty(), Ordering::Release);
-        added
+        changed
+    }
+
+    /// One purge that it owes, and the number of its wish.
+    pub(super) fn first_owed(&self) -> Option<(Purge, u64)> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner).first()
     }
 
     /// How many purges it owes.

@@ -61,8 +61,8 @@ impl Lb {
         let suspect = node.is_suspect();
         let Some(poll) = node.polls.begin(now, suspect) else { return };
         let interval = match node.state() {
-            State::Healthy => self.config.health_interval,
-            State::Down | State::Probing => self.config.health_interval.min(FAST),
+            State::Healthy if !node.owes() => self.config.health_interval,
+            State::Healthy | State::Down | State::Probing => self.config.health_interval.min(FAST),
         };
         let late = interval.mul_f64(JITTER * fastrand::f64());
         let deadline = match suspect {
@@ -87,10 +87,14 @@ impl Lb {
             Err(error) => Err(error.to_string()),
         };
         let now = self.now();
+        node.set_suspect(false);
         match told {
             Ok(told) => {
                 node.heard(now);
                 node.polled.told(told, node.counts.sent.get(), now);
+                if node.owes() && !self.settle(node).await {
+                    return;
+                }
                 node.change(now, |health| health.poll_succeeded(now));
             }
             Err(why) if suspect => {
@@ -99,7 +103,6 @@ impl Lb {
             }
             Err(why) => node.change(now, |health| health.poll_failed(&why, now)),
         }
-        node.set_suspect(false);
         self.count_probing();
     }
 

@@ -12,6 +12,7 @@ mod plain;
 mod session;
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,31 @@ impl fmt::Display for Peer {
         match self.host.contains(':') {
             true => write!(f, "[{}]:{}", self.host, self.port),
             false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// A text that is no `host:port`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("write it as host:port, such as 127.0.0.1:8001 or [::1]:8001")]
+pub struct PeerError;
+
+impl FromStr for Peer {
+    type Err = PeerError;
+
+    /// `host:port`, `[::1]:port`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, port) = text.rsplit_once(':').ok_or(PeerError)?;
+        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(host) => host,
+            None if host.contains(':') => return Err(PeerError),
+            None => host,
+        };
+        let port = port.parse().ok().filter(|&port| port != 0).ok_or(PeerError)?;
+        let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:%".contains(c);
+        match !host.is_empty() && host.chars().all(allowed) {
+            true => Ok(Self { host: host.to_owned(), port }),
+            false => Err(PeerError),
         }
     }
 }
