@@ -8,8 +8,8 @@ use super::link::link_limits;
 use super::{ServerArgs, units};
 use crate::admin::{Admins, Network};
 use crate::net::link::Peer;
-use crate::proxy::cache::Bounds;
-use crate::proxy::{CacheType, Freshness, ProxyConfig};
+use crate::proxy::cache::{Bounds, CacheType};
+use crate::proxy::{Freshness, ProxyConfig};
 
 /// The time to live of the cache type `ttl` unless one is given.
 const DEFAULT_TTL: Duration = Duration::from_secs(30);

@@ -12,7 +12,6 @@ mod freshness;
 mod gate;
 mod metrics;
 mod purge;
-mod stub;
 mod sweep;
 mod upstream;
 
@@ -22,12 +21,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use self::cache::{Bounds, Cache, Entry, Millis};
+use self::cache::{Bounds, Cache, CacheType, Entry, Millis};
 use self::flight::{Flights, Joined, Ticket};
 pub use self::freshness::Freshness;
 use self::freshness::Verdict;
 use self::metrics::Counts;
-pub use self::stub::CacheType;
 use self::upstream::{Fetched, Upstream};
 use crate::admin::Admins;
 use crate::handler::{Answer, Ask, Handler};
@@ -95,7 +93,7 @@ impl Proxy {
         let link = Link::new(config.origin, config.link);
         Arc::new(Self {
             node: config.node,
-            cache: stub::build(config.cache_type, config.bounds),
+            cache: cache::build(config.cache_type, config.bounds),
             flights: Flights::new(MAX_FLIGHTS, config.max_waiters),
             upstream: Upstream::new(
                 link,
