@@ -23,7 +23,7 @@ use crate::net::transport::{Bound, bind};
 use crate::origin::Origin;
 use crate::origin::store::DirStore;
 use crate::proxy::Proxy;
-use crate::{cores, shutdown};
+use crate::{cores, shutdown, simulate};
 
 /// A read of a document must end within this time: sooner than a proxy gives the fetch up.
 const READ_DEADLINE: Duration = Duration::from_millis(1500);
@@ -36,7 +36,11 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Proxy(args) => house.proxy(&args)?,
         Command::Lb(args) => house.lb(&args)?,
         Command::Cluster(args) => house.cluster(&args)?,
-        Command::Client(args) => return client::run(&args),
+        Command::Simulate(args) => {
+            simulate::command::run(&args, &mut std::io::stdout().lock())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Client(args) => return cores::runtime()?.block_on(client::run(args.config())),
     };
     house.live()
 }
@@ -75,17 +79,18 @@ impl House {
         let bound = listen("proxy", args.port, &args.server)?;
         let port = address_of(&bound)?.port();
         let origin = Peer { host: args.origin_host.clone(), port: args.origin_port };
-        let proxy = Proxy::new(args.cache.config(port, origin, args.server.threads(), args.max_document));
+        let link = args.link.limits(args.server.threads(), args.max_document);
+        let proxy = Proxy::new(args.cache.config(port, origin, link, args.max_document));
         self.beside(proxy.clone().sweep());
         self.serve("proxy", bound, proxy, &args.server)
     }
 
     fn lb(&mut self, args: &LbArgs) -> Result<SocketAddr> {
         let bound = listen("balancer", args.port, &args.server)?;
+        let link = args.link.limits(args.server.threads(), args.max_document);
         let admins = Admins::new(args.admin_from.clone());
-        let threads = args.server.threads();
-        let config = args.balance.config(args.members(), threads, args.max_document, admins);
-        let lb = Lb::new(config).map_err(|error| anyhow!("the list of proxies is bad: {error}"))?;
+        let lb = Lb::new(args.balance.config(args.members(), link, admins))
+            .map_err(|error| anyhow!("the list of proxies is bad: {error}"))?;
         self.beside(lb.clone().probe());
         self.beside(lb.clone().follow());
         if args.proxies_file.is_some() {
@@ -118,6 +123,7 @@ impl House {
                 origin_host: origin.ip().to_string(),
                 origin_port: origin.port(),
                 cache: args.cache.clone(),
+                link: args.link.clone(),
                 max_document,
                 server: server.clone(),
             };
@@ -132,6 +138,7 @@ impl House {
             balance: args.balance.clone(),
             max_document,
             admin_from: args.cache.admin_from.clone(),
+            link: args.link.clone(),
             server,
         };
         let balancer = local(self.lb(&lb)?);
@@ -191,10 +198,13 @@ impl House {
             }
             say(&greeting);
             set.run_until(futures_util::future::join_all(first.into_iter().map(|job| job()))).await;
+            // This thread hears the signals, so it stays until the others have drained as well.
+            if tokio::task::spawn_blocking(|| others.join()).await.is_err() {
+                warn!("the other threads could not be awaited");
+            }
         });
         // Reads that block, of a disk that hangs, must not hold the end up.
         runtime.shutdown_background();
-        others.join();
         Ok(ExitCode::SUCCESS)
     }
 }

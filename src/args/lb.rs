@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::link::link_limits;
-use super::{ServerArgs, units};
+use super::{LinkArgs, ServerArgs, units};
 use crate::admin::{Admins, Network};
 use crate::lb::balance::Strategy;
 use crate::lb::{LbConfig, Members};
@@ -35,6 +34,9 @@ pub struct LbArgs {
     /// The largest document.
     #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = "1MiB", value_parser = units::size, value_name = "SIZE")]
     pub max_document: usize,
+    /// Links to the proxies.
+    #[command(flatten)]
+    pub link: LinkArgs,
     /// Whose addresses may PURGE, DRAIN and UNDRAIN: addresses or networks such as 10.0.0.0/8.
     #[arg(long, env = "DPROXY_ADMIN_FROM", default_value = "127.0.0.0/8,::1", value_delimiter = ',', num_args = 1.., value_name = "NETWORK")]
     pub admin_from: Vec<Network>,
@@ -100,21 +102,16 @@ pub struct BalanceArgs {
     /// One try at a proxy must bring a reply within this time.
     #[arg(long, env = "DPROXY_TRY_DEADLINE", default_value = "2.5s", value_parser = units::positive_duration, value_name = "TIME")]
     pub try_deadline: Duration,
-    /// A connection to a proxy must be made within this time.
-    #[arg(long = "proxy-connect-deadline", alias = "connect-deadline", env = "DPROXY_PROXY_CONNECT_DEADLINE", default_value = "1s",
-        value_parser = units::positive_duration, value_name = "TIME")]
-    pub proxy_connect_deadline: Duration,
 }
 
 impl BalanceArgs {
-    /// A balancer over `members`, served by `threads` threads.
-    pub fn config(&self, members: Members, threads: usize, max_document: usize, admins: Admins) -> LbConfig {
-        let link = link_limits(threads, self.proxy_connect_deadline, max_document);
+    /// A balancer over `members`, which it asks as `link` says.
+    pub fn config(&self, members: Members, link: LinkLimits, admins: Admins) -> LbConfig {
         LbConfig {
             members,
             link: LinkLimits {
-                max_in_flight: self.proxy_max_in_flight.div_ceil(threads),
-                max_waiting: self.proxy_max_waiting.div_ceil(threads),
+                max_in_flight: self.proxy_max_in_flight.div_ceil(link.sessions),
+                max_waiting: self.proxy_max_waiting.div_ceil(link.sessions),
                 max_wait: self.proxy_max_wait,
                 plain_connections: link.plain_connections.min(self.proxy_max_in_flight),
                 ..link

@@ -156,11 +156,6 @@ impl Node {
         self.silence_us.store(silence_us, Ordering::Relaxed);
     }
 
-    /// All that it was ever asked: what it last said, and what was sent since.
-    pub(super) fn total_requests(&self, now: Millis, stale: Millis) -> u64 {
-        self.polled.total_requests(self.counts.sent.get(), now, stale)
-    }
-
     /// Counts a request for as long as it is in flight.
     pub(super) fn begin(&self) -> Entered<'_> {
         self.counts.sent.add_one();

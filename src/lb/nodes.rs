@@ -75,17 +75,20 @@ impl Nodes {
     fn those(&self, tried: &Tried, view: View, may: impl Fn(&Node) -> bool) -> Candidates {
         let mut candidates = Candidates::new();
         let mut held_back = None;
+        let mut all_told = true;
         for (index, place) in self.0.iter().enumerate() {
             let node = &*place.node;
             if !may(node) || tried.contains(&node.serial) {
                 continue;
             }
+            let told = node.polled.total_requests(node.counts.sent.get(), view.now, view.stale);
+            all_told &= told.is_some();
             let mut candidate = Candidate {
                 index,
                 id: place.id,
                 weight: place.weight,
                 in_flight: node.in_flight(),
-                total: node.total_requests(view.now, view.stale),
+                total: told.unwrap_or_default(),
                 latency_us: node.latency.average_us(view.now),
             };
             let share = node.share();
@@ -99,6 +102,12 @@ impl Nodes {
         }
         if candidates.is_empty() {
             candidates.extend(held_back);
+        }
+        if !all_told {
+            // A total that was told and one that was not cannot be compared: then what we sent counts.
+            for candidate in &mut candidates {
+                candidate.total = self.0[candidate.index].node.counts.sent.get();
+            }
         }
         candidates
     }

@@ -85,11 +85,11 @@ impl Polled {
         inner.metrics = Some(told.metrics);
     }
 
-    /// All that it was asked; what it told longer ago than `stale` is not used.
-    pub(super) fn total_requests(&self, sent: u64, now: Millis, stale: Millis) -> u64 {
+    /// All that it was asked: what it last said, and what was sent since. Nothing when that is older than `stale`.
+    pub(super) fn total_requests(&self, sent: u64, now: Millis, stale: Millis) -> Option<u64> {
         let at = self.at.load(Ordering::Relaxed);
         let is_used = at != 0 && now.saturating_sub(at) <= stale;
-        if is_used { self.beyond.load(Ordering::Relaxed).wrapping_add(sent) } else { sent }
+        is_used.then(|| self.beyond.load(Ordering::Relaxed).wrapping_add(sent))
     }
 
     /// The metrics it last told; nothing while it is down.
@@ -142,10 +142,10 @@ mod tests {
     #[test]
     fn what_is_stale_is_not_used_for_load() {
         let polled = Polled::default();
-        assert_eq!(polled.total_requests(7, 100, 6_000), 7);
+        assert_eq!(polled.total_requests(7, 100, 6_000), None);
         polled.told(told(50, 0), 7, 100);
-        assert_eq!(polled.total_requests(9, 200, 6_000), 52);
-        assert_eq!(polled.total_requests(9, 6_101, 6_000), 9);
+        assert_eq!(polled.total_requests(9, 200, 6_000), Some(52));
+        assert_eq!(polled.total_requests(9, 6_101, 6_000), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::metrics::state_of;
 use super::node::Node;
 use super::nodes::{Place, Tried};
 use super::owed::request;
-use crate::admin::Admins;
+use crate::admin::FORBIDDEN;
 use crate::handler::Answer;
 use crate::net::LinkError;
 use crate::wire::{Key, KeyBuf, Pattern, Reply, ReplyView, Request, Status};
@@ -71,7 +71,7 @@ impl Lb {
     /// Purges at every node in parallel. What a node could not do it owes.
     pub(super) fn purge(self: &Arc<Self>, pattern: Pattern<'_>, soft: bool, from: IpAddr) -> Answer {
         if !self.config.admins.has(from) {
-            return Answer::Now(Admins::refusal());
+            return Answer::Now(Reply::text(Status::Forbidden, FORBIDDEN));
         }
         let (lb, text) = (self.clone(), pattern.to_string());
         // In a task of its own: a client that leaves does not leave a purge half done.
@@ -172,7 +172,7 @@ impl Lb {
     /// Gives a node no new requests, or again.
     pub(super) fn drain(&self, name: &str, draining: bool, from: IpAddr) -> Answer {
         if !self.config.admins.has(from) {
-            return Answer::Now(Admins::refusal());
+            return Answer::Now(Reply::text(Status::Forbidden, FORBIDDEN));
         }
         let nodes = self.nodes.load();
         let Some(place) = nodes.named(name) else {
