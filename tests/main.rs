@@ -14,6 +14,8 @@ mod cluster;
 mod documents;
 mod failover;
 mod house;
+mod lb_faults;
+mod lb_members;
 mod limits;
 mod older;
 mod plain;
