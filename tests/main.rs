@@ -18,4 +18,5 @@ mod limits;
 mod older;
 mod plain;
 mod process;
+mod schedules;
 mod sessions;
