@@ -20,6 +20,8 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+pub(crate) use self::plain::exchange;
+pub(crate) use self::session::hello;
 use self::session::{Session, State};
 use super::locality::core_index;
 use crate::wire::Request;
