@@ -23,7 +23,7 @@ use crate::net::transport::{Bound, bind};
 use crate::origin::Origin;
 use crate::origin::store::DirStore;
 use crate::proxy::Proxy;
-use crate::{cores, shutdown, simulate};
+use crate::{bench, cores, shutdown, simulate};
 
 /// A read of a document must end within this time: sooner than a proxy gives the fetch up.
 const READ_DEADLINE: Duration = Duration::from_millis(1500);
@@ -40,6 +40,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             simulate::command::run(&args, &mut std::io::stdout().lock())?;
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Bench(args) => return bench::run(&args.config()),
         Command::Client(args) => return cores::runtime()?.block_on(client::run(args.config())),
     };
     house.live()

@@ -13,11 +13,11 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     (
         "run",
         &[
-            "admin", "args", "client", "cores", "handler", "lb", "net", "origin", "proxy", "shutdown",
-            "simulate", "stats", "wire",
+            "admin", "args", "bench", "client", "cores", "handler", "lb", "net", "origin", "proxy",
+            "shutdown", "simulate", "stats", "wire",
         ],
     ),
-    ("args", &["admin", "client", "lb", "net", "origin", "proxy", "simulate"]),
+    ("args", &["admin", "bench", "client", "lb", "net", "origin", "proxy", "simulate"]),
     ("logs", &["args"]),
     ("cores", &["net"]),
     ("shutdown", &[]),
@@ -30,7 +30,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("proxy", &["wire", "handler", "stats", "net", "admin"]),
     ("lb", &["wire", "handler", "stats", "net", "admin"]),
     ("client", &["wire", "net"]),
-    ("bench", &["wire", "net", "stats"]),
+    ("bench", &["cores", "wire", "net", "stats"]),
     ("simulate", &["proxy", "wire"]),
 ];
 

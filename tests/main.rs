@@ -8,6 +8,7 @@ mod support;
 mod bad_files;
 mod bad_input;
 mod bad_upstream;
+mod bench;
 mod caching;
 mod client;
 mod cluster;

@@ -1,5 +1,6 @@
 //! The command line: what may be typed, what it defaults to, and what it means to each role. No I/O.
 
+mod bench;
 mod client;
 mod cluster;
 mod lb;
@@ -11,6 +12,7 @@ pub mod units;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use bench::BenchArgs;
 pub use client::ClientArgs;
 pub use cluster::ClusterArgs;
 pub use lb::{BalanceArgs, LbArgs};
@@ -20,6 +22,13 @@ pub use proxy::{CacheArgs, ProxyArgs};
 pub use server::ServerArgs;
 
 use crate::simulate::command::SimulateArgs;
+
+/// Reads a group of flags as it would be typed: how a program that embeds a node comes to the defaults of all its limits.
+/// The environment counts as well.
+pub fn group<A: Args>(words: &[&str]) -> Result<A, clap::Error> {
+    let command = A::augment_args(clap::Command::new("flags").no_binary_name(true));
+    command.try_get_matches_from(words).and_then(|matches| A::from_arg_matches(&matches))
+}
 
 /// A distributed read-through cache for JSON documents.
 #[derive(Parser, Debug)]
@@ -85,6 +94,13 @@ pub enum Command {
         Exit code: 0 OK, 1 any other status, 2 wrong usage, 3 no reply came."
     )]
     Client(ClientArgs),
+    /// Put load on a node, and see what it does under it.
+    #[command(
+        after_help = "Examples:  dproxy bench --port 8001 --key-range article/1..1000 --zipf 1.0\n           \
+        dproxy bench --rate 5000 --duration 30s --output json\n\n\
+        Exit code: 0 every reply was OK, 1 some were not, 2 wrong usage, 3 nothing answered."
+    )]
+    Bench(BenchArgs),
     /// Run origin, proxies and balancer in one process.
     #[command(after_help = "Example:  dproxy cluster --proxies 3 --data data")]
     Cluster(ClusterArgs),
