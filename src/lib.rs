@@ -11,10 +11,12 @@
 pub mod admin;
 pub mod args;
 pub mod client;
+pub mod config;
 pub mod cores;
 pub mod handler;
 pub mod lb;
 pub mod logs;
+pub mod manual;
 pub mod net;
 pub mod origin;
 pub mod proxy;

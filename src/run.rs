@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::args::{Cli, ClusterArgs, Command, LbArgs, OriginArgs, ProxyArgs, ServerArgs};
-use crate::client;
 use crate::handler::Handler;
 use crate::lb::Lb;
 use crate::net::Server;
@@ -22,7 +21,7 @@ use crate::net::transport::{Bound, bind};
 use crate::origin::Origin;
 use crate::origin::store::DirStore;
 use crate::proxy::Proxy;
-use crate::{cores, shutdown};
+use crate::{client, config, cores, manual, shutdown};
 
 /// A read of a document must end within this time: sooner than a proxy gives the fetch up.
 const READ_DEADLINE: Duration = Duration::from_millis(1500);
@@ -36,6 +35,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Lb(args) => house.lb(&args)?,
         Command::Cluster(args) => house.cluster(&args)?,
         Command::Client(args) => return client::run(&args),
+        Command::Check(args) => return Ok(config::check(&args, cli.config.as_deref())),
+        Command::Completions(args) => return manual::completions(&args),
+        Command::Man(args) => return manual::man(&args),
     };
     house.live()
 }

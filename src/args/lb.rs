@@ -50,7 +50,7 @@ pub struct BalanceArgs {
     #[arg(long, env = "DPROXY_TRY_DEADLINE", default_value = "2.5s", value_parser = units::positive_duration, value_name = "TIME")]
     pub try_deadline: Duration,
     /// A connection to a proxy must be made within this time.
-    #[arg(long = "proxy-connect-deadline", alias = "connect-deadline", env = "DPROXY_PROXY_CONNECT_DEADLINE", default_value = "1s",
+    #[arg(long, env = "DPROXY_PROXY_CONNECT_DEADLINE", default_value = "1s",
         value_parser = units::positive_duration, value_name = "TIME")]
     pub proxy_connect_deadline: Duration,
 }

@@ -2,6 +2,7 @@
 
 mod client;
 mod cluster;
+mod extras;
 mod lb;
 mod link;
 mod origin;
@@ -9,31 +10,44 @@ mod proxy;
 mod server;
 pub mod units;
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use client::ClientArgs;
 pub use cluster::ClusterArgs;
+pub use extras::{CheckArgs, CompletionsArgs, ManArgs};
 pub use lb::{BalanceArgs, LbArgs};
 pub use origin::{LayoutArg, OriginArgs, StoreArgs};
 pub use proxy::{CacheArgs, ProxyArgs};
 pub use server::ServerArgs;
 
+/// The version and what it was built from and for.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("DPROXY_BUILD"), ")");
+
 /// A distributed read-through cache for JSON documents.
 #[derive(Parser, Debug)]
 #[command(
     name = "dproxy",
-    version,
+    version = VERSION,
     propagate_version = true,
     subcommand_required = true,
     arg_required_else_help = true
 )]
-#[command(after_help = "Every flag can be set by a variable as well: --max-bytes by DPROXY_MAX_BYTES.\n\
+#[command(
+    after_help = "Every setting can come from a flag, from its variable (DPROXY_MAX_BYTES for --max-bytes), \
+    or from a file given with --config, in the table of its role; the first of these counts. \
+    dproxy check shows what they come to.\n\
     Durations read 250ms, 30s, 5m; a bare number is seconds. Sizes read 64KiB, 256MiB.\n\n\
-    Try it:  dproxy cluster   and, beside it,   dproxy client --get article/1")]
+    Try it:  dproxy cluster   and, beside it,   dproxy client --get article/1"
+)]
 pub struct Cli {
     /// What to be.
     #[command(subcommand)]
     pub command: Command,
+    /// Read settings from a TOML file: a table per role, named and filled as the flags are.
+    #[arg(long, global = true, env = "DPROXY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// How to log.
     #[command(flatten)]
     pub log: LogArgs,
@@ -85,4 +99,18 @@ pub enum Command {
     /// Run origin, proxies and balancer in one process.
     #[command(after_help = "Example:  dproxy cluster --proxies 3 --data data")]
     Cluster(ClusterArgs),
+    /// Tell what is wrong with a configuration file, and what all settings come to.
+    #[command(after_help = "Examples:  dproxy check --config dproxy.toml\n           dproxy check proxy\n\n\
+        Each setting is shown with where it came from. Exit code: 0, or 2 when something is wrong.")]
+    Check(CheckArgs),
+    /// Print completions for a shell.
+    #[command(
+        after_help = "Example:  dproxy completions bash > ~/.local/share/bash-completion/completions/dproxy"
+    )]
+    Completions(CompletionsArgs),
+    /// Print the manual, as roff.
+    #[command(
+        after_help = "Examples:  dproxy man | man -l -\n           dproxy man --out ~/.local/share/man/man1"
+    )]
+    Man(ManArgs),
 }
