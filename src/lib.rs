@@ -23,4 +23,5 @@ pub mod proxy;
 pub mod run;
 pub mod shutdown;
 pub mod stats;
+pub mod watch;
 pub mod wire;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::units;
+use crate::net::link::Peer;
 
 /// Flags of `dproxy client`: whom to ask, and one thing to ask.
 #[derive(Args, Clone, Debug)]
@@ -19,9 +20,29 @@ pub struct ClientArgs {
     /// The reply must come within this time.
     #[arg(long, env = "DPROXY_TIMEOUT", default_value = "10s", value_parser = units::positive_duration, value_name = "TIME")]
     pub timeout: Duration,
+    /// With --metrics: ask again and again, and show what changes; q leaves. Without a terminal, a JSON object a line.
+    #[arg(long, requires = "metrics", help_heading = "Watching")]
+    pub watch: bool,
+    /// The time between two looks.
+    #[arg(long, env = "DPROXY_EVERY", default_value = "1s", value_parser = units::positive_duration, value_name = "TIME",
+        help_heading = "Watching")]
+    pub every: Duration,
+    /// Look so often, then leave.
+    #[arg(long, requires = "watch", value_parser = units::count, value_name = "N", help_heading = "Watching")]
+    pub count: Option<usize>,
     /// What to ask.
     #[command(flatten)]
     pub what: WhatArgs,
+}
+
+impl ClientArgs {
+    /// Whom to ask.
+    pub fn peer(&self) -> Result<Peer, String> {
+        units::peer(&match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        })
+    }
 }
 
 /// What to ask: exactly one of these.

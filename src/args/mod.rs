@@ -92,7 +92,12 @@ pub enum Command {
     Lb(LbArgs),
     /// Ask a node.
     #[command(
-        after_help = "Examples:  dproxy client --get article/1\n           dproxy client --metrics --port 8001\n\n\
+        override_usage = "dproxy client [OPTIONS] --get <PATH>...\n       dproxy client [OPTIONS] --metrics [--watch]\n       \
+        dproxy client [OPTIONS] --keys <FILE>\n       \
+        dproxy client [OPTIONS] --purge <PATH> | --purge-soft <PATH>\n       \
+        dproxy client [OPTIONS] --explain <PATH>",
+        after_help = "Examples:  dproxy client --get article/1\n           dproxy client --metrics --port 8001\n           \
+        dproxy client --metrics --watch\n\n\
         Exit code: 0 OK, 1 any other status, 2 wrong usage, 3 no reply came."
     )]
     Client(ClientArgs),

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
-use crate::args::{ClientArgs, units};
+use crate::args::ClientArgs;
 use crate::net::link::Peer;
 use crate::net::{Link, LinkError, LinkLimits};
+use crate::watch::{self, Watch};
 use crate::wire::{KeyBuf, Reply, ReplyView, Request, Status};
 
 /// Requests of one client in flight at once.
@@ -36,14 +37,14 @@ struct Answer {
 
 /// Asks what the flags say.
 pub fn run(args: &ClientArgs) -> Result<ExitCode> {
-    let peer = units::peer(&match args.host.contains(':') {
-        true => format!("[{}]:{}", args.host, args.port),
-        false => format!("{}:{}", args.host, args.port),
-    });
-    let peer = match peer {
+    let peer = match args.peer() {
         Ok(peer) => peer,
         Err(error) => usage(&error),
     };
+    if args.watch {
+        let (timeout, every, count) = (args.timeout, args.every, args.count);
+        return crate::cores::runtime()?.block_on(watch::run(Watch { peer, timeout, every, count }));
+    }
     let link = Link::new(peer, LinkLimits { max_reply: MAX_REPLY, ..LinkLimits::default() });
     let outcome = crate::cores::runtime()?.block_on(ask(args, &link))?;
     Ok(ExitCode::from(outcome as u8))

@@ -66,7 +66,7 @@ pub(super) fn read(text: &str) -> Result<Tables, Vec<Problem>> {
                     value,
                 }),
                 Err(why) => {
-                    problems.push(Problem { line, text: format!("[{name}] {}: {why}", key.get_ref()) })
+                    problems.push(Problem { line, text: format!("[{name}] {}: {why}", key.get_ref()) });
                 }
             }
         }
