@@ -23,5 +23,6 @@ pub mod proxy;
 pub mod run;
 pub mod shutdown;
 pub mod stats;
+pub mod systemd;
 pub mod watch;
 pub mod wire;

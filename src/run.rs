@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,10 +17,11 @@ use crate::handler::Handler;
 use crate::lb::Lb;
 use crate::net::Server;
 use crate::net::link::Peer;
-use crate::net::transport::{Bound, bind};
+use crate::net::transport::{Bound, adopt, bind};
 use crate::origin::Origin;
 use crate::origin::store::DirStore;
 use crate::proxy::Proxy;
+use crate::systemd::{self, Watchdog};
 use crate::{client, config, cores, manual, shutdown};
 
 /// A read of a document must end within this time: sooner than a proxy gives the fetch up.
@@ -29,6 +30,10 @@ const READ_DEADLINE: Duration = Duration::from_millis(1500);
 /// Does what the command line says, to its end.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     let mut house = House::default();
+    if matches!(cli.command, Command::Origin(_) | Command::Proxy(_) | Command::Lb(_)) {
+        house.inherited =
+            systemd::listener().context("the socket that was handed over is no TCP listener")?;
+    }
     match cli.command {
         Command::Origin(args) => house.origin(&args)?,
         Command::Proxy(args) => house.proxy(&args)?,
@@ -50,6 +55,8 @@ type Job = Box<dyn FnOnce() -> Task + Send>;
 #[derive(Default)]
 struct House {
     stop: CancellationToken,
+    /// A listener that was handed over to this process, for its one node.
+    inherited: Option<TcpListener>,
     /// What each thread serves.
     served: Vec<Vec<Job>>,
     /// What the first thread does beside, for as long as the process lives.
@@ -68,12 +75,12 @@ impl House {
                     store.data
                 )
             })?;
-        let bound = listen("origin", args.port, &args.server)?;
+        let bound = self.listen("origin", args.port, &args.server)?;
         self.serve("origin", bound, Origin::new(documents, READ_DEADLINE), &args.server)
     }
 
     fn proxy(&mut self, args: &ProxyArgs) -> Result<SocketAddr> {
-        let bound = listen("proxy", args.port, &args.server)?;
+        let bound = self.listen("proxy", args.port, &args.server)?;
         let port = address_of(&bound)?.port();
         let origin = Peer { host: args.origin_host.clone(), port: args.origin_port };
         let proxy = Proxy::new(args.cache.config(port, origin, args.server.threads(), args.max_document));
@@ -82,7 +89,7 @@ impl House {
     }
 
     fn lb(&mut self, args: &LbArgs) -> Result<SocketAddr> {
-        let bound = listen("balancer", args.port, &args.server)?;
+        let bound = self.listen("balancer", args.port, &args.server)?;
         let lb = Lb::new(args.balance.config(args.proxies.clone(), args.server.threads(), args.max_document));
         self.beside(lb.clone().probe());
         self.serve("balancer", bound, lb, &args.server)
@@ -124,6 +131,24 @@ impl House {
         Ok(balancer)
     }
 
+    /// Listens where the flags say, unless a listener was handed over.
+    fn listen(&mut self, role: &str, port: u16, args: &ServerArgs) -> Result<Vec<Bound>> {
+        if let Some(listener) = self.inherited.take() {
+            return adopt(listener, args.threads()).context("cannot take the socket over");
+        }
+        let address = SocketAddr::new(args.host, port);
+        match bind(address, args.threads(), args.reuse_port) {
+            Ok(bound) => Ok(bound),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                bail!(
+                    "port {port} is in use on {}; stop what listens there, or choose another with --port",
+                    args.host
+                )
+            }
+            Err(error) => Err(error).context(format!("the {role} cannot listen on {address}")),
+        }
+    }
+
     /// Serves a handler on every thread.
     fn serve<H: Handler>(
         &mut self,
@@ -159,7 +184,15 @@ impl House {
 
     /// Serves until a signal, and ends when all is drained.
     fn live(self) -> Result<ExitCode> {
-        let Self { stop, served, beside, greeting } = self;
+        let Self { stop, mut served, mut beside, greeting, .. } = self;
+        if let Some(mut watchdog) = Watchdog::asked_for() {
+            for jobs in &mut served {
+                let beat = watchdog.beat(stop.clone());
+                jobs.push(Box::new(|| Box::pin(beat)));
+            }
+            let watch = watchdog.watch(stop.clone());
+            beside.push(Box::new(|| Box::pin(watch)));
+        }
         let mut threads = served.into_iter();
         let first = threads.next().context("nothing to serve")?;
         let others = cores::start(threads)?;
@@ -175,6 +208,7 @@ impl House {
                 set.spawn_local(job());
             }
             say(&greeting);
+            systemd::ready();
             set.run_until(futures_util::future::join_all(first.into_iter().map(|job| job()))).await;
         });
         // Reads that block, of a disk that hangs, must not hold the end up.
@@ -191,20 +225,6 @@ fn say(lines: &[String]) {
         let _ = writeln!(out, "{line}");
     }
     let _ = out.flush();
-}
-
-fn listen(role: &str, port: u16, args: &ServerArgs) -> Result<Vec<Bound>> {
-    let address = SocketAddr::new(args.host, port);
-    match bind(address, args.threads(), false) {
-        Ok(bound) => Ok(bound),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            bail!(
-                "port {port} is in use on {}; stop what listens there, or choose another with --port",
-                args.host
-            )
-        }
-        Err(error) => Err(error).context(format!("the {role} cannot listen on {address}")),
-    }
 }
 
 fn address_of(bound: &[Bound]) -> Result<SocketAddr> {

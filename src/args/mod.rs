@@ -86,6 +86,7 @@ pub enum Command {
     #[command(after_help = "Example:  dproxy proxy --port 8001 --cache-type lru --capacity 50000")]
     Proxy(ProxyArgs),
     /// Balance clients over proxies.
+    #[command(mut_arg("proxy_connect_deadline", |arg| arg.alias("connect-deadline")))]
     #[command(
         after_help = "Example:  dproxy lb --proxies 127.0.0.1:8001 127.0.0.1:8002 --strategy least_loaded"
     )]

@@ -5,6 +5,8 @@
 //! ```
 
 mod conn;
+#[cfg(not(sim))]
+mod handover;
 mod inbox;
 pub mod link;
 mod locality;
