@@ -22,6 +22,7 @@ pub mod origin;
 pub mod proxy;
 pub mod run;
 pub mod shutdown;
+pub mod simulate;
 pub mod stats;
 pub mod systemd;
 pub mod watch;

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(refused) => return refused.report(),
     };
-    let done = logs::start(&cli.log).and_then(|()| run::run(cli));
+    let done = logs::start(&cli.log).and_then(|_log| run::run(cli));
     done.unwrap_or_else(|error| {
         // Nobody may be reading it, which changes nothing.
         let _ = writeln!(std::io::stderr(), "dproxy: {error:#}");

@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::units;
+use crate::client::{ClientConfig, What};
 use crate::net::link::Peer;
+use crate::watch::Watch;
 
 /// Flags of `dproxy client`: whom to ask, and one thing to ask.
 #[derive(Args, Clone, Debug)]
@@ -35,16 +37,6 @@ pub struct ClientArgs {
     pub what: WhatArgs,
 }
 
-impl ClientArgs {
-    /// Whom to ask.
-    pub fn peer(&self) -> Result<Peer, String> {
-        units::peer(&match self.host.contains(':') {
-            true => format!("[{}]:{}", self.host, self.port),
-            false => format!("{}:{}", self.host, self.port),
-        })
-    }
-}
-
 /// What to ask: exactly one of these.
 #[derive(Args, Clone, Debug)]
 #[group(required = true, multiple = false)]
@@ -67,4 +59,39 @@ pub struct WhatArgs {
     /// What the node knows of a document.
     #[arg(long, value_name = "PATH")]
     pub explain: Option<String>,
+}
+
+impl ClientArgs {
+    fn peer(&self) -> Peer {
+        Peer { host: self.host.trim_matches(['[', ']']).to_owned(), port: self.port }
+    }
+
+    /// What to watch, if that is what it is to do.
+    pub fn watched(&self) -> Option<Watch> {
+        let (timeout, every, count) = (self.timeout, self.every, self.count);
+        self.watch.then(|| Watch { peer: self.peer(), timeout, every, count })
+    }
+
+    /// What the client is to do.
+    pub fn config(&self) -> ClientConfig {
+        let peer = self.peer();
+        ClientConfig { peer, what: self.what.meant(), timeout: self.timeout }
+    }
+}
+
+impl WhatArgs {
+    fn meant(&self) -> What {
+        let lines = [
+            self.metrics.then(|| "METRICS".to_owned()),
+            self.purge.as_ref().map(|path| format!("PURGE {path}")),
+            self.purge_soft.as_ref().map(|path| format!("PURGE soft {path}")),
+            self.explain.as_ref().map(|path| format!("EXPLAIN {path}")),
+        ];
+        match (lines.into_iter().flatten().next(), &self.keys, &self.get[..]) {
+            (Some(line), _, _) => What::Line(line),
+            (None, Some(file), _) => What::Keys(file.clone()),
+            (None, None, [path]) => What::Line(format!("GET {path}")),
+            (None, None, paths) => What::Documents(paths.to_vec()),
+        }
+    }
 }

@@ -18,9 +18,12 @@ pub use client::ClientArgs;
 pub use cluster::ClusterArgs;
 pub use extras::{CheckArgs, CompletionsArgs, ManArgs};
 pub use lb::{BalanceArgs, LbArgs};
+pub use link::LinkArgs;
 pub use origin::{LayoutArg, OriginArgs, StoreArgs};
 pub use proxy::{CacheArgs, ProxyArgs};
 pub use server::ServerArgs;
+
+use crate::simulate::command::SimulateArgs;
 
 /// The version and what it was built from and for.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("DPROXY_BUILD"), ")");
@@ -86,7 +89,6 @@ pub enum Command {
     #[command(after_help = "Example:  dproxy proxy --port 8001 --cache-type lru --capacity 50000")]
     Proxy(ProxyArgs),
     /// Balance clients over proxies.
-    #[command(mut_arg("proxy_connect_deadline", |arg| arg.alias("connect-deadline")))]
     #[command(
         after_help = "Example:  dproxy lb --proxies 127.0.0.1:8001 127.0.0.1:8002 --strategy least_loaded"
     )]
@@ -105,6 +107,11 @@ pub enum Command {
     /// Run origin, proxies and balancer in one process.
     #[command(after_help = "Example:  dproxy cluster --proxies 3 --data data")]
     Cluster(ClusterArgs),
+    /// Run a log of keys through the cache, to choose its type and size.
+    #[command(
+        after_help = "Example:  dproxy simulate --trace keys.txt --cache-type lru,s3fifo --capacity 1%,5%,10%"
+    )]
+    Simulate(SimulateArgs),
     /// Tell what is wrong with a configuration file, and what all settings come to.
     #[command(after_help = "Examples:  dproxy check --config dproxy.toml\n           dproxy check proxy\n\n\
         Each setting is shown with where it came from. Exit code: 0, or 2 when something is wrong.")]
