@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use tracing::warn;
 
 use crate::admin::Admins;
 use crate::args::{Cli, ClusterArgs, Command, LbArgs, OriginArgs, ProxyArgs, ServerArgs};
-use crate::client;
 use crate::handler::Handler;
 use crate::lb::Lb;
 use crate::net::Server;
 use crate::net::link::Peer;
-use crate::net::transport::{Bound, bind};
+use crate::net::transport::{Bound, adopt, bind};
 use crate::origin::Origin;
 use crate::origin::store::DirStore;
 use crate::proxy::Proxy;
-use crate::{bench, cores, shutdown, simulate};
+use crate::systemd::{self, Watchdog};
+use crate::{bench, client, config, cores, manual, shutdown, simulate, watch};
 
 /// A read of a document must end within this time: sooner than a proxy gives the fetch up.
 const READ_DEADLINE: Duration = Duration::from_millis(1500);
@@ -31,6 +31,10 @@ const READ_DEADLINE: Duration = Duration::from_millis(1500);
 /// Does what the command line says, to its end.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     let mut house = House::default();
+    if matches!(cli.command, Command::Origin(_) | Command::Proxy(_) | Command::Lb(_)) {
+        house.inherited =
+            systemd::listener().context("the socket that was handed over is no TCP listener")?;
+    }
     match cli.command {
         Command::Origin(args) => house.origin(&args)?,
         Command::Proxy(args) => house.proxy(&args)?,
@@ -41,7 +45,16 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         Command::Bench(args) => return bench::run(&args.config()),
-        Command::Client(args) => return cores::runtime()?.block_on(client::run(args.config())),
+        Command::Client(args) => {
+            let runtime = cores::runtime()?;
+            return match args.watched() {
+                Some(watched) => runtime.block_on(watch::run(watched)),
+                None => runtime.block_on(client::run(args.config())),
+            };
+        }
+        Command::Check(args) => return Ok(config::check(&args, cli.config.as_deref())),
+        Command::Completions(args) => return manual::completions(&args),
+        Command::Man(args) => return manual::man(&args),
     };
     house.live()
 }
@@ -54,6 +67,8 @@ type Job = Box<dyn FnOnce() -> Task + Send>;
 #[derive(Default)]
 struct House {
     stop: CancellationToken,
+    /// A listener that was handed over to this process, for its one node.
+    inherited: Option<TcpListener>,
     /// What each thread serves.
     served: Vec<Vec<Job>>,
     /// What the first thread does beside, for as long as the process lives.
@@ -72,12 +87,12 @@ impl House {
                     store.data
                 )
             })?;
-        let bound = listen("origin", args.port, &args.server)?;
+        let bound = self.listen("origin", args.port, &args.server)?;
         self.serve("origin", bound, Origin::new(documents, READ_DEADLINE), &args.server)
     }
 
     fn proxy(&mut self, args: &ProxyArgs) -> Result<SocketAddr> {
-        let bound = listen("proxy", args.port, &args.server)?;
+        let bound = self.listen("proxy", args.port, &args.server)?;
         let port = address_of(&bound)?.port();
         let origin = Peer { host: args.origin_host.clone(), port: args.origin_port };
         let link = args.link.limits(args.server.threads(), args.max_document);
@@ -87,7 +102,7 @@ impl House {
     }
 
     fn lb(&mut self, args: &LbArgs) -> Result<SocketAddr> {
-        let bound = listen("balancer", args.port, &args.server)?;
+        let bound = self.listen("balancer", args.port, &args.server)?;
         let link = args.link.limits(args.server.threads(), args.max_document);
         let admins = Admins::new(args.admin_from.clone());
         let lb = Lb::new(args.balance.config(args.members(), link, admins))
@@ -147,6 +162,24 @@ impl House {
         Ok(balancer)
     }
 
+    /// Listens where the flags say, unless a listener was handed over.
+    fn listen(&mut self, role: &str, port: u16, args: &ServerArgs) -> Result<Vec<Bound>> {
+        if let Some(listener) = self.inherited.take() {
+            return adopt(listener, args.threads()).context("cannot take the socket over");
+        }
+        let address = SocketAddr::new(args.host, port);
+        match bind(address, args.threads(), args.reuse_port) {
+            Ok(bound) => Ok(bound),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                bail!(
+                    "port {port} is in use on {}; stop what listens there, or choose another with --port",
+                    args.host
+                )
+            }
+            Err(error) => Err(error).context(format!("the {role} cannot listen on {address}")),
+        }
+    }
+
     /// Serves a handler on every thread.
     fn serve<H: Handler>(
         &mut self,
@@ -182,7 +215,15 @@ impl House {
 
     /// Serves until a signal, and ends when all is drained.
     fn live(self) -> Result<ExitCode> {
-        let Self { stop, served, beside, greeting } = self;
+        let Self { stop, mut served, mut beside, greeting, .. } = self;
+        if let Some(mut watchdog) = Watchdog::asked_for() {
+            for jobs in &mut served {
+                let beat = watchdog.beat(stop.clone());
+                jobs.push(Box::new(|| Box::pin(beat)));
+            }
+            let watch = watchdog.watch(stop.clone());
+            beside.push(Box::new(|| Box::pin(watch)));
+        }
         let mut threads = served.into_iter();
         let first = threads.next().context("nothing to serve")?;
         let others = cores::start(threads)?;
@@ -198,6 +239,7 @@ impl House {
                 set.spawn_local(job());
             }
             say(&greeting);
+            systemd::ready();
             set.run_until(futures_util::future::join_all(first.into_iter().map(|job| job()))).await;
             // This thread hears the signals, so it stays until the others have drained as well.
             if tokio::task::spawn_blocking(|| others.join()).await.is_err() {
@@ -226,20 +268,6 @@ fn say(lines: &[String]) {
         let _ = writeln!(out, "{line}");
     }
     let _ = out.flush();
-}
-
-fn listen(role: &str, port: u16, args: &ServerArgs) -> Result<Vec<Bound>> {
-    let address = SocketAddr::new(args.host, port);
-    match bind(address, args.threads(), false) {
-        Ok(bound) => Ok(bound),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            bail!(
-                "port {port} is in use on {}; stop what listens there, or choose another with --port",
-                args.host
-            )
-        }
-        Err(error) => Err(error).context(format!("the {role} cannot listen on {address}")),
-    }
 }
 
 fn address_of(bound: &[Bound]) -> Result<SocketAddr> {

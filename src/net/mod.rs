@@ -6,6 +6,8 @@
 
 mod conn;
 mod exchange;
+#[cfg(not(sim))]
+mod handover;
 mod inbox;
 pub mod link;
 mod locality;

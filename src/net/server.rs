@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::conn;
-use super::transport::{Listener, Stream};
+use super::transport::{self, Listener, Stream};
 use crate::handler::Handler;
 use crate::wire::request::RequestError;
 use crate::wire::{Reply, Status};
@@ -21,6 +21,9 @@ use crate::wire::{Reply, Status};
 const TURNED_AWAY: usize = 256;
 /// How long to wait after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// When a port is handed over, handshakes that have begun with us must end within this time.
+const HANDSHAKES_END: Duration = Duration::from_millis(200);
 
 /// What a server bounds.
 #[derive(Clone, Debug)]
@@ -37,6 +40,9 @@ pub struct ServerLimits {
     pub idle_deadline: Duration,
     /// After a stop, what is under way must end within this time.
     pub drain: Duration,
+    /// How many listeners this process has, if it leaves the port to another one after a stop: nobody may be lost
+    /// between the two.
+    pub hand_over: Option<usize>,
 }
 
 impl Default for ServerLimits {
@@ -48,6 +54,7 @@ impl Default for ServerLimits {
             write_deadline: Duration::from_secs(10),
             idle_deadline: Duration::from_secs(300),
             drain: Duration::from_secs(10),
+            hand_over: None,
         }
     }
 }
@@ -56,7 +63,10 @@ impl Default for ServerLimits {
 pub(super) struct Shared<H> {
     pub(super) handler: Arc<H>,
     pub(super) limits: ServerLimits,
-    pub(super) stop: CancellationToken,
+    /// No more connections are accepted.
+    stop: CancellationToken,
+    /// Connections end as soon as they have answered what came.
+    pub(super) ending: CancellationToken,
     open: AtomicUsize,
     turned_away: AtomicUsize,
 }
@@ -102,7 +112,9 @@ impl<H: Handler> Server<H> {
     /// A server that answers with `handler` until `stop` is cancelled.
     pub fn new(handler: Arc<H>, limits: ServerLimits, stop: CancellationToken) -> Self {
         let (open, turned_away) = Default::default();
-        Self(Arc::new(Shared { handler, limits, stop, open, turned_away }))
+        // Without a next process there is nothing to be done between the two.
+        let ending = if limits.hand_over.is_some() { CancellationToken::new() } else { stop.clone() };
+        Self(Arc::new(Shared { handler, limits, stop, ending, open, turned_away }))
     }
 
     /// Serves a listener until the stop; returns when its connections have ended. False when some had to be cut.
@@ -119,6 +131,18 @@ impl<H: Handler> Server<H> {
             };
             self.accepted(accepted, &tasks, &mut short).await;
         }
+        #[cfg(not(sim))]
+        if let Some(ours) = self.0.limits.hand_over {
+            transport::leave(&listener, ours);
+            // Only now: who loses a session comes back at once, and shall meet the next process.
+            self.0.ending.cancel();
+            let end = Instant::now() + HANDSHAKES_END;
+            while let Ok(accepted) = timeout_at(end, listener.accept()).await {
+                self.accepted(accepted, &tasks, &mut short).await;
+            }
+            transport::close(&listener, ours);
+        }
+        self.0.ending.cancel();
         // Those whose connection is made but not yet accepted were promised an answer by the kernel.
         while let Some(accepted) = timeout(Duration::ZERO, listener.accept()).await.ok().filter(Result::is_ok)
         {

@@ -7,6 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 #[cfg(not(sim))]
+pub(super) use super::handover::{close, leave};
+#[cfg(not(sim))]
 pub use tokio::net::{TcpListener as Listener, TcpStream as Stream};
 #[cfg(sim)]
 pub use turmoil::net::{TcpListener as Listener, TcpStream as Stream};
@@ -49,6 +51,18 @@ pub fn bind(address: SocketAddr, count: usize, share: bool) -> io::Result<Vec<Bo
         sockets.push(listening_socket(address, true)?);
     }
     sockets.into_iter().map(|socket| socket.listen(BACKLOG).map(|()| Bound(socket.into()))).collect()
+}
+
+/// Listens with a socket that was opened elsewhere, once per core: all share its one queue.
+#[cfg(not(sim))]
+pub fn adopt(listener: std::net::TcpListener, count: usize) -> io::Result<Vec<Bound>> {
+    listener.set_nonblocking(true)?;
+    let mut bound = Vec::new();
+    for _ in 1..count {
+        bound.push(Bound(listener.try_clone()?));
+    }
+    bound.push(Bound(listener));
+    Ok(bound)
 }
 
 #[cfg(not(sim))]
