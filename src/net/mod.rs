@@ -4,6 +4,7 @@
 //! asker ──▶ server ▶ conn ▶ (inbox ▶ Handler ▶ outbox)          Handler ▶ link ▶ session | plain ──▶ peer
 //! ```
 
+pub mod accept;
 mod conn;
 mod inbox;
 pub mod link;
