@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::link::link_limits;
-use super::{ServerArgs, units};
+use super::{HttpArgs, ServerArgs, units};
 use crate::lb::LbConfig;
 use crate::lb::balance::Strategy;
 use crate::net::link::Peer;
@@ -29,6 +29,9 @@ pub struct LbArgs {
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
+    /// The HTTP front end.
+    #[command(flatten)]
+    pub http: HttpArgs,
 }
 
 /// How a balancer chooses, and when it gives a node up.
@@ -50,7 +53,7 @@ pub struct BalanceArgs {
     #[arg(long, env = "DPROXY_TRY_DEADLINE", default_value = "2.5s", value_parser = units::positive_duration, value_name = "TIME")]
     pub try_deadline: Duration,
     /// A connection to a proxy must be made within this time.
-    #[arg(long = "proxy-connect-deadline", alias = "connect-deadline", env = "DPROXY_PROXY_CONNECT_DEADLINE", default_value = "1s",
+    #[arg(long = "proxy-connect-deadline", env = "DPROXY_PROXY_CONNECT_DEADLINE", default_value = "1s",
         value_parser = units::positive_duration, value_name = "TIME")]
     pub proxy_connect_deadline: Duration,
 }

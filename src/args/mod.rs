@@ -2,6 +2,7 @@
 
 mod client;
 mod cluster;
+mod http;
 mod lb;
 mod link;
 mod origin;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use client::ClientArgs;
 pub use cluster::ClusterArgs;
+pub use http::HttpArgs;
 pub use lb::{BalanceArgs, LbArgs};
 pub use origin::{LayoutArg, OriginArgs, StoreArgs};
 pub use proxy::{CacheArgs, ProxyArgs};

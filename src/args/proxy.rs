@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::link::link_limits;
-use super::{ServerArgs, units};
+use super::{HttpArgs, ServerArgs, units};
 use crate::admin::{Admins, Network};
 use crate::net::link::Peer;
 use crate::proxy::cache::{Bounds, CacheType};
@@ -47,6 +47,9 @@ pub struct ProxyArgs {
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
+    /// The HTTP front end.
+    #[command(flatten)]
+    pub http: HttpArgs,
 }
 
 /// How a proxy caches and fetches.
