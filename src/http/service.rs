@@ -13,13 +13,13 @@ use hyper::header::HeaderValue;
 use hyper::{HeaderMap, Method, Request};
 use hyper_util::service::TowerToHyperService;
 
-use super::Site;
 use super::body::{Body, Response};
 use super::conn::Watch;
 use super::cors;
 use super::document::{self, Long, Wants};
 use super::path::decoded;
 use super::problem::problem;
+use super::{Site, page};
 use crate::handler::{Answer, Ask, Handler};
 use crate::wire::{self, Key, Status};
 
@@ -131,7 +131,8 @@ impl<H: Handler> Service<H> {
         }
     }
 
-    fn other(&self, request: Request<Incoming>) -> Responding {
+    fn other(&self, mut request: Request<Incoming>) -> Responding {
+        request.extensions_mut().insert(page::From(self.from));
         let response = hyper::service::Service::call(&self.router, request);
         Responding::later(async {
             match response.await {
