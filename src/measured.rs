@@ -126,6 +126,10 @@ impl<H: Handler> Handler for Measured<H> {
             Answer::Later(reply) => Answer::later(self.tally.clone().time(reply)),
         }
     }
+
+    fn error(&self, status: Status, text: String) -> Reply {
+        self.inner.error(status, text)
+    }
 }
 
 fn nanos_since(began: Instant) -> u64 {

@@ -25,7 +25,7 @@ use crate::net::transport::{Bound, Listener, bind};
 use crate::origin::Origin;
 use crate::origin::store::DirStore;
 use crate::proxy::Proxy;
-use crate::{cores, shutdown};
+use crate::{cores, shutdown, simulate};
 
 /// A read of a document must end within this time: sooner than a proxy gives the fetch up.
 const READ_DEADLINE: Duration = Duration::from_millis(1500);
@@ -38,7 +38,11 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Proxy(args) => house.proxy(&args)?,
         Command::Lb(args) => house.lb(&args)?,
         Command::Cluster(args) => house.cluster(&args)?,
-        Command::Client(args) => return client::run(&args),
+        Command::Simulate(args) => {
+            simulate::command::run(&args, &mut std::io::stdout().lock())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Client(args) => return cores::runtime()?.block_on(client::run(args.config())),
     };
     house.live()
 }
@@ -81,7 +85,8 @@ impl House {
         let bound = listen("proxy", &lines(args.port, &args.server), &args.server)?;
         let port = address_of(&bound)?.port();
         let origin = Peer { host: args.origin_host.clone(), port: args.origin_port };
-        let proxy = Proxy::new(args.cache.config(port, origin, args.server.threads(), args.max_document));
+        let link = args.link.limits(args.server.threads(), args.max_document);
+        let proxy = Proxy::new(args.cache.config(port, origin, link, args.max_document));
         self.beside(proxy.clone().sweep());
         let proxy = Measured::new(proxy);
         let address = self.serve("proxy", bound, proxy.clone(), &args.server)?;
@@ -96,7 +101,8 @@ impl House {
 
     fn lb(&mut self, args: &LbArgs) -> Result<SocketAddr> {
         let bound = listen("balancer", &lines(args.port, &args.server), &args.server)?;
-        let lb = Lb::new(args.balance.config(args.proxies.clone(), args.server.threads(), args.max_document));
+        let link = args.link.limits(args.server.threads(), args.max_document);
+        let lb = Lb::new(args.balance.config(args.proxies.clone(), link));
         self.beside(lb.clone().probe());
         let lb = Measured::new(lb);
         let address = self.serve("balancer", bound, lb.clone(), &args.server)?;
@@ -107,7 +113,7 @@ impl House {
 
     fn cluster(&mut self, args: &ClusterArgs) -> Result<SocketAddr> {
         let ClusterArgs { store, server, .. } = args.clone();
-        let http = args.http();
+        let http = HttpArgs { http_port: Some(http_port(args)), ..args.http.clone() };
         let max_document = store.max_document;
         let local = |address: SocketAddr| match address.ip().is_unspecified() {
             true => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
@@ -130,6 +136,7 @@ impl House {
                 origin_host: origin.ip().to_string(),
                 origin_port: origin.port(),
                 cache: args.cache.clone(),
+                link: args.link.clone(),
                 max_document,
                 server: server.clone(),
                 http: HttpArgs::default(),
@@ -137,8 +144,15 @@ impl House {
             let address = local(self.proxy(&proxy)?);
             proxies.push(Peer { host: address.ip().to_string(), port: address.port() });
         }
-        let lb =
-            LbArgs { port: args.port, proxies, balance: args.balance.clone(), max_document, server, http };
+        let lb = LbArgs {
+            port: args.port,
+            proxies,
+            balance: args.balance.clone(),
+            max_document,
+            link: args.link.clone(),
+            server,
+            http,
+        };
         let balancer = local(self.lb(&lb)?);
         self.greeting.push(format!("try it: dproxy client --port {} --get article/1", balancer.port()));
         Ok(balancer)
@@ -238,10 +252,13 @@ impl House {
             }
             say(&greeting);
             set.run_until(futures_util::future::join_all(first.into_iter().map(|job| job()))).await;
+            // This thread hears the signals, so it stays until the others have drained as well.
+            if tokio::task::spawn_blocking(|| others.join()).await.is_err() {
+                warn!("the other threads could not be awaited");
+            }
         });
         // Reads that block, of a disk that hangs, must not hold the end up.
         runtime.shutdown_background();
-        others.join();
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -276,6 +293,19 @@ fn listen(role: &str, at: &Listen, args: &ServerArgs) -> Result<Vec<Bound>> {
         }
         Err(error) => Err(error).context(format!("the {role} cannot listen on {address}")),
     }
+}
+
+/// A cluster serves HTTP on a port of its own accord, and does not fail for it.
+fn http_port(args: &ClusterArgs) -> u16 {
+    const DEFAULT: u16 = 9080;
+    let host = args.http.http_host.unwrap_or(args.server.host);
+    args.http.http_port.unwrap_or_else(|| match bind(SocketAddr::new(host, DEFAULT), 1, false) {
+        Ok(_) => DEFAULT,
+        Err(_) => {
+            warn!("port {DEFAULT} is in use; HTTP is served on a free one, or on that of --http-port");
+            0
+        }
+    })
 }
 
 fn address_of(bound: &[Bound]) -> Result<SocketAddr> {

@@ -1,11 +1,8 @@
 //! The flags of `dproxy cluster`: those of its nodes, once for all.
 
-use std::net::IpAddr;
-
 use clap::Args;
 
-use super::{BalanceArgs, CacheArgs, HttpArgs, ServerArgs, StoreArgs, units};
-use crate::http::CorsOrigin;
+use super::{BalanceArgs, CacheArgs, HttpArgs, LinkArgs, ServerArgs, StoreArgs, units};
 
 /// Flags of `dproxy cluster`.
 #[derive(Args, Clone, Debug)]
@@ -37,33 +34,13 @@ pub struct ClusterArgs {
     /// How to choose among the proxies.
     #[command(flatten)]
     pub balance: BalanceArgs,
+    /// Links between the nodes.
+    #[command(flatten)]
+    pub link: LinkArgs,
     /// The servers.
     #[command(flatten)]
     pub server: ServerArgs,
-    /// The port of the balancer's HTTP front end: documents, /metrics, and the live page; 0 picks a free one.
-    #[arg(
-        long,
-        env = "DPROXY_HTTP_PORT",
-        default_value = "9080",
-        value_name = "PORT",
-        help_heading = "HTTP"
-    )]
-    pub http_port: u16,
-    /// The address to serve HTTP on [default: that of --host].
-    #[arg(long, env = "DPROXY_HTTP_HOST", value_name = "ADDRESS", help_heading = "HTTP")]
-    pub http_host: Option<IpAddr>,
-    /// Origins whose pages may read documents, such as https://app.example, or *.
-    #[arg(long, env = "DPROXY_CORS_ORIGIN", value_delimiter = ',', num_args = 1.., value_name = "ORIGIN", help_heading = "HTTP")]
-    pub cors_origin: Vec<CorsOrigin>,
-}
-
-impl ClusterArgs {
     /// The HTTP front end of the balancer.
-    pub fn http(&self) -> HttpArgs {
-        HttpArgs {
-            http_port: Some(self.http_port),
-            http_host: self.http_host,
-            cors_origin: self.cors_origin.clone(),
-        }
-    }
+    #[command(flatten)]
+    pub http: HttpArgs,
 }

@@ -12,7 +12,8 @@ use crate::http::{CorsOrigin, HttpConfig, Role};
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "HTTP")]
 pub struct HttpArgs {
-    /// Serve HTTP as well, on this port: documents, /metrics, health, and the live page. 0 picks a free one.
+    /// Serve HTTP as well, on this port: documents, /metrics, health, and the live page; 0 picks a free one
+    /// [default: none; of a cluster 9080, or a free one when that is taken].
     #[arg(long, env = "DPROXY_HTTP_PORT", value_name = "PORT")]
     pub http_port: Option<u16>,
     /// The address to serve HTTP on [default: that of --host].

@@ -16,9 +16,12 @@ pub use client::ClientArgs;
 pub use cluster::ClusterArgs;
 pub use http::HttpArgs;
 pub use lb::{BalanceArgs, LbArgs};
+pub use link::LinkArgs;
 pub use origin::{LayoutArg, OriginArgs, StoreArgs};
 pub use proxy::{CacheArgs, ProxyArgs};
 pub use server::ServerArgs;
+
+use crate::simulate::command::SimulateArgs;
 
 /// A distributed read-through cache for JSON documents.
 #[derive(Parser, Debug)]
@@ -87,4 +90,9 @@ pub enum Command {
     /// Run origin, proxies and balancer in one process.
     #[command(after_help = "Example:  dproxy cluster --proxies 3 --data data")]
     Cluster(ClusterArgs),
+    /// Run a log of keys through the cache, to choose its type and size.
+    #[command(
+        after_help = "Example:  dproxy simulate --trace keys.txt --cache-type lru,s3fifo --capacity 1%,5%,10%"
+    )]
+    Simulate(SimulateArgs),
 }

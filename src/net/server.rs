@@ -50,14 +50,14 @@ pub(super) struct Shared<H> {
     pub(super) stop: CancellationToken,
 }
 
-impl<H> Shared<H> {
+impl<H: Handler> Shared<H> {
     /// The reply to a line that is not a request.
     pub(super) fn refusal(&self, error: RequestError<'_>) -> Reply {
         let status = match error {
             RequestError::Unknown(_) => Status::WrongMethod,
             RequestError::Shape | RequestError::Usage(_) | RequestError::Key(_) => Status::BadRequest,
         };
-        Reply::text(status, error.to_string())
+        self.handler.error(status, error.to_string())
     }
 }
 
@@ -68,7 +68,7 @@ impl<H: Handler> Front for Shared<H> {
 
     async fn turn_away(&self, stream: Stream) {
         let text = "this node has as many connections as --max-connections allows; try again later";
-        conn::turn_away(stream, Reply::text(Status::Overloaded, text)).await;
+        conn::turn_away(stream, self.handler.error(Status::Overloaded, text.to_owned())).await;
     }
 }
 
