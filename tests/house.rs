@@ -13,11 +13,11 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
     (
         "run",
         &[
-            "admin", "args", "bench", "client", "config", "cores", "handler", "lb", "manual", "net",
-            "origin", "proxy", "shutdown", "simulate", "stats", "systemd", "watch", "wire",
+            "admin", "args", "bench", "client", "config", "cores", "handler", "http", "lb", "manual", "measured",
+            "net", "origin", "proxy", "shutdown", "simulate", "stats", "systemd", "watch", "wire",
         ],
     ),
-    ("args", &["admin", "bench", "client", "lb", "net", "origin", "proxy", "simulate", "watch"]),
+    ("args", &["admin", "bench", "client", "http", "lb", "net", "origin", "proxy", "simulate", "watch"]),
     ("logs", &["args"]),
     ("cores", &["net"]),
     ("shutdown", &["systemd"]),
@@ -30,6 +30,8 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
     ("stats", &[]),
     ("wire", &[]),
     ("net", &["wire", "handler", "stats"]),
+    ("measured", &["wire", "handler", "stats", "net"]),
+    ("http", &["wire", "handler", "stats", "net", "measured"]),
     ("origin", &["wire", "handler", "stats"]),
     ("proxy", &["wire", "handler", "stats", "net", "admin"]),
     ("lb", &["wire", "handler", "stats", "net", "admin"]),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{LinkArgs, ServerArgs, units};
+use super::{HttpArgs, LinkArgs, ServerArgs, units};
 use crate::admin::{Admins, Network};
 use crate::lb::balance::Strategy;
 use crate::lb::{LbConfig, Members};
@@ -43,6 +43,9 @@ pub struct LbArgs {
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
+    /// The HTTP front end.
+    #[command(flatten)]
+    pub http: HttpArgs,
 }
 
 impl LbArgs {
