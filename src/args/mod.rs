@@ -20,6 +20,13 @@ pub use origin::{LayoutArg, OriginArgs, StoreArgs};
 pub use proxy::{CacheArgs, ProxyArgs};
 pub use server::ServerArgs;
 
+/// Reads a group of flags as it would be typed: how a program that embeds a node comes to the defaults of all its limits.
+/// The environment counts as well.
+pub fn group<A: Args>(words: &[&str]) -> Result<A, clap::Error> {
+    let command = A::augment_args(clap::Command::new("flags").no_binary_name(true));
+    command.try_get_matches_from(words).and_then(|matches| A::from_arg_matches(&matches))
+}
+
 /// A distributed read-through cache for JSON documents.
 #[derive(Parser, Debug)]
 #[command(
