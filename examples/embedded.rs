@@ -41,12 +41,12 @@ async fn main() -> Result<()> {
     // A proxy and a balancer: what is not said is as on the command line.
     let (bound, proxy) = listener()?;
     let cache: CacheArgs = args::group(&["--cache-type", "lru", "--capacity", "1000"])?;
-    let role = Proxy::new(cache.config(proxy.port, origin, 1, LARGEST));
+    let role = Proxy::new(cache.config(proxy.port, origin, LinkLimits::default(), LARGEST));
     tokio::spawn(role.clone().sweep());
     serve(bound, role, &stop)?;
     let (bound, balancer) = listener()?;
     let balance: BalanceArgs = args::group(&["--strategy", "least_loaded"])?;
-    let lb = Lb::new(balance.config(vec![proxy], 1, LARGEST));
+    let lb = Lb::new(balance.config(vec![proxy], LinkLimits::default()));
     tokio::spawn(lb.clone().probe());
     serve(bound, lb, &stop)?;
 

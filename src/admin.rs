@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::wire::{Reply, Status};
+/// What an address that may not is told.
+pub const FORBIDDEN: &str = "this address may not use this verb; see --admin-from";
 
 /// Networks whose addresses may.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,11 +33,6 @@ impl Admins {
     /// Whether this address may.
     pub fn has(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.has(address))
-    }
-
-    /// What the others are told.
-    pub fn refusal() -> Reply {
-        Reply::text(Status::Forbidden, "this address may not use this verb; see --admin-from")
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::wire::{Reply, Request};
+use crate::wire::{Reply, Request, Status};
 
 /// A request, and what is known of who asks.
 #[derive(Clone, Copy, Debug)]
@@ -51,4 +51,9 @@ impl Answer {
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request. Must not block: it runs where connections are served.
     fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer;
+
+    /// The reply to a line that never gets as far as that, in the form of this role's errors.
+    fn error(&self, status: Status, text: String) -> Reply {
+        Reply::text(status, text)
+    }
 }

@@ -21,5 +21,6 @@ pub mod origin;
 pub mod proxy;
 pub mod run;
 pub mod shutdown;
+pub mod simulate;
 pub mod stats;
 pub mod wire;

@@ -12,7 +12,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = logs::start(&cli.log).and_then(|()| run::run(cli));
+    let done = logs::start(&cli.log).and_then(|_log| run::run(cli));
     done.unwrap_or_else(|error| {
         // Nobody may be reading it, which changes nothing.
         let _ = writeln!(std::io::stderr(), "dproxy: {error:#}");

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::args::{Cli, ClusterArgs, Command, LbArgs, OriginArgs, ProxyArgs, ServerArgs};
+use crate::client;
 use crate::handler::Handler;
 use crate::lb::Lb;
 use crate::net::Server;
@@ -21,7 +22,7 @@ use crate::net::transport::{Bound, bind};
 use crate::origin::Origin;
 use crate::origin::store::DirStore;
 use crate::proxy::Proxy;
-use crate::{bench, client, cores, shutdown};
+use crate::{bench, cores, shutdown, simulate};
 
 /// A read of a document must end within this time: sooner than a proxy gives the fetch up.
 const READ_DEADLINE: Duration = Duration::from_millis(1500);
@@ -34,8 +35,12 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Proxy(args) => house.proxy(&args)?,
         Command::Lb(args) => house.lb(&args)?,
         Command::Cluster(args) => house.cluster(&args)?,
-        Command::Client(args) => return client::run(&args),
+        Command::Simulate(args) => {
+            simulate::command::run(&args, &mut std::io::stdout().lock())?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Command::Bench(args) => return bench::run(&args.config()),
+        Command::Client(args) => return cores::runtime()?.block_on(client::run(args.config())),
     };
     house.live()
 }
@@ -74,14 +79,16 @@ impl House {
         let bound = listen("proxy", args.port, &args.server)?;
         let port = address_of(&bound)?.port();
         let origin = Peer { host: args.origin_host.clone(), port: args.origin_port };
-        let proxy = Proxy::new(args.cache.config(port, origin, args.server.threads(), args.max_document));
+        let link = args.link.limits(args.server.threads(), args.max_document);
+        let proxy = Proxy::new(args.cache.config(port, origin, link, args.max_document));
         self.beside(proxy.clone().sweep());
         self.serve("proxy", bound, proxy, &args.server)
     }
 
     fn lb(&mut self, args: &LbArgs) -> Result<SocketAddr> {
         let bound = listen("balancer", args.port, &args.server)?;
-        let lb = Lb::new(args.balance.config(args.proxies.clone(), args.server.threads(), args.max_document));
+        let link = args.link.limits(args.server.threads(), args.max_document);
+        let lb = Lb::new(args.balance.config(args.proxies.clone(), link));
         self.beside(lb.clone().probe());
         self.serve("balancer", bound, lb, &args.server)
     }
@@ -110,13 +117,21 @@ impl House {
                 origin_host: origin.ip().to_string(),
                 origin_port: origin.port(),
                 cache: args.cache.clone(),
+                link: args.link.clone(),
                 max_document,
                 server: server.clone(),
             };
             let address = local(self.proxy(&proxy)?);
             proxies.push(Peer { host: address.ip().to_string(), port: address.port() });
         }
-        let lb = LbArgs { port: args.port, proxies, balance: args.balance.clone(), max_document, server };
+        let lb = LbArgs {
+            port: args.port,
+            proxies,
+            balance: args.balance.clone(),
+            max_document,
+            link: args.link.clone(),
+            server,
+        };
         let balancer = local(self.lb(&lb)?);
         self.greeting.push(format!("try it: dproxy client --port {} --get article/1", balancer.port()));
         Ok(balancer)
@@ -174,10 +189,13 @@ impl House {
             }
             say(&greeting);
             set.run_until(futures_util::future::join_all(first.into_iter().map(|job| job()))).await;
+            // This thread hears the signals, so it stays until the others have drained as well.
+            if tokio::task::spawn_blocking(|| others.join()).await.is_err() {
+                warn!("the other threads could not be awaited");
+            }
         });
         // Reads that block, of a disk that hangs, must not hold the end up.
         runtime.shutdown_background();
-        others.join();
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::units;
+use crate::client::{ClientConfig, What};
+use crate::net::link::Peer;
 
 /// Flags of `dproxy client`: whom to ask, and one thing to ask.
 #[derive(Args, Clone, Debug)]
@@ -46,4 +48,29 @@ pub struct WhatArgs {
     /// What the node knows of a document.
     #[arg(long, value_name = "PATH")]
     pub explain: Option<String>,
+}
+
+impl ClientArgs {
+    /// What the client is to do.
+    pub fn config(&self) -> ClientConfig {
+        let peer = Peer { host: self.host.trim_matches(['[', ']']).to_owned(), port: self.port };
+        ClientConfig { peer, what: self.what.meant(), timeout: self.timeout }
+    }
+}
+
+impl WhatArgs {
+    fn meant(&self) -> What {
+        let lines = [
+            self.metrics.then(|| "METRICS".to_owned()),
+            self.purge.as_ref().map(|path| format!("PURGE {path}")),
+            self.purge_soft.as_ref().map(|path| format!("PURGE soft {path}")),
+            self.explain.as_ref().map(|path| format!("EXPLAIN {path}")),
+        ];
+        match (lines.into_iter().flatten().next(), &self.keys, &self.get[..]) {
+            (Some(line), _, _) => What::Line(line),
+            (None, Some(file), _) => What::Keys(file.clone()),
+            (None, None, [path]) => What::Line(format!("GET {path}")),
+            (None, None, paths) => What::Documents(paths.to_vec()),
+        }
+    }
 }

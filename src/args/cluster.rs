@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{BalanceArgs, CacheArgs, ServerArgs, StoreArgs, units};
+use super::{BalanceArgs, CacheArgs, LinkArgs, ServerArgs, StoreArgs, units};
 
 /// Flags of `dproxy cluster`.
 #[derive(Args, Clone, Debug)]
@@ -34,6 +34,9 @@ pub struct ClusterArgs {
     /// How to choose among the proxies.
     #[command(flatten)]
     pub balance: BalanceArgs,
+    /// Links between the nodes.
+    #[command(flatten)]
+    pub link: LinkArgs,
     /// The servers.
     #[command(flatten)]
     pub server: ServerArgs,

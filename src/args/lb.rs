@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::link::link_limits;
-use super::{ServerArgs, units};
+use super::{LinkArgs, ServerArgs, units};
 use crate::lb::LbConfig;
 use crate::lb::balance::Strategy;
+use crate::net::LinkLimits;
 use crate::net::link::Peer;
 
 /// Flags of `dproxy lb`.
@@ -26,6 +26,9 @@ pub struct LbArgs {
     /// The largest document.
     #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = "1MiB", value_parser = units::size, value_name = "SIZE")]
     pub max_document: usize,
+    /// Links to the proxies.
+    #[command(flatten)]
+    pub link: LinkArgs,
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -49,18 +52,14 @@ pub struct BalanceArgs {
     /// One try at a proxy must bring a reply within this time.
     #[arg(long, env = "DPROXY_TRY_DEADLINE", default_value = "2.5s", value_parser = units::positive_duration, value_name = "TIME")]
     pub try_deadline: Duration,
-    /// A connection to a proxy must be made within this time.
-    #[arg(long = "proxy-connect-deadline", alias = "connect-deadline", env = "DPROXY_PROXY_CONNECT_DEADLINE", default_value = "1s",
-        value_parser = units::positive_duration, value_name = "TIME")]
-    pub proxy_connect_deadline: Duration,
 }
 
 impl BalanceArgs {
-    /// A balancer over `proxies`, served by `threads` threads.
-    pub fn config(&self, proxies: Vec<Peer>, threads: usize, max_document: usize) -> LbConfig {
+    /// A balancer over `proxies`, which it asks as `link` says.
+    pub fn config(&self, proxies: Vec<Peer>, link: LinkLimits) -> LbConfig {
         LbConfig {
             proxies,
-            link: link_limits(threads, self.proxy_connect_deadline, max_document),
+            link,
             strategy: self.strategy,
             health_interval: self.health_interval,
             max_failures: self.max_failures,

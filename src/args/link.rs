@@ -1,18 +1,29 @@
-//! What the flags mean to the links between nodes.
+//! The flags of the links between nodes.
 
 use std::time::Duration;
 
+use clap::Args;
+
+use super::units;
 use crate::net::LinkLimits;
 
 /// What a reply has around its document, at the most.
 const AROUND: usize = 4096;
 
-/// Links of a node that `threads` threads serve.
-pub(super) fn link_limits(threads: usize, connect_deadline: Duration, max_document: usize) -> LinkLimits {
-    LinkLimits {
-        sessions: threads,
-        connect_deadline,
-        max_reply: max_document + AROUND,
-        ..LinkLimits::default()
+/// How a node asks another.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Links to other nodes")]
+pub struct LinkArgs {
+    /// A connection must be made within this time.
+    #[arg(long, env = "DPROXY_CONNECT_DEADLINE", default_value = "1s", value_parser = units::positive_duration,
+        value_name = "TIME")]
+    pub connect_deadline: Duration,
+}
+
+impl LinkArgs {
+    /// Links of a node that `threads` threads serve, for documents of at most `max_document` bytes.
+    pub fn limits(&self, threads: usize, max_document: usize) -> LinkLimits {
+        let (sessions, max_reply) = (threads, max_document + AROUND);
+        LinkLimits { sessions, max_reply, connect_deadline: self.connect_deadline, ..LinkLimits::default() }
     }
 }

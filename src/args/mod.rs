@@ -16,9 +16,12 @@ pub use bench::BenchArgs;
 pub use client::ClientArgs;
 pub use cluster::ClusterArgs;
 pub use lb::{BalanceArgs, LbArgs};
+pub use link::LinkArgs;
 pub use origin::{LayoutArg, OriginArgs, StoreArgs};
 pub use proxy::{CacheArgs, ProxyArgs};
 pub use server::ServerArgs;
+
+use crate::simulate::command::SimulateArgs;
 
 /// Reads a group of flags as it would be typed: how a program that embeds a node comes to the defaults of all its limits.
 /// The environment counts as well.
@@ -101,4 +104,9 @@ pub enum Command {
     /// Run origin, proxies and balancer in one process.
     #[command(after_help = "Example:  dproxy cluster --proxies 3 --data data")]
     Cluster(ClusterArgs),
+    /// Run a log of keys through the cache, to choose its type and size.
+    #[command(
+        after_help = "Example:  dproxy simulate --trace keys.txt --cache-type lru,s3fifo --capacity 1%,5%,10%"
+    )]
+    Simulate(SimulateArgs),
 }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::link::link_limits;
-use super::{ServerArgs, units};
+use super::{LinkArgs, ServerArgs, units};
 use crate::admin::{Admins, Network};
+use crate::net::LinkLimits;
 use crate::net::link::Peer;
-use crate::proxy::cache::Bounds;
-use crate::proxy::{CacheType, Freshness, ProxyConfig};
+use crate::proxy::cache::{Bounds, CacheType};
+use crate::proxy::{Freshness, ProxyConfig};
 
 /// The time to live of the cache type `ttl` unless one is given.
 const DEFAULT_TTL: Duration = Duration::from_secs(30);
@@ -44,6 +44,9 @@ pub struct ProxyArgs {
     /// The largest document.
     #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = "1MiB", value_parser = units::size, value_name = "SIZE")]
     pub max_document: usize,
+    /// Links to the origin.
+    #[command(flatten)]
+    pub link: LinkArgs,
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -82,10 +85,6 @@ pub struct CacheArgs {
     #[arg(long, env = "DPROXY_FETCH_DEADLINE", default_value = "2s", value_parser = units::positive_duration, value_name = "TIME",
         help_heading = "Fetching")]
     pub fetch_deadline: Duration,
-    /// A connection must be made within this time.
-    #[arg(long, env = "DPROXY_CONNECT_DEADLINE", default_value = "1s", value_parser = units::positive_duration,
-        value_name = "TIME", help_heading = "Fetching")]
-    pub connect_deadline: Duration,
     /// Fetches at once; the rest wait their turn.
     #[arg(long, env = "DPROXY_MAX_FETCHES", default_value = "64", value_parser = units::count, value_name = "N",
         help_heading = "Fetching")]
@@ -105,8 +104,8 @@ pub struct CacheArgs {
 }
 
 impl CacheArgs {
-    /// A proxy on `port` in front of `origin`, served by `threads` threads.
-    pub fn config(&self, port: u16, origin: Peer, threads: usize, max_document: usize) -> ProxyConfig {
+    /// A proxy on `port` in front of `origin`, which it asks as `link` says.
+    pub fn config(&self, port: u16, origin: Peer, link: LinkLimits, max_document: usize) -> ProxyConfig {
         let ttl = match self.cache_type {
             CacheType::Ttl => Some(self.ttl.unwrap_or(DEFAULT_TTL)),
             CacheType::Lru | CacheType::S3fifo => self.ttl,
@@ -114,7 +113,7 @@ impl CacheArgs {
         ProxyConfig {
             node: port,
             origin,
-            link: link_limits(threads, self.connect_deadline, max_document),
+            link,
             cache_type: self.cache_type,
             bounds: Bounds { entries: self.capacity, bytes: self.max_bytes },
             freshness: Freshness {

@@ -3,14 +3,15 @@
 mod show;
 
 use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
-use crate::args::{ClientArgs, units};
 use crate::net::link::Peer;
 use crate::net::{Link, LinkError, LinkLimits};
 use crate::wire::{KeyBuf, Reply, ReplyView, Request, Status};
@@ -31,66 +32,66 @@ enum Outcome {
 /// What came for one request, and how long it took.
 struct Answer {
     line: Result<Bytes, LinkError>,
-    took: std::time::Duration,
+    took: Duration,
 }
 
-/// Asks what the flags say.
-pub fn run(args: &ClientArgs) -> Result<ExitCode> {
-    let peer = units::peer(&match args.host.contains(':') {
-        true => format!("[{}]:{}", args.host, args.port),
-        false => format!("{}:{}", args.host, args.port),
-    });
-    let peer = match peer {
-        Ok(peer) => peer,
-        Err(error) => usage(&error),
+/// Whom to ask, what, and how long to wait.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// Whom.
+    pub peer: Peer,
+    /// What.
+    pub what: What,
+    /// A reply must come within this time.
+    pub timeout: Duration,
+}
+
+/// What to ask.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// One line, on a connection of its own.
+    Line(String),
+    /// Documents, over one session.
+    Documents(Vec<String>),
+    /// Documents whose paths stand in a file, one a line; `-` is standard input.
+    Keys(PathBuf),
+}
+
+/// Asks, prints what comes, and tells how it went.
+pub async fn run(config: ClientConfig) -> Result<ExitCode> {
+    let link = Link::new(config.peer, LinkLimits { max_reply: MAX_REPLY, ..LinkLimits::default() });
+    let outcome = match config.what {
+        What::Line(line) => ask_one(&link, &line, config.timeout).await?,
+        What::Documents(paths) => ask_many(&link, &paths, config.timeout).await?,
+        What::Keys(file) => {
+            let paths = read_keys(&file).with_context(|| format!("cannot read the keys in {file:?}"))?;
+            ask_many(&link, &paths, config.timeout).await?
+        }
     };
-    let link = Link::new(peer, LinkLimits { max_reply: MAX_REPLY, ..LinkLimits::default() });
-    let outcome = crate::cores::runtime()?.block_on(ask(args, &link))?;
     Ok(ExitCode::from(outcome as u8))
 }
 
-async fn ask(args: &ClientArgs, link: &Link) -> Result<Outcome> {
-    let what = &args.what;
-    let text = if let [path] = &what.get[..] {
-        format!("GET {path}")
-    } else if what.metrics {
-        "METRICS".to_owned()
-    } else if let Some(path) = &what.purge {
-        format!("PURGE {path}")
-    } else if let Some(path) = &what.purge_soft {
-        format!("PURGE soft {path}")
-    } else if let Some(path) = &what.explain {
-        format!("EXPLAIN {path}")
-    } else {
-        return ask_many(args, link).await;
-    };
-    let request = match Request::parse(text.as_bytes()) {
+async fn ask_one(link: &Link, line: &str, timeout: Duration) -> Result<Outcome> {
+    let request = match Request::parse(line.as_bytes()) {
         Ok(request) => request,
         Err(error) => usage(&error.to_string()),
     };
     let began = Instant::now();
-    let line = link.ask_apart(request, began + args.timeout).await;
+    let line = link.ask_apart(request, began + timeout).await;
     print(&Answer { line, took: began.elapsed() }, link.peer())
 }
 
 /// Asks for many documents over one session; their replies are printed in the order in which they were asked for.
-async fn ask_many(args: &ClientArgs, link: &Link) -> Result<Outcome> {
-    let keys = match &args.what.keys {
-        Some(path) => read_keys(path).with_context(|| format!("cannot read the keys in {path:?}"))?,
-        None => args.what.get.clone(),
-    };
-    let parsed: Result<Vec<KeyBuf>, String> = keys
-        .iter()
-        .map(|key| KeyBuf::parse(key.as_bytes()).map_err(|error| format!("{key:?}: {error}")))
-        .collect();
-    let keys = match parsed {
+async fn ask_many(link: &Link, paths: &[String], timeout: Duration) -> Result<Outcome> {
+    let parse = |path: &String| KeyBuf::parse(path.as_bytes()).map_err(|error| format!("{path:?}: {error}"));
+    let keys: Vec<KeyBuf> = match paths.iter().map(parse).collect() {
         Ok(keys) => keys,
         Err(error) => usage(&error),
     };
     let mut answers = stream::iter(keys)
         .map(|key| async move {
             let began = Instant::now();
-            let line = link.ask(Request::Get(key.as_key()), began + args.timeout).await;
+            let line = link.ask(Request::Get(key.as_key()), began + timeout).await;
             Answer { line, took: began.elapsed() }
         })
         .buffered(IN_FLIGHT);
@@ -101,10 +102,10 @@ async fn ask_many(args: &ClientArgs, link: &Link) -> Result<Outcome> {
     Ok(worst)
 }
 
-fn read_keys(path: &std::path::Path) -> std::io::Result<Vec<String>> {
-    let text = match path.as_os_str() == "-" {
+fn read_keys(file: &Path) -> std::io::Result<Vec<String>> {
+    let text = match file.as_os_str() == "-" {
         true => std::io::read_to_string(std::io::stdin())?,
-        false => std::fs::read_to_string(path)?,
+        false => std::fs::read_to_string(file)?,
     };
     Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }

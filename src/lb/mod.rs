@@ -97,16 +97,14 @@ impl Lb {
 
     /// The next node to try: healthy, and not tried yet.
     fn pick(&self, key: &KeyBuf, tried: &[usize]) -> Option<usize> {
-        let candidates: Vec<Candidate> = self
-            .nodes
-            .iter()
-            .enumerate()
-            .filter(|(index, node)| node.is_healthy() && !tried.contains(index))
-            .map(|(index, node)| Candidate {
-                index,
-                in_flight: node.in_flight(),
-                total: node.total_requests(),
-            })
+        let live = || {
+            self.nodes.iter().enumerate().filter(|(index, node)| node.is_healthy() && !tried.contains(index))
+        };
+        // A total that was told and one that was not cannot be compared: until all have been polled, what we sent counts.
+        let totals_known = live().all(|(_, node)| node.is_polled());
+        let total = |node: &Node| if totals_known { node.total_requests() } else { node.sent() };
+        let candidates: Vec<Candidate> = live()
+            .map(|(index, node)| Candidate { index, in_flight: node.in_flight(), total: total(node) })
             .collect();
         self.balance.pick(key.as_key(), &candidates)
     }

@@ -32,6 +32,8 @@ pub(super) struct Node {
     in_flight: Gauge,
     sent: Counter,
     errors: Counter,
+    /// Whether it has ever told how much it had been asked.
+    is_polled: AtomicBool,
     /// What it said it had been asked in all, less what we had sent by then.
     polled_beyond: AtomicU64,
     metrics: Mutex<Option<Box<RawValue>>>,
@@ -47,6 +49,7 @@ impl Node {
             in_flight: Gauge::default(),
             sent: Counter::default(),
             errors: Counter::default(),
+            is_polled: AtomicBool::new(false),
             polled_beyond: AtomicU64::new(0),
             metrics: Mutex::new(None),
         }
@@ -76,6 +79,11 @@ impl Node {
         self.failures.load(Ordering::Relaxed)
     }
 
+    /// Whether it has ever told how much it had been asked.
+    pub(super) fn is_polled(&self) -> bool {
+        self.is_polled.load(Ordering::Relaxed)
+    }
+
     /// All that it was ever asked: what it last said, and what was sent since.
     pub(super) fn total_requests(&self) -> u64 {
         self.polled_beyond.load(Ordering::Relaxed).wrapping_add(self.sent.get())
@@ -95,6 +103,7 @@ impl Node {
     /// It answered a poll: its metrics, and how many requests it has had in all.
     pub(super) fn polled(&self, metrics: Box<RawValue>, total: u64) {
         self.polled_beyond.store(total.wrapping_sub(self.sent.get()), Ordering::Relaxed);
+        self.is_polled.store(true, Ordering::Relaxed);
         *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = Some(metrics);
         self.succeeded(Source::Poll);
     }

@@ -13,36 +13,21 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::inbox::{Filled, Inbox, Take};
-use super::outbox::Outbox;
+use super::exchange::{Exchange, Phase};
+use super::inbox::{Filled, Inbox};
 use super::server::Shared;
 use super::transport::Stream;
-use crate::handler::{Answer, Ask, Handler};
-use crate::wire::request::{MAX_LINE, RequestError, split_id};
-use crate::wire::{Options, Reply, Request, Status};
+use crate::handler::Handler;
+use crate::wire::Reply;
+use crate::wire::request::MAX_LINE;
 
-/// No further request is read while this many bytes wait to leave.
-const FULL: usize = 256 * 1024;
-/// Replies turn into OVERLOADED while this many bytes wait to leave: an asker that does not read cannot hold more.
-const FLOODED: usize = 16 * 1024 * 1024;
 /// A write deadline starts anew whenever this many bytes have left.
 const PROGRESS: usize = 64 * 1024;
 /// How long we go on reading, unheard, so that a reset does not overtake our last words.
 const LINGER: Duration = Duration::from_secs(2);
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
-    /// Nothing was asked yet.
-    Plain,
-    /// `HELLO 2` was.
-    Session,
-    /// Nothing more is read: what is asked is answered, then we close.
-    Ending,
-}
 
 /// How a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,44 +83,6 @@ async fn linger(stream: &mut Stream) {
     let _ = timeout(LINGER, Box::pin(discard)).await;
 }
 
-/// The `data` of the reply to `HELLO 2`.
-#[derive(serde::Serialize)]
-struct Hello {
-    protocol: u32,
-    max_in_flight: usize,
-}
-
-/// A request that is not answered yet, and its id in the session.
-struct Pending {
-    id: Option<u64>,
-    reply: Pin<Box<dyn Future<Output = Reply> + Send>>,
-}
-
-impl Future for Pending {
-    type Output = (Option<u64>, Reply);
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let reply = ready!(self.reply.as_mut().poll(cx));
-        Poll::Ready((self.id, reply))
-    }
-}
-
-/// The requests and replies of a connection: all that its lines can change.
-struct Exchange<'a, H> {
-    phase: Phase,
-    from: IpAddr,
-    shared: &'a Shared<H>,
-    outbox: Outbox,
-    pending: FuturesUnordered<Pending>,
-    /// The largest reply so far that was not answered at once: a measure of how many may be under way.
-    largest: usize,
-    /// Whether the peer may still be sending what will not be read.
-    unread: bool,
-    /// How many lines were taken.
-    taken: u64,
-    now: Instant,
-}
-
 struct Conn<'a, H> {
     stream: &'a mut Stream,
     inbox: Inbox,
@@ -155,18 +102,7 @@ struct Conn<'a, H> {
 impl<'a, H: Handler> Conn<'a, H> {
     fn new(stream: &'a mut Stream, from: IpAddr, shared: &'a Shared<H>) -> Self {
         let now = Instant::now();
-        let exchange = Exchange {
-            phase: Phase::Plain,
-            from,
-            shared,
-            outbox: Outbox::default(),
-            pending: FuturesUnordered::new(),
-            // Until one was seen, replies may be as large as replies get.
-            largest: FLOODED / 16,
-            unread: false,
-            taken: 0,
-            now,
-        };
+        let exchange = Exchange::new(from, shared, now);
         Self {
             stream,
             inbox: Inbox::new(MAX_LINE),
@@ -270,7 +206,7 @@ impl<'a, H: Handler> Conn<'a, H> {
                 Some(deadline) => self.timer.as_mut().reset(deadline),
                 // Nothing but a pending request, which has a deadline of its own: look again later.
                 None => {
-                    self.timer.as_mut().reset(self.exchange.now + self.exchange.shared.limits.idle_deadline)
+                    self.timer.as_mut().reset(self.exchange.now + self.exchange.shared.limits.idle_deadline);
                 }
             }
         }
@@ -284,9 +220,7 @@ impl<'a, H: Handler> Conn<'a, H> {
         match self.exchange.phase {
             Phase::Plain => Some(self.waiting_since + limits.line_deadline),
             Phase::Session if self.part => Some(self.waiting_since + limits.line_deadline),
-            Phase::Session if self.exchange.pending.is_empty() => {
-                Some(self.waiting_since + limits.idle_deadline)
-            }
+            Phase::Session if self.exchange.is_idle() => Some(self.waiting_since + limits.idle_deadline),
             Phase::Session | Phase::Ending => None,
         }
     }
@@ -299,104 +233,5 @@ impl<'a, H: Handler> Conn<'a, H> {
         self.part = false;
         self.exchange.refuse("the line did not come whole within its deadline");
         self.poll(cx)
-    }
-}
-
-impl<H: Handler> Exchange<'_, H> {
-    fn has_room(&self) -> bool {
-        self.phase != Phase::Ending && self.outbox.len() < FULL && self.pending.len() < self.window()
-    }
-
-    /// How many requests may be under way: as many as the session was promised, fewer when their replies are large.
-    fn window(&self) -> usize {
-        (FLOODED / self.largest).clamp(1, self.shared.limits.max_in_flight)
-    }
-
-    fn is_done(&self) -> bool {
-        self.phase == Phase::Ending && self.pending.is_empty() && self.outbox.is_empty()
-    }
-
-    /// Takes one line.
-    fn take(&mut self, line: &[u8]) -> Take {
-        self.taken += 1;
-        match self.phase {
-            Phase::Plain => self.take_plain(line),
-            Phase::Session => self.take_in_session(line),
-            Phase::Ending => {}
-        }
-        if self.has_room() { Take::More } else { Take::Pause }
-    }
-
-    fn take_plain(&mut self, line: &[u8]) {
-        self.phase = Phase::Ending;
-        match Request::parse(line) {
-            Ok(Request::Hello) => {
-                self.phase = Phase::Session;
-                let max_in_flight = self.shared.limits.max_in_flight;
-                self.say(None, &Reply::json(&Hello { protocol: 2, max_in_flight }));
-            }
-            Ok(request) => self.answer(None, request, Options::default()),
-            Err(error) => {
-                self.unread = true;
-                self.say(None, &self.shared.refusal(error));
-            }
-        }
-    }
-
-    fn take_in_session(&mut self, line: &[u8]) {
-        let Some((id, line)) = split_id(line) else {
-            return self.refuse("a line of a session begins with an id and a space");
-        };
-        match Request::parse_with_options(line) {
-            Ok((Request::Hello, _)) => {
-                self.say(Some(id), &Reply::text(Status::BadRequest, "this is a session already"))
-            }
-            Ok((request, options)) => self.answer(Some(id), request, options),
-            Err(error) => self.say(Some(id), &self.shared.refusal(error)),
-        }
-    }
-
-    fn answer(&mut self, id: Option<u64>, request: Request<'_>, options: Options<'_>) {
-        let ask = Ask {
-            request,
-            from: self.from,
-            deadline: options.deadline.map(|left| self.now + left),
-            trace: options.trace,
-        };
-        match self.shared.handler.answer(ask) {
-            Answer::Now(reply) => self.say(id, &reply),
-            Answer::Later(reply) => self.pending.push(Pending { id, reply }),
-        }
-    }
-
-    /// Frames what has become ready. True when something had.
-    fn poll_pending(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut progress = false;
-        while let Poll::Ready(Some((id, reply))) = self.pending.poll_next_unpin(cx) {
-            let before = self.outbox.len();
-            if before < FLOODED {
-                self.say(id, &reply);
-                let size = self.outbox.len() - before;
-                self.largest = if self.largest == FLOODED / 16 { size } else { self.largest.max(size) };
-            } else {
-                self.say(
-                    id,
-                    &Reply::text(Status::Overloaded, "too many bytes wait to be read on this session"),
-                );
-            }
-            progress = true;
-        }
-        progress
-    }
-
-    fn say(&mut self, id: Option<u64>, reply: &Reply) {
-        reply.frame(id, &mut self.outbox);
-    }
-
-    /// Ends the connection with a BAD_REQUEST that has no id, behind what is still being answered.
-    fn refuse(&mut self, why: &'static str) {
-        self.phase = Phase::Ending;
-        self.unread = true;
-        self.say(None, &self.shared.refusal(RequestError::Usage(why)));
     }
 }

@@ -77,10 +77,7 @@ impl Inbox {
     ) -> Poll<io::Result<Filled>> {
         if self.paused {
             let held = std::mem::take(&mut self.held);
-            let filled = self.hand_out(&held, each);
-            if filled == Filled::TooLong || self.paused {
-                return Poll::Ready(Ok(filled));
-            }
+            return Poll::Ready(Ok(self.hand_out(&held, each)));
         }
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buf = ReadBuf::new(scratch);

@@ -1,10 +1,11 @@
 //! Bytes on the way: the only folder that names a socket.
 //!
 //! ```text
-//! asker ──▶ server ▶ conn ▶ (inbox ▶ Handler ▶ outbox)          Handler ▶ link ▶ session | plain ──▶ peer
+//! asker ──▶ server ▶ conn ▶ exchange ▶ (inbox ▶ Handler ▶ outbox)          Handler ▶ link ▶ session | plain ──▶ peer
 //! ```
 
 mod conn;
+mod exchange;
 mod inbox;
 pub mod link;
 mod locality;

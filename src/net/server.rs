@@ -61,14 +61,14 @@ pub(super) struct Shared<H> {
     turned_away: AtomicUsize,
 }
 
-impl<H> Shared<H> {
+impl<H: Handler> Shared<H> {
     /// The reply to a line that is not a request.
     pub(super) fn refusal(&self, error: RequestError<'_>) -> Reply {
         let status = match error {
             RequestError::Unknown(_) => Status::WrongMethod,
             RequestError::Shape | RequestError::Usage(_) | RequestError::Key(_) => Status::BadRequest,
         };
-        Reply::text(status, error.to_string())
+        self.handler.error(status, error.to_string())
     }
 }
 
@@ -144,7 +144,7 @@ impl<H: Handler> Server<H> {
                 self.admit(stream, peer.ip().to_canonical(), tasks);
             }
             Err(error) if is_of_the_connection(&error) => {
-                debug!(%error, "a connection was gone before it was accepted")
+                debug!(%error, "a connection was gone before it was accepted");
             }
             Err(error) => {
                 if !std::mem::replace(short, true) {
@@ -162,7 +162,7 @@ impl<H: Handler> Server<H> {
                 conn::serve(stream, from, &shared).await;
             } else if let Some(_counted) = Counted::below(TURNED_AWAY, &shared.turned_away) {
                 let text = "this node has as many connections as --max-connections allows; try again later";
-                conn::turn_away(stream, Reply::text(Status::Overloaded, text)).await;
+                conn::turn_away(stream, shared.handler.error(Status::Overloaded, text.to_owned())).await;
             }
         });
     }

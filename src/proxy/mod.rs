@@ -12,24 +12,23 @@ mod freshness;
 mod gate;
 mod metrics;
 mod purge;
-mod stub;
 mod sweep;
 mod upstream;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use self::cache::{Bounds, Cache, Entry, Millis};
+use self::cache::{Bounds, Cache, CacheType, Entry, Millis};
 use self::flight::{Flights, Joined, Ticket};
 pub use self::freshness::Freshness;
 use self::freshness::Verdict;
 use self::metrics::Counts;
-pub use self::stub::CacheType;
 use self::upstream::{Fetched, Upstream};
-use crate::admin::Admins;
+use crate::admin::{Admins, FORBIDDEN};
 use crate::handler::{Answer, Ask, Handler};
 use crate::net::link::Peer;
 use crate::net::{Link, LinkLimits};
@@ -95,7 +94,7 @@ impl Proxy {
         let link = Link::new(config.origin, config.link);
         Arc::new(Self {
             node: config.node,
-            cache: stub::build(config.cache_type, config.bounds),
+            cache: cache::build(config.cache_type, config.bounds),
             flights: Flights::new(MAX_FLIGHTS, config.max_waiters),
             upstream: Upstream::new(
                 link,
@@ -259,8 +258,17 @@ impl Proxy {
         .with(served)
     }
 
+    /// An error, which names the node as every reply of a proxy does.
+    fn failed(&self, status: Status, why: impl Into<Cow<'static, str>>) -> Reply {
+        let served = Served { cache_hit: false, node: self.node, age: 0, stale: false, fresh_for: None };
+        Reply::text(status, why).with(served)
+    }
+
     fn if_admin(&self, from: IpAddr, answer: impl FnOnce() -> Answer) -> Answer {
-        if self.admins.has(from) { answer() } else { Answer::Now(Admins::refusal()) }
+        match self.admins.has(from) {
+            true => answer(),
+            false => Answer::Now(self.failed(Status::Forbidden, FORBIDDEN)),
+        }
     }
 }
 
@@ -271,10 +279,13 @@ impl Handler for Proxy {
             Request::Metrics => Answer::Now(Reply::json(&self.metrics())),
             Request::Explain(key) => Answer::Now(Reply::json(&self.explain(key))),
             Request::Purge { pattern, soft } => self.if_admin(ask.from, || self.purge(pattern, soft)),
-            Request::Drain(_) | Request::Undrain(_) | Request::Hello => Answer::Now(Reply::text(
-                Status::WrongMethod,
-                "a proxy answers GET, METRICS, EXPLAIN and PURGE",
-            )),
+            Request::Drain(_) | Request::Undrain(_) | Request::Hello => Answer::Now(
+                self.failed(Status::WrongMethod, "a proxy answers GET, METRICS, EXPLAIN and PURGE"),
+            ),
         }
+    }
+
+    fn error(&self, status: Status, text: String) -> Reply {
+        self.failed(status, text)
     }
 }

@@ -136,7 +136,7 @@ impl Upstream {
         };
         match flip {
             Some(Flip::Failing) => {
-                warn!(%origin, "the origin fails: what is held is served, and it is asked now and then")
+                warn!(%origin, "the origin fails: what is held is served, and it is asked now and then");
             }
             Some(Flip::Well) => info!(%origin, "the origin answers again"),
             None => {}

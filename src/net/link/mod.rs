@@ -10,6 +10,7 @@
 mod calls;
 mod plain;
 mod session;
+mod traffic;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -6,27 +6,22 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::Waker;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use memchr::memchr;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use bytes::Bytes;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
-use tokio_util::io::poll_read_buf;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::calls::{Call, Calls};
+use super::traffic::Traffic;
 use super::{LinkError, LinkLimits, Peer, plain};
 use crate::net::transport::{self, Stream};
-use crate::wire::request::split_id;
 use crate::wire::{ReplyView, Request, Status};
 
-/// Room for one read.
-const READ: usize = 64 * 1024;
 /// Deadlines closer together than this are looked at together.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -44,26 +39,26 @@ pub(super) enum State {
 }
 
 pub(super) struct Session {
-    limits: LinkLimits,
-    inner: Mutex<Inner>,
+    pub(super) limits: LinkLimits,
+    pub(super) inner: Mutex<Inner>,
 }
 
-struct Inner {
-    state: State,
+pub(super) struct Inner {
+    pub(super) state: State,
     /// What callers are told once it is over.
-    error: LinkError,
-    calls: Calls,
+    pub(super) error: LinkError,
+    pub(super) calls: Calls,
     /// Requests for which there is no place in flight yet.
-    waiting: VecDeque<(Vec<u8>, Call)>,
+    pub(super) waiting: VecDeque<(Vec<u8>, Call)>,
     /// Lines that have not been handed to the socket.
-    out: Vec<u8>,
-    max_in_flight: usize,
+    pub(super) out: Vec<u8>,
+    pub(super) max_in_flight: usize,
     /// When the first caller gives up; never later than that, sometimes earlier.
-    next_deadline: Option<Instant>,
-    /// How many reads have brought something.
-    received: u64,
+    pub(super) next_deadline: Option<Instant>,
+    /// How many replies have come.
+    pub(super) received: u64,
     /// The session's task.
-    task: Option<Waker>,
+    pub(super) task: Option<Waker>,
 }
 
 impl Session {
@@ -94,7 +89,7 @@ impl Session {
         self.close(State::Over, LinkError::Broken);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -174,7 +169,7 @@ impl Inner {
     }
 
     /// Sends what waits, as far as there is room.
-    fn promote(&mut self) {
+    pub(super) fn promote(&mut self) {
         while self.calls.len() < self.max_in_flight {
             let Some((line, mut call)) = self.waiting.pop_front() else { return };
             call.received_before = self.received;
@@ -183,14 +178,15 @@ impl Inner {
     }
 
     /// Hands a reply to its caller.
-    fn deliver(&mut self, id: u64, result: Result<Bytes, LinkError>) -> Result<(), LinkError> {
+    pub(super) fn deliver(&mut self, id: u64, result: Result<Bytes, LinkError>) -> Result<(), LinkError> {
         // An id that is not in flight: the peer has lost count, and no further word of it can be trusted.
         self.calls.take(id).ok_or(LinkError::Garbage)?.finish(result);
+        self.received += 1;
         Ok(())
     }
 
-    /// Tells the callers whose time is up. Fails when the peer has not said a word since the request of one of them.
-    fn expire(&mut self, now: Instant) -> Result<(), LinkError> {
+    /// Tells the callers whose time is up. Fails when no reply at all has come since the request of one of them.
+    pub(super) fn expire(&mut self, now: Instant) -> Result<(), LinkError> {
         let mut next: Option<Instant> = None;
         let (mut silent, mut given_up) = (false, 0);
         for call in self.calls.iter_mut() {
@@ -254,16 +250,7 @@ impl Ending {
             // Neither an answer nor a close is no word about sessions; but asked plainly it may still answer.
             Ok(_) | Err(_) => return session.close(State::Plain, LinkError::Broken),
         }
-        let mut traffic = Traffic {
-            session,
-            stream,
-            sending: Vec::new(),
-            sent: 0,
-            reading: BytesMut::new(),
-            scanned: 0,
-            skipping: false,
-            timer: Box::pin(sleep_until(Instant::now() + Duration::from_secs(3600))),
-        };
+        let mut traffic = Traffic::new(session, stream);
         let error = std::future::poll_fn(|cx| traffic.poll(cx)).await;
         debug!(%peer, %error, "the session is over");
         session.close(State::Over, LinkError::Broken);
@@ -283,124 +270,4 @@ pub(crate) async fn hello(stream: &mut Stream) -> io::Result<Option<usize>> {
             (data["protocol"].as_f64()? as u64 == 2).then_some(data["max_in_flight"].as_f64()? as usize)
         });
     Ok(accepted)
-}
-
-/// The bytes of an open session.
-struct Traffic<'a> {
-    session: &'a Session,
-    stream: Stream,
-    sending: Vec<u8>,
-    sent: usize,
-    reading: BytesMut,
-    /// How much of `reading` is known to hold no line end.
-    scanned: usize,
-    /// Within a reply that was too long: its end is awaited.
-    skipping: bool,
-    timer: Pin<Box<Sleep>>,
-}
-
-impl Traffic<'_> {
-    /// Moves bytes until the session is over; tells why it is.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkError> {
-        loop {
-            let deadline = {
-                let mut inner = self.session.lock();
-                if inner.state != State::Open {
-                    return Poll::Ready(inner.error);
-                }
-                if self.sent == self.sending.len() {
-                    self.sending.clear();
-                    self.sent = 0;
-                    std::mem::swap(&mut self.sending, &mut inner.out);
-                }
-                inner.task = Some(cx.waker().clone());
-                inner.next_deadline
-            };
-            let moved = self.poll_write(cx).map_err(|_| LinkError::Broken);
-            let read = self.poll_read(cx);
-            match (moved, read) {
-                (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => return Poll::Ready(error),
-                (_, Poll::Ready(Ok(()))) => continue,
-                (Poll::Ready(Ok(true)), Poll::Pending) => continue,
-                (Poll::Ready(Ok(false)) | Poll::Pending, Poll::Pending) => {}
-            }
-            if let Err(error) = ready!(self.poll_deadline(cx, deadline)) {
-                return Poll::Ready(error);
-            }
-        }
-    }
-
-    /// True when something left.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let mut moved = false;
-        while self.sent < self.sending.len() {
-            match Pin::new(&mut self.stream).poll_write(cx, &self.sending[self.sent..])? {
-                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(n) => self.sent += n,
-                Poll::Pending if moved => break,
-                Poll::Pending => return Poll::Pending,
-            }
-            moved = true;
-        }
-        Poll::Ready(Ok(moved))
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
-        self.reading.reserve(READ);
-        let n = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.reading));
-        if n.unwrap_or(0) == 0 {
-            return Poll::Ready(Err(LinkError::Broken));
-        }
-        let mut inner = self.session.lock();
-        inner.received += 1;
-        while let Some(end) = memchr(b'\n', &self.reading[self.scanned..]).map(|at| self.scanned + at) {
-            let mut line = self.reading.split_to(end + 1).freeze();
-            self.scanned = 0;
-            if std::mem::take(&mut self.skipping) {
-                continue;
-            }
-            line.truncate(end);
-            if line.last() == Some(&b'\r') {
-                line.truncate(end - 1);
-            }
-            let (id, reply) = split_id(&line).ok_or(LinkError::Garbage)?;
-            let reply = line.slice_ref(reply);
-            let result =
-                if reply.len() > self.session.limits.max_reply { Err(LinkError::Garbage) } else { Ok(reply) };
-            inner.deliver(id, result)?;
-        }
-        self.scanned = self.reading.len();
-        if self.scanned > self.session.limits.max_reply + 32 {
-            // Too long, and it has not ended: its caller is told, the others on the session are not harmed.
-            if !std::mem::replace(&mut self.skipping, true) {
-                let (id, _) = split_id(&self.reading[..32]).ok_or(LinkError::Garbage)?;
-                inner.deliver(id, Err(LinkError::Garbage))?;
-            }
-            self.reading.clear();
-            self.scanned = 0;
-        }
-        inner.promote();
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_deadline(
-        &mut self,
-        cx: &mut Context<'_>,
-        deadline: Option<Instant>,
-    ) -> Poll<Result<(), LinkError>> {
-        let Some(deadline) = deadline else { return Poll::Pending };
-        if deadline < self.timer.deadline() || self.timer.is_elapsed() {
-            self.timer.as_mut().reset(deadline);
-        }
-        ready!(self.timer.as_mut().poll(cx));
-        let mut inner = self.session.lock();
-        let now = Instant::now();
-        if inner.next_deadline.is_some_and(|next| next <= now) {
-            inner.expire(now)?;
-        }
-        let next = inner.next_deadline.unwrap_or(now + Duration::from_secs(3600));
-        drop(inner);
-        self.timer.as_mut().reset(next);
-        Poll::Ready(Ok(()))
-    }
 }

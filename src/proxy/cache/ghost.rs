@@ -26,7 +26,8 @@ impl Ghost {
         if self.place(hash).is_none() {
             let slot = self.order.push(&mut self.slab, mark(hash));
             let slab = &self.slab;
-            self.places.insert_unique(spread(mark(hash)), slot, |&at| slab.get(at).map_or(0, |&mark| spread(mark)));
+            self.places
+                .insert_unique(spread(mark(hash)), slot, |&at| slab.get(at).map_or(0, |&mark| spread(mark)));
         }
         while self.order.len() > limit {
             let oldest = self.order.oldest().expect("longer than its limit");

@@ -2,12 +2,31 @@
 //!
 //! Policy, locking and single flight are three things: the policies (`lru`, `s3fifo`, and the `order` behind `ttl`) know
 //! no locks, [`Cache`] implementations know no fetches, and `flight` beside this folder knows no cache.
+//!
+//! ```text
+//! Cache ─┬─ ttl      DashMap and order          what came first goes first
+//!        └─ sharded  mutexes around policies ─┬─ lru     what was not used for longest
+//!                                             └─ s3fifo  what was used once, then what is not used any more
+//! ```
 
 mod entry;
+mod ghost;
+mod layout;
+mod lru;
+mod order;
+mod policy;
+mod s3fifo;
+mod sharded;
+mod tally;
+mod ttl;
+
+#[cfg(test)]
+mod contract;
 
 use std::sync::Arc;
 
 pub use entry::{Entry, Millis};
+pub use layout::{CacheType, Layout, UnknownCacheType, build, build_as};
 
 /// How much a cache may hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +35,13 @@ pub struct Bounds {
     pub entries: usize,
     /// Bytes, by [`Entry::weight`].
     pub bytes: usize,
+}
+
+impl Bounds {
+    /// Whether something of this weight may enter: nothing that takes more than a sixteenth of the whole.
+    fn admit(&self, weight: usize) -> bool {
+        self.entries > 0 && weight <= self.bytes / 16
+    }
 }
 
 /// How much it holds, and how much it gave up.

@@ -9,17 +9,17 @@
 //! ```
 //!
 //! Most keys of most traces are asked for once: they leave through the small queue and never cost the main one a place.
-//! A hit writes one byte and moves nothing. What is done with the queues before the cache is first full, and that the
-//! second hit promotes, is as in libCacheSim, whose figures this is held against.
+//! A hit writes one byte and moves nothing. That the second hit promotes, and that the parts are taken of what is held
+//! when something has to go, is as in libCacheSim, whose figures this is held against.
 
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use super::Entry;
 use super::ghost::Ghost;
 use super::order::{Chain, Slab};
 use super::policy::{Limit, Policy};
-use super::{Bounds, Entry};
 
 /// A use more counts for nothing: two bits are enough (section 4 of the paper).
 const MOST_USES: u8 = 3;
@@ -34,9 +34,6 @@ pub(super) struct S3Fifo {
     slab: Slab<Resident>,
     places: HashTable<u32>,
     ghost: Ghost,
-    share: Bounds,
-    /// Until it is full for the first time, the small queue takes no more than its part: the main one has room.
-    filling: bool,
 }
 
 #[derive(Debug)]
@@ -152,15 +149,13 @@ fn tenth(whole: usize) -> usize {
 }
 
 impl Policy for S3Fifo {
-    fn new(share: Bounds) -> Self {
+    fn new() -> Self {
         Self {
             small: Queue::new(),
             main: Queue::new(),
             slab: Slab::new(),
             places: HashTable::new(),
             ghost: Ghost::new(),
-            share,
-            filling: true,
         }
     }
 
@@ -185,9 +180,7 @@ impl Policy for S3Fifo {
         if let Some(at) = self.place(hash, entry.key()) {
             return self.replace(at, entry);
         }
-        let small_is_full =
-            self.small.chain.len() >= tenth(self.share.entries) || self.small.bytes >= tenth(self.share.bytes);
-        let in_main = self.ghost.forget(hash) || (self.filling && small_is_full);
+        let in_main = self.ghost.forget(hash);
         let queue = if in_main { &mut self.main } else { &mut self.small };
         queue.bytes += entry.weight();
         let at = queue.chain.push(&mut self.slab, Resident { entry, hash, uses: 0, in_main });
@@ -203,20 +196,20 @@ impl Policy for S3Fifo {
     }
 
     fn evict(&mut self, limit: Limit) -> Option<Arc<Entry>> {
-        self.filling = false;
         // All of the small queue may have earned its place in the main one: then that has to give.
         let from_small = self.small_gives(limit).then(|| self.evict_small()).flatten();
         from_small.or_else(|| self.evict_main())
     }
 
-    fn retain(&mut self, keep: &mut dyn FnMut(&Entry) -> bool, gone: &mut Vec<Arc<Entry>>) {
+    fn retain(&mut self, keep: &mut dyn FnMut(&Entry) -> bool, gone: &mut dyn FnMut(Arc<Entry>)) {
         for at in 0..self.slab.extent() {
-            if self.slab.get(at).is_some_and(|resident| !keep(&resident.entry)) {
-                gone.extend(self.take(at).map(|resident| resident.entry));
+            let unwanted = self.slab.get(at).is_some_and(|resident| !keep(&resident.entry));
+            if let Some(resident) = unwanted.then(|| self.take(at)).flatten() {
+                gone(resident.entry);
             }
         }
         if self.len() == 0 {
-            *self = Self::new(self.share);
+            *self = Self::new();
         }
     }
 }

@@ -1,0 +1,168 @@
+//! The bytes of an open session: requests out, replies in, and who has waited too long.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use memchr::memchr;
+use tokio::io::AsyncWrite;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::io::poll_read_buf;
+
+use super::LinkError;
+use super::session::{Session, State};
+use crate::net::transport::Stream;
+use crate::wire::request::split_id;
+
+/// Room for one read.
+const READ: usize = 64 * 1024;
+/// The longest id, and its space.
+const ID: usize = 21;
+/// A reply that is this many times too long is taken to have no end.
+const SKIP: usize = 16;
+/// A timer that nothing waits for.
+const FAR: Duration = Duration::from_secs(3600);
+
+/// The bytes of an open session.
+pub(super) struct Traffic<'a> {
+    session: &'a Session,
+    stream: Stream,
+    sending: Vec<u8>,
+    sent: usize,
+    reading: BytesMut,
+    /// How much of `reading` is known to hold no line end.
+    scanned: usize,
+    /// Within a reply that was too long: its end is awaited.
+    skipping: bool,
+    /// How much of it was passed over.
+    skipped: usize,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<'a> Traffic<'a> {
+    /// An open session's, over its stream.
+    pub(super) fn new(session: &'a Session, stream: Stream) -> Self {
+        Self {
+            session,
+            stream,
+            sending: Vec::new(),
+            sent: 0,
+            reading: BytesMut::new(),
+            scanned: 0,
+            skipping: false,
+            skipped: 0,
+            timer: Box::pin(sleep_until(Instant::now() + FAR)),
+        }
+    }
+
+    /// Moves bytes until the session is over; tells why it is.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkError> {
+        loop {
+            let deadline = {
+                let mut inner = self.session.lock();
+                if inner.state != State::Open {
+                    return Poll::Ready(inner.error);
+                }
+                if self.sent == self.sending.len() {
+                    self.sending.clear();
+                    self.sent = 0;
+                    std::mem::swap(&mut self.sending, &mut inner.out);
+                }
+                inner.task = Some(cx.waker().clone());
+                inner.next_deadline
+            };
+            let moved = self.poll_write(cx).map_err(|_| LinkError::Broken);
+            let read = self.poll_read(cx);
+            match (moved, read) {
+                (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => return Poll::Ready(error),
+                (_, Poll::Ready(Ok(()))) => continue,
+                (Poll::Ready(Ok(true)), Poll::Pending) => continue,
+                (Poll::Ready(Ok(false)) | Poll::Pending, Poll::Pending) => {}
+            }
+            if let Err(error) = ready!(self.poll_deadline(cx, deadline)) {
+                return Poll::Ready(error);
+            }
+        }
+    }
+
+    /// True when something left.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut moved = false;
+        while self.sent < self.sending.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.sending[self.sent..])? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(n) => self.sent += n,
+                Poll::Pending if moved => break,
+                Poll::Pending => return Poll::Pending,
+            }
+            moved = true;
+        }
+        Poll::Ready(Ok(moved))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        self.reading.reserve(READ);
+        let n = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.reading));
+        if n.unwrap_or(0) == 0 {
+            return Poll::Ready(Err(LinkError::Broken));
+        }
+        let mut inner = self.session.lock();
+        while let Some(end) = memchr(b'\n', &self.reading[self.scanned..]).map(|at| self.scanned + at) {
+            let mut line = self.reading.split_to(end + 1).freeze();
+            self.scanned = 0;
+            if std::mem::take(&mut self.skipping) {
+                continue;
+            }
+            line.truncate(end);
+            if line.last() == Some(&b'\r') {
+                line.truncate(end - 1);
+            }
+            let (id, reply) = split_id(&line).ok_or(LinkError::Garbage)?;
+            let reply = line.slice_ref(reply);
+            let result =
+                if reply.len() > self.session.limits.max_reply { Err(LinkError::Garbage) } else { Ok(reply) };
+            inner.deliver(id, result)?;
+        }
+        self.scanned = self.reading.len();
+        let max_reply = self.session.limits.max_reply;
+        if self.skipping || self.scanned > max_reply + ID {
+            // Too long, and it has not ended: its caller is told, the others on the session are not harmed.
+            if !std::mem::replace(&mut self.skipping, true) {
+                self.skipped = 0;
+                let (id, _) = split_id(&self.reading[..ID]).ok_or(LinkError::Garbage)?;
+                inner.deliver(id, Err(LinkError::Garbage))?;
+            }
+            self.skipped += std::mem::take(&mut self.scanned);
+            self.reading.clear();
+            if self.skipped > SKIP * max_reply {
+                // It will not end: the others are better served on another session.
+                return Poll::Ready(Err(LinkError::Garbage));
+            }
+        }
+        inner.promote();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_deadline(
+        &mut self,
+        cx: &mut Context<'_>,
+        deadline: Option<Instant>,
+    ) -> Poll<Result<(), LinkError>> {
+        let Some(deadline) = deadline else { return Poll::Pending };
+        if deadline < self.timer.deadline() || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(deadline);
+        }
+        ready!(self.timer.as_mut().poll(cx));
+        let mut inner = self.session.lock();
+        let now = Instant::now();
+        if inner.next_deadline.is_some_and(|next| next <= now) {
+            inner.expire(now)?;
+        }
+        let next = inner.next_deadline.unwrap_or(now + FAR);
+        drop(inner);
+        self.timer.as_mut().reset(next);
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,208 @@
+//! A queue out of whose middle things can be taken: a slab of nodes and chains of `u32` links through it.
+//!
+//! Pure: no lock and no clock. `ttl` keeps its order of insertion in it, `s3fifo` its two queues and its ghost. Links are
+//! indices and not pointers: half the size, no `unsafe`, and one allocation for thousands of nodes.
+
+/// No node.
+const NIL: u32 = u32::MAX;
+
+/// Where the nodes live. A node is in one [`Chain`] at a time.
+#[derive(Debug)]
+pub(super) struct Slab<T> {
+    nodes: Vec<Node<T>>,
+    /// The first of the vacant nodes, which are linked by `next`.
+    vacant: u32,
+}
+
+#[derive(Debug)]
+struct Node<T> {
+    prev: u32,
+    next: u32,
+    value: Option<T>,
+}
+
+/// The ends of one queue through a [`Slab`].
+#[derive(Debug)]
+pub(super) struct Chain {
+    oldest: u32,
+    newest: u32,
+    len: usize,
+}
+
+impl<T> Slab<T> {
+    pub(super) const fn new() -> Self {
+        Self { nodes: Vec::new(), vacant: NIL }
+    }
+
+    /// How many places there are, taken or not: all of them are below this.
+    pub(super) fn extent(&self) -> u32 {
+        self.nodes.len() as u32
+    }
+
+    /// What is at a place, if it is taken.
+    pub(super) fn get(&self, at: u32) -> Option<&T> {
+        self.nodes.get(at as usize)?.value.as_ref()
+    }
+
+    /// What is at a place, if it is taken.
+    pub(super) fn get_mut(&mut self, at: u32) -> Option<&mut T> {
+        self.nodes.get_mut(at as usize)?.value.as_mut()
+    }
+
+    fn occupy(&mut self, value: T) -> u32 {
+        let node = Node { prev: NIL, next: NIL, value: Some(value) };
+        if self.vacant != NIL {
+            let at = self.vacant;
+            self.vacant = self.nodes[at as usize].next;
+            self.nodes[at as usize] = node;
+            return at;
+        }
+        assert!(self.nodes.len() < NIL as usize, "a slab holds fewer than 2^32 nodes");
+        if self.nodes.len() == self.nodes.capacity() {
+            // By an eighth and not by doubling: a cache is full nearly always, and half a slab would stay unused.
+            self.nodes.reserve_exact((self.nodes.len() / 8).max(16));
+        }
+        self.nodes.push(node);
+        self.nodes.len() as u32 - 1
+    }
+
+    fn vacate(&mut self, at: u32) -> T {
+        let next = std::mem::replace(&mut self.vacant, at);
+        let node = &mut self.nodes[at as usize];
+        node.next = next;
+        node.value.take().expect("a node in a chain has a value")
+    }
+}
+
+impl Chain {
+    pub(super) const fn new() -> Self {
+        Self { oldest: NIL, newest: NIL, len: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The place of the oldest.
+    pub(super) fn oldest(&self) -> Option<u32> {
+        (self.oldest != NIL).then_some(self.oldest)
+    }
+
+    /// Appends a value; its place stays the same until it is taken out.
+    pub(super) fn push<T>(&mut self, slab: &mut Slab<T>, value: T) -> u32 {
+        let at = slab.occupy(value);
+        self.link(slab, at);
+        at
+    }
+
+    /// Takes out the value at a place of this chain.
+    pub(super) fn remove<T>(&mut self, slab: &mut Slab<T>, at: u32) -> T {
+        self.unlink(slab, at);
+        slab.vacate(at)
+    }
+
+    /// Takes out the oldest.
+    pub(super) fn pop<T>(&mut self, slab: &mut Slab<T>) -> Option<T> {
+        self.oldest().map(|at| self.remove(slab, at))
+    }
+
+    /// Makes the oldest the newest, in the place that it has.
+    pub(super) fn requeue<T>(&mut self, slab: &mut Slab<T>) {
+        if let Some(at) = self.oldest() {
+            self.unlink(slab, at);
+            self.link(slab, at);
+        }
+    }
+
+    /// Makes the oldest of this chain the newest of another one, in the place that it has.
+    pub(super) fn hand_over<T>(&mut self, slab: &mut Slab<T>, other: &mut Chain) {
+        if let Some(at) = self.oldest() {
+            self.unlink(slab, at);
+            other.link(slab, at);
+        }
+    }
+
+    fn link<T>(&mut self, slab: &mut Slab<T>, at: u32) {
+        let before = std::mem::replace(&mut self.newest, at);
+        let node = &mut slab.nodes[at as usize];
+        (node.prev, node.next) = (before, NIL);
+        match before {
+            NIL => self.oldest = at,
+            before => slab.nodes[before as usize].next = at,
+        }
+        self.len += 1;
+    }
+
+    fn unlink<T>(&mut self, slab: &mut Slab<T>, at: u32) {
+        let Node { prev, next, .. } = slab.nodes[at as usize];
+        match prev {
+            NIL => self.oldest = next,
+            prev => slab.nodes[prev as usize].next = next,
+        }
+        match next {
+            NIL => self.newest = prev,
+            next => slab.nodes[next as usize].prev = prev,
+        }
+        self.len -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(chain: &mut Chain, slab: &mut Slab<u32>) -> Vec<u32> {
+        std::iter::from_fn(|| chain.pop(slab)).collect()
+    }
+
+    #[test]
+    fn gives_back_in_order() {
+        let (mut slab, mut chain) = (Slab::new(), Chain::new());
+        let places: Vec<u32> = (0..5).map(|value| chain.push(&mut slab, value)).collect();
+        assert_eq!(chain.remove(&mut slab, places[0]), 0);
+        assert_eq!(chain.remove(&mut slab, places[2]), 2);
+        assert_eq!(chain.remove(&mut slab, places[4]), 4);
+        chain.push(&mut slab, 5);
+        assert_eq!(drain(&mut chain, &mut slab), [1, 3, 5]);
+        assert_eq!((chain.len(), chain.oldest()), (0, None));
+        assert_eq!(slab.extent(), 5, "vacant places are used again");
+    }
+
+    #[test]
+    fn moves_between_chains() {
+        let (mut slab, mut left, mut right) = (Slab::new(), Chain::new(), Chain::new());
+        for value in 0..3 {
+            left.push(&mut slab, value);
+        }
+        left.requeue(&mut slab);
+        left.hand_over(&mut slab, &mut right);
+        assert_eq!(drain(&mut right, &mut slab), [1]);
+        assert_eq!(drain(&mut left, &mut slab), [2, 0]);
+    }
+
+    #[test]
+    fn agrees_with_a_list() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let (mut slab, mut chain, mut model) = (Slab::new(), Chain::new(), Vec::<(u32, u32)>::new());
+        for value in 0..20_000_u32 {
+            match random.u8(0..5) {
+                0 | 1 => model.push((chain.push(&mut slab, value), value)),
+                2 if !model.is_empty() => {
+                    let (at, expected) = model.remove(random.usize(..model.len()));
+                    assert_eq!(chain.remove(&mut slab, at), expected);
+                }
+                3 if !model.is_empty() => {
+                    chain.requeue(&mut slab);
+                    model.rotate_left(1);
+                }
+                4 => assert_eq!(
+                    chain.pop(&mut slab),
+                    (!model.is_empty()).then(|| model.remove(0)).map(|(_, value)| value)
+                ),
+                _ => {}
+            }
+            assert_eq!(chain.len(), model.len());
+            assert_eq!(chain.oldest(), model.first().map(|(at, _)| *at));
+        }
+    }
+}

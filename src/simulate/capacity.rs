@@ -1,0 +1,73 @@
+//! A capacity as it is typed: `2000` entries, or `1%` of the keys of the trace.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// How many entries a simulated cache holds.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Capacity {
+    /// So many.
+    Entries(usize),
+    /// So many of a hundred keys.
+    Percent(f64),
+}
+
+/// It is neither a number of entries nor a part of the keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("write entries such as 2000, or a part of the keys such as 1% or 0.5%")]
+pub struct BadCapacity;
+
+impl Capacity {
+    /// In entries, for a trace of so many different keys: the nearest whole number, and one at least.
+    pub fn of(self, keys: u64) -> usize {
+        match self {
+            Capacity::Entries(entries) => entries,
+            Capacity::Percent(percent) => ((keys as f64 * percent / 100.0).round() as usize).max(1),
+        }
+    }
+}
+
+impl FromStr for Capacity {
+    type Err = BadCapacity;
+
+    fn from_str(text: &str) -> Result<Self, BadCapacity> {
+        let capacity = match text.strip_suffix('%') {
+            Some(percent) => Capacity::Percent(percent.trim().parse().map_err(|_| BadCapacity)?),
+            None => Capacity::Entries(text.replace('_', "").parse().map_err(|_| BadCapacity)?),
+        };
+        match capacity {
+            Capacity::Entries(1..) => Ok(capacity),
+            Capacity::Percent(percent) if percent > 0.0 && percent <= 100.0 => Ok(capacity),
+            _ => Err(BadCapacity),
+        }
+    }
+}
+
+impl fmt::Display for Capacity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Capacity::Entries(entries) => write!(f, "{entries}"),
+            Capacity::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_entries_and_parts() {
+        let of = |text: &str, keys| text.parse::<Capacity>().map(|capacity| capacity.of(keys));
+        assert_eq!(of("2000", 10), Ok(2000));
+        assert_eq!(of("1%", 258_368), Ok(2584));
+        assert_eq!(of("0.1%", 13_756), Ok(14));
+        assert_eq!(of("100%", 7), Ok(7));
+        assert_eq!(of("1%", 3), Ok(1));
+        for bad in ["", "%", "0", "0%", "-1", "101%", "NaN%", "inf%", "1.5", "10 000", "5%%"] {
+            assert_eq!(of(bad, 100), Err(BadCapacity), "{bad}");
+        }
+    }
+}

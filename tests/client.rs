@@ -1,0 +1,153 @@
+//! Proves the client subcommand: its exit codes and what it prints, for one request and for many.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::ask::parse;
+use crate::support::command::{BINARY, clean, dproxy, run_to_end, text};
+use crate::support::fake::{Fault, Hello};
+use crate::support::node::own_host;
+use crate::support::{Address, Data, Fake, Node, Start};
+
+fn client(node: Address, words: &[&str]) -> Output {
+    let (host, port) = (node.host(), node.port().to_string());
+    dproxy(&[&["client", "--host", &host, "--port", &port], words].concat())
+}
+
+/// The lines it printed, each a JSON object.
+fn replies(output: &Output) -> Vec<Value> {
+    text(&output.stdout).lines().map(parse).collect()
+}
+
+fn only_reply(output: &Output) -> Value {
+    let mut replies = replies(output);
+    assert_eq!(replies.len(), 1, "one line into a pipe: {output:?}");
+    let reply = replies.remove(0);
+    assert!(reply["latency_ms"].is_number(), "{reply}");
+    reply
+}
+
+fn origin() -> (Data, Node) {
+    let data = Data::articles(30);
+    data.put("broken/1", b"{");
+    let origin = Start::origin(data.path(), "").run();
+    (data, origin)
+}
+
+#[test]
+fn one_document() {
+    let (_data, origin) = origin();
+    let output = client(origin.address, &["--get", "article/1"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(only_reply(&output)["status"], "OK");
+    assert!(text(&output.stdout).contains("1.10"), "the document keeps its text: {output:?}");
+}
+
+#[test]
+fn metrics() {
+    let (_data, origin) = origin();
+    let output = client(origin.address, &["--metrics"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(only_reply(&output)["data"]["total_requests"], 0);
+}
+
+#[test]
+fn any_other_status_is_exit_code_1() {
+    let (_data, origin) = origin();
+    for (path, status) in [("article/404", "NOT_FOUND"), ("broken/1", "BAD_DOCUMENT")] {
+        let output = client(origin.address, &["--get", path]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(only_reply(&output)["status"], status);
+    }
+}
+
+#[test]
+fn no_reply_is_exit_code_3() {
+    let faults = [Fault::Close, Fault::HalfLine, Fault::Line("hello"), Fault::Line("[]")];
+    let bad: Vec<Fake> = faults
+        .into_iter()
+        .map(|fault| Fake::start(Hello::Refused, move |asked| fault.strike(asked)))
+        .collect();
+    let nobody = Address((own_host(), 9).into());
+    for address in bad.iter().map(|fake| fake.address).chain([nobody]) {
+        for words in [&["--get", "article/1"][..], &["--metrics"]] {
+            let output = client(address, words);
+            assert_eq!(output.status.code(), Some(3), "{output:?}");
+            let reply = only_reply(&output);
+            assert_eq!((&reply["status"], &reply["data"]), (&"CLIENT_CONNECTION_ERROR".into(), &Value::Null));
+        }
+    }
+}
+
+#[test]
+fn a_name_that_is_none_is_exit_code_3() {
+    let output = dproxy(&["client", "--host", "no-such-host.invalid", "--get", "article/1"]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert_eq!(only_reply(&output)["status"], "CLIENT_CONNECTION_ERROR");
+}
+
+#[test]
+fn a_host_may_be_a_name() {
+    let (_data, origin) = origin();
+    let port = origin.port().to_string();
+    let output = dproxy(&["client", "--host", "localhost", "--port", &port, "--get", "article/1"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn many_documents_come_in_the_order_asked() {
+    let (_data, origin) = origin();
+    let paths: Vec<String> = (1..=30).rev().map(|i| format!("article/{i}")).collect();
+    let words: Vec<&str> = std::iter::once("--get").chain(paths.iter().map(String::as_str)).collect();
+    let output = client(origin.address, &words);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let ids: Vec<Value> = replies(&output).into_iter().map(|mut reply| reply["data"]["id"].take()).collect();
+    assert_eq!(ids, paths);
+    let output = client(origin.address, &["--get", "article/1", "article/404", "article/2"]);
+    assert_eq!(output.status.code(), Some(1), "one of them is not OK: {output:?}");
+    let statuses: Vec<Value> = replies(&output).into_iter().map(|mut reply| reply["status"].take()).collect();
+    assert_eq!(statuses, ["OK", "NOT_FOUND", "OK"]);
+}
+
+#[test]
+fn many_documents_from_a_node_without_sessions() {
+    for hello in [Hello::Refused, Hello::Ignored] {
+        let older = Fake::start(hello, crate::support::fake::answer_soundly);
+        let output = client(older.address, &["--get", "article/1", "article/2"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let replies = replies(&output);
+        assert_eq!((&replies[0]["data"]["path"], replies.len()), (&"article/1".into(), 2));
+    }
+}
+
+#[test]
+fn keys_come_from_a_file_or_from_the_standard_input() {
+    let (data, origin) = origin();
+    let list = data.path().join("keys");
+    std::fs::write(&list, "article/3\narticle/1\n").expect("a file");
+    let from_file = client(origin.address, &["--keys", list.to_str().expect("text")]);
+    let mut command = clean(BINARY);
+    command.args(["client", "--port", &origin.port().to_string(), "--keys", "-"]);
+    let from_input = run_to_end(command, b"article/3\narticle/1\n");
+    for output in [from_file, from_input] {
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let ids: Vec<Value> =
+            replies(&output).into_iter().map(|mut reply| reply["data"]["id"].take()).collect();
+        assert_eq!(ids, ["article/3", "article/1"]);
+    }
+}
+
+#[test]
+fn closed_output_is_no_crash() {
+    let (_data, origin) = origin();
+    for output in [">&-", ">/dev/full", "2>&-"] {
+        let mut command = clean("sh");
+        let line = format!("exec \"$0\" client --port {} --get article/1 {output}", origin.port());
+        command.args(["-c", &line, BINARY]);
+        let output = run_to_end(command, b"");
+        assert!(output.status.code().is_some_and(|code| code <= 3), "no panic, no signal: {output:?}");
+        assert!(!text(&output.stderr).contains("panicked"), "{output:?}");
+    }
+}

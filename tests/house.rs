@@ -1,0 +1,166 @@
+//! Proves that the house keeps its plan: who may import whom, no runtime in the wire, no file too long to read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The longest file, in lines, its tests included.
+const LONGEST: usize = 400;
+
+/// Which modules of ours each module may import. A module that is not here may not exist.
+const MAY_IMPORT: [(&str, &[&str]); 18] = [
+    ("lib", &[]),
+    ("main", &["args", "logs", "run"]),
+    (
+        "run",
+        &[
+            "admin", "args", "bench", "client", "cores", "handler", "lb", "net", "origin", "proxy",
+            "shutdown", "simulate", "stats", "wire",
+        ],
+    ),
+    ("args", &["admin", "bench", "client", "lb", "net", "origin", "proxy", "simulate"]),
+    ("logs", &["args"]),
+    ("cores", &["net"]),
+    ("shutdown", &[]),
+    ("admin", &["wire"]),
+    ("handler", &["wire"]),
+    ("stats", &[]),
+    ("wire", &[]),
+    ("net", &["wire", "handler", "stats"]),
+    ("origin", &["wire", "handler", "stats"]),
+    ("proxy", &["wire", "handler", "stats", "net", "admin"]),
+    ("lb", &["wire", "handler", "stats", "net", "admin"]),
+    ("client", &["wire", "net"]),
+    ("bench", &["cores", "wire", "net", "stats"]),
+    ("simulate", &["proxy", "wire"]),
+];
+
+/// One source file.
+struct Source {
+    /// Its path beneath `src`.
+    name: String,
+    /// The first part of it: the module that the table speaks of.
+    module: String,
+    text: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    assert!(files.len() > 10, "the sources were found");
+    files.into_iter().map(|path| source(&root, &path)).collect()
+}
+
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("a directory of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+fn source(root: &Path, path: &Path) -> Source {
+    let name = path.strip_prefix(root).expect("beneath src").to_str().expect("UTF-8").to_owned();
+    let module = name.split(['/', '.']).next().expect("a first part").to_owned();
+    Source { name, module, text: fs::read_to_string(path).expect("a source") }
+}
+
+/// The modules that a text names behind the root (`crate::`; in `main` the library's name), groups taken apart.
+fn imports(text: &str, root: &str) -> Vec<String> {
+    let code: String =
+        text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n");
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices(root) {
+        let before = code[..at].chars().next_back();
+        let named_otherwise = before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':' || c == '$');
+        if !named_otherwise {
+            found.extend(first_names(&code[at + root.len()..]));
+        }
+    }
+    found
+}
+
+/// `wire::Key` is `wire`; `{net::Link, wire}` is both.
+fn first_names(path: &str) -> Vec<String> {
+    let name =
+        |text: &str| text.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let Some(group) = path.strip_prefix('{') else { return vec![name(path)] };
+    let mut depth = 0;
+    let mut names = vec![name(group)];
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => names.push(name(&group[at + 1..])),
+            _ => {}
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+/// The modules that one may import, itself among them; `None` when it has no row.
+fn allowed(module: &str) -> Option<Vec<&str>> {
+    let (name, others) = MAY_IMPORT.iter().find(|(name, _)| *name == module)?;
+    Some([&[*name], *others].concat())
+}
+
+#[test]
+fn imports_follow_the_table() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let Some(may) = allowed(&source.module) else {
+            wrong.push(format!("{} is of a module that is not in the table", source.name));
+            continue;
+        };
+        let root = if source.module == "main" { "dproxy::" } else { "crate::" };
+        let imports =
+            imports(&source.text, root).into_iter().filter(|import| !may.contains(&import.as_str()));
+        wrong.extend(imports.map(|import| format!("{} imports {import}", source.name)));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn roles_do_not_serve_themselves() {
+    for source in sources() {
+        let role = ["proxy", "lb", "origin", "client"].contains(&source.module.as_str());
+        assert!(!(role && source.text.contains("net::server")), "{} knows net::server", source.name);
+    }
+}
+
+#[test]
+fn the_wire_is_pure() {
+    for source in sources().into_iter().filter(|source| source.module == "wire") {
+        for word in ["tokio", "std::net", "std::time::Instant", "SystemTime", "std::fs", "std::io"] {
+            assert!(!source.text.contains(word), "{} names {word}", source.name);
+        }
+    }
+}
+
+#[test]
+fn one_folder_names_sockets() {
+    for source in sources() {
+        let names = source.text.contains("tokio::net") || source.text.contains("TcpStream");
+        assert!(!names || source.module == "net", "{} names a socket", source.name);
+    }
+}
+
+#[test]
+fn no_file_is_too_long_and_each_says_what_it_is() {
+    for source in sources() {
+        let lines = source.text.lines().count();
+        assert!(lines <= LONGEST, "{} has {lines} lines", source.name);
+        assert!(source.text.starts_with("//!"), "{} opens without a word on what it is", source.name);
+    }
+}
+
+#[test]
+fn the_reader_of_imports_reads() {
+    let text = "use crate::{net::{self, Link}, wire};\nfn a() { crate::lb::x(); $crate::stats::y!() } // crate::run\n";
+    assert_eq!(imports(text, "crate::"), ["net", "wire", "lb"]);
+}

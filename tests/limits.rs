@@ -1,0 +1,267 @@
+//! Proves the bounds: 10 000 connections within the memory that is promised, one more than allowed, no descriptors left,
+//! and clients that are slow or silent.
+
+use std::io::{Read, Write};
+use std::net::TcpStream as Blocking;
+use std::process::Command;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::runtime::Builder;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::support::ask::{read_to_end, try_ask};
+use crate::support::{
+    Address, Data, Fake, Node, PATIENCE, Session, Start, ask, get, heavy, status_of, timed, until,
+};
+
+/// How many connections a node takes by default.
+const MANY: usize = 10_000;
+/// What it may hold in memory then, in MiB.
+const MEMORY: u64 = 120;
+/// The same while they are idle.
+const IDLE_MEMORY: u64 = 80;
+/// Keeps the line deadline out of the way while the connections are opened.
+const LATE: &str = "--line-deadline 2m --idle-deadline 2m";
+
+/// What one of many clients does once all are connected.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Plain,
+    Session,
+}
+
+/// Lets this process and the nodes that it starts open as many descriptors as the machine allows.
+fn allow_many_descriptors() {
+    let own = std::process::id().to_string();
+    let hard = Command::new("sh").args(["-c", "ulimit -Hn"]).output().expect("a shell").stdout;
+    let hard = String::from_utf8(hard).expect("text").trim().to_owned();
+    let set = Command::new("prlimit").args(["--pid", &own, &format!("--nofile={hard}:{hard}")]).status();
+    assert!(set.expect("the prlimit command").success());
+    let enough = hard.parse::<usize>().map_or(true, |hard| hard > MANY + 500);
+    assert!(enough, "this machine allows {hard} descriptors; the test needs {MANY} and some");
+}
+
+fn hold_many(node: &Node, way: Way) {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let clients = connect_many(node.address).await;
+        // The kernel connects before the node has accepted: the last few may still be on their way in.
+        until("one more than allowed is turned away", || {
+            status_of(&ask(node.address, "GET article/1")) == "OVERLOADED"
+        });
+        assert!(node.resident_mib() < IDLE_MEMORY, "{} MiB with all connections idle", node.resident_mib());
+        let clients = match way {
+            Way::Plain => clients,
+            Way::Session => all(clients, greet).await,
+        };
+        assert!(node.resident_mib() < IDLE_MEMORY, "{} MiB with all connections open", node.resident_mib());
+        let served = match way {
+            Way::Plain => all(clients, ask_plain).await,
+            Way::Session => all(clients, ask_in_session).await,
+        };
+        assert_eq!(served.len(), MANY);
+        let resident = node.resident_mib();
+        assert!(resident < MEMORY, "{resident} MiB after all were served");
+    });
+    until("it takes new ones", || get(node.address, "article/1")["status"] == "OK");
+}
+
+async fn connect_many(address: Address) -> Vec<TcpStream> {
+    let mut clients = Vec::with_capacity(MANY);
+    while clients.len() < MANY {
+        let batch = (MANY - clients.len()).min(200);
+        clients.extend(
+            all(vec![address; batch], async |address: Address| {
+                TcpStream::connect(address.0).await.expect("a connection")
+            })
+            .await,
+        );
+    }
+    clients
+}
+
+/// Does the same for all at once, each within [`PATIENCE`].
+async fn all<T: Send + 'static, R: Send + 'static, F>(items: Vec<T>, work: impl Fn(T) -> F) -> Vec<R>
+where
+    F: Future<Output = R> + Send + 'static,
+{
+    let mut tasks: JoinSet<R> = JoinSet::new();
+    for item in items {
+        let work = timeout(2 * PATIENCE, work(item));
+        tasks.spawn(async { work.await.expect("served in time") });
+    }
+    tasks.join_all().await
+}
+
+async fn ask_plain(mut stream: TcpStream) {
+    stream.write_all(b"GET article/1\n").await.expect("a node that reads");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.expect("a reply");
+    assert!(reply.starts_with("{\"status\":\"OK\"") && reply.ends_with("}\n"), "{reply}");
+}
+
+async fn greet(mut stream: TcpStream) -> TcpStream {
+    stream.write_all(b"HELLO 2\n").await.expect("a node that reads");
+    line_of(&mut stream, "{\"status\":\"OK\"").await;
+    stream
+}
+
+async fn ask_in_session(mut stream: TcpStream) {
+    for id in ["1", "2"] {
+        stream.write_all(format!("{id} GET article/1\n").as_bytes()).await.expect("a node that reads");
+        line_of(&mut stream, &format!("{id} {{\"status\":\"OK\"")).await;
+    }
+}
+
+async fn line_of(stream: &mut TcpStream, start: &str) {
+    let mut line = String::new();
+    BufReader::with_capacity(256, stream).read_line(&mut line).await.expect("a line");
+    assert!(line.starts_with(start), "{line}");
+}
+
+#[test]
+fn ten_thousand_plain_connections_on_a_proxy() {
+    let _alone = heavy();
+    allow_many_descriptors();
+    let origin = Fake::origin();
+    let proxy = Start::proxy(origin.address, LATE).run();
+    hold_many(&proxy, Way::Plain);
+}
+
+#[test]
+fn ten_thousand_sessions_on_a_proxy() {
+    let _alone = heavy();
+    allow_many_descriptors();
+    let origin = Fake::origin();
+    let proxy = Start::proxy(origin.address, LATE).run();
+    hold_many(&proxy, Way::Session);
+}
+
+#[test]
+fn ten_thousand_plain_connections_on_the_balancer() {
+    let _alone = heavy();
+    allow_many_descriptors();
+    let data = Data::articles(1);
+    let origin = Start::origin(data.path(), "").run();
+    let proxies = [(); 3].map(|()| Start::proxy(origin.address, "").run());
+    let balancer = Start::balancer(&proxies.each_ref().map(|proxy| proxy.address), LATE).run();
+    // A link may hold no more requests than it is built for: all at once they wait, or are told so, but none is lost.
+    hold_many(&balancer, Way::Plain);
+    let served: f64 = proxies.iter().map(|proxy| proxy.count("total_requests")).sum();
+    assert!(served >= MANY as f64, "{served}");
+}
+
+#[test]
+fn one_connection_more_than_allowed() {
+    let data = Data::articles(1);
+    let (origin, proxy) = (Fake::origin(), Fake::origin());
+    let nodes = [
+        Start::origin(data.path(), "--max-connections 3").run(),
+        Start::proxy(origin.address, "--max-connections 3").run(),
+        Start::balancer(&[proxy.address], "--max-connections 3").run(),
+    ];
+    for node in nodes {
+        let mut held: Vec<Session> = (0..3).map(|_| Session::open(node.address)).collect();
+        let reply = ask(node.address, "GET article/1");
+        assert_eq!(status_of(&reply), "OVERLOADED", "{reply}");
+        for session in &mut held {
+            assert_eq!(
+                status_of(&session.ask(1, "GET article/1")),
+                "OK",
+                "those within the limit are served"
+            );
+        }
+        held.pop();
+        until("there is room again", || status_of(&ask(node.address, "GET article/1")) == "OK");
+    }
+}
+
+#[test]
+fn out_of_descriptors() {
+    let _alone = heavy();
+    let data = Data::articles(1);
+    let origin = Start::origin(data.path(), "").run();
+    for role in ["proxy", "lb"] {
+        let behind = Start::proxy(origin.address, "").run();
+        let start = match role {
+            "proxy" => Start::proxy(origin.address, LATE),
+            _ => Start::balancer(&[behind.address], LATE),
+        };
+        let node = start.shell("ulimit -n 64", "").run();
+        assert_eq!(get(node.address, "article/1")["status"], "OK");
+        let mut early: Vec<Session> = (0..10).map(|_| Session::open(node.address)).collect();
+        let full = node.descriptors();
+        let rest: Vec<Blocking> = (0..110).map(|_| node.address.connect().expect("a connection")).collect();
+        until("the node is full", || node.descriptors() >= full + 10);
+        let busy = node.busy_within(Duration::from_secs(1));
+        assert!(busy < 30, "{role}: {busy} hundredths of a second busy with nothing to do");
+        for session in &mut early {
+            let status = status_of(&session.ask(1, "GET article/1"));
+            // A hit needs no descriptor; a balancer that has none left for a proxy says so.
+            let none_left = role == "lb" && ["PROXY_UNREACHABLE", "PROXY_ERROR"].contains(&status.as_str());
+            assert!(status == "OK" || none_left, "{role}: {status}");
+        }
+        drop(rest);
+        until("it goes on", || {
+            try_ask(node.address, "GET article/1").is_ok_and(|line| status_of(&line) == "OK")
+        });
+    }
+}
+
+#[test]
+fn silent_and_slow_clients_are_cut() {
+    let data = Data::articles(1);
+    let origin = Start::origin(data.path(), "--line-deadline 700ms").run();
+    let proxy = Start::proxy(origin.address, "--line-deadline 700ms").run();
+    let balancer = Start::balancer(&[proxy.address], "--line-deadline 700ms").run();
+    for node in [&origin, &proxy, &balancer] {
+        let silent: Vec<Blocking> = (0..200).map(|_| node.address.connect().expect("a connection")).collect();
+        let (took, ()) = timed(|| {
+            for _ in 0..50 {
+                assert_eq!(get(node.address, "article/1")["status"], "OK", "they cost the others nothing");
+            }
+        });
+        assert!(took < Duration::from_secs(10), "50 answers beside silent clients took {took:?}");
+        assert_cut_while_dripping(node);
+        for mut stream in silent {
+            let answer = read_to_end(&mut stream);
+            assert!(answer.is_empty() || answer.starts_with(b"{\"status\":\"BAD_REQUEST\""));
+        }
+        assert_eq!(get(node.address, "article/1")["status"], "OK");
+    }
+}
+
+/// The deadline is for the whole line: a byte now and then does not put it off.
+fn assert_cut_while_dripping(node: &Node) {
+    let mut stream = node.address.connect().expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+    let (took, ()) = timed(|| {
+        for _ in 0..300 {
+            let cut = stream.write_all(b"G").is_err();
+            // The timeout of the read is the pace of the drip.
+            match stream.read(&mut [0; 512]) {
+                Ok(_) => return,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && !cut => {}
+                Err(_) => return,
+            }
+        }
+        panic!("a client that drips was never cut");
+    });
+    assert!(took > Duration::from_millis(300), "it was cut after {took:?} already");
+}
+
+#[test]
+fn half_a_line_within_a_session_is_cut() {
+    let origin = Fake::origin();
+    let proxy = Start::proxy(origin.address, "--line-deadline 500ms --idle-deadline 2s").run();
+    let mut session = Session::open(proxy.address);
+    assert_eq!(status_of(&session.ask(1, "GET article/1")), "OK");
+    session.send("2 GET arti");
+    while let Some(line) = session.line() {
+        assert!(line.contains("BAD_REQUEST"), "{line}");
+    }
+    assert_eq!(get(proxy.address, "article/1")["status"], "OK");
+}

@@ -1,0 +1,304 @@
+//! Small peers that are not dproxy: they count what they are asked, and answer by a script, well or badly.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::ask::Address;
+use super::{PATIENCE, pause};
+
+/// How a peer takes `HELLO 2`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hello {
+    /// As older nodes do: an error in their loose JSON, and a close.
+    Refused,
+    /// As the oldest do: a close without a word.
+    Ignored,
+    /// It grants the session and answers its requests one after the other.
+    Granted,
+}
+
+/// One request that a peer was asked, and the way to answer it.
+pub(crate) struct Asked<'a> {
+    id: Option<u64>,
+    /// Verb and path; options of a session are left out.
+    pub(crate) request: &'a str,
+    stream: &'a mut TcpStream,
+}
+
+impl Asked<'_> {
+    /// The path of a GET.
+    pub(crate) fn path(&self) -> Option<&str> {
+        self.request.strip_prefix("GET ")
+    }
+
+    /// Answers with a whole line. The asker may be gone.
+    pub(crate) fn reply(&mut self, line: &str) {
+        self.part(&format!("{line}\n"));
+    }
+
+    /// Answers soundly once the wait is over, and lets later requests of the session go before.
+    pub(crate) fn answer_soundly_after(&self, wait: impl FnOnce() + Send + 'static) {
+        let Ok(mut stream) = self.stream.try_clone() else { return };
+        let (id, request) = (self.id, self.request.to_owned());
+        let answer = move || {
+            wait();
+            answer_soundly(&mut Asked { id, request: &request, stream: &mut stream });
+        };
+        // Where the connection closes after the answer, nothing is to go before.
+        match id {
+            Some(_) => drop(thread::spawn(answer)),
+            None => answer(),
+        }
+    }
+
+    /// Begins a line: the id, if there is one, and text.
+    pub(crate) fn part(&mut self, text: &str) {
+        let id = self.id.map(|id| format!("{id} ")).unwrap_or_default();
+        self.raw(format!("{id}{text}").as_bytes());
+    }
+
+    /// Writes bytes as they are; false when the asker is gone.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    /// Ends the connection, and the session with it.
+    pub(crate) fn close(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Says nothing more until the asker has left.
+    pub(crate) fn wait_for_the_asker_to_leave(&mut self) {
+        let mut nothing = [0; 512];
+        while matches!(self.stream.read(&mut nothing), Ok(n) if n > 0) {}
+    }
+}
+
+/// Holds answers back until it is opened; for good, then.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub(crate) fn wait(&self) {
+        let (open, opened) = &*self.0;
+        let open = open.lock().expect("the gate");
+        drop(opened.wait_timeout_while(open, PATIENCE, |open| !*open).expect("the gate"));
+    }
+
+    pub(crate) fn open(&self) {
+        let (open, opened) = &*self.0;
+        *open.lock().expect("the gate") = true;
+        opened.notify_all();
+    }
+
+    /// A peer with sessions that answers everything soundly, but only once the gate is open.
+    pub(crate) fn peer(&self) -> Fake {
+        let gate = self.clone();
+        Fake::start(Hello::Granted, move |asked| {
+            let gate = gate.clone();
+            asked.answer_soundly_after(move || gate.wait());
+        })
+    }
+}
+
+/// A running peer. It takes no more connections once dropped.
+pub(crate) struct Fake {
+    pub(crate) address: Address,
+    seen: Arc<Seen>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    stopping: AtomicBool,
+    connections: AtomicUsize,
+    requests: Mutex<Vec<String>>,
+}
+
+impl Fake {
+    /// A peer that answers every request by the script.
+    pub(crate) fn start(hello: Hello, script: impl Fn(&mut Asked<'_>) + Send + Sync + 'static) -> Self {
+        Self::start_on(Address::loopback(0), hello, script)
+    }
+
+    /// The same at an address, port 0 being any.
+    pub(crate) fn start_on(
+        address: Address,
+        hello: Hello,
+        script: impl Fn(&mut Asked<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address.0).expect("a port for a peer");
+        let address = Address(listener.local_addr().expect("its address"));
+        let seen = Arc::new(Seen::default());
+        let acceptor = thread::spawn({
+            let seen = seen.clone();
+            let script = Arc::new(script);
+            move || {
+                for stream in listener.incoming().map_while(Result::ok) {
+                    if seen.stopping.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    seen.connections.fetch_add(1, Ordering::SeqCst);
+                    let (seen, script) = (seen.clone(), script.clone());
+                    thread::spawn(move || serve(stream, hello, &seen, &*script));
+                }
+            }
+        });
+        Self { address, seen, acceptor: Some(acceptor) }
+    }
+
+    /// A sound origin of the plain protocol: every document is `{"path":"<path>"}`.
+    pub(crate) fn origin() -> Self {
+        Self::start(Hello::Refused, answer_soundly)
+    }
+
+    /// The requests that came, greetings and METRICS left out.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        let all = self.seen.requests.lock().expect("the requests");
+        all.iter().filter(|request| *request != "METRICS").cloned().collect()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.seen.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.seen.stopping.store(true, Ordering::SeqCst);
+        // Wakes the acceptor, which then sees that it shall stop.
+        let _ = self.address.connect();
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+/// Answers GET and METRICS as an origin or a proxy without faults would.
+pub(crate) fn answer_soundly(asked: &mut Asked<'_>) {
+    let line = match asked.path() {
+        Some(path) => format!("{{\"status\":\"OK\",\"data\":{{\"path\":\"{path}\"}}}}"),
+        None => METRICS.to_owned(),
+    };
+    asked.reply(&line);
+}
+
+/// The METRICS of a proxy at rest.
+pub(crate) const METRICS: &str = r#"{"status":"OK","data":{"start_time":"2024-05-01T10:00:00Z","total_requests":0,"hit_rate":0,"hits":0,"misses":0,"origin_fetches":0}}"#;
+
+fn serve(stream: TcpStream, hello: Hello, seen: &Seen, script: &dyn Fn(&mut Asked<'_>)) {
+    let limits = stream.set_read_timeout(Some(PATIENCE)).and(stream.set_write_timeout(Some(PATIENCE)));
+    let (Ok(()), Ok(mut writer)) = (limits, stream.try_clone()) else { return };
+    let mut lines = BufReader::new(stream);
+    let Some(first) = next_line(&mut lines) else { return };
+    if first != "HELLO 2" {
+        return answer(None, &first, &mut writer, seen, script);
+    }
+    match hello {
+        Hello::Ignored => return,
+        Hello::Refused => {
+            let _ = writer.write_all(b"{\"status\": \"WRONG_METHOD: HELLO\", \"data\": null}\n");
+            return;
+        }
+        Hello::Granted => {
+            let granted = b"{\"status\":\"OK\",\"data\":{\"protocol\":2,\"max_in_flight\":1024}}\n";
+            let _ = writer.write_all(granted);
+        }
+    }
+    while let Some(line) = next_line(&mut lines) {
+        let Some((id, request)) = line.split_once(' ') else { return };
+        let Ok(id) = id.parse() else { return };
+        answer(Some(id), request, &mut writer, seen, script);
+    }
+}
+
+fn answer(id: Option<u64>, line: &str, stream: &mut TcpStream, seen: &Seen, script: &dyn Fn(&mut Asked<'_>)) {
+    let words = line.split(' ').take(2).map(str::len).sum::<usize>();
+    let request = &line[..(words + 1).min(line.len())];
+    seen.requests.lock().expect("the requests").push(request.to_owned());
+    script(&mut Asked { id, request, stream });
+}
+
+fn next_line(lines: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut line = String::new();
+    lines.read_line(&mut line).ok().filter(|&n| n > 0)?;
+    Some(line.trim_end().to_owned())
+}
+
+/// Ways for a peer to fail a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    /// Closes without a byte.
+    Close,
+    /// Half a line, then a close.
+    HalfLine,
+    /// A line that is whole but for its end, then silence.
+    NoLineEnd,
+    /// One line, whatever it says.
+    Line(&'static str),
+    /// Bytes without end, and no line end among them.
+    Endless,
+    /// A sound answer, one byte a second.
+    Drip,
+    /// Nothing, for as long as the asker stays.
+    Silent,
+}
+
+impl Fault {
+    /// Every fault, in every shape.
+    pub(crate) const ALL: [Fault; 18] = [
+        Fault::Close,
+        Fault::HalfLine,
+        Fault::NoLineEnd,
+        Fault::Endless,
+        Fault::Drip,
+        Fault::Silent,
+        Fault::Line(""),
+        Fault::Line("hello"),
+        Fault::Line("null"),
+        Fault::Line("[]"),
+        Fault::Line("{}"),
+        Fault::Line(r#"{"state":"fine"}"#),
+        Fault::Line(r#"{"status":"OK"}"#),
+        Fault::Line(r#"{"status":"MAYBE","data":{}}"#),
+        Fault::Line(r#"{"status":"OK","data":{"a":NaN}}"#),
+        Fault::Line(r#"{"status":"OK","data":{}"#),
+        Fault::Line(r#"{"status":"OK","data":{}}{"status":"OK","data":{}}"#),
+        Fault::Line("HTTP/1.1 200 OK"),
+    ];
+
+    /// Fails one request.
+    pub(crate) fn strike(self, asked: &mut Asked<'_>) {
+        const SOUND: &str = r#"{"status":"OK","data":{"a":"long enough to be cut"}}"#;
+        match self {
+            Fault::Close => asked.close(),
+            Fault::HalfLine => {
+                asked.part(&SOUND[..30]);
+                asked.close();
+            }
+            Fault::NoLineEnd => {
+                asked.part(SOUND);
+                asked.wait_for_the_asker_to_leave();
+            }
+            Fault::Line(line) => asked.reply(line),
+            Fault::Endless => {
+                asked.part(r#"{"status":"OK","data":""#);
+                while asked.raw(&[b'x'; 16 * 1024]) {}
+            }
+            Fault::Drip => {
+                asked.part("{");
+                for byte in &SOUND.as_bytes()[1..] {
+                    pause(Duration::from_secs(1));
+                    if !asked.raw(&[*byte]) {
+                        return;
+                    }
+                }
+            }
+            Fault::Silent => asked.wait_for_the_asker_to_leave(),
+        }
+    }
+}

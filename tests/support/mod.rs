@@ -1,0 +1,78 @@
+//! What the tests share: nodes, asks, sessions, peers that misbehave, directories that vanish, and waiting.
+
+pub(crate) mod ask;
+pub(crate) mod command;
+pub(crate) mod fake;
+pub(crate) mod load;
+pub(crate) mod node;
+pub(crate) mod session;
+pub(crate) mod temp;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub(crate) use ask::{Address, ask, exchange, get, status_of};
+pub(crate) use fake::Fake;
+pub(crate) use node::{Node, Start};
+pub(crate) use session::Session;
+pub(crate) use temp::{Data, TempDir};
+
+/// Past this, what a test waits for is held to never come: far beyond any delay of a loaded machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Polls until `state` is there. Panics when it does not come within [`PATIENCE`].
+pub(crate) fn eventually<T>(what: &str, mut state: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = state() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
+        pause(Duration::from_millis(5));
+    }
+}
+
+/// Polls until the condition holds.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    eventually(what, || holds().then_some(()));
+}
+
+/// The step of a poll, the pace of a slow peer, the window of a measurement: never a wait for a state.
+#[expect(clippy::disallowed_methods, reason = "the thread of a test or of a fake peer stops nobody else")]
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// How long something took, and what came of it.
+pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+    let begun = Instant::now();
+    let result = work();
+    (begun.elapsed(), result)
+}
+
+/// Held by the tests that fill the machine, so that no two of them run at once.
+pub(crate) fn heavy() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs the work once per item, all at the same time, and passes a panic on.
+pub(crate) fn at_once<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = items.into_iter().map(|item| scope.spawn(move || work(item))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a thread of the test panicked")).collect()
+    })
+}
+
+/// Tells threads that work until they are told, also when the test fails before it could.
+pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
