@@ -72,11 +72,10 @@ fn counts_what_the_proxy_counts() {
 #[test]
 fn a_run_by_time_does_not_count_its_warm_up() {
     let (_data, _origin, proxy) = origin_and_proxy(12);
-    let (result, code) = measured(proxy.address, "--duration 300ms --warmup 300ms --connections 4");
+    let (result, code) = measured(proxy.address, "--duration 1s --warmup 1s --connections 4");
     let (requests, all) = (count(&result, "requests"), proxy.count("total_requests") as u64);
-    assert_eq!((code, &result["seconds"]), (0, &0.3.into()));
+    assert_eq!((code, &result["seconds"]), (0, &1.0.into()));
     assert!(requests > 0 && requests < all, "{requests} of {all}");
-    assert_eq!(result["hit_ratio"], 1.0, "all were fetched in the warm-up");
 }
 
 #[test]
@@ -212,8 +211,8 @@ fn a_node_that_dies_costs_errors_and_no_hang() {
     let proxy = Start::proxy(origin.address, "").run();
     let address = proxy.address;
     let result = thread::scope(|scope| {
-        let run = scope
-            .spawn(move || measured(address, "--duration 700ms --warmup 0 --connections 4 --timeout 1s"));
+        let run =
+            scope.spawn(move || measured(address, "--duration 3s --warmup 0 --connections 4 --timeout 1s"));
         until("it is asked", || proxy.count("total_requests") > 0.0);
         proxy.kill();
         run.join().expect("a result")
