@@ -19,4 +19,5 @@ mod limits;
 mod older;
 mod plain;
 mod process;
+mod schedules;
 mod sessions;
