@@ -13,8 +13,9 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
     (
         "run",
         &[
-            "admin", "args", "bench", "client", "config", "cores", "handler", "http", "lb", "manual", "measured",
-            "net", "origin", "proxy", "shutdown", "simulate", "stats", "systemd", "watch", "wire",
+            "admin", "args", "bench", "client", "config", "cores", "handler", "http", "lb", "manual",
+            "measured", "net", "origin", "proxy", "shutdown", "simulate", "stats", "systemd", "watch",
+            "wire",
         ],
     ),
     ("args", &["admin", "bench", "client", "http", "lb", "net", "origin", "proxy", "simulate", "watch"]),

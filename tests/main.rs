@@ -23,7 +23,7 @@ mod limits;
 mod older;
 mod plain;
 mod process;
-mod schedules;
 mod prometheus;
+mod schedules;
 mod sessions;
 mod terminal;

@@ -7,7 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 #[cfg(not(sim))]
-#[cfg(not(sim))]
 pub use tokio::net::{TcpListener as Listener, TcpStream as Stream};
 #[cfg(sim)]
 pub use turmoil::net::{TcpListener as Listener, TcpStream as Stream};
