@@ -10,11 +10,16 @@
 
 pub mod admin;
 pub mod args;
+pub mod bench;
 pub mod client;
+pub mod config;
 pub mod cores;
 pub mod handler;
+pub mod http;
 pub mod lb;
 pub mod logs;
+pub mod manual;
+pub mod measured;
 pub mod net;
 pub mod origin;
 pub mod proxy;
@@ -22,4 +27,6 @@ pub mod run;
 pub mod shutdown;
 pub mod simulate;
 pub mod stats;
+pub mod systemd;
+pub mod watch;
 pub mod wire;

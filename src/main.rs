@@ -3,15 +3,16 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-use dproxy::args::Cli;
-use dproxy::{logs, run};
+use dproxy::{config, logs, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match config::command_line(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(refused) => return refused.report(),
+    };
     let done = logs::start(&cli.log).and_then(|_log| run::run(cli));
     done.unwrap_or_else(|error| {
         // Nobody may be reading it, which changes nothing.

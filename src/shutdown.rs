@@ -4,6 +4,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::systemd;
+
 /// The exit code after a second signal, as a shell reports a process that SIGINT ended.
 const ENDED_AT_ONCE: i32 = 130;
 
@@ -19,6 +21,7 @@ pub async fn watch(stop: CancellationToken) -> std::io::Result<()> {
     };
     let signal = next().await;
     info!(signal, "stopping; what is under way is finished");
+    systemd::stopping();
     stop.cancel();
     next().await;
     std::process::exit(ENDED_AT_ONCE);

@@ -8,6 +8,7 @@ use clap::Args;
 use super::units;
 use crate::client::{ClientConfig, What};
 use crate::net::link::Peer;
+use crate::watch::Watch;
 
 /// Flags of `dproxy client`: whom to ask, and one thing to ask.
 #[derive(Args, Clone, Debug)]
@@ -21,6 +22,16 @@ pub struct ClientArgs {
     /// The reply must come within this time.
     #[arg(long, env = "DPROXY_TIMEOUT", default_value = "10s", value_parser = units::positive_duration, value_name = "TIME")]
     pub timeout: Duration,
+    /// With --metrics: ask again and again, and show what changes; q leaves. Without a terminal, a JSON object a line.
+    #[arg(long, requires = "metrics", help_heading = "Watching")]
+    pub watch: bool,
+    /// The time between two looks.
+    #[arg(long, env = "DPROXY_EVERY", default_value = "1s", value_parser = units::positive_duration, value_name = "TIME",
+        help_heading = "Watching")]
+    pub every: Duration,
+    /// Look so often, then leave.
+    #[arg(long, requires = "watch", value_parser = units::count, value_name = "N", help_heading = "Watching")]
+    pub count: Option<usize>,
     /// What to ask.
     #[command(flatten)]
     pub what: WhatArgs,
@@ -57,9 +68,19 @@ pub struct WhatArgs {
 }
 
 impl ClientArgs {
+    fn peer(&self) -> Peer {
+        Peer { host: self.host.trim_matches(['[', ']']).to_owned(), port: self.port }
+    }
+
+    /// What to watch, if that is what it is to do.
+    pub fn watched(&self) -> Option<Watch> {
+        let (timeout, every, count) = (self.timeout, self.every, self.count);
+        self.watch.then(|| Watch { peer: self.peer(), timeout, every, count })
+    }
+
     /// What the client is to do.
     pub fn config(&self) -> ClientConfig {
-        let peer = Peer { host: self.host.trim_matches(['[', ']']).to_owned(), port: self.port };
+        let peer = self.peer();
         ClientConfig { peer, what: self.what.meant(), timeout: self.timeout }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{LinkArgs, ServerArgs, units};
+use super::{HttpArgs, LinkArgs, ServerArgs, units};
 use crate::admin::{Admins, Network};
 use crate::lb::balance::Strategy;
 use crate::lb::{LbConfig, Members};
@@ -43,6 +43,9 @@ pub struct LbArgs {
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
+    /// The HTTP front end.
+    #[command(flatten)]
+    pub http: HttpArgs,
 }
 
 impl LbArgs {
@@ -91,10 +94,10 @@ pub struct BalanceArgs {
     #[arg(long, env = "DPROXY_HEDGE", default_value = "on", value_parser = units::switch, value_name = "on|off")]
     pub hedge: bool,
     /// Requests under way at one proxy.
-    #[arg(long, env = "DPROXY_PROXY_MAX_IN_FLIGHT", default_value = "4096", value_parser = units::count, value_name = "N")]
+    #[arg(long, env = "DPROXY_PROXY_MAX_IN_FLIGHT", default_value = "16384", value_parser = units::count, value_name = "N")]
     pub proxy_max_in_flight: usize,
     /// Requests that may wait for a place at one proxy; further ones are told OVERLOADED.
-    #[arg(long, env = "DPROXY_PROXY_MAX_WAITING", default_value = "4096", value_parser = units::count, value_name = "N")]
+    #[arg(long, env = "DPROXY_PROXY_MAX_WAITING", default_value = "16384", value_parser = units::count, value_name = "N")]
     pub proxy_max_waiting: usize,
     /// How long one of them may wait.
     #[arg(long, env = "DPROXY_PROXY_MAX_WAIT", default_value = "1s", value_parser = units::positive_duration, value_name = "TIME")]

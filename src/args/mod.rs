@@ -1,7 +1,10 @@
 //! The command line: what may be typed, what it defaults to, and what it means to each role. No I/O.
 
+mod bench;
 mod client;
 mod cluster;
+mod extras;
+mod http;
 mod lb;
 mod link;
 mod origin;
@@ -9,10 +12,15 @@ mod proxy;
 mod server;
 pub mod units;
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use bench::BenchArgs;
 pub use client::ClientArgs;
 pub use cluster::ClusterArgs;
+pub use extras::{CheckArgs, CompletionsArgs, ManArgs};
+pub use http::HttpArgs;
 pub use lb::{BalanceArgs, LbArgs};
 pub use link::LinkArgs;
 pub use origin::{LayoutArg, OriginArgs, StoreArgs};
@@ -21,22 +29,39 @@ pub use server::ServerArgs;
 
 use crate::simulate::command::SimulateArgs;
 
+/// The version and what it was built from and for.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("DPROXY_BUILD"), ")");
+
+/// Reads a group of flags as it would be typed: how a program that embeds a node comes to the defaults of all its limits.
+/// The environment counts as well.
+pub fn group<A: Args>(words: &[&str]) -> Result<A, clap::Error> {
+    let command = A::augment_args(clap::Command::new("flags").no_binary_name(true));
+    command.try_get_matches_from(words).and_then(|matches| A::from_arg_matches(&matches))
+}
+
 /// A distributed read-through cache for JSON documents.
 #[derive(Parser, Debug)]
 #[command(
     name = "dproxy",
-    version,
+    version = VERSION,
     propagate_version = true,
     subcommand_required = true,
     arg_required_else_help = true
 )]
-#[command(after_help = "Every flag can be set by a variable as well: --max-bytes by DPROXY_MAX_BYTES.\n\
+#[command(
+    after_help = "Every setting can come from a flag, from its variable (DPROXY_MAX_BYTES for --max-bytes), \
+    or from a file given with --config, in the table of its role; the first of these counts. \
+    dproxy check shows what they come to.\n\
     Durations read 250ms, 30s, 5m; a bare number is seconds. Sizes read 64KiB, 256MiB.\n\n\
-    Try it:  dproxy cluster   and, beside it,   dproxy client --get article/1")]
+    Try it:  dproxy cluster   and, beside it,   dproxy client --get article/1"
+)]
 pub struct Cli {
     /// What to be.
     #[command(subcommand)]
     pub command: Command,
+    /// Read settings from a TOML file: a table per role, named and filled as the flags are.
+    #[arg(long, global = true, env = "DPROXY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// How to log.
     #[command(flatten)]
     pub log: LogArgs,
@@ -81,10 +106,22 @@ pub enum Command {
     Lb(LbArgs),
     /// Ask a node.
     #[command(
-        after_help = "Examples:  dproxy client --get article/1\n           dproxy client --metrics --port 8001\n\n\
+        override_usage = "dproxy client [OPTIONS] --get <PATH>...\n       dproxy client [OPTIONS] --metrics [--watch]\n       \
+        dproxy client [OPTIONS] --keys <FILE>\n       \
+        dproxy client [OPTIONS] --purge <PATH> | --purge-soft <PATH>\n       \
+        dproxy client [OPTIONS] --explain <PATH>",
+        after_help = "Examples:  dproxy client --get article/1\n           dproxy client --metrics --port 8001\n           \
+        dproxy client --metrics --watch\n\n\
         Exit code: 0 OK, 1 any other status, 2 wrong usage, 3 no reply came."
     )]
     Client(ClientArgs),
+    /// Put load on a node, and see what it does under it.
+    #[command(
+        after_help = "Examples:  dproxy bench --port 8001 --key-range article/1..1000 --zipf 1.0\n           \
+        dproxy bench --rate 5000 --duration 30s --output json\n\n\
+        Exit code: 0 every reply was OK, 1 some were not, 2 wrong usage, 3 nothing answered."
+    )]
+    Bench(BenchArgs),
     /// Run origin, proxies and balancer in one process.
     #[command(after_help = "Example:  dproxy cluster --proxies 3 --data data")]
     Cluster(ClusterArgs),
@@ -93,4 +130,18 @@ pub enum Command {
         after_help = "Example:  dproxy simulate --trace keys.txt --cache-type lru,s3fifo --capacity 1%,5%,10%"
     )]
     Simulate(SimulateArgs),
+    /// Tell what is wrong with a configuration file, and what all settings come to.
+    #[command(after_help = "Examples:  dproxy check --config dproxy.toml\n           dproxy check proxy\n\n\
+        Each setting is shown with where it came from. Exit code: 0, or 2 when something is wrong.")]
+    Check(CheckArgs),
+    /// Print completions for a shell.
+    #[command(
+        after_help = "Example:  dproxy completions bash > ~/.local/share/bash-completion/completions/dproxy"
+    )]
+    Completions(CompletionsArgs),
+    /// Print the manual, as roff.
+    #[command(
+        after_help = "Examples:  dproxy man | man -l -\n           dproxy man --out ~/.local/share/man/man1"
+    )]
+    Man(ManArgs),
 }

@@ -33,6 +33,12 @@ pub struct ServerArgs {
     /// On a stop, what is under way must end within this time.
     #[arg(long, env = "DPROXY_DRAIN", default_value = "10s", value_parser = units::duration, value_name = "TIME")]
     pub drain: Duration,
+    /// Take the port over from a process that has it with this flag too, and leave it to the next one without a lost
+    /// request: start the new process, then stop the old one.
+    #[arg(long, env = "DPROXY_REUSE_PORT", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new(),
+        value_name = "BOOL")]
+    pub reuse_port: bool,
     /// Threads that serve, each with its own listener and runtime [default: one per core].
     #[arg(long, env = "DPROXY_THREADS", value_parser = units::count, value_name = "N")]
     pub threads: Option<usize>,
@@ -48,6 +54,7 @@ impl ServerArgs {
             write_deadline: self.write_deadline,
             idle_deadline: self.idle_deadline,
             drain: self.drain,
+            hand_over: self.reuse_port.then(|| self.threads()),
         }
     }
 

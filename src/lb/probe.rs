@@ -20,7 +20,7 @@ use crate::wire::Request;
 /// A poll must be answered within the interval, and within this.
 const POLL_DEADLINE: Duration = Duration::from_secs(1);
 /// A node that is silent while requests wait must give a sign of life within this.
-const SIGN_OF_LIFE: Duration = Duration::from_millis(150);
+const SIGN_OF_LIFE: Duration = Duration::from_millis(300);
 /// Each poll begins up to this part of the interval late, so that balancers do not poll in step.
 const JITTER: f64 = 0.1;
 /// Nodes that are not healthy are polled at least so often.

@@ -26,6 +26,8 @@ use crate::wire::request::MAX_LINE;
 
 /// A write deadline starts anew whenever this many bytes have left.
 const PROGRESS: usize = 64 * 1024;
+/// After a stop, a connection on which nothing was asked yet has this time for its line.
+const LAST_CALL: Duration = Duration::from_millis(500);
 /// How long we go on reading, unheard, so that a reset does not overtake our last words.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -43,14 +45,14 @@ enum End {
 /// Serves one connection to its end.
 pub(super) async fn serve<H: Handler>(mut stream: Stream, from: IpAddr, shared: &Shared<H>) {
     let end = {
-        let stop = shared.stop.cancelled();
+        let stop = shared.ending.cancelled();
         tokio::pin!(stop);
         let mut conn = Conn::new(&mut stream, from, shared);
         std::future::poll_fn(|cx| {
             let end = conn.poll(cx)?;
             // Only when it has to wait does it listen for the stop.
             if end.is_pending() && !conn.stopping && stop.as_mut().poll(cx).is_ready() {
-                conn.stopping = true;
+                conn.stop();
                 return conn.poll(cx);
             }
             end.map(Ok)
@@ -97,6 +99,8 @@ struct Conn<'a, H> {
     part: bool,
     /// Whether the server is stopping: what has come by now is answered, nothing later.
     stopping: bool,
+    /// When a connection that has not asked is closed, once the server stops.
+    last_call: Instant,
 }
 
 impl<'a, H: Handler> Conn<'a, H> {
@@ -113,6 +117,7 @@ impl<'a, H: Handler> Conn<'a, H> {
             timer: Box::pin(sleep_until(now + shared.limits.line_deadline)),
             part: false,
             stopping: false,
+            last_call: now,
         }
     }
 
@@ -129,13 +134,20 @@ impl<'a, H: Handler> Conn<'a, H> {
             if progress {
                 continue;
             }
-            if !self.stopping || self.exchange.phase == Phase::Ending || self.inbox.has_line() {
+            // Who is connected and has not asked yet was promised an answer by the kernel: it gets a moment.
+            if !self.stopping || self.exchange.phase != Phase::Session || self.inbox.has_line() {
                 return self.poll_deadline(cx);
             }
             // All that had come is read by now; on a session, more may be on its way.
-            self.exchange.unread |= self.exchange.phase == Phase::Session;
+            self.exchange.unread = true;
             self.exchange.phase = Phase::Ending;
         }
+    }
+
+    /// The server stops: what has come is answered, and a first line that is on its way.
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.last_call = Instant::now() + LAST_CALL;
     }
 
     /// Reads and answers while there is room. True when something was read.
@@ -218,6 +230,9 @@ impl<'a, H: Handler> Conn<'a, H> {
             return Some(self.writing_since + limits.write_deadline);
         }
         match self.exchange.phase {
+            Phase::Plain if self.stopping => {
+                Some(self.last_call.min(self.waiting_since + limits.line_deadline))
+            }
             Phase::Plain => Some(self.waiting_since + limits.line_deadline),
             Phase::Session if self.part => Some(self.waiting_since + limits.line_deadline),
             Phase::Session if self.exchange.is_idle() => Some(self.waiting_since + limits.idle_deadline),

@@ -4,8 +4,15 @@
 //! asker ──▶ server ▶ conn ▶ exchange ▶ (inbox ▶ Handler ▶ outbox)          Handler ▶ link ▶ session | plain ──▶ peer
 //! ```
 
+pub mod accept;
 mod conn;
 mod exchange;
+#[cfg(not(sim))]
+#[cfg(not(sim))]
+mod handover;
+#[cfg(sim)]
+#[path = "handover_sim.rs"]
+mod handover;
 mod inbox;
 pub mod link;
 mod locality;

@@ -51,6 +51,18 @@ pub fn bind(address: SocketAddr, count: usize, share: bool) -> io::Result<Vec<Bo
     sockets.into_iter().map(|socket| socket.listen(BACKLOG).map(|()| Bound(socket.into()))).collect()
 }
 
+/// Listens with a socket that was opened elsewhere, once per core: all share its one queue.
+#[cfg(not(sim))]
+pub fn adopt(listener: std::net::TcpListener, count: usize) -> io::Result<Vec<Bound>> {
+    listener.set_nonblocking(true)?;
+    let mut bound = Vec::new();
+    for _ in 1..count {
+        bound.push(Bound(listener.try_clone()?));
+    }
+    bound.push(Bound(listener));
+    Ok(bound)
+}
+
 #[cfg(not(sim))]
 fn listening_socket(address: SocketAddr, reuse_port: bool) -> io::Result<socket2::Socket> {
     use socket2::{Domain, Protocol, Socket, Type};
@@ -82,6 +94,12 @@ impl Bound {
 /// No real port is bound in a simulation.
 #[cfg(sim)]
 pub fn bind(_address: SocketAddr, _count: usize, _share: bool) -> io::Result<Vec<Bound>> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// No socket comes from elsewhere into a simulation.
+#[cfg(sim)]
+pub fn adopt(_listener: std::net::TcpListener, _count: usize) -> io::Result<Vec<Bound>> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

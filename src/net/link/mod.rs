@@ -22,6 +22,8 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
+pub(crate) use self::plain::exchange;
+pub(crate) use self::session::hello;
 use self::session::{Session, State};
 use super::locality::core_index;
 use crate::stats::Gauge;

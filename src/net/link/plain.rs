@@ -27,7 +27,7 @@ pub(super) async fn ask(
 }
 
 /// One line there, one line back.
-pub(super) async fn exchange(
+pub(crate) async fn exchange(
     stream: &mut Stream,
     request: Request<'_>,
     max_reply: usize,

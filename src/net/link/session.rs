@@ -285,7 +285,7 @@ impl Ending {
 }
 
 /// Offers a session: how many requests may be in flight, or `None` when the peer has none.
-async fn hello(stream: &mut Stream) -> io::Result<Option<usize>> {
+pub(crate) async fn hello(stream: &mut Stream) -> io::Result<Option<usize>> {
     let mut line = Vec::new();
     Request::Hello.write(&mut line);
     line.push(b'\n');

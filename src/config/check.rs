@@ -1,0 +1,128 @@
+//! `dproxy check`: what is wrong with a file, and what the settings come to, each with the place it came from.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command, CommandFactory};
+
+use super::settings::{COMMON, Setting, apply, nearest, owner, relaxed, settings_of, tables};
+use super::{Refused, USAGE, load};
+use crate::args::{CheckArgs, Cli};
+
+/// Values that are longer push what follows to the right.
+const WIDEST: usize = 40;
+
+/// Checks a file and says what the settings come to. Exit code 0, or 2 when something is wrong.
+pub fn check(args: &CheckArgs, config: Option<&std::path::Path>) -> ExitCode {
+    let command = Cli::command();
+    let settings = match config {
+        None => Vec::new(),
+        Some(path) => match load(path, &command) {
+            Ok(settings) => settings,
+            Err(problems) => return Refused::File(path.to_owned(), problems).report(),
+        },
+    };
+    let file = config.map(|path| path.display().to_string()).unwrap_or_default();
+    let known = tables(&command);
+    let mut shown: Vec<&str> = match args.roles.is_empty() {
+        false => args.roles.iter().map(String::as_str).collect(),
+        true => known
+            .iter()
+            .copied()
+            .filter(|table| settings.iter().any(|setting| setting.table == *table))
+            .collect(),
+    };
+    if shown.is_empty() {
+        shown = known.clone();
+    }
+    if let Some(role) = shown.iter().find(|role| !known.contains(role)) {
+        let _ = writeln!(std::io::stderr(), "dproxy: no role {role:?}; write one of {}", known.join(", "));
+        return ExitCode::from(USAGE);
+    }
+    if !shown.contains(&COMMON) {
+        shown.push(COMMON);
+    }
+    let applied = apply(command.clone(), &settings);
+    let (mut report, mut complaints) = (String::new(), Vec::new());
+    for table in shown {
+        let (Some(listed), Some(owner)) = (owner(&command, table), owner(&applied, table)) else { continue };
+        let places = Places { table, settings: &settings, file: &file };
+        match places.effective(listed, owner) {
+            Ok(text) => report.push_str(&text),
+            Err(error) => complaints.push(error),
+        }
+    }
+    // Nobody may be reading it, which changes nothing.
+    let _ = std::io::stdout().write_all(report.as_bytes());
+    for complaint in strays(&command).iter().chain(&complaints) {
+        let _ = writeln!(std::io::stderr(), "dproxy: {complaint}");
+    }
+    if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
+}
+
+/// One table of a file, and what it sets.
+struct Places<'a> {
+    table: &'a str,
+    settings: &'a [Setting],
+    file: &'a str,
+}
+
+impl Places<'_> {
+    /// What the settings of the table come to, a line each, in the order of `listed`, by what `owner` reads.
+    fn effective(&self, listed: &Command, owner: &Command) -> Result<String, String> {
+        let table = self.table;
+        let matches = relaxed(owner).try_get_matches_from([table]).map_err(|error| {
+            let text = error.to_string();
+            format!("[{table}] {}", text.lines().next().unwrap_or_default().trim_start_matches("error: "))
+        })?;
+        let rows: Vec<(&str, String, String)> = settings_of(listed)
+            .map(|arg| (arg.get_long().unwrap_or_default(), value(&matches, arg), self.source(&matches, arg)))
+            .collect();
+        let width = |of: fn(&(&str, String, String)) -> usize| rows.iter().map(of).max().unwrap_or(0);
+        let (names, values) = (width(|row| row.0.len()), width(|row| row.1.len()).min(WIDEST));
+        let mut text = format!("[{table}]\n");
+        for (name, value, source) in &rows {
+            let _ = writeln!(text, "  {name:names$}  {value:values$}  {source}");
+        }
+        text.push('\n');
+        Ok(text)
+    }
+
+    fn source(&self, matches: &ArgMatches, arg: &Arg) -> String {
+        let set = |setting: &&Setting| setting.table == self.table && arg.get_id() == &setting.id;
+        match (matches.value_source(arg.get_id().as_str()), self.settings.iter().find(set)) {
+            (Some(ValueSource::EnvVariable), _) => {
+                arg.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+            }
+            (Some(_), Some(set)) => format!("{}:{}", self.file, set.line),
+            (Some(_), None) => "default".to_owned(),
+            (None, _) => "not set".to_owned(),
+        }
+    }
+}
+
+fn value(matches: &ArgMatches, arg: &Arg) -> String {
+    let raw = matches.get_raw(arg.get_id().as_str());
+    let values: Vec<String> = raw.into_iter().flatten().map(|value| value.to_string_lossy().into()).collect();
+    if values.is_empty() { "-".to_owned() } else { values.join(",") }
+}
+
+/// Variables that look like settings and are none: slips of the pen, mostly.
+fn strays(command: &Command) -> Vec<String> {
+    let commands = std::iter::once(command).chain(command.get_subcommands());
+    let known: Vec<String> = commands
+        .flat_map(Command::get_arguments)
+        .filter_map(|arg| arg.get_env().map(|name| name.to_string_lossy().into_owned()))
+        .collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let strays = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    strays
+        .filter(|name| name.starts_with("DPROXY_") && !known.contains(&name.as_str()))
+        .map(|name| match nearest(&name, &known) {
+            Some(near) => format!("the variable {name} sets nothing; did you mean {near}?"),
+            None => format!("the variable {name} sets nothing"),
+        })
+        .collect()
+}

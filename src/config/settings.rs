@@ -1,0 +1,170 @@
+//! What stands in a file, held against the flags: names, values, and what they become.
+
+use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue};
+use clap::{Arg, ArgAction, Command};
+use std::error::Error;
+
+use super::Problem;
+use super::file::{Entry, Tables, Value};
+
+/// The table of what every subcommand has.
+pub(super) const COMMON: &str = "log";
+/// The variable and flag that name the file, which can not stand in it.
+const CONFIG: &str = "config";
+/// Names that are less alike than this are no slips of the pen.
+const ALIKE: f64 = 0.75;
+
+/// A flag that a file sets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Setting {
+    pub(super) table: String,
+    /// The flag, as clap knows it.
+    pub(super) id: String,
+    pub(super) line: usize,
+    pub(super) values: Vec<String>,
+}
+
+/// The tables that a file may have: one per subcommand that has settings, and the common one.
+pub(super) fn tables(command: &Command) -> Vec<&str> {
+    let roles = command.get_subcommands().filter(|role| settings_of(role).next().is_some());
+    roles.map(Command::get_name).chain([COMMON]).collect()
+}
+
+/// The flags that are settings: those that have a variable. The others say what to do once.
+pub(super) fn settings_of(command: &Command) -> impl Iterator<Item = &Arg> {
+    command.get_arguments().filter(|arg| arg.get_env().is_some() && arg.get_id() != CONFIG)
+}
+
+/// The command whose flags a table sets.
+pub(super) fn owner<'a>(command: &'a Command, table: &str) -> Option<&'a Command> {
+    match table {
+        COMMON => Some(command),
+        role => command.find_subcommand(role).filter(|role| settings_of(role).next().is_some()),
+    }
+}
+
+/// Finds the flag of each entry and checks its value. All that is wrong is told at once.
+pub(super) fn resolve(file: Tables, command: &Command) -> Result<Vec<Setting>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let tables = tables(command);
+    for table in &file.tables {
+        if !tables.contains(&table.name.as_str()) {
+            let text = unknown(&format!("no table [{}]", table.name), &table.name, &tables);
+            problems.push(Problem { line: table.line, text });
+        }
+    }
+    let mut settings: Vec<Setting> = Vec::new();
+    for entry in file.entries {
+        let Some(owner) = owner(command, &entry.table) else { continue };
+        match setting(&entry, owner) {
+            Ok(setting) => {
+                let is_same = |other: &&Setting| other.table == setting.table && other.id == setting.id;
+                if let Some(earlier) = settings.iter().find(is_same) {
+                    let text =
+                        format!("[{}] {} is set on line {} already", entry.table, entry.name, earlier.line);
+                    problems.push(Problem { line: entry.line, text });
+                }
+                settings.push(setting);
+            }
+            Err(text) => problems.push(Problem { line: entry.line, text }),
+        }
+    }
+    problems.sort_by_key(|problem| problem.line);
+    if problems.is_empty() { Ok(settings) } else { Err(problems) }
+}
+
+fn setting(entry: &Entry, owner: &Command) -> Result<Setting, String> {
+    let Entry { table, name, line, value } = entry;
+    let Some(arg) = settings_of(owner).find(|arg| is_named(arg, name)) else {
+        let names: Vec<&str> = settings_of(owner).filter_map(Arg::get_long).collect();
+        return Err(unknown(&format!("[{table}] has no setting {name:?}"), &name.replace('_', "-"), &names));
+    };
+    let why = |why: String| format!("[{table}] {name}: {why}");
+    let is_switch = !arg.get_action().takes_values();
+    let takes_many = matches!(arg.get_action(), ArgAction::Append)
+        || arg.get_num_args().is_some_and(|range| range.max_values() > 1);
+    let values = match value {
+        Value::Switch(switch) => vec![switch.to_string()],
+        _ if is_switch => return Err(why("write true or false".to_owned())),
+        Value::One(one) => vec![one.clone()],
+        Value::Many(many) if takes_many && !many.is_empty() => many.clone(),
+        Value::Many(_) if takes_many => return Err(why("the list is empty".to_owned())),
+        Value::Many(_) => return Err(why("it takes one value, not a list".to_owned())),
+    };
+    if !is_switch {
+        check_values(owner, arg, &values).map_err(why)?;
+    }
+    Ok(Setting { table: table.clone(), id: arg.get_id().to_string(), line: *line, values })
+}
+
+/// Whether a name of a file means this flag: its own name or an older spelling, with - or _.
+fn is_named(arg: &Arg, name: &str) -> bool {
+    let name = name.replace('_', "-");
+    let aliases = arg.get_all_aliases().unwrap_or_default();
+    arg.get_long().into_iter().chain(aliases).any(|own| own.replace('_', "-") == name)
+}
+
+/// Has clap read the values as if they stood on a command line, and tells why it would not take them.
+fn check_values(owner: &Command, arg: &Arg, values: &[String]) -> Result<(), String> {
+    let Some(long) = arg.get_long() else { return Ok(()) };
+    let words = values.iter().map(|value| format!("--{long}={value}"));
+    let Err(error) = alone(owner).no_binary_name(true).try_get_matches_from(words) else { return Ok(()) };
+    // The wrong value of a list, or the only one.
+    let value = match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(value)) => value.clone(),
+        _ => values.join(","),
+    };
+    match (error.get(ContextKind::ValidValue), error.source()) {
+        (Some(ContextValue::Strings(valid)), _) => {
+            let valid: Vec<&str> = valid.iter().map(String::as_str).collect();
+            Err(unknown(&format!("{value:?} is not a value of it"), &value, &valid))
+        }
+        (_, Some(source)) => Err(format!("{value:?}: {source}")),
+        // What else is missing on this command line says nothing about the value.
+        _ => Ok(()),
+    }
+}
+
+/// A command that needs nothing and hears nothing but its words.
+pub(super) fn alone(command: &Command) -> Command {
+    relaxed(command).mut_args(|arg| arg.env(Resettable::Reset))
+}
+
+/// A command that needs no words.
+pub(super) fn relaxed(command: &Command) -> Command {
+    let groups: Vec<String> = command.get_groups().map(|group| group.get_id().to_string()).collect();
+    let command = command
+        .clone()
+        .subcommand_required(false)
+        .arg_required_else_help(false)
+        .mut_args(|arg| arg.required(false));
+    groups.into_iter().fold(command, |command, id| command.mut_group(id, |group| group.required(false)))
+}
+
+/// What a file sets becomes the default of its flag.
+pub(super) fn apply(command: Command, settings: &[Setting]) -> Command {
+    settings.iter().fold(command, |command, setting| {
+        let values = setting.values.clone();
+        let set = |arg: Arg| arg.default_values(values).required(false);
+        match setting.table.as_str() {
+            COMMON => command.mut_arg(&setting.id, set),
+            role => command.mut_subcommand(role, |role| role.mut_arg(&setting.id, set)),
+        }
+    })
+}
+
+/// That something is not known, what may be meant, and what there is.
+pub(super) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
+    let meant = match nearest(name, known) {
+        Some(near) => format!("did you mean {near}? All there are: "),
+        None => String::from("there are: "),
+    };
+    format!("{what}; {meant}{}", known.join(", "))
+}
+
+/// The known name that is most like this one.
+pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let near = known.iter().map(|known| (strsim::jaro_winkler(name, known), *known));
+    near.filter(|(alike, _)| *alike > ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
+}

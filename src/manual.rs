@@ -1,0 +1,56 @@
+//! Completions and manual pages, written from the same definition of the flags that reads them.
+
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Command, CommandFactory};
+
+use crate::args::{Cli, CompletionsArgs, ManArgs};
+
+/// Writes completions to standard output.
+pub fn completions(args: &CompletionsArgs) -> Result<ExitCode> {
+    let mut text = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "dproxy", &mut text);
+    print(&text)
+}
+
+/// Writes the manual: one page to standard output, or all of them into a directory.
+pub fn man(args: &ManArgs) -> Result<ExitCode> {
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    match &args.out {
+        None => print(&page(&command)?),
+        Some(directory) => {
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make the directory {directory:?}"))?;
+            write_page(directory, "dproxy.1", &command)?;
+            for role in command.get_subcommands() {
+                let name = format!("dproxy-{}", role.get_name());
+                write_page(directory, &format!("{name}.1"), &role.clone().display_name(name))?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn write_page(directory: &Path, name: &str, command: &Command) -> Result<()> {
+    let path = directory.join(name);
+    std::fs::write(&path, page(command)?).with_context(|| format!("cannot write {path:?}"))
+}
+
+fn page(command: &Command) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut text)?;
+    Ok(text)
+}
+
+fn print(text: &[u8]) -> Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write"),
+        // Whoever read has what it wanted.
+        Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
+    }
+}

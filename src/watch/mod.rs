@@ -1,0 +1,142 @@
+//! `dproxy client --metrics --watch`: a node's METRICS, asked again and again and shown as they change.
+//!
+//! On a terminal it is a picture, elsewhere a JSON object a line. A node that does not answer is asked on: the view
+//! survives its restart.
+
+mod history;
+mod lines;
+mod sample;
+mod screen;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use crossterm::event::{Event, EventStream, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use futures_util::stream::{Stream, StreamExt, unfold};
+use ratatui::DefaultTerminal;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::net::link::Peer;
+use crate::net::{Link, LinkError, LinkLimits};
+use crate::wire::Request;
+use history::History;
+use sample::Sample;
+use screen::Screen;
+
+/// The exit code when the last poll was not answered.
+const NO_REPLY: u8 = 3;
+/// The longest METRICS that is read: a balancer tells those of all its proxies.
+const MAX_REPLY: usize = 64 << 20;
+
+/// Whom to watch, and how.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// The node.
+    pub peer: Peer,
+    /// An answer must come within this time.
+    pub timeout: Duration,
+    /// The time between two polls.
+    pub every: Duration,
+    /// How many polls; without an end if not told.
+    pub count: Option<usize>,
+}
+
+/// Watches until the user, the count or a signal ends it. The exit code tells whether the last poll was answered.
+pub async fn run(watch: Watch) -> Result<ExitCode> {
+    let mut history = History::default();
+    let is_for_people =
+        std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+    match is_for_people {
+        true => show(&watch, &mut history).await?,
+        false => print(&watch, &mut history).await?,
+    }
+    Ok(if history.silence.is_none() { ExitCode::SUCCESS } else { ExitCode::from(NO_REPLY) })
+}
+
+/// The answers, one every interval.
+fn polls(watch: &Watch) -> impl Stream<Item = Result<Sample, String>> {
+    let limits = LinkLimits { max_reply: MAX_REPLY, ..LinkLimits::default() };
+    let link = Link::new(watch.peer.clone(), limits);
+    let mut tick = interval(watch.every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let timeout = watch.timeout;
+    let polls = unfold((link, tick), move |(link, mut tick)| async move {
+        tick.tick().await;
+        let answer = match link.ask_apart(Request::Metrics, Instant::now() + timeout).await {
+            Ok(line) => sample::read(&line, &link.peer().to_string()),
+            Err(LinkError::Refused) => Err(format!("nothing listens on {}", link.peer())),
+            Err(error) => Err(error.to_string()),
+        };
+        Some((answer, (link, tick)))
+    });
+    polls.take(watch.count.unwrap_or(usize::MAX))
+}
+
+/// A line per poll, until nobody reads them.
+async fn print(watch: &Watch, history: &mut History) -> Result<()> {
+    let peer = watch.peer.to_string();
+    let mut polls = std::pin::pin!(polls(watch));
+    while let Some(polled) = polls.next().await {
+        let date = SystemTime::now();
+        history.add(polled, Instant::now(), date);
+        let mut out = std::io::stdout().lock();
+        let written = writeln!(out, "{}", lines::line(history, &peer, date)).and_then(|()| out.flush());
+        match written {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
+            written => written.context("cannot write")?,
+        }
+    }
+    Ok(())
+}
+
+/// The terminal in the state of a picture; as it was before once dropped. A panic restores it as well.
+struct Picture(DefaultTerminal);
+
+impl Drop for Picture {
+    fn drop(&mut self) {
+        ratatui::restore();
+    }
+}
+
+/// A picture until a key or a signal ends it.
+async fn show(watch: &Watch, history: &mut History) -> Result<()> {
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let screen = Screen { peer: watch.peer.to_string(), has_colours: !no_colour };
+    // Listened to before the terminal is changed: from then on each of them must restore it.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let terminal =
+        ratatui::try_init().context("cannot draw on this terminal; without one, lines are printed")?;
+    let mut picture = Picture(terminal);
+    let mut keys = EventStream::new();
+    let mut polls = std::pin::pin!(polls(watch));
+    loop {
+        picture.0.draw(|frame| screen.draw(frame, history, SystemTime::now()))?;
+        tokio::select! {
+            polled = polls.next() => match polled {
+                Some(polled) => history.add(polled, Instant::now(), SystemTime::now()),
+                None => return Ok(()),
+            },
+            key = keys.next() => match key {
+                Some(Ok(event)) if !leaves(&event) => {}
+                _ => return Ok(()),
+            },
+            _ = terminate.recv() => return Ok(()),
+            _ = hang_up.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
+    }
+}
+
+fn leaves(event: &Event) -> bool {
+    let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press, .. }) = event else { return false };
+    match code {
+        KeyCode::Char('q' | 'Q') | KeyCode::Esc => true,
+        KeyCode::Char('c') => modifiers.contains(KeyModifiers::CONTROL),
+        _ => false,
+    }
+}

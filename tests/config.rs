@@ -1,0 +1,207 @@
+//! Settings: flag over variable over file, and what a wrong file is told.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Output;
+
+use clap::{Arg, Command, CommandFactory};
+use dproxy::args::Cli;
+
+use crate::support::ask::get;
+use crate::support::command::{BINARY, clean, dproxy, run_to_end, text};
+use crate::support::{Data, Start, TempDir};
+
+/// A file with these lines, and what keeps it there.
+fn file(lines: &str) -> (TempDir, String) {
+    let directory = TempDir::new();
+    let path = directory.path().join("dproxy.toml");
+    fs::write(&path, lines).expect("a file for the test");
+    let path = path.to_str().expect("a path in UTF-8").to_owned();
+    (directory, path)
+}
+
+fn with_variables(words: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = clean(BINARY);
+    command.args(words).envs(variables.iter().copied());
+    run_to_end(command, b"")
+}
+
+/// What is told of a file that is wrong, a problem a line, without its path.
+fn problems(lines: &str) -> Vec<String> {
+    let (_directory, path) = file(lines);
+    let output = dproxy(&["check", "--config", &path]);
+    assert_eq!(output.status.code(), Some(2), "{lines}");
+    let told = text(&output.stderr);
+    told.lines().map(|line| line.strip_prefix(&path).unwrap_or(line).to_owned()).collect()
+}
+
+#[test]
+fn every_setting_has_its_variable() {
+    // What to do once is no setting: it is said, never set.
+    let said =
+        ["help", "version", "get", "keys", "metrics", "purge", "purge-soft", "explain", "watch", "count"]
+            .into_iter()
+            .chain(["out"]);
+    let said: BTreeSet<&str> = said.collect();
+    let mut command = Cli::command();
+    command.build();
+    let mut without = Vec::new();
+    // The others, such as bench and simulate, do one thing and end.
+    let roles = ["origin", "proxy", "lb", "client", "cluster"];
+    for role in command.get_subcommands().filter(|role| roles.contains(&role.get_name())) {
+        for arg in role.get_arguments() {
+            let Some(long) = arg.get_long().filter(|long| !said.contains(long)) else { continue };
+            let variable = arg.get_env().map(|name| name.to_string_lossy().into_owned());
+            if !variable.is_some_and(|name| name.starts_with("DPROXY_")) {
+                without.push(format!("{} --{long}", role.get_name()));
+            }
+        }
+    }
+    assert!(without.is_empty(), "{without:?}");
+}
+
+#[test]
+fn a_flag_beats_a_variable_and_a_variable_beats_the_file() {
+    let (_directory, path) = file("[proxy]\nttl = \"7s\"\ncapacity = 77\nmax-fetches = 7\n[lb]\nport = 1\n");
+    let output = with_variables(&["check", "proxy", "--config", &path], &[("DPROXY_CAPACITY", "78")]);
+    assert_eq!(output.status.code(), Some(0));
+    let shown = text(&output.stdout);
+    let row = |name: &str| -> Vec<String> {
+        let row = shown.lines().find(|line| line.split_whitespace().next() == Some(name));
+        let row = row.unwrap_or_else(|| panic!("no {name} in {shown}"));
+        row.split_whitespace().skip(1).map(str::to_owned).collect()
+    };
+    assert_eq!(row("ttl"), ["7s", &format!("{path}:2")]);
+    assert_eq!(row("capacity"), ["78", "DPROXY_CAPACITY"]);
+    assert_eq!(row("max-fetches"), ["7", &format!("{path}:4")]);
+    assert_eq!(row("max-waiters"), ["10000", "default"]);
+    assert_eq!(row("threads"), ["-", "not", "set"]);
+
+    // The same on real nodes: what each listens on tells which one counted.
+    let data = Data::articles(1);
+    let (_directory, path) = file("[origin]\nhost = \"127.0.0.9\"\nport = 0\n[log]\nlog = \"off\"\n");
+    let start = |words: &str| Start::origin(data.path(), words).arg("--config").arg(&path);
+    assert_eq!(start("").run().address.host(), "127.0.0.9");
+    assert_eq!(start("").shell("export DPROXY_HOST=127.0.0.8", "").run().address.host(), "127.0.0.8");
+    let told = start("--host 127.0.0.7").shell("export DPROXY_HOST=127.0.0.8", "").run();
+    assert_eq!(told.address.host(), "127.0.0.7");
+    assert_eq!(told.log(), "");
+}
+
+#[test]
+fn a_file_describes_a_whole_cluster() {
+    let data = Data::articles(1);
+    let path = data.path().display();
+    let lines = format!(
+        "[cluster]\ndata = \"{path}\"\nproxies = 2\norigin_port = 0\nproxy-port = 0\nport = 0\n\
+        cache_type = \"lru\"\nstrategy = \"least_loaded\"\n"
+    );
+    let (_directory, path) = file(&lines);
+    let mut cluster = Start::role("cluster", "").arg("--config").arg(&path).spawn();
+    let roles: Vec<_> = (0..4).map(|_| cluster.listens()).collect();
+    assert_eq!(
+        roles.iter().map(|(role, _)| role.as_str()).collect::<Vec<_>>(),
+        ["origin", "proxy", "proxy", "balancer"]
+    );
+    cluster.address = roles[3].1;
+    assert_eq!(get(cluster.address, "article/1")["status"], "OK");
+    assert_eq!(cluster.metrics()["strategy"], "least_loaded");
+}
+
+#[test]
+fn the_variable_names_a_file_too() {
+    let (_directory, path) = file("[client]\nport = 1\n");
+    let output = with_variables(&["client", "--get", "a/1"], &[("DPROXY_CONFIG", &path)]);
+    assert!(text(&output.stderr).contains("127.0.0.1:1"), "{output:?}");
+    let output = dproxy(&["client", "--get", "a/1", "--config", "/no/such/file"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("/no/such/file"));
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_line_and_what_to_write() {
+    let told = problems(
+        "# first\n[proxy]\ncache_tpye = \"lru\"\nttl = \"soon\"\nport = 70000\nmax-bytes = [1]\n\
+        [orgin]\n[log]\nlog-format = \"xml\"\n[lb]\nproxies = [\"nonsense\"]\nport = 1\n",
+    );
+    let expected: [(usize, &[&str]); 7] = [
+        (3, &["cache_tpye", "did you mean cache-type?"]),
+        (4, &["soon", "250ms"]),
+        (5, &["70000", "0..=65535"]),
+        (6, &["one value"]),
+        (7, &["[orgin]", "did you mean origin?"]),
+        (9, &["xml", "text, json"]),
+        (11, &["nonsense", "host:port"]),
+    ];
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+    for (told, (line, words)) in told.iter().zip(expected) {
+        assert!(told.starts_with(&format!(":{line}: ")), "{told}");
+        assert!(words.iter().all(|word| told.contains(word)), "{words:?} in {told}");
+    }
+}
+
+#[test]
+fn slips_of_form_are_told_with_their_line() {
+    for (lines, line, word) in [
+        ("[proxy]\nport = 1\nport = 2\n", 3, "duplicate"),
+        ("[proxy]\ncache-type = \"lru\"\ncache_type = \"lru\"\n", 3, "line 2"),
+        ("port = 1\n", 1, "no table"),
+        ("[proxy]\nttl = 2020-01-01\n", 2, "date"),
+        ("[proxy\n", 1, ""),
+        ("[proxy]\nttl = \n", 2, ""),
+        ("[client]\nget = \"a/1\"\n", 2, "no setting"),
+    ] {
+        let told = problems(lines);
+        assert!(told[0].starts_with(&format!(":{line}: ")) && told[0].contains(word), "{lines}: {told:?}");
+    }
+}
+
+#[test]
+fn a_node_does_not_start_with_a_wrong_file() {
+    let (_directory, path) = file("[client]\nprot = 1\n");
+    let output = dproxy(&["client", "--get", "a/1", "--config", &path]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains(":2: ") && output.stdout.is_empty());
+}
+
+#[test]
+fn a_variable_that_sets_nothing_is_told() {
+    let output = with_variables(&["check"], &[("DPROXY_TTTL", "3s")]);
+    assert!(text(&output.stderr).contains("did you mean DPROXY_TTL?"));
+    let output = with_variables(&["check"], &[("DPROXY_TTL", "soon")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("soon"));
+}
+
+#[test]
+fn every_flag_can_stand_in_a_file() {
+    let mut command = Cli::command();
+    command.build();
+    let has_default = |arg: &&Arg| arg.get_env().is_some() && !arg.get_default_values().is_empty();
+    let mut lines = String::new();
+    let role_lines = |role: &Command| {
+        let args = role.get_arguments().filter(has_default).filter(|arg| !arg.is_global_set());
+        let line = |arg: &Arg| {
+            let value = arg.get_default_values()[0].to_string_lossy().into_owned();
+            let value =
+                if ["true", "false"].contains(&value.as_str()) { value } else { format!("{value:?}") };
+            format!("{} = {value}\n", arg.get_long().expect("a long flag"))
+        };
+        args.map(line).collect::<String>()
+    };
+    for role in command.get_subcommands() {
+        let settings = role_lines(role);
+        if !settings.is_empty() {
+            lines += &format!("[{}]\n{settings}", role.get_name());
+        }
+    }
+    assert!(lines.lines().count() > 60, "{lines}");
+    let (_directory, path) = file(&lines);
+    let output = dproxy(&["check", "--config", &path]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_definition_of_the_flags_is_sound() {
+    Cli::command().debug_assert();
+}
