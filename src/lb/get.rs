@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::Lb;
 use super::health::State;
 use super::node::Node;
-use super::nodes::{Candidates, Held, Place, Tried};
+use super::nodes::{Candidates, Held, Place, Tried, View};
 use super::watch::Watch;
 use crate::net::{LinkError, core_index};
 use crate::wire::{Key, KeyBuf, Reply, ReplyView, Request, Status};
@@ -228,7 +228,8 @@ impl Lb {
             return None;
         }
         let nodes = self.nodes.load();
-        let mut candidates: Candidates = nodes.candidates(&tries.tried, self.view(self.now()));
+        let mut candidates: Candidates =
+            nodes.candidates(&tries.tried, View { flights: true, ..self.view(self.now()) });
         if hedges {
             // One that is no less busy would be no sooner done.
             let in_flight = first.in_flight();
@@ -264,11 +265,11 @@ impl Lb {
         is_ours: bool,
     ) -> Outcome {
         let node = &*picked.node;
-        if node.in_flight() >= self.config.max_in_flight {
+        if node.latency.is_full(self.config.max_in_flight) {
             return Outcome::Busy;
         }
         let asked = {
-            let _in_flight = node.begin();
+            let _in_flight = node.latency.begin();
             self.balance.sent(key, picked.id);
             let mut sent = Sent { lb: self, key, id: picked.id, hit: None };
             let asked = node.link().ask_once(Request::Get(key), until, began).await;

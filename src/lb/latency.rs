@@ -25,12 +25,24 @@ pub(super) struct Latency {
 /// What one core saw: two windows, of which the older one is given up in turn.
 #[repr(align(128))]
 struct Shard {
+    sent: AtomicU64,
+    /// May be below 0 where a request ends on another core than it began on: only the sum over all cores counts.
+    in_flight: AtomicU64,
     windows: [[AtomicU32; BUCKETS]; 2],
     answered: AtomicU64,
     hits: AtomicU64,
     average_us: AtomicU64,
     /// When the average was last told something.
     told: AtomicU64,
+}
+
+/// A request that is in flight.
+pub(super) struct InFlight<'a>(&'a AtomicU64);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Percentiles in milliseconds.
@@ -64,8 +76,8 @@ fn upper_us(bucket: usize) -> u64 {
 impl Shard {
     fn new() -> Self {
         let window = || std::array::from_fn(|_| AtomicU32::new(0));
-        let (answered, hits, average_us, told) = Default::default();
-        Self { windows: [window(), window()], answered, hits, average_us, told }
+        let (sent, in_flight, answered, hits, average_us, told) = Default::default();
+        Self { sent, in_flight, windows: [window(), window()], answered, hits, average_us, told }
     }
 
     fn average_us(&self, now: Millis) -> u64 {
@@ -82,6 +94,32 @@ impl Latency {
 
     fn shard(&self) -> &Shard {
         &self.shards[core_index() % self.shards.len()]
+    }
+
+    /// Counts a request for as long as it is in flight.
+    pub(super) fn begin(&self) -> InFlight<'_> {
+        let shard = self.shard();
+        shard.sent.fetch_add(1, Ordering::Relaxed);
+        shard.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(&shard.in_flight)
+    }
+
+    /// Whether this core has its part of `most` requests in flight.
+    pub(super) fn is_full(&self, most: u64) -> bool {
+        let here = self.shard().in_flight.load(Ordering::Relaxed).cast_signed();
+        here >= most.div_ceil(self.shards.len() as u64).cast_signed()
+    }
+
+    /// How many are in flight.
+    pub(super) fn in_flight(&self) -> u64 {
+        let add = |sum: u64, shard: &Shard| sum.wrapping_add(shard.in_flight.load(Ordering::Relaxed));
+        // Read one by one, so one that ends meanwhile may count as less than none.
+        self.shards.iter().fold(0, add).cast_signed().max(0).cast_unsigned()
+    }
+
+    /// How many were sent in all.
+    pub(super) fn sent(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.sent.load(Ordering::Relaxed)).sum()
     }
 
     /// An answer took so long; whether its document was cached.

@@ -66,7 +66,7 @@ impl Lb {
         let cluster = Cluster {
             nodes: nodes.0.len(),
             healthy: nodes.iter().filter(|place| place.node.is_available()).count(),
-            requests: sum(|node| node.counts.sent.get()),
+            requests: sum(|node| node.latency.sent()),
             in_flight: sum(Node::in_flight),
             hit_ratio: ratio(sum(|node| node.latency.hits()), sum(|node| node.latency.answered())),
             origin_fetches: sum(|node| node.polled.origin_fetches()),
@@ -111,7 +111,7 @@ fn of_node(place: &Place, now: Millis) -> NodeMetrics {
         weight: f64::from(place.weight) / 100.0,
         share: node.share(),
         in_flight: node.in_flight(),
-        requests: node.counts.sent.get(),
+        requests: node.latency.sent(),
         errors: node.counts.errors.get(),
         retries: node.counts.retries.get(),
         hedges: node.counts.hedges.get(),

@@ -166,6 +166,7 @@ impl Lb {
             now,
             stale: 3 * self.config.health_interval.as_millis() as Millis,
             by_key: self.balance.goes_by_key(),
+            flights: self.config.strategy != Strategy::RoundRobin,
             totals: self.config.strategy == Strategy::LeastLoaded,
             latencies: self.config.strategy == Strategy::TwoChoices,
             panic: self.config.panic_threshold,

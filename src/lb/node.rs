@@ -12,7 +12,7 @@ use super::owed::{Owed, Purge};
 use super::polled::Polled;
 use super::polls::Polls;
 use crate::net::Link;
-use crate::stats::{Counter, Entered, Gauge};
+use crate::stats::Counter;
 
 /// A share that is not held back.
 pub(super) const WHOLE: u32 = 100;
@@ -20,7 +20,6 @@ pub(super) const WHOLE: u32 = 100;
 /// What a node did, as numbers that only grow.
 #[derive(Default)]
 pub(super) struct Counts {
-    pub(super) sent: Counter,
     pub(super) errors: Counter,
     /// Requests that came here because another node had failed.
     pub(super) retries: Counter,
@@ -43,7 +42,6 @@ pub(super) struct Node {
     suspect: AtomicBool,
     owed: Mutex<Owed>,
     owes: AtomicBool,
-    in_flight: Gauge,
     pub(super) counts: Counts,
     pub(super) latency: Latency,
     /// When it last answered anything.
@@ -71,7 +69,6 @@ impl Node {
             suspect: AtomicBool::new(false),
             owed: Mutex::default(),
             owes: AtomicBool::new(false),
-            in_flight: Gauge::default(),
             counts: Counts::default(),
             latency: Latency::new(cores),
             last_word: AtomicU64::new(0),
@@ -127,7 +124,7 @@ impl Node {
     }
 
     pub(super) fn in_flight(&self) -> u64 {
-        self.in_flight.get()
+        self.latency.in_flight()
     }
 
     pub(super) fn share(&self) -> u32 {
@@ -153,12 +150,6 @@ impl Node {
     pub(super) fn set_patience(&self, hedge_after_us: u64, silence_us: u64) {
         self.hedge_after_us.store(hedge_after_us, Ordering::Relaxed);
         self.silence_us.store(silence_us, Ordering::Relaxed);
-    }
-
-    /// Counts a request for as long as it is in flight.
-    pub(super) fn begin(&self) -> Entered<'_> {
-        self.counts.sent.add_one();
-        self.in_flight.enter()
     }
 
     /// It joins others: one poll must succeed before it gets requests, and then its share rises.

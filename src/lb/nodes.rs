@@ -41,7 +41,8 @@ pub(super) struct View {
     pub(super) stale: Millis,
     /// Whether a node of less weight gets fewer keys instead of fewer requests.
     pub(super) by_key: bool,
-    /// Whether the strategy looks at totals, and at latencies: what it does not look at is not read.
+    /// Whether the strategy looks at what is in flight, at totals, and at latencies: what it does not is not read.
+    pub(super) flights: bool,
     pub(super) totals: bool,
     pub(super) latencies: bool,
     /// When fewer than this part are healthy, in percent, all are used.
@@ -89,14 +90,14 @@ impl Nodes {
             if !may(node) || tried.contains(&node.serial) {
                 continue;
             }
-            let total = || node.polled.total_requests(node.counts.sent.get(), view.now, view.stale);
+            let total = || node.polled.total_requests(node.latency.sent(), view.now, view.stale);
             let told = if view.totals { total() } else { Some(0) };
             all_told &= told.is_some();
             let mut candidate = Candidate {
                 index,
                 id: place.id,
                 weight: place.weight,
-                in_flight: node.in_flight(),
+                in_flight: if view.flights { node.in_flight() } else { 0 },
                 total: told.unwrap_or_default(),
                 latency_us: if view.latencies { node.latency.average_us(view.now) } else { 0 },
             };
@@ -115,7 +116,7 @@ impl Nodes {
         if !all_told {
             // A total that was told and one that was not cannot be compared: then what we sent counts.
             for candidate in &mut candidates {
-                candidate.total = self.0[candidate.index].node.counts.sent.get();
+                candidate.total = self.0[candidate.index].node.latency.sent();
             }
         }
         candidates

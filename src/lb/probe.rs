@@ -91,7 +91,7 @@ impl Lb {
         match told {
             Ok(told) => {
                 node.heard(now);
-                node.polled.told(told, node.counts.sent.get(), now);
+                node.polled.told(told, node.latency.sent(), now);
                 if node.owes() && !self.settle(node).await {
                     return;
                 }
