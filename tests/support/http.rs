@@ -67,13 +67,27 @@ impl Http {
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
         let mut response = Response { code, headers, body: Vec::new() };
-        if let Ok(length) = response.header("content-length").parse::<usize>()
-            && !to_head
-        {
-            response.body.resize(length, 0);
-            self.0.read_exact(&mut response.body).expect("the whole body");
+        if to_head {
+            return response;
+        }
+        if let Ok(length) = response.header("content-length").parse::<usize>() {
+            self.body(length, &mut response.body);
+        }
+        while response.header("transfer-encoding") == "chunked" {
+            let length = usize::from_str_radix(&self.line(), 16).expect("the length of a chunk");
+            self.body(length, &mut response.body);
+            self.line();
+            if length == 0 {
+                break;
+            }
         }
         response
+    }
+
+    fn body(&mut self, length: usize, body: &mut Vec<u8>) {
+        let before = body.len();
+        body.resize(before + length, 0);
+        self.0.read_exact(&mut body[before..]).expect("the whole body");
     }
 
     /// A line, its end removed; empty at the end of the stream.
