@@ -40,7 +40,7 @@ impl Http {
 
     /// Asks with these header lines, and reads the response whole.
     pub(crate) fn ask(&mut self, method: &str, target: &str, headers: &[&str], body: &str) -> Response {
-        let mut request = format!("{method} {target} HTTP/1.1\r\nhost: test\r\n");
+        let mut request = format!("{method} {target} HTTP/1.1\r\nhost: 127.0.0.1\r\n");
         for header in headers {
             request += &format!("{header}\r\n");
         }
