@@ -18,6 +18,7 @@ mod handover;
 mod house;
 mod limits;
 mod older;
+mod packages;
 mod plain;
 mod process;
 mod sessions;
