@@ -10,6 +10,7 @@
 
 pub mod admin;
 pub mod args;
+pub mod bench;
 pub mod client;
 pub mod config;
 pub mod cores;

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::admin::Admins;
 use crate::args::{Cli, ClusterArgs, Command, LbArgs, OriginArgs, ProxyArgs, ServerArgs};
 use crate::handler::Handler;
 use crate::lb::Lb;
@@ -22,7 +23,7 @@ use crate::origin::Origin;
 use crate::origin::store::DirStore;
 use crate::proxy::Proxy;
 use crate::systemd::{self, Watchdog};
-use crate::{client, config, cores, manual, shutdown, simulate, watch};
+use crate::{bench, client, config, cores, manual, shutdown, simulate, watch};
 
 /// A read of a document must end within this time: sooner than a proxy gives the fetch up.
 const READ_DEADLINE: Duration = Duration::from_millis(1500);
@@ -43,6 +44,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             simulate::command::run(&args, &mut std::io::stdout().lock())?;
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Bench(args) => return bench::run(&args.config()),
         Command::Client(args) => {
             let runtime = cores::runtime()?;
             return match args.watched() {
@@ -102,8 +104,14 @@ impl House {
     fn lb(&mut self, args: &LbArgs) -> Result<SocketAddr> {
         let bound = self.listen("balancer", args.port, &args.server)?;
         let link = args.link.limits(args.server.threads(), args.max_document);
-        let lb = Lb::new(args.balance.config(args.proxies.clone(), link));
+        let admins = Admins::new(args.admin_from.clone());
+        let lb = Lb::new(args.balance.config(args.members(), link, admins))
+            .map_err(|error| anyhow!("the list of proxies is bad: {error}"))?;
         self.beside(lb.clone().probe());
+        self.beside(lb.clone().follow());
+        if args.proxies_file.is_some() {
+            self.beside(reload_at_sighup(lb.clone()));
+        }
         self.serve("balancer", bound, lb, &args.server)
     }
 
@@ -141,8 +149,11 @@ impl House {
         let lb = LbArgs {
             port: args.port,
             proxies,
+            proxies_file: None,
+            resolve_interval: Duration::from_secs(3600),
             balance: args.balance.clone(),
             max_document,
+            admin_from: args.cache.admin_from.clone(),
             link: args.link.clone(),
             server,
         };
@@ -238,6 +249,15 @@ impl House {
         // Reads that block, of a disk that hangs, must not hold the end up.
         runtime.shutdown_background();
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// SIGHUP makes a balancer look at the file of its members.
+async fn reload_at_sighup(lb: Arc<Lb>) {
+    let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+    let Ok(mut hangup) = signal.inspect_err(|error| warn!(%error, "SIGHUP is not heard")) else { return };
+    while hangup.recv().await.is_some() {
+        lb.reload();
     }
 }
 

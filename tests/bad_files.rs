@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -223,9 +223,10 @@ fn a_file_that_changes_while_it_is_read() {
     // Begun as one and ended as the other, it is no JSON.
     let numbers = format!("{{\"numbers\":[1{}]}}", ",1".repeat(30_000));
     let letters = format!("{{\"letters\":\"{}\"}}", "x".repeat(50_000));
-    let stop = AtomicBool::new(false);
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let whole = |node: Address, path: &str, bad: &str| {
         let reply = ask(node, &format!("GET {path}"));
+        answered.fetch_add(1, Ordering::Relaxed);
         let sound = [&numbers, &letters]
             .into_iter()
             .any(|text| reply.starts_with(&format!("{{\"status\":\"OK\",\"data\":{text}")));
@@ -240,8 +241,11 @@ fn a_file_that_changes_while_it_is_read() {
                 for text in [&letters, &numbers, &letters, &numbers] {
                     house.data.put("torn/1", text.as_bytes());
                 }
-                // A writer that never pauses leaves no moment in which the file is whole.
-                thread::sleep(Duration::from_millis(1));
+                // A writer that never pauses leaves no moment in which the file is whole: one answer between.
+                let before = answered.load(Ordering::Relaxed);
+                while answered.load(Ordering::Relaxed) == before && !stop.load(Ordering::Relaxed) {
+                    thread::yield_now();
+                }
             }
         });
         let sound = (0..300).filter(|_| whole(house.origin.address, "torn/1", "BAD_DOCUMENT")).count();

@@ -13,11 +13,11 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
     (
         "run",
         &[
-            "admin", "args", "client", "config", "cores", "handler", "lb", "manual", "net", "origin",
-            "proxy", "shutdown", "simulate", "stats", "systemd", "watch", "wire",
+            "admin", "args", "bench", "client", "config", "cores", "handler", "lb", "manual", "net",
+            "origin", "proxy", "shutdown", "simulate", "stats", "systemd", "watch", "wire",
         ],
     ),
-    ("args", &["admin", "client", "lb", "net", "origin", "proxy", "simulate", "watch"]),
+    ("args", &["admin", "bench", "client", "lb", "net", "origin", "proxy", "simulate", "watch"]),
     ("logs", &["args"]),
     ("cores", &["net"]),
     ("shutdown", &["systemd"]),
@@ -34,7 +34,7 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
     ("proxy", &["wire", "handler", "stats", "net", "admin"]),
     ("lb", &["wire", "handler", "stats", "net", "admin"]),
     ("client", &["wire", "net"]),
-    ("bench", &["wire", "net", "stats"]),
+    ("bench", &["cores", "wire", "net", "stats"]),
     ("simulate", &["proxy", "wire"]),
 ];
 

@@ -48,10 +48,10 @@ fn hold_many(node: &Node, way: Way) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let clients = connect_many(node.address).await;
-        // The kernel connects before the node has accepted: the last few may still be on their way in.
-        until("one more than allowed is turned away", || {
-            status_of(&ask(node.address, "GET article/1")) == "OVERLOADED"
-        });
+        // The kernel connects before the node accepts, and an extra one must not take the place of one of ours.
+        until("the node has taken all connections", || node.accepted() == MANY);
+        let extra = ask(node.address, "GET article/1");
+        assert_eq!(status_of(&extra), "OVERLOADED", "{extra}");
         assert!(node.resident_mib() < IDLE_MEMORY, "{} MiB with all connections idle", node.resident_mib());
         let clients = match way {
             Way::Plain => clients,

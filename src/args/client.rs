@@ -59,6 +59,12 @@ pub struct WhatArgs {
     /// What the node knows of a document.
     #[arg(long, value_name = "PATH")]
     pub explain: Option<String>,
+    /// Give a node of a balancer no new requests.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub drain: Option<String>,
+    /// Give it requests again.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub undrain: Option<String>,
 }
 
 impl ClientArgs {
@@ -86,6 +92,8 @@ impl WhatArgs {
             self.purge.as_ref().map(|path| format!("PURGE {path}")),
             self.purge_soft.as_ref().map(|path| format!("PURGE soft {path}")),
             self.explain.as_ref().map(|path| format!("EXPLAIN {path}")),
+            self.drain.as_ref().map(|node| format!("DRAIN {node}")),
+            self.undrain.as_ref().map(|node| format!("UNDRAIN {node}")),
         ];
         match (lines.into_iter().flatten().next(), &self.keys, &self.get[..]) {
             (Some(line), _, _) => What::Line(line),

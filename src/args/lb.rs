@@ -1,12 +1,14 @@
 //! The flags of `dproxy lb`, and what they mean to it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::{LinkArgs, ServerArgs, units};
-use crate::lb::LbConfig;
+use crate::admin::{Admins, Network};
 use crate::lb::balance::Strategy;
+use crate::lb::{LbConfig, Members};
 use crate::net::LinkLimits;
 use crate::net::link::Peer;
 
@@ -16,10 +18,16 @@ pub struct LbArgs {
     /// The port to listen on; 0 picks a free one.
     #[arg(long, env = "DPROXY_PORT", default_value = "9000")]
     pub port: u16,
-    /// The proxies, as host:port: several values, or a comma list.
+    /// The proxies, as host:port: several values, or a comma list. A name stands for all of its addresses.
     #[arg(long, env = "DPROXY_PROXIES", default_value = "127.0.0.1:8001,127.0.0.1:8002,127.0.0.1:8003", value_delimiter = ',',
         num_args = 1.., value_parser = units::peer, value_name = "HOST:PORT")]
     pub proxies: Vec<Peer>,
+    /// A file that lists them instead, one host:port a line, a weight behind it if need be; it is watched.
+    #[arg(long, env = "DPROXY_PROXIES_FILE", value_name = "FILE")]
+    pub proxies_file: Option<PathBuf>,
+    /// How often the names of proxies are resolved.
+    #[arg(long, env = "DPROXY_RESOLVE_INTERVAL", default_value = "10s", value_parser = units::positive_duration, value_name = "TIME")]
+    pub resolve_interval: Duration,
     /// How to choose among them.
     #[command(flatten)]
     pub balance: BalanceArgs,
@@ -29,16 +37,31 @@ pub struct LbArgs {
     /// Links to the proxies.
     #[command(flatten)]
     pub link: LinkArgs,
+    /// Whose addresses may PURGE, DRAIN and UNDRAIN: addresses or networks such as 10.0.0.0/8.
+    #[arg(long, env = "DPROXY_ADMIN_FROM", default_value = "127.0.0.0/8,::1", value_delimiter = ',', num_args = 1.., value_name = "NETWORK")]
+    pub admin_from: Vec<Network>,
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
+}
+
+impl LbArgs {
+    /// Where the list of proxies comes from.
+    pub fn members(&self) -> Members {
+        Members {
+            proxies: self.proxies.clone(),
+            file: self.proxies_file.clone(),
+            resolve_interval: self.resolve_interval,
+        }
+    }
 }
 
 /// How a balancer chooses, and when it gives a node up.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Balance")]
 pub struct BalanceArgs {
-    /// round_robin: each in turn; least_loaded: fewest in flight, then fewest requests in all.
+    /// round_robin: each in turn; least_loaded: fewest in flight, then fewest requests in all; hash: every key has a
+    /// home; p2c: the less loaded of two at random, by what is in flight and how long answers take.
     #[arg(long, env = "DPROXY_STRATEGY", default_value = "round_robin", value_name = "STRATEGY")]
     pub strategy: Strategy,
     /// How often each proxy is polled.
@@ -49,21 +72,62 @@ pub struct BalanceArgs {
     #[arg(long, aliases = ["max_failures", "fails"], env = "DPROXY_MAX_FAILURES", default_value = "3",
         value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     pub max_failures: u32,
+    /// So many polls in a row must succeed before an unhealthy proxy is healthy again.
+    #[arg(long, env = "DPROXY_RISES", default_value = "2", value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    pub rises: u32,
+    /// A proxy that failed requests is left alone for this time, twice as long each further time.
+    #[arg(long, env = "DPROXY_BACKOFF", default_value = "1s", value_parser = units::positive_duration, value_name = "TIME")]
+    pub backoff: Duration,
+    /// And for this time at the most.
+    #[arg(long, env = "DPROXY_MAX_BACKOFF", default_value = "60s", value_parser = units::positive_duration, value_name = "TIME")]
+    pub max_backoff: Duration,
+    /// When fewer than this percentage of the proxies is healthy, all are used; 0 is never.
+    #[arg(long, env = "DPROXY_PANIC_THRESHOLD", default_value = "0", value_parser = clap::value_parser!(u32).range(..=100), value_name = "PERCENT")]
+    pub panic_threshold: u32,
+    /// The share of a proxy that comes back rises for this time, or until it hits as often as the others.
+    #[arg(long, env = "DPROXY_SLOW_START", default_value = "10s", value_parser = units::duration, value_name = "TIME")]
+    pub slow_start: Duration,
+    /// Ask a second proxy as well when the first takes longer than the others do in 95 of 100 cases.
+    #[arg(long, env = "DPROXY_HEDGE", default_value = "on", value_parser = units::switch, value_name = "on|off")]
+    pub hedge: bool,
+    /// Requests under way at one proxy.
+    #[arg(long, env = "DPROXY_PROXY_MAX_IN_FLIGHT", default_value = "16384", value_parser = units::count, value_name = "N")]
+    pub proxy_max_in_flight: usize,
+    /// Requests that may wait for a place at one proxy; further ones are told OVERLOADED.
+    #[arg(long, env = "DPROXY_PROXY_MAX_WAITING", default_value = "16384", value_parser = units::count, value_name = "N")]
+    pub proxy_max_waiting: usize,
+    /// How long one of them may wait.
+    #[arg(long, env = "DPROXY_PROXY_MAX_WAIT", default_value = "1s", value_parser = units::positive_duration, value_name = "TIME")]
+    pub proxy_max_wait: Duration,
     /// One try at a proxy must bring a reply within this time.
     #[arg(long, env = "DPROXY_TRY_DEADLINE", default_value = "2.5s", value_parser = units::positive_duration, value_name = "TIME")]
     pub try_deadline: Duration,
 }
 
 impl BalanceArgs {
-    /// A balancer over `proxies`, which it asks as `link` says.
-    pub fn config(&self, proxies: Vec<Peer>, link: LinkLimits) -> LbConfig {
+    /// A balancer over `members`, which it asks as `link` says.
+    pub fn config(&self, members: Members, link: LinkLimits, admins: Admins) -> LbConfig {
         LbConfig {
-            proxies,
-            link,
+            members,
+            link: LinkLimits {
+                max_in_flight: self.proxy_max_in_flight.div_ceil(link.sessions),
+                max_waiting: self.proxy_max_waiting.div_ceil(link.sessions),
+                max_wait: self.proxy_max_wait,
+                plain_connections: link.plain_connections.min(self.proxy_max_in_flight),
+                ..link
+            },
             strategy: self.strategy,
             health_interval: self.health_interval,
             max_failures: self.max_failures,
+            rises: self.rises,
+            backoff: self.backoff,
+            max_backoff: self.max_backoff,
             try_deadline: self.try_deadline,
+            hedge: self.hedge,
+            panic_threshold: self.panic_threshold,
+            slow_start: self.slow_start,
+            max_in_flight: (self.proxy_max_in_flight + self.proxy_max_waiting) as u64,
+            admins,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: what may be typed, what it defaults to, and what it means to each role. No I/O.
 
+mod bench;
 mod client;
 mod cluster;
 mod extras;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use bench::BenchArgs;
 pub use client::ClientArgs;
 pub use cluster::ClusterArgs;
 pub use extras::{CheckArgs, CompletionsArgs, ManArgs};
@@ -27,6 +29,13 @@ use crate::simulate::command::SimulateArgs;
 
 /// The version and what it was built from and for.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("DPROXY_BUILD"), ")");
+
+/// Reads a group of flags as it would be typed: how a program that embeds a node comes to the defaults of all its limits.
+/// The environment counts as well.
+pub fn group<A: Args>(words: &[&str]) -> Result<A, clap::Error> {
+    let command = A::augment_args(clap::Command::new("flags").no_binary_name(true));
+    command.try_get_matches_from(words).and_then(|matches| A::from_arg_matches(&matches))
+}
 
 /// A distributed read-through cache for JSON documents.
 #[derive(Parser, Debug)]
@@ -104,6 +113,13 @@ pub enum Command {
         Exit code: 0 OK, 1 any other status, 2 wrong usage, 3 no reply came."
     )]
     Client(ClientArgs),
+    /// Put load on a node, and see what it does under it.
+    #[command(
+        after_help = "Examples:  dproxy bench --port 8001 --key-range article/1..1000 --zipf 1.0\n           \
+        dproxy bench --rate 5000 --duration 30s --output json\n\n\
+        Exit code: 0 every reply was OK, 1 some were not, 2 wrong usage, 3 nothing answered."
+    )]
+    Bench(BenchArgs),
     /// Run origin, proxies and balancer in one process.
     #[command(after_help = "Example:  dproxy cluster --proxies 3 --data data")]
     Cluster(ClusterArgs),

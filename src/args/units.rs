@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::net::link::Peer;
+use crate::net::link::{Peer, PeerError};
 
 /// A duration: `250ms`, `30s`, `5m`, `1h`; a bare number is seconds, with a fraction if need be.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -58,21 +58,18 @@ pub fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+/// `on` or `off`.
+pub fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err("write on or off".to_owned()),
+    }
+}
+
 /// `host:port`, `[::1]:port`.
 pub fn peer(text: &str) -> Result<Peer, String> {
-    let wrong = || "write it as host:port, such as 127.0.0.1:8001 or [::1]:8001".to_owned();
-    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(host) => host,
-        None if host.contains(':') => return Err(wrong()),
-        None => host,
-    };
-    let port = port.parse().ok().filter(|&port| port != 0).ok_or_else(wrong)?;
-    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:%".contains(c);
-    match !host.is_empty() && host.chars().all(allowed) {
-        true => Ok(Peer { host: host.to_owned(), port }),
-        false => Err(wrong()),
-    }
+    text.parse().map_err(|error: PeerError| error.to_string())
 }
 
 #[cfg(test)]

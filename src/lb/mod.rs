@@ -1,34 +1,62 @@
 //! The balancer: spreads GETs over the proxies that are healthy, and hides the failure of one behind another.
 //!
 //! ```text
-//!   GET ──▶ balance picks a healthy node ──▶ its link ──sound reply──▶ relayed as it came
-//!                ▲                             │
-//!                └── not yet tried ◀──failed───┘
+//!   GET ──▶ get: balance picks a healthy node ──▶ its link ──sound reply──▶ relayed as it came
+//!                 ▲          ▲                       │
+//!                 │          └── not yet tried ◀─────┤ failed, slow        (budget, watch)
+//!   members ──▶ nodes        health, latency, polled ◀─ node ◀── probe polls
 //! ```
 
 pub mod balance;
+mod budget;
+mod get;
+mod health;
+mod latency;
+mod list;
+mod members;
 mod metrics;
 mod node;
+mod nodes;
+mod owed;
+mod polled;
+mod polls;
 mod probe;
+mod verbs;
+mod watch;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use self::balance::{Balance, Candidate, Strategy};
-use self::node::{Node, Source};
+use self::balance::{Balance, Strategy};
+use self::budget::{Allowance, Budget};
+use self::health::{Millis, Rules};
+pub use self::members::Members;
+use self::node::Node;
+use self::nodes::{Nodes, View};
+use self::owed::Owed;
+use self::watch::Wheel;
+use crate::admin::Admins;
 use crate::handler::{Answer, Ask, Handler};
 use crate::net::link::Peer;
-use crate::net::{Link, LinkError, LinkLimits};
-use crate::stats::{Counter, StartTime};
-use crate::wire::{KeyBuf, Reply, ReplyView, Request, Status};
+use crate::net::{Link, LinkLimits};
+use crate::stats::{Counter, Gauge, StartTime};
+use crate::wire::{Reply, Request, Status};
+
+/// Second tries after failures: a fifth of the requests, and ten a second.
+const RETRIES: Allowance = Allowance { share: 0.2, per_second: 10.0 };
+/// Second tries beside a slow one.
+const HEDGES: Allowance = Allowance { share: 0.02, per_second: 0.0 };
 
 /// What a balancer is told at its start.
 #[derive(Clone, Debug)]
 pub struct LbConfig {
     /// The proxies.
-    pub proxies: Vec<Peer>,
+    pub members: Members,
     /// How to ask them.
     pub link: LinkLimits,
     /// How to choose among them.
@@ -37,108 +65,118 @@ pub struct LbConfig {
     pub health_interval: Duration,
     /// So many failures in a row make a node unhealthy.
     pub max_failures: u32,
+    /// So many polls in a row must succeed before it is healthy again.
+    pub rises: u32,
+    /// How long a node that failed requests is left alone at first.
+    pub backoff: Duration,
+    /// And at the most.
+    pub max_backoff: Duration,
     /// One try must bring a reply within this time.
     pub try_deadline: Duration,
+    /// Whether a slow request is asked of a second node as well.
+    pub hedge: bool,
+    /// When fewer than this part of the nodes is healthy, in percent, all are used.
+    pub panic_threshold: u32,
+    /// How long the share of a node that came back rises.
+    pub slow_start: Duration,
+    /// Requests at one node at once, those that wait for a place included.
+    pub max_in_flight: u64,
+    /// Who may purge and drain.
+    pub admins: Admins,
 }
 
 /// The role.
 pub struct Lb {
-    nodes: Vec<Arc<Node>>,
+    config: LbConfig,
+    nodes: ArcSwap<Nodes>,
     balance: Box<dyn Balance>,
-    strategy: Strategy,
-    health_interval: Duration,
-    try_deadline: Duration,
+    /// One for each core.
+    wheels: Vec<Arc<Wheel>>,
+    retry_budget: Mutex<Budget>,
+    hedge_budget: Mutex<Budget>,
+    /// What was purged: owed by a node that joins.
+    purges: Mutex<Owed>,
+    /// Makes the list of members be looked at.
+    reload: Notify,
+    /// Wakes the polls before their time.
+    attention: Notify,
+    /// How many nodes are probing: none, nearly always.
+    probing: AtomicU64,
     requests: Counter,
     retries: Counter,
+    hedges: Counter,
     failures: Counter,
+    in_flight: Gauge,
     start_time: StartTime,
+    began: Instant,
+    serials: AtomicU64,
 }
 
 impl Lb {
-    /// A balancer that takes every node to be healthy until it learns better. Polls nothing by itself: see [`Lb::probe`].
-    pub fn new(config: LbConfig) -> Arc<Self> {
-        let node = |peer: Peer| Arc::new(Node::new(Link::new(peer, config.link), config.max_failures));
-        Arc::new(Self {
-            nodes: config.proxies.into_iter().map(node).collect(),
+    /// A balancer that takes every node to be healthy until it learns better. It polls nothing by itself and follows no
+    /// members: see [`Lb::probe`] and [`Lb::follow`]. Fails when the file of its members is bad.
+    pub fn new(config: LbConfig) -> Result<Arc<Self>, String> {
+        let listed = config.members.first()?;
+        let wheels = (0..config.link.sessions.max(1)).map(|_| Wheel::new()).collect();
+        let lb = Self {
+            nodes: ArcSwap::from_pointee(Nodes(Vec::new())),
             balance: config.strategy.build(),
-            strategy: config.strategy,
-            health_interval: config.health_interval,
-            try_deadline: config.try_deadline,
+            wheels,
+            retry_budget: Mutex::new(Budget::new(RETRIES)),
+            hedge_budget: Mutex::new(Budget::new(HEDGES)),
+            purges: Mutex::default(),
+            reload: Notify::new(),
+            attention: Notify::new(),
+            probing: AtomicU64::new(0),
             requests: Counter::default(),
             retries: Counter::default(),
+            hedges: Counter::default(),
             failures: Counter::default(),
+            in_flight: Gauge::default(),
             start_time: StartTime::now(),
-        })
+            began: Instant::now(),
+            serials: AtomicU64::new(0),
+            config,
+        };
+        lb.begin_with(&listed);
+        Ok(Arc::new(lb))
     }
 
-    async fn get(self: Arc<Self>, key: KeyBuf, deadline: Option<Instant>) -> Reply {
-        self.requests.add_one();
-        let mut tried: Vec<usize> = Vec::new();
-        let reply = loop {
-            let Some(index) = self.pick(&key, &tried) else {
-                break match tried.is_empty() {
-                    true => Reply::text(Status::ProxyError, "there is no healthy proxy to try"),
-                    false => Reply::text(Status::ProxyUnreachable, "every proxy that was tried failed"),
-                };
-            };
-            if !tried.is_empty() {
-                self.retries.add_one();
-            }
-            let latest = Instant::now() + self.try_deadline;
-            let deadline = deadline.map_or(latest, |deadline| deadline.min(latest));
-            if let Some(reply) = self.try_node(&self.nodes[index], &key, deadline).await {
-                return reply;
-            }
-            tried.push(index);
+    fn node(&self, peer: Peer) -> Arc<Node> {
+        let rules = Rules {
+            fails: self.config.max_failures.max(1),
+            rises: self.config.rises.max(1),
+            backoff: self.config.backoff,
+            max_backoff: self.config.max_backoff,
         };
-        self.failures.add_one();
-        reply
+        let serial = self.serials.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Node::new(Link::new(peer, self.config.link), serial, rules, self.now()))
     }
 
-    /// The next node to try: healthy, and not tried yet.
-    fn pick(&self, key: &KeyBuf, tried: &[usize]) -> Option<usize> {
-        let live = || {
-            self.nodes.iter().enumerate().filter(|(index, node)| node.is_healthy() && !tried.contains(index))
-        };
-        // A total that was told and one that was not cannot be compared: until all have been polled, what we sent counts.
-        let totals_known = live().all(|(_, node)| node.is_polled());
-        let total = |node: &Node| if totals_known { node.total_requests() } else { node.sent() };
-        let candidates: Vec<Candidate> = live()
-            .map(|(index, node)| Candidate { index, in_flight: node.in_flight(), total: total(node) })
-            .collect();
-        self.balance.pick(key.as_key(), &candidates)
+    fn ms(&self, at: Instant) -> Millis {
+        at.saturating_duration_since(self.began).as_millis() as Millis
     }
 
-    /// Asks one node. `None` when it failed, which is noted.
-    async fn try_node(&self, node: &Arc<Node>, key: &KeyBuf, deadline: Instant) -> Option<Reply> {
-        let asked = {
-            let _in_flight = node.begin();
-            node.link().ask(Request::Get(key.as_key()), deadline).await
-        };
-        match asked {
-            Ok(line) => match ReplyView::parse(&line).map(|reply| reply.status) {
-                Ok(status) => {
-                    node.succeeded(Source::Request);
-                    Some(Reply::relayed(status, line))
-                }
-                Err(error) => {
-                    self.failed(node, &error.to_string());
-                    None
-                }
-            },
-            // It is not the node's fault that we ask it too much.
-            Err(LinkError::Busy) => None,
-            Err(error) => {
-                self.failed(node, &error.to_string());
-                None
-            }
+    fn now(&self) -> Millis {
+        self.ms(Instant::now())
+    }
+
+    /// Polls older than three intervals are not used.
+    fn view(&self) -> View {
+        View {
+            now: self.now(),
+            stale: 3 * self.config.health_interval.as_millis() as Millis,
+            by_key: self.balance.goes_by_key(),
+            panic: self.config.panic_threshold,
         }
     }
 
-    /// A request failed at a node. The last healthy one is not given up for that: a poll has to agree.
-    fn failed(&self, node: &Node, why: &str) {
-        let others = self.nodes.iter().filter(|other| other.is_healthy()).count() > 1;
-        node.failed(Source::Request, why, others);
+    fn any_probing(&self) -> bool {
+        self.probing.load(Ordering::Relaxed) > 0
+    }
+
+    fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -147,12 +185,12 @@ impl Handler for Lb {
         match ask.request {
             Request::Get(key) => Answer::later(self.clone().get(key.to_owned(), ask.deadline)),
             Request::Metrics => Answer::Now(Reply::json(&self.metrics())),
-            Request::Explain(_)
-            | Request::Purge { .. }
-            | Request::Drain(_)
-            | Request::Undrain(_)
-            | Request::Hello => {
-                Answer::Now(Reply::text(Status::WrongMethod, "this balancer answers GET and METRICS"))
+            Request::Explain(key) => self.explain(key),
+            Request::Purge { pattern, soft } => self.purge(pattern, soft, ask.from),
+            Request::Drain(node) => self.drain(node, true, ask.from),
+            Request::Undrain(node) => self.drain(node, false, ask.from),
+            Request::Hello => {
+                Answer::Now(Reply::text(Status::WrongMethod, "a balancer answers GET and METRICS"))
             }
         }
     }

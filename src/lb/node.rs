@@ -1,57 +1,86 @@
-//! One proxy as the balancer sees it: whether it is healthy, and how much it carries.
-//!
-//! ```text
-//!   healthy ──max failures in a row──▶ down ──a poll succeeds──▶ healthy
-//! ```
+//! One proxy as the balancer sees it: whether it gets requests, how much it carries, and what it has told.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use serde_json::value::RawValue;
 use tracing::{info, warn};
 
+use super::health::{Health, Millis, Rules, State};
+use super::latency::Latency;
+use super::owed::{Owed, Purge};
+use super::polled::Polled;
+use super::polls::Polls;
 use crate::net::Link;
 use crate::stats::{Counter, Entered, Gauge};
 
-/// What a success or failure was seen by.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Source {
-    /// A client's request.
-    Request,
-    /// A poll of METRICS.
-    Poll,
+/// A share that is not held back.
+pub(super) const WHOLE: u32 = 100;
+
+/// What a node did, as numbers that only grow.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) sent: Counter,
+    pub(super) answered: Counter,
+    pub(super) hits: Counter,
+    pub(super) errors: Counter,
+    /// Requests that came here because another node had failed.
+    pub(super) retries: Counter,
+    /// Requests that came here because another node was slow.
+    pub(super) hedges: Counter,
 }
 
 /// A proxy.
 pub(super) struct Node {
     link: Link,
-    max_failures: u32,
-    healthy: AtomicBool,
-    /// Failures in a row.
-    failures: AtomicU32,
+    /// What it is known by within this process: never used again.
+    pub(super) serial: u64,
+    health: Mutex<Health>,
+    /// The state of `health`, to be read without its lock.
+    state: AtomicU8,
+    /// Whether a success would change anything: else it is noted without the lock.
+    is_failing: AtomicBool,
+    draining: AtomicBool,
+    /// Silent while requests wait: others are preferred until it gave a sign of life.
+    suspect: AtomicBool,
+    owed: Mutex<Owed>,
+    owes: AtomicBool,
     in_flight: Gauge,
-    sent: Counter,
-    errors: Counter,
-    /// Whether it has ever told how much it had been asked.
-    is_polled: AtomicBool,
-    /// What it said it had been asked in all, less what we had sent by then.
-    polled_beyond: AtomicU64,
-    metrics: Mutex<Option<Box<RawValue>>>,
+    pub(super) counts: Counts,
+    pub(super) latency: Latency,
+    /// When it last answered anything.
+    last_word: AtomicU64,
+    /// A request that waits for so many microseconds may be asked of another.
+    hedge_after_us: AtomicU64,
+    /// A node that says nothing for so long while requests wait is suspect.
+    silence_us: AtomicU64,
+    /// How much of its weight it gets, in percent: rising when it is new.
+    share: AtomicU32,
+    pub(super) polled: Polled,
+    pub(super) polls: Polls,
 }
 
 impl Node {
-    pub(super) fn new(link: Link, max_failures: u32) -> Self {
+    pub(super) fn new(link: Link, serial: u64, rules: Rules, now: Millis) -> Self {
         Self {
             link,
-            max_failures: max_failures.max(1),
-            healthy: AtomicBool::new(true),
-            failures: AtomicU32::new(0),
+            serial,
+            health: Mutex::new(Health::new(rules, now)),
+            state: AtomicU8::new(State::Healthy as u8),
+            is_failing: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            suspect: AtomicBool::new(false),
+            owed: Mutex::default(),
+            owes: AtomicBool::new(false),
             in_flight: Gauge::default(),
-            sent: Counter::default(),
-            errors: Counter::default(),
-            is_polled: AtomicBool::new(false),
-            polled_beyond: AtomicU64::new(0),
-            metrics: Mutex::new(None),
+            counts: Counts::default(),
+            latency: Latency::default(),
+            last_word: AtomicU64::new(0),
+            hedge_after_us: AtomicU64::new(u64::MAX),
+            silence_us: AtomicU64::new(100_000),
+            share: AtomicU32::new(WHOLE),
+            polled: Polled::default(),
+            polls: Polls::default(),
         }
     }
 
@@ -59,75 +88,166 @@ impl Node {
         &self.link
     }
 
+    pub(super) fn state(&self) -> State {
+        match self.state.load(Ordering::Relaxed) {
+            state if state == State::Healthy as u8 => State::Healthy,
+            state if state == State::Probing as u8 => State::Probing,
+            _ => State::Down,
+        }
+    }
+
     pub(super) fn is_healthy(&self) -> bool {
-        self.healthy.load(Ordering::Relaxed)
+        self.state() == State::Healthy
+    }
+
+    /// Whether it may be asked at all: a panic looks at nothing else.
+    pub(super) fn is_open(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed) && !self.owes.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_available(&self) -> bool {
+        self.is_healthy() && self.is_open()
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Says whether it gets no new requests. True when that is news.
+    pub(super) fn drain(&self, draining: bool) -> bool {
+        self.draining.swap(draining, Ordering::Relaxed) != draining
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed)
+    }
+
+    /// True when that is news.
+    pub(super) fn set_suspect(&self, suspect: bool) -> bool {
+        self.suspect.swap(suspect, Ordering::Relaxed) != suspect
     }
 
     pub(super) fn in_flight(&self) -> u64 {
         self.in_flight.get()
     }
 
-    pub(super) fn sent(&self) -> u64 {
-        self.sent.get()
+    pub(super) fn share(&self) -> u32 {
+        self.share.load(Ordering::Relaxed)
     }
 
-    pub(super) fn errors(&self) -> u64 {
-        self.errors.get()
+    pub(super) fn set_share(&self, share: u32) {
+        self.share.store(share, Ordering::Relaxed);
     }
 
-    pub(super) fn failures_in_a_row(&self) -> u32 {
-        self.failures.load(Ordering::Relaxed)
+    pub(super) fn last_word(&self) -> Millis {
+        self.last_word.load(Ordering::Relaxed)
     }
 
-    /// Whether it has ever told how much it had been asked.
-    pub(super) fn is_polled(&self) -> bool {
-        self.is_polled.load(Ordering::Relaxed)
+    pub(super) fn hedge_after(&self) -> Duration {
+        Duration::from_micros(self.hedge_after_us.load(Ordering::Relaxed))
     }
 
-    /// All that it was ever asked: what it last said, and what was sent since.
-    pub(super) fn total_requests(&self) -> u64 {
-        self.polled_beyond.load(Ordering::Relaxed).wrapping_add(self.sent.get())
+    pub(super) fn silence(&self) -> Duration {
+        Duration::from_micros(self.silence_us.load(Ordering::Relaxed))
     }
 
-    /// The metrics it last told; nothing while it is down.
-    pub(super) fn metrics(&self) -> Option<Box<RawValue>> {
-        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn set_patience(&self, hedge_after_us: u64, silence_us: u64) {
+        self.hedge_after_us.store(hedge_after_us, Ordering::Relaxed);
+        self.silence_us.store(silence_us, Ordering::Relaxed);
     }
 
     /// Counts a request for as long as it is in flight.
     pub(super) fn begin(&self) -> Entered<'_> {
-        self.sent.add_one();
+        self.counts.sent.add_one();
         self.in_flight.enter()
     }
 
-    /// It answered a poll: its metrics, and how many requests it has had in all.
-    pub(super) fn polled(&self, metrics: Box<RawValue>, total: u64) {
-        self.polled_beyond.store(total.wrapping_sub(self.sent.get()), Ordering::Relaxed);
-        self.is_polled.store(true, Ordering::Relaxed);
-        *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = Some(metrics);
-        self.succeeded(Source::Poll);
+    /// It joins others: one poll must succeed before it gets requests, and then its share rises.
+    pub(super) fn join(&self, now: Millis) {
+        self.change(now, Health::join);
     }
 
-    /// A success resets the count of failures; that of a poll brings a node back.
-    pub(super) fn succeeded(&self, source: Source) {
-        if self.failures.load(Ordering::Relaxed) != 0 {
-            self.failures.store(0, Ordering::Relaxed);
+    /// A request was answered by a sound reply.
+    pub(super) fn answered(&self, took: Duration, hit: bool, now: Millis) {
+        self.heard(now);
+        self.counts.answered.add_one();
+        if hit {
+            self.counts.hits.add_one();
         }
-        if source == Source::Poll && !self.healthy.swap(true, Ordering::Relaxed) {
-            info!(node = %self.link.peer(), "the node is healthy again");
+        self.latency.record(took, now);
+        if self.is_failing.load(Ordering::Relaxed) {
+            self.change(now, |health| health.request_succeeded(now));
         }
     }
 
-    /// One more failure in a row. `may_go_down` says whether that may be too many.
-    pub(super) fn failed(&self, source: Source, why: &str, may_go_down: bool) {
-        if source == Source::Request {
-            self.errors.add_one();
+    /// A request failed. `may_eject` says whether another node could take its place.
+    pub(super) fn request_failed(&self, why: &str, now: Millis, may_eject: bool) {
+        self.counts.errors.add_one();
+        self.latency.penalise(now);
+        self.change(now, |health| health.request_failed(why, now, may_eject, fastrand::f64()));
+    }
+
+    /// It said something.
+    pub(super) fn heard(&self, now: Millis) {
+        if self.last_word.load(Ordering::Relaxed) != now {
+            self.last_word.store(now, Ordering::Relaxed);
         }
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let is_too_many = failures >= self.max_failures && (may_go_down || source == Source::Poll);
-        if is_too_many && self.healthy.swap(false, Ordering::Relaxed) {
-            *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            warn!(node = %self.link.peer(), failures, why, "the node is down");
+    }
+
+    /// Takes the right to send the one request that probes it.
+    pub(super) fn take_trial(&self, now: Millis) -> bool {
+        self.state() == State::Probing && self.is_open() && self.health().take_trial(now)
+    }
+
+    pub(super) fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells its health something. A change of state is logged here, once.
+    pub(super) fn change(&self, now: Millis, tell: impl FnOnce(&mut Health) -> bool) {
+        let mut health = self.health();
+        let flipped = tell(&mut health);
+        let state = health.state();
+        self.state.store(state as u8, Ordering::Relaxed);
+        self.is_failing.store(state != State::Healthy || health.failures() > 0, Ordering::Relaxed);
+        if !flipped {
+            return;
         }
+        let (failures, why, node) = (health.failures(), health.since().1.to_owned(), self.link.peer());
+        drop(health);
+        match state {
+            State::Healthy => {
+                self.polled.came_back(now, &self.counts);
+                info!(%node, why, "the node is healthy again");
+            }
+            State::Probing => info!(%node, why, "the node is tried with one request"),
+            State::Down if failures == 0 => {}
+            State::Down => {
+                self.polled.went_down();
+                warn!(%node, failures, why, "the node is down");
+            }
+        }
+    }
+
+    /// Changes what it owes; it gets no requests before nothing is left.
+    pub(super) fn owe<T>(&self, change: impl FnOnce(&mut Owed) -> T) -> T {
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&mut owed);
+        self.owes.store(!owed.is_empty(), Ordering::Release);
+        changed
+    }
+
+    /// One purge that it owes, and the number of its wish.
+    pub(super) fn first_owed(&self) -> Option<(Purge, u64)> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner).first()
+    }
+
+    /// How many purges it owes.
+    pub(super) fn owed(&self) -> usize {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    pub(super) fn owes(&self) -> bool {
+        self.owes.load(Ordering::Acquire)
     }
 }

@@ -1,60 +1,143 @@
-//! Active health checks: every node's METRICS are asked for, all at the same time, each under a deadline.
+//! Active health checks: METRICS of every node, in parallel, each when its time has come and under a deadline.
+//!
+//! A node that is not healthy is polled faster, and one that is suspect at once, with little time to answer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, timeout};
 
 use super::Lb;
-use super::node::{Node, Source};
+use super::health::{Millis, State};
+use super::latency::Counts;
+use super::node::Node;
+use super::polled::Told;
 use crate::net::LinkError;
-use crate::wire::{ReplyView, Request, Status};
+use crate::stats::ratio;
+use crate::wire::Request;
 
 /// A poll must be answered within the interval, and within this.
 const POLL_DEADLINE: Duration = Duration::from_secs(1);
+/// A node that is silent while requests wait must give a sign of life within this.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(300);
 /// Each poll begins up to this part of the interval late, so that balancers do not poll in step.
 const JITTER: f64 = 0.1;
+/// Nodes that are not healthy are polled at least so often.
+const FAST: Duration = Duration::from_millis(500);
+/// How often the nodes are looked through.
+const STEP: Duration = Duration::from_millis(50);
+/// How long a window of latencies is.
+const WINDOW: Millis = 5_000;
+/// So many answers of its peers tell how long a node may take.
+const ENOUGH: u64 = 100;
+/// The least time before a second node is asked.
+const LEAST_HEDGE_US: u64 = 1_000;
+/// A node is suspect after three times what its peers take at the worst, within these.
+const SILENCE_US: (u64, u64) = (25_000, 1_000_000);
 
 impl Lb {
-    /// Polls every node, every interval, for ever.
+    /// Polls the nodes, for ever.
     pub async fn probe(self: Arc<Self>) {
-        let mut tick = interval(self.health_interval);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let step = STEP.min(self.config.health_interval / 4).max(Duration::from_millis(1));
+        let mut turned = self.now();
         loop {
-            tick.tick().await;
-            let mut polls = JoinSet::new();
-            for node in &self.nodes {
-                let late = self.health_interval.mul_f64(JITTER * fastrand::f64());
-                polls.spawn(poll(node.clone(), late, self.health_interval.min(POLL_DEADLINE)));
+            let now = self.now();
+            let nodes = self.nodes.load_full();
+            for place in nodes.iter() {
+                self.attend_to(&place.node, now);
             }
-            polls.join_all().await;
+            let turns = now >= turned + WINDOW;
+            if turns {
+                turned = now;
+            }
+            self.tune(turns, now);
+            // Woken before its time by a node that is suspect.
+            let _ = timeout(step, self.attention.notified()).await;
         }
     }
-}
 
-async fn poll(node: Arc<Node>, late: Duration, deadline: Duration) {
-    sleep(late).await;
-    match node.link().ask_apart(Request::Metrics, Instant::now() + deadline).await {
-        Ok(line) => match read(&line) {
-            Some((metrics, total)) => node.polled(metrics, total),
-            None => node.failed(Source::Poll, "its METRICS are no metrics", true),
-        },
-        // It turned the poll away with our own limit, so nothing was learned.
-        Err(LinkError::Busy) => {}
-        Err(error) => node.failed(Source::Poll, &error.to_string(), true),
+    fn attend_to(self: &Arc<Self>, node: &Arc<Node>, now: Millis) {
+        let suspect = node.is_suspect();
+        let Some(poll) = node.polls.begin(now, suspect) else { return };
+        let interval = match node.state() {
+            State::Healthy if !node.owes() => self.config.health_interval,
+            State::Healthy | State::Down | State::Probing => self.config.health_interval.min(FAST),
+        };
+        let late = interval.mul_f64(JITTER * fastrand::f64());
+        let deadline = match suspect {
+            true => SIGN_OF_LIFE,
+            false => self.config.health_interval.min(POLL_DEADLINE),
+        };
+        poll.next_at(now + (interval + late).as_millis() as Millis);
+        let lb = self.clone();
+        let node = node.clone();
+        tokio::spawn(async move {
+            lb.poll(&node, deadline, suspect).await;
+            drop(poll);
+        });
     }
-}
 
-/// The metrics, and how many requests the node has had in all. Older nodes print floats for whole numbers.
-fn read(line: &[u8]) -> Option<(Box<RawValue>, u64)> {
-    #[derive(serde::Deserialize)]
-    struct Total {
-        total_requests: f64,
+    async fn poll(&self, node: &Node, deadline: Duration, suspect: bool) {
+        let asked = node.link().ask_apart(Request::Metrics, Instant::now() + deadline).await;
+        let told = match &asked {
+            Ok(line) => Told::read(line).ok_or_else(|| "its METRICS are no metrics".to_owned()),
+            // Our own limit turned the poll away, so nothing was learned.
+            Err(LinkError::Busy) => return,
+            Err(error) => Err(error.to_string()),
+        };
+        let now = self.now();
+        node.set_suspect(false);
+        match told {
+            Ok(told) => {
+                node.heard(now);
+                node.polled.told(told, node.counts.sent.get(), now);
+                if node.owes() && !self.settle(node).await {
+                    return;
+                }
+                node.change(now, |health| health.poll_succeeded(now));
+            }
+            Err(why) if suspect => {
+                let others = self.nodes.load().has_other(node);
+                node.change(now, |health| health.stalled(&why, now, others, fastrand::f64()));
+            }
+            Err(why) => node.change(now, |health| health.poll_failed(&why, now)),
+        }
+        self.count_probing();
     }
-    let reply = ReplyView::parse(line).ok().filter(|reply| reply.status == Status::Ok)?;
-    let total: Total = serde_json::from_str(reply.data).ok()?;
-    let metrics = RawValue::from_string(reply.data.to_owned()).ok()?;
-    Some((metrics, total.total_requests as u64))
+
+    pub(super) fn count_probing(&self) {
+        let nodes = self.nodes.load();
+        let probing = nodes.iter().filter(|place| place.node.state() == State::Probing).count();
+        self.probing.store(probing as u64, Ordering::Relaxed);
+    }
+
+    /// Learns from what the nodes did how long each may take, and how much each may get.
+    fn tune(&self, turns: bool, now: Millis) {
+        Self::lock(&self.retry_budget).note(now, self.requests.get());
+        Self::lock(&self.hedge_budget).note(now, self.requests.get());
+        let nodes = self.nodes.load();
+        let (mut all, mut hits, mut answered) = (Counts::none(), 0, 0);
+        let each: Vec<Counts> = nodes.iter().map(|place| place.node.latency.counts()).collect();
+        for (place, counts) in nodes.iter().zip(&each) {
+            all.add(counts);
+            hits += place.node.counts.hits.get();
+            answered += place.node.counts.answered.get();
+        }
+        let slow_start = self.config.slow_start.as_millis() as Millis;
+        for (place, counts) in nodes.iter().zip(&each) {
+            let node = &*place.node;
+            let peers = all.without(counts);
+            if peers.total() >= ENOUGH {
+                let silence = (3 * peers.quantile_us(0.99)).clamp(SILENCE_US.0, SILENCE_US.1);
+                node.set_patience(peers.quantile_us(0.95).max(LEAST_HEDGE_US), silence);
+            }
+            let others = (hits - node.counts.hits.get(), answered - node.counts.answered.get());
+            let share = node.polled.share(&node.counts, ratio(others.0, others.1), now, slow_start);
+            node.set_share(share);
+            if turns {
+                node.latency.turn();
+            }
+        }
+    }
 }

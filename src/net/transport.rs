@@ -3,7 +3,7 @@
 //! Built with `RUSTFLAGS="--cfg sim"` it is turmoil's simulated network, else TCP.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 #[cfg(not(sim))]
@@ -82,4 +82,16 @@ pub async fn dial(host: &str, port: u16, deadline: Duration) -> io::Result<Strea
     let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// All addresses of a name.
+#[cfg(not(sim))]
+pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<IpAddr>> {
+    Ok(tokio::net::lookup_host((host, port)).await?.map(|address| address.ip()).collect())
+}
+
+/// All addresses of a name: a simulated one has one.
+#[cfg(sim)]
+pub async fn resolve(host: &str, _port: u16) -> io::Result<Vec<IpAddr>> {
+    Ok(vec![turmoil::lookup(host)])
 }

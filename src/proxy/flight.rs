@@ -7,9 +7,11 @@
 //! they did themselves; nobody joins it any more, and its landing commits nothing.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
+
+use super::sync::{Mutex, MutexGuard, PoisonError};
 
 type ByKey<T> = HashMap<Arc<str>, Arc<Flight<T>>>;
 
@@ -89,9 +91,13 @@ impl<T: Clone> Flights<T> {
         lock(&self.by_key).contains_key(key)
     }
 
-    /// Lets nobody join the flights of matching keys any more, and nothing of them be committed.
-    pub(super) fn disown(&self, mut matches: impl FnMut(&str) -> bool) {
+    /// Forgets matching keys: what is under way first, then, by `forget`, what is held.
+    ///
+    /// In this order a fetch that began before can commit nothing any more when `forget` looks. What a new fetch commits
+    /// in between was fetched after the purge began; losing it costs one more fetch.
+    pub(super) fn purge<R>(&self, mut matches: impl FnMut(&str) -> bool, forget: impl FnOnce() -> R) -> R {
         lock(&self.by_key).retain(|key, _| !matches(key));
+        forget()
     }
 }
 
@@ -114,7 +120,7 @@ impl<T> Flight<T> {
 impl<T: Clone> Ticket<T> {
     /// Ends the flight and wakes all who wait.
     ///
-    /// `commit` runs only if the flight was not disowned, and no [`Flights::disown`] runs between: what it stores was
+    /// `commit` runs only if the flight was not purged, and no purge takes flights off the map meanwhile: what it stores was
     /// fetched after every purge that has been answered.
     pub(super) fn land(self, outcome: &T, commit: impl FnOnce()) {
         let mut by_key = lock(&self.flights.by_key);
@@ -150,62 +156,4 @@ impl<T> Drop for Ticket<T> {
 /// What is locked here is changed in steps that cannot panic half way.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lead(flights: &Arc<Flights<u32>>, key: &str) -> (Ticket<u32>, oneshot::Receiver<u32>) {
-        match flights.join(key) {
-            Joined::Leading(ticket, answer) => (ticket, answer),
-            Joined::Following(_) | Joined::Full => panic!("nobody should be fetching {key}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn one_leads_and_all_are_told() {
-        let flights = Flights::new(10, 10);
-        let (ticket, first) = lead(&flights, "a/1");
-        let Joined::Following(second) = flights.join("a/1") else { panic!("a/1 is under way") };
-        let mut committed = false;
-        ticket.land(&7, || committed = true);
-        assert!(committed);
-        assert_eq!((first.await, second.await), (Ok(7), Ok(7)));
-        assert!(!flights.is_under_way("a/1"));
-    }
-
-    #[tokio::test]
-    async fn a_dead_fetch_frees_its_key() {
-        let flights = Flights::new(10, 10);
-        let (ticket, answer) = lead(&flights, "a/1");
-        drop(ticket);
-        assert!(answer.await.is_err());
-        lead(&flights, "a/1");
-    }
-
-    #[tokio::test]
-    async fn a_disowned_flight_commits_nothing() {
-        let flights = Flights::new(10, 10);
-        let (old, old_answer) = lead(&flights, "a/1");
-        flights.disown(|key| key.starts_with("a/"));
-        let (new, new_answer) = lead(&flights, "a/1");
-        old.land(&1, || panic!("it began before the purge"));
-        assert!(flights.is_under_way("a/1"), "the landing of the old flight leaves the new one alone");
-        let mut committed = false;
-        new.land(&2, || committed = true);
-        assert!(committed);
-        assert_eq!((old_answer.await, new_answer.await), (Ok(1), Ok(2)));
-    }
-
-    #[tokio::test]
-    async fn flights_and_waiters_are_bounded() {
-        let flights = Flights::new(1, 2);
-        let (_ticket, _first) = lead(&flights, "a/1");
-        assert!(matches!(flights.join("a/2"), Joined::Full));
-        let Joined::Following(second) = flights.join("a/1") else { panic!("there is room for two") };
-        assert!(matches!(flights.join("a/1"), Joined::Full));
-        drop(second);
-        assert!(matches!(flights.join("a/1"), Joined::Following(_)), "the place of one who left is free");
-    }
 }

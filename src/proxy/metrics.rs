@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Proxy;
+use super::traffic::{HotKey, Prefix};
 use crate::stats::{Counter, ratio};
 use crate::wire::Key;
 
@@ -43,6 +44,8 @@ pub(super) struct Metrics {
     stale_served: u64,
     negative_hits: u64,
     purged: u64,
+    prefixes: Vec<Prefix>,
+    hot_keys: Vec<HotKey>,
 }
 
 /// The `data` of EXPLAIN: what is known of a key.
@@ -87,6 +90,8 @@ impl Proxy {
             stale_served: self.counts.stale_served.get(),
             negative_hits: self.counts.negative_hits.get(),
             purged: self.counts.purged.get(),
+            prefixes: self.traffic.prefixes(),
+            hot_keys: self.traffic.hot_keys(),
         }
     }
 

@@ -8,11 +8,16 @@
 
 pub mod cache;
 mod flight;
+#[cfg(test)]
+mod flight_tests;
 mod freshness;
 mod gate;
 mod metrics;
 mod purge;
+mod sketch;
 mod sweep;
+mod sync;
+mod traffic;
 mod upstream;
 
 use std::borrow::Cow;
@@ -27,6 +32,7 @@ use self::flight::{Flights, Joined, Ticket};
 pub use self::freshness::Freshness;
 use self::freshness::Verdict;
 use self::metrics::Counts;
+use self::traffic::Traffic;
 use self::upstream::{Fetched, Upstream};
 use crate::admin::{Admins, FORBIDDEN};
 use crate::handler::{Answer, Ask, Handler};
@@ -75,6 +81,7 @@ pub struct Proxy {
     upstream: Upstream,
     freshness: Freshness,
     counts: Counts,
+    traffic: Traffic,
     start_time: StartTime,
     began: Instant,
     admins: Admins,
@@ -105,6 +112,7 @@ impl Proxy {
             ),
             freshness: config.freshness,
             counts: Counts::default(),
+            traffic: Traffic::new(),
             start_time: StartTime::now(),
             began: Instant::now(),
             admins: config.admins,
@@ -127,6 +135,7 @@ impl Proxy {
             Verdict::Gone => return self.miss(key, None, deadline),
         }
         self.counts.hits.add_one();
+        self.traffic.saw(key, true);
         entry.count_use();
         if entry.document().is_none() {
             self.counts.negative_hits.add_one();
@@ -152,12 +161,18 @@ impl Proxy {
         fallback: Option<Arc<Entry>>,
         deadline: Option<Instant>,
     ) -> Answer {
+        self.traffic.saw(key, false);
         let joined = match self.flights.join(key.as_str()) {
             Joined::Following(answer) => {
                 self.counts.coalesced.add_one();
                 answer
             }
             Joined::Leading(ticket, answer) => {
+                if let Some(entry) = self.landed_meanwhile(key) {
+                    let landed = Landed::Entry(entry);
+                    ticket.land(&landed, || ());
+                    return Answer::Now(self.settle(landed, fallback));
+                }
                 if !self.upstream.admits(self.now(), fallback.is_some()) {
                     let failed = Landed::Failed(
                         Status::OriginFailure,
@@ -186,6 +201,11 @@ impl Proxy {
                 landed.unwrap_or(Landed::Failed(Status::OriginFailure, "the fetch did not end in time"));
             proxy.settle(landed, fallback)
         })
+    }
+
+    /// What a flight brought that landed between our look into the cache and now.
+    fn landed_meanwhile(&self, key: Key<'_>) -> Option<Arc<Entry>> {
+        self.cache.peek(key.as_str()).filter(|entry| entry.is_fresh(self.now()))
     }
 
     /// One fetch, from take-off to landing. It outlives whoever asked first.

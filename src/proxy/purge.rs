@@ -1,7 +1,4 @@
 //! Forgetting on demand, so that whoever asks after the reply sees nothing older than the purge.
-//!
-//! First the flights are disowned: a fetch that began before can commit nothing any more. Then what is held goes. What a
-//! new fetch stores between the two is fetched after the purge began, and losing it costs one more fetch.
 
 use std::sync::Arc;
 
@@ -19,22 +16,26 @@ struct Purged {
 
 impl Proxy {
     pub(super) fn purge(self: &Arc<Self>, pattern: Pattern<'_>, soft: bool) -> Answer {
-        self.flights.disown(|key| pattern.matches(key));
-        match pattern {
-            Pattern::One(key) => Answer::Now(self.purged(self.purge_one(key, soft))),
-            Pattern::Beneath(prefix) => {
-                let (proxy, prefix) = (self.clone(), prefix.to_owned());
-                // Going through a large cache takes a while: not where connections are served.
-                let purge = tokio::task::spawn_blocking(move || proxy.purge_beneath(&prefix, soft));
-                let proxy = self.clone();
-                Answer::later(async move {
-                    match purge.await {
-                        Ok(count) => proxy.purged(count),
-                        Err(_) => Reply::text(Status::Overloaded, "the purge was cut short; ask again"),
-                    }
-                })
+        let prefix = match pattern {
+            Pattern::One(key) => {
+                let purged = self.flights.purge(|path| path == key.as_str(), || self.purge_one(key, soft));
+                return Answer::Now(self.purged(purged));
             }
-        }
+            Pattern::Beneath(prefix) => prefix.to_owned(),
+        };
+        let proxy = self.clone();
+        // Going through a large cache takes a while: not where connections are served.
+        let purge = tokio::task::spawn_blocking(move || {
+            let forget = || proxy.purge_beneath(&prefix, soft);
+            proxy.flights.purge(|path| path.starts_with(&prefix), forget)
+        });
+        let proxy = self.clone();
+        Answer::later(async move {
+            match purge.await {
+                Ok(purged) => proxy.purged(purged),
+                Err(_) => proxy.failed(Status::Overloaded, "the purge was cut short; ask again"),
+            }
+        })
     }
 
     fn purge_one(&self, key: Key<'_>, soft: bool) -> usize {

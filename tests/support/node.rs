@@ -199,6 +199,12 @@ impl Node {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("its descriptors").count()
     }
 
+    /// How many connections it has accepted and not ended, by the kernel's word.
+    pub(crate) fn accepted(&self) -> usize {
+        let own = |socket: &Socket| socket.local == self.address && socket.state == "01" && socket.is_held;
+        sockets().iter().filter(|socket| own(socket)).count()
+    }
+
     /// Processor time that it takes within the window, in hundredths of a second.
     pub(crate) fn busy_within(&self, window: Duration) -> u64 {
         let before = self.busy();
@@ -259,12 +265,27 @@ pub(crate) fn own_host() -> Ipv4Addr {
 
 /// Where something listens on a host that [`own_host`] gave, by the kernel's word.
 pub(crate) fn listener_on(host: Ipv4Addr) -> Option<Address> {
+    sockets().into_iter().find(|socket| socket.state == "0A" && socket.local.0.ip() == host).map(|s| s.local)
+}
+
+/// A row of the kernel's table of TCP sockets.
+struct Socket {
+    local: Address,
+    /// `01` is established, `0A` listens.
+    state: String,
+    /// Whether a process holds it: what waits to be accepted is held by none.
+    is_held: bool,
+}
+
+fn sockets() -> Vec<Socket> {
     let table = fs::read_to_string("/proc/net/tcp").expect("the kernel's sockets");
-    let own = format!("{:08X}:", u32::from_ne_bytes(host.octets()));
-    table.lines().skip(1).find_map(|line| {
-        let mut fields = line.split_whitespace().skip(1);
-        let (local, state) = (fields.next()?, fields.nth(1)?);
-        let port = local.strip_prefix(&own).filter(|_| state == "0A")?;
-        Some(Address((host, u16::from_str_radix(port, 16).ok()?).into()))
-    })
+    table.lines().skip(1).filter_map(socket).collect()
+}
+
+fn socket(row: &str) -> Option<Socket> {
+    let fields: Vec<&str> = row.split_whitespace().collect();
+    let (host, port) = fields.get(1)?.split_once(':')?;
+    let host = Ipv4Addr::from(u32::from_str_radix(host, 16).ok()?.to_ne_bytes());
+    let local = Address((host, u16::from_str_radix(port, 16).ok()?).into());
+    Some(Socket { local, state: fields.get(3)?.to_string(), is_held: *fields.get(9)? != "0" })
 }

@@ -1,4 +1,8 @@
-//! Fewest requests in flight, then fewest in all, then in turn.
+//! Fewest requests in flight, then fewest in all, then in turn; all of it by weight.
+
+use std::cmp::Ordering;
+
+use smallvec::SmallVec;
 
 use super::round_robin::RoundRobin;
 use super::{Balance, Candidate};
@@ -10,13 +14,26 @@ pub(super) struct LeastLoaded {
     turn: RoundRobin,
 }
 
+/// Which of two carries less for its weight.
+fn by_load(a: &Candidate, b: &Candidate) -> Ordering {
+    let less = |ours: u64, theirs: u64| {
+        (u128::from(ours) * u128::from(b.weight)).cmp(&(u128::from(theirs) * u128::from(a.weight)))
+    };
+    less(a.in_flight, b.in_flight).then(less(a.total, b.total))
+}
+
+fn equals(candidates: &[Candidate]) -> SmallVec<[Candidate; super::FEW]> {
+    let Some(least) = candidates.iter().min_by(|a, b| by_load(a, b)) else { return SmallVec::new() };
+    candidates.iter().filter(|candidate| by_load(candidate, least).is_eq()).copied().collect()
+}
+
 impl Balance for LeastLoaded {
     fn pick(&self, _key: Key<'_>, candidates: &[Candidate]) -> Option<usize> {
-        let load = |candidate: &Candidate| (candidate.in_flight, candidate.total);
-        let least = candidates.iter().map(load).min()?;
-        let equals: Vec<Candidate> =
-            candidates.iter().filter(|candidate| load(candidate) == least).copied().collect();
-        self.turn.turn(&equals)
+        self.turn.turn(&equals(candidates))
+    }
+
+    fn peek(&self, _key: Key<'_>, candidates: &[Candidate]) -> Option<usize> {
+        self.turn.next(&equals(candidates)).map(|candidate| candidate.index)
     }
 
     fn current_index(&self) -> usize {

@@ -1,25 +1,46 @@
 //! Which node a request goes to, among those that are healthy and were not tried yet.
 
+mod hash;
 mod least_loaded;
+mod p2c;
 mod round_robin;
 
 use std::str::FromStr;
 
 use thiserror::Error;
 
+use self::hash::Hash;
+pub(super) use self::hash::hash as hash_of;
 use self::least_loaded::LeastLoaded;
+use self::p2c::TwoChoices;
 use self::round_robin::RoundRobin;
 use crate::wire::Key;
+
+/// So many candidates are chosen from without an allocation.
+pub(super) const FEW: usize = 8;
 
 /// A node that may be chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Candidate {
     /// Its place in the balancer's list.
     pub index: usize,
+    /// What it is known by among balancers: a hash of its name.
+    pub id: u64,
+    /// Its share beside those of the others; 100 is the usual one.
+    pub weight: u32,
     /// Requests in flight there from here.
     pub in_flight: u64,
     /// All requests that it has had.
     pub total: u64,
+    /// How long its answers took of late, in microseconds; a failure counts as a slow one.
+    pub latency_us: u64,
+}
+
+impl Candidate {
+    /// One of the usual weight on which there is no load.
+    pub fn at(index: usize) -> Self {
+        Self { index, id: index as u64, weight: 100, in_flight: 0, total: 0, latency_us: 0 }
+    }
 }
 
 /// A way to choose.
@@ -27,8 +48,29 @@ pub trait Balance: Send + Sync {
     /// The `index` of the chosen one; `None` when there is none to choose from.
     fn pick(&self, key: Key<'_>, candidates: &[Candidate]) -> Option<usize>;
 
+    /// The one that would be chosen, without taking a turn.
+    fn peek(&self, key: Key<'_>, candidates: &[Candidate]) -> Option<usize>;
+
     /// Where the turn is, for strategies that go in turn.
-    fn current_index(&self) -> usize;
+    fn current_index(&self) -> usize {
+        0
+    }
+
+    /// Whether the key decides: a node of less weight must then get fewer keys, and not fewer requests of each.
+    fn goes_by_key(&self) -> bool {
+        false
+    }
+
+    /// A request for the key goes to the node of this id.
+    fn sent(&self, _key: Key<'_>, _node: u64) {}
+
+    /// It ended; whether the document was cached there, if that was told.
+    fn ended(&self, _key: Key<'_>, _node: u64, _hit: Option<bool>) {}
+
+    /// Whether a second node may be asked for the key while the first one is.
+    fn may_hedge(&self, _key: Key<'_>) -> bool {
+        true
+    }
 }
 
 /// The names of the ways to choose.
@@ -38,11 +80,15 @@ pub enum Strategy {
     RoundRobin,
     /// Fewest requests in flight, then fewest in all, then in turn.
     LeastLoaded,
+    /// Every key has a home.
+    Hash,
+    /// The less loaded of two at random.
+    TwoChoices,
 }
 
 /// A name that is no strategy's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-#[error("a strategy is one of round_robin, least_loaded")]
+#[error("a strategy is one of round_robin, least_loaded, hash, p2c")]
 pub struct StrategyError;
 
 impl Strategy {
@@ -51,6 +97,8 @@ impl Strategy {
         match self {
             Strategy::RoundRobin => "round_robin",
             Strategy::LeastLoaded => "least_loaded",
+            Strategy::Hash => "hash",
+            Strategy::TwoChoices => "p2c",
         }
     }
 
@@ -59,6 +107,8 @@ impl Strategy {
         match self {
             Strategy::RoundRobin => Box::new(RoundRobin::default()),
             Strategy::LeastLoaded => Box::new(LeastLoaded::default()),
+            Strategy::Hash => Box::new(Hash::default()),
+            Strategy::TwoChoices => Box::new(TwoChoices),
         }
     }
 }
@@ -71,6 +121,8 @@ impl FromStr for Strategy {
         match name.replace('-', "_").as_str() {
             "round_robin" => Ok(Strategy::RoundRobin),
             "least_loaded" => Ok(Strategy::LeastLoaded),
+            "hash" => Ok(Strategy::Hash),
+            "p2c" => Ok(Strategy::TwoChoices),
             _ => Err(StrategyError),
         }
     }
@@ -81,7 +133,7 @@ mod tests {
     use super::*;
 
     fn candidate(index: usize, in_flight: u64, total: u64) -> Candidate {
-        Candidate { index, in_flight, total }
+        Candidate { in_flight, total, ..Candidate::at(index) }
     }
 
     fn picks(balance: &dyn Balance, candidates: &[Candidate], times: usize) -> Vec<usize> {
@@ -91,13 +143,24 @@ mod tests {
 
     #[test]
     fn every_strategy_keeps_the_contract() {
-        for strategy in [Strategy::RoundRobin, Strategy::LeastLoaded] {
+        for strategy in [Strategy::RoundRobin, Strategy::LeastLoaded, Strategy::Hash, Strategy::TwoChoices] {
             let balance = strategy.build();
             let key = Key::parse(b"article/1").unwrap();
-            assert_eq!(balance.pick(key, &[]), None);
+            assert_eq!((balance.pick(key, &[]), balance.peek(key, &[])), (None, None));
             for _ in 0..10 {
                 assert_eq!(balance.pick(key, &[candidate(4, 9, 9)]), Some(4));
+                assert_eq!(balance.peek(key, &[candidate(4, 9, 9)]), Some(4));
             }
+            let some = [candidate(1, 3, 0), candidate(5, 2, 8), candidate(9, 0, 4)];
+            for _ in 0..100 {
+                let before = balance.current_index();
+                assert!(balance.peek(key, &some).is_some_and(|index| [1, 5, 9].contains(&index)));
+                assert_eq!(balance.current_index(), before, "a look takes no turn");
+                assert!(balance.pick(key, &some).is_some_and(|index| [1, 5, 9].contains(&index)));
+            }
+            balance.sent(key, 1);
+            balance.ended(key, 1, Some(true));
+            assert!(balance.may_hedge(key));
             assert_eq!(strategy.as_str().parse(), Ok(strategy));
             assert_eq!(strategy.as_str().replace('_', "-").parse(), Ok(strategy));
         }
@@ -118,5 +181,22 @@ mod tests {
         assert_eq!(picks(&balance, &[candidate(0, 1, 8), candidate(1, 1, 9), candidate(2, 1, 7)], 2), [2, 2]);
         let even = [candidate(0, 1, 7), candidate(1, 1, 7), candidate(2, 2, 7)];
         assert_eq!(picks(&balance, &even, 4), [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn a_weight_is_a_share_of_turns_and_of_loads() {
+        let light = Candidate { weight: 50, ..Candidate::at(0) };
+        let counts = |balance: &dyn Balance, all: &mut [Candidate]| {
+            let key = Key::parse(b"article/1").unwrap();
+            for _ in 0..6_000 {
+                let index = balance.pick(key, all).unwrap();
+                all[index].total += 1;
+            }
+            all[0].total
+        };
+        let turns = counts(&RoundRobin::default(), &mut [light, Candidate::at(1), Candidate::at(2)]);
+        assert!((1_050..1_350).contains(&turns), "a fifth of them: {turns}");
+        let least = counts(&LeastLoaded::default(), &mut [light, Candidate::at(1), Candidate::at(2)]);
+        assert!((1_190..1_210).contains(&least), "{least}");
     }
 }

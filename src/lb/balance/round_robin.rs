@@ -1,6 +1,8 @@
-//! Each in turn.
+//! Each in turn; one of less weight than others lets some of its turns pass.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use smallvec::SmallVec;
 
 use super::{Balance, Candidate};
 use crate::wire::Key;
@@ -11,23 +13,44 @@ pub(super) struct RoundRobin {
     next: AtomicUsize,
 }
 
+fn behind(candidates: &[Candidate], next: usize) -> Option<&Candidate> {
+    candidates.iter().find(|candidate| candidate.index >= next).or(candidates.first())
+}
+
 impl RoundRobin {
     /// The candidate whose turn it is.
     pub(super) fn turn(&self, candidates: &[Candidate]) -> Option<usize> {
         let mut chosen = None;
         // The closure may run again when another thread took a turn meanwhile: each turn is taken once.
         let taken = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
-            let behind = candidates.iter().find(|candidate| candidate.index >= next).or(candidates.first());
-            chosen = behind.map(|candidate| candidate.index);
+            chosen = behind(candidates, next).map(|candidate| candidate.index);
             chosen.map(|index| index + 1)
         });
         taken.ok().and(chosen)
+    }
+
+    /// The same, and the turn is not taken.
+    pub(super) fn next<'a>(&self, candidates: &'a [Candidate]) -> Option<&'a Candidate> {
+        behind(candidates, self.next.load(Ordering::Relaxed))
     }
 }
 
 impl Balance for RoundRobin {
     fn pick(&self, _key: Key<'_>, candidates: &[Candidate]) -> Option<usize> {
-        self.turn(candidates)
+        let first = candidates.first()?.weight;
+        if candidates.iter().all(|candidate| candidate.weight == first) {
+            return self.turn(candidates);
+        }
+        let most = candidates.iter().map(|candidate| candidate.weight).max().unwrap_or(1);
+        // The heaviest takes every turn of its own, so one is left.
+        let takes_its_turn = |candidate: &&Candidate| fastrand::u32(..most.max(1)) < candidate.weight;
+        let turns: SmallVec<[Candidate; super::FEW]> =
+            candidates.iter().filter(takes_its_turn).copied().collect();
+        self.turn(&turns)
+    }
+
+    fn peek(&self, _key: Key<'_>, candidates: &[Candidate]) -> Option<usize> {
+        self.next(candidates).map(|candidate| candidate.index)
     }
 
     fn current_index(&self) -> usize {

@@ -13,16 +13,20 @@ mod session;
 mod traffic;
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout};
 
+pub(crate) use self::plain::exchange;
+pub(crate) use self::session::hello;
 use self::session::{Session, State};
 use super::locality::core_index;
+use crate::stats::Gauge;
 use crate::wire::Request;
 
 /// Connections that are made for one request each, beside the others.
@@ -46,6 +50,31 @@ impl fmt::Display for Peer {
     }
 }
 
+/// A text that is no `host:port`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("write it as host:port, such as 127.0.0.1:8001 or [::1]:8001")]
+pub struct PeerError;
+
+impl FromStr for Peer {
+    type Err = PeerError;
+
+    /// `host:port`, `[::1]:port`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, port) = text.rsplit_once(':').ok_or(PeerError)?;
+        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(host) => host,
+            None if host.contains(':') => return Err(PeerError),
+            None => host,
+        };
+        let port = port.parse().ok().filter(|&port| port != 0).ok_or(PeerError)?;
+        let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:%".contains(c);
+        match !host.is_empty() && host.chars().all(allowed) {
+            true => Ok(Self { host: host.to_owned(), port }),
+            false => Err(PeerError),
+        }
+    }
+}
+
 /// What a link bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkLimits {
@@ -57,6 +86,8 @@ pub struct LinkLimits {
     pub max_in_flight: usize,
     /// Requests that may wait for a place, per session and for plain connections.
     pub max_waiting: usize,
+    /// How long a request may wait for a place.
+    pub max_wait: Duration,
     /// The longest reply in bytes.
     pub max_reply: usize,
     /// A connection must be made within this time.
@@ -74,6 +105,7 @@ impl Default for LinkLimits {
             plain_connections: 256,
             max_in_flight: 1024,
             max_waiting: 16 * 1024,
+            max_wait: Duration::from_secs(10),
             max_reply: (1 << 20) + 4096,
             connect_deadline: Duration::from_secs(1),
             hello_deadline: Duration::from_millis(500),
@@ -107,9 +139,36 @@ pub struct Link {
     peer: Peer,
     limits: LinkLimits,
     slots: Vec<Mutex<Slot>>,
-    plain: Semaphore,
+    plain: Room,
     /// Room for requests that want a connection of their own.
-    apart: Semaphore,
+    apart: Room,
+}
+
+/// Places for connections of one request each, and those who wait for one.
+struct Room {
+    places: Semaphore,
+    waiting: Gauge,
+}
+
+impl Room {
+    fn new(places: usize) -> Self {
+        Self { places: Semaphore::new(places), waiting: Gauge::default() }
+    }
+
+    /// A place, as soon as there is one; `Busy` when too many wait, or it takes too long.
+    async fn enter(&self, limits: &LinkLimits) -> Result<SemaphorePermit<'_>, LinkError> {
+        if let Ok(place) = self.places.try_acquire() {
+            return Ok(place);
+        }
+        if self.waiting.get() >= limits.max_waiting as u64 {
+            return Err(LinkError::Busy);
+        }
+        let _waiting = self.waiting.enter();
+        match timeout(limits.max_wait, self.places.acquire()).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) | Err(_) => Err(LinkError::Busy),
+        }
+    }
 }
 
 /// What is known of the peer, per core.
@@ -131,13 +190,7 @@ impl Link {
     /// A link to a peer; nothing is connected before the first request.
     pub fn new(peer: Peer, limits: LinkLimits) -> Self {
         let slots = (0..limits.sessions.max(1)).map(|_| Mutex::new(Slot::Unused)).collect();
-        Self {
-            peer,
-            limits,
-            slots,
-            plain: Semaphore::new(limits.plain_connections),
-            apart: Semaphore::new(APART),
-        }
+        Self { peer, limits, slots, plain: Room::new(limits.plain_connections), apart: Room::new(APART) }
     }
 
     /// Whom it asks.
@@ -149,7 +202,14 @@ impl Link {
     ///
     /// A request whose session is lost is asked once more, on a new one: all that links carry may be asked twice.
     pub async fn ask(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
-        let mut lost = false;
+        match self.ask_once(request, deadline).await {
+            Err(LinkError::Broken) if Instant::now() < deadline => self.ask_once(request, deadline).await,
+            result => result,
+        }
+    }
+
+    /// The same, but a request whose session is lost is `Broken`: for those who ask somebody else then.
+    pub async fn ask_once(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
         loop {
             let session = match self.route() {
                 Route::Session(session) => session,
@@ -159,7 +219,6 @@ impl Link {
             };
             match session.ask(request, deadline).await {
                 Err(LinkError::Broken) if session.state() == State::Plain => self.fall_back(&session),
-                Err(LinkError::Broken) if !lost && Instant::now() < deadline => lost = true,
                 result => return result,
             }
         }

@@ -4,10 +4,9 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use super::{LinkError, LinkLimits, Peer};
+use super::{LinkError, LinkLimits, Peer, Room};
 use crate::net::transport::{self, Stream};
 use crate::wire::Request;
 
@@ -15,12 +14,12 @@ use crate::wire::Request;
 pub(super) async fn ask(
     peer: &Peer,
     limits: &LinkLimits,
-    room: &Semaphore,
+    room: &Room,
     request: Request<'_>,
     deadline: Instant,
 ) -> Result<Bytes, LinkError> {
     let asked = async {
-        let _room = room.acquire().await.map_err(|_| LinkError::Busy)?;
+        let _place = room.enter(limits).await?;
         let stream = transport::dial(&peer.host, peer.port, limits.connect_deadline).await;
         exchange(&mut stream.map_err(|_| LinkError::Refused)?, request, limits.max_reply).await
     };
@@ -28,7 +27,7 @@ pub(super) async fn ask(
 }
 
 /// One line there, one line back.
-pub(super) async fn exchange(
+pub(crate) async fn exchange(
     stream: &mut Stream,
     request: Request<'_>,
     max_reply: usize,

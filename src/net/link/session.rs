@@ -49,7 +49,7 @@ pub(super) struct Inner {
     pub(super) error: LinkError,
     pub(super) calls: Calls,
     /// Requests for which there is no place in flight yet.
-    pub(super) waiting: VecDeque<(Vec<u8>, Call)>,
+    pub(super) waiting: VecDeque<Waiting>,
     /// Lines that have not been handed to the socket.
     pub(super) out: Vec<u8>,
     pub(super) max_in_flight: usize,
@@ -59,6 +59,13 @@ pub(super) struct Inner {
     pub(super) received: u64,
     /// The session's task.
     pub(super) task: Option<Waker>,
+}
+
+pub(super) struct Waiting {
+    line: Vec<u8>,
+    call: Call,
+    /// When it has waited for too long.
+    until: Instant,
 }
 
 impl Session {
@@ -96,8 +103,8 @@ impl Session {
     /// Asks one request and waits for its reply.
     pub(super) async fn ask(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
         let (reply, answer) = oneshot::channel();
-        let offering =
-            self.lock().take(request, reply, deadline, self.limits.max_waiting)? == State::Offering;
+        let now = Instant::now();
+        let offering = self.lock().take(request, reply, deadline, now, &self.limits)? == State::Offering;
         if offering {
             // The task looks at deadlines only once the session is open.
             return timeout_at(deadline, answer)
@@ -120,7 +127,7 @@ impl Session {
         };
         calls
             .drain()
-            .chain(waiting.into_iter().map(|(_, call)| call))
+            .chain(waiting.into_iter().map(|waiting| waiting.call))
             .for_each(|call| call.finish(Err(error)));
         if let Some(task) = task {
             task.wake();
@@ -135,24 +142,28 @@ impl Inner {
         request: Request<'_>,
         reply: oneshot::Sender<Result<Bytes, LinkError>>,
         deadline: Instant,
-        max_waiting: usize,
+        now: Instant,
+        limits: &LinkLimits,
     ) -> Result<State, LinkError> {
         let call = Call { reply: Some(reply), deadline, received_before: self.received };
         match self.state {
             State::Plain | State::Over => return Err(self.error),
             State::Open if self.calls.len() < self.max_in_flight && self.waiting.is_empty() => {
-                self.send(call, |out| request.write(out));
+                let left =
+                    matches!(request, Request::Get(_)).then(|| deadline.saturating_duration_since(now));
+                self.send(call, left, |out| request.write(out));
             }
-            State::Open | State::Offering if self.waiting.len() < max_waiting => {
+            State::Open | State::Offering if self.waiting.len() < limits.max_waiting => {
                 let mut line = Vec::with_capacity(64);
                 request.write(&mut line);
-                self.waiting.push_back((line, call));
+                self.waiting.push_back(Waiting { line, call, until: deadline.min(now + limits.max_wait) });
             }
             State::Open | State::Offering => return Err(LinkError::Busy),
         }
-        let sooner = self.next_deadline.is_none_or(|next| deadline < next);
+        let first = self.waiting.back().map_or(deadline, |waiting| waiting.until.min(deadline));
+        let sooner = self.next_deadline.is_none_or(|next| first < next);
         if sooner {
-            self.next_deadline = Some(deadline);
+            self.next_deadline = Some(first);
         }
         if let Some(task) = self.task.take() {
             task.wake();
@@ -160,20 +171,27 @@ impl Inner {
         Ok(self.state)
     }
 
-    fn send(&mut self, call: Call, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Writes a line, and the time that its asker still has.
+    fn send(&mut self, call: Call, left: Option<Duration>, write: impl FnOnce(&mut Vec<u8>)) {
         let id = self.calls.insert(call);
         self.out.extend_from_slice(itoa::Buffer::new().format(id).as_bytes());
         self.out.push(b' ');
         write(&mut self.out);
+        if let Some(left) = left {
+            self.out.extend_from_slice(b" deadline=");
+            self.out.extend_from_slice(itoa::Buffer::new().format(left.as_millis() as u64).as_bytes());
+        }
         self.out.push(b'\n');
     }
 
     /// Sends what waits, as far as there is room.
     pub(super) fn promote(&mut self) {
         while self.calls.len() < self.max_in_flight {
-            let Some((line, mut call)) = self.waiting.pop_front() else { return };
+            let Some(Waiting { line, mut call, .. }) = self.waiting.pop_front() else { return };
             call.received_before = self.received;
-            self.send(call, |out| out.extend_from_slice(&line));
+            let deadline = call.deadline;
+            let left = line.starts_with(b"GET ").then(|| deadline.saturating_duration_since(Instant::now()));
+            self.send(call, left, |out| out.extend_from_slice(&line));
         }
     }
 
@@ -203,11 +221,12 @@ impl Inner {
             }
         }
         for index in (0..self.waiting.len()).rev() {
-            let deadline = self.waiting[index].1.deadline;
-            if deadline > now {
-                next = Some(next.map_or(deadline, |next| next.min(deadline)));
-            } else if let Some((_, call)) = self.waiting.remove(index) {
-                call.finish(Err(LinkError::Late));
+            let until = self.waiting[index].until;
+            if until > now {
+                next = Some(next.map_or(until, |next| next.min(until)));
+            } else if let Some(Waiting { call, .. }) = self.waiting.remove(index) {
+                let late = call.deadline <= now;
+                call.finish(Err(if late { LinkError::Late } else { LinkError::Busy }));
             }
         }
         self.next_deadline = next.map(|next| next.max(now + TICK));
@@ -258,7 +277,7 @@ impl Ending {
 }
 
 /// Offers a session: how many requests may be in flight, or `None` when the peer has none.
-async fn hello(stream: &mut Stream) -> io::Result<Option<usize>> {
+pub(crate) async fn hello(stream: &mut Stream) -> io::Result<Option<usize>> {
     let mut line = Vec::new();
     Request::Hello.write(&mut line);
     line.push(b'\n');

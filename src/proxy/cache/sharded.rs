@@ -1,9 +1,8 @@
 //! Policies behind locks: a key's hash chooses a shard, and each shard is one policy under its own mutex.
 //!
-//! The bound of entries is split over the shards, so that each keeps its own without a look at the others. The bound of
-//! bytes is kept for all together, for a few large documents of one shard must not push out all that is beside them: who
-//! goes over it makes those shards give that hold their part of the entries or more, its own first and then in turn. So
-//! shards stay as even as one undivided cache would fill them, and a document that may enter fits whichever shard is its.
+//! The bounds are kept for all shards together, so that a capacity is exact and all of it is used, and so that a few large
+//! documents of one shard do not push out all that is beside them. Who goes over a bound makes those shards give that hold
+//! their part of the entries or more, its own first and then in turn: shards stay as even as keys fall into them.
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -19,31 +18,20 @@ use super::{Bounds, Cache, Entry, Usage};
 #[derive(Debug)]
 pub(super) struct Sharded<P> {
     hasher: SeedableRandomState,
-    shards: Box<[Shard<P>]>,
+    // Std Mutexes and not locks for readers: a hit writes too. They are held for a few lookups at most.
+    shards: Box<[Mutex<P>]>,
     bounds: Bounds,
     tally: Tally,
-    /// Whose turn it is to give for the bound of bytes.
+    /// Whose turn it is to give.
     turn: AtomicUsize,
-}
-
-#[derive(Debug)]
-struct Shard<P> {
-    // A std Mutex and not a lock for readers: a hit writes too. It is held for a few lookups at most.
-    policy: Mutex<P>,
-    /// Its part of the bound of entries.
-    entries: usize,
 }
 
 impl<P: Policy> Sharded<P> {
     /// `count` shards that keep `bounds` together.
     pub(super) fn new(bounds: Bounds, count: usize, hasher: SeedableRandomState) -> Self {
-        let shard = |index| {
-            let entries = bounds.entries / count + usize::from(index < bounds.entries % count);
-            Shard { policy: Mutex::new(P::new()), entries }
-        };
         Self {
             hasher,
-            shards: (0..count).map(shard).collect(),
+            shards: (0..count).map(|_| Mutex::new(P::new())).collect(),
             bounds,
             tally: Tally::default(),
             turn: AtomicUsize::new(0),
@@ -59,27 +47,43 @@ impl<P: Policy> Sharded<P> {
 
     fn lock(&self, shard: usize) -> MutexGuard<'_, P> {
         // Only the closure of `retain` can panic in there, between two entries: the policy is whole.
-        self.shards[shard].policy.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives up entries until the bytes are within their bound.
+    /// Whether a shard of so many entries holds its part of all of them.
+    fn has_its_part(&self, held: usize) -> bool {
+        held * self.shards.len() >= self.tally.entries()
+    }
+
+    /// The bound that is not kept.
+    fn over(&self) -> Option<Limit> {
+        if self.tally.entries() > self.bounds.entries {
+            return Some(Limit::Entries);
+        }
+        (self.tally.bytes() > self.bounds.bytes).then_some(Limit::Bytes)
+    }
+
+    /// Gives up entries until the bounds are kept, but not the only one of the shard that has just taken one in.
     fn settle(&self, own: usize) {
-        let mut shard = own;
-        while self.tally.bytes() > self.bounds.bytes {
-            if self.give_up_one(shard, shard == own).is_none() {
+        let (mut shard, mut fruitless) = (own, 0);
+        while let Some(limit) = self.over() {
+            // Some shard has its part, unless others change them meanwhile: who finds none takes what there is.
+            let even = fruitless < 2 * self.shards.len();
+            if self.give_up_one(shard, limit, even, usize::from(shard == own)).is_none() {
+                fruitless += 1;
                 shard = self.turn.fetch_add(1, Relaxed) % self.shards.len();
             }
         }
     }
 
-    /// Gives up one entry of a shard that holds its part of all entries, and keeps the last of it if `spare_last`.
-    fn give_up_one(&self, shard: usize, spare_last: bool) -> Option<Arc<Entry>> {
+    /// Gives up one entry of a shard that holds more than `least`, and its part of all if the shards are to stay `even`.
+    fn give_up_one(&self, shard: usize, limit: Limit, even: bool, least: usize) -> Option<Arc<Entry>> {
         let mut policy = self.lock(shard);
         let held = policy.len();
-        if held * self.shards.len() < self.tally.entries() || (spare_last && held == 1) {
+        if held <= least || (even && !self.has_its_part(held)) {
             return None;
         }
-        policy.evict(Limit::Bytes).inspect(|entry| self.tally.evicted(entry))
+        policy.evict(limit).inspect(|entry| self.tally.evicted(entry))
     }
 }
 
@@ -100,11 +104,12 @@ impl<P: Policy> Cache for Sharded<P> {
             return false;
         }
         let (shard, hash) = self.find(entry.key());
-        let room = self.shards[shard].entries;
         // What goes is dropped after the lock is free: giving back a large document can take long.
         let mut given_up = None;
         let mut policy = self.lock(shard);
-        if policy.len() >= room && policy.peek(hash, entry.key()).is_none() {
+        let full = self.tally.entries() >= self.bounds.entries && self.has_its_part(policy.len());
+        // Room is made before the entry is in: no policy is asked to weigh it against those that had time to be used.
+        if full && policy.peek(hash, entry.key()).is_none() {
             given_up = policy.evict(Limit::Entries).inspect(|gone| self.tally.evicted(gone));
         }
         let replaced = policy.insert(hash, entry);

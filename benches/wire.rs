@@ -1,0 +1,130 @@
+//! The pure parts of a request's way, timed: `cargo bench --bench wire`.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use dproxy::lb::balance::{Candidate, Strategy};
+use dproxy::proxy::Freshness;
+use dproxy::proxy::cache::{Entry, Millis};
+use dproxy::wire::request::split_id;
+use dproxy::wire::{Document, Key, Reply, ReplyView, Request, Served, json};
+
+/// Nothing is larger than this here.
+const LIMIT: usize = 1 << 20;
+
+/// A document of about `size` bytes: text for a half, then numbers, as stored files are, with white space.
+fn document(size: usize) -> String {
+    let words = "alpha bravo charlie \\u00e9 ".repeat(size / 60);
+    let numbers: Vec<String> = (0..size / 14).map(|i| format!("{{\"n\": {}.5}}", i % 1000)).collect();
+    format!(
+        "{{\n  \"id\": \"article/1\",\n  \"body\": \"{words}\",\n  \"list\": [{}]\n}}\n",
+        numbers.join(", ")
+    )
+}
+
+fn tight(size: usize) -> Document {
+    Document::parse(document(size).as_bytes(), LIMIT).expect("a document")
+}
+
+fn hit(document: Document) -> Reply {
+    Reply::document(document).with(Served {
+        cache_hit: true,
+        node: 8001,
+        age: 3,
+        stale: false,
+        fresh_for: Some(9),
+    })
+}
+
+fn requests(c: &mut Criterion) {
+    let mut group = c.benchmark_group("parse a request");
+    for (name, line) in [
+        ("GET", &b"GET article/123456"[..]),
+        ("GET with options", b"GET article/123456 deadline=2500 trace=4bf92f3577b34da6"),
+        ("PURGE", b"PURGE soft shop/eu/*"),
+        ("bad", b"GET article/../etc/passwd"),
+    ] {
+        group.bench_function(name, |b| b.iter(|| Request::parse_with_options(black_box(line)).is_ok()));
+    }
+    group.bench_function("id", |b| b.iter(|| split_id(black_box(b"123456789 GET article/123456"))));
+    group.finish();
+}
+
+fn texts(c: &mut Criterion) {
+    for size in [100, 1_000, 100_000] {
+        let text = document(size);
+        let mut line = Vec::new();
+        hit(tight(size)).frame(None, &mut line);
+        line.pop();
+        let mut group = c.benchmark_group("json");
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        group.bench_with_input(BenchmarkId::new("check", size), &text, |b, text| {
+            b.iter(|| json::check(black_box(text)));
+        });
+        group.bench_with_input(BenchmarkId::new("strip", size), &text, |b, text| {
+            b.iter(|| json::strip(black_box(text)));
+        });
+        group.throughput(Throughput::Bytes(line.len() as u64));
+        group.bench_with_input(BenchmarkId::new("parse a reply", size), &line, |b, line| {
+            b.iter(|| ReplyView::parse(black_box(line)).is_ok());
+        });
+        group.finish();
+    }
+}
+
+fn replies(c: &mut Criterion) {
+    let mut group = c.benchmark_group("frame a reply");
+    for size in [100, 1_000, 100_000] {
+        let reply = hit(tight(size));
+        let mut out = Vec::with_capacity(2 * size + 4096);
+        group.bench_function(BenchmarkId::new("hit", size), |b| {
+            b.iter(|| {
+                out.clear();
+                black_box(&reply).frame(Some(123_456), &mut out);
+                out.len()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn strategies(c: &mut Criterion) {
+    let key = Key::parse(b"article/123456").expect("a key");
+    let mut group = c.benchmark_group("pick a node");
+    for strategy in [Strategy::RoundRobin, Strategy::LeastLoaded] {
+        for nodes in [3, 64] {
+            let candidates: Vec<Candidate> = (0..nodes)
+                .map(|index| Candidate { index, in_flight: (index as u64 * 7) % 5, total: index as u64 })
+                .collect();
+            let balance = strategy.build();
+            group.bench_function(BenchmarkId::new(strategy.as_str(), nodes), |b| {
+                b.iter(|| balance.pick(black_box(key), black_box(&candidates)));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn freshness(c: &mut Criterion) {
+    let second = Duration::from_secs(1);
+    let rules = Freshness {
+        ttl: Some(30 * second),
+        ttl_jitter: 0.1,
+        stale_while_revalidate: 5 * second,
+        stale_if_error: 60 * second,
+        negative_ttl: second,
+    };
+    let fetch = Duration::from_millis(20);
+    let entry = Entry::new("article/1", Some(tight(100)), Millis(0), Some(30 * second), fetch);
+    let mut group = c.benchmark_group("freshness");
+    for (name, now) in [("fresh", 1_000), ("near its end", 29_900), ("stale", 31_000)] {
+        group.bench_function(name, |b| {
+            b.iter(|| rules.verdict(black_box(&entry), black_box(Millis(now)), fastrand::f64));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(pure, requests, texts, replies, strategies, freshness);
+criterion_main!(pure);

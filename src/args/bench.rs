@@ -1,0 +1,139 @@
+//! The flags of `dproxy bench`, and what they mean to it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::units;
+use crate::bench::{Config, KeyRange, KeySource, Length, Mode, Output};
+use crate::net::link::Peer;
+
+/// Requests in flight on one connection, at the most.
+const MOST_IN_FLIGHT: u64 = 65_536;
+/// How long to warm up, unless told.
+const WARMUP: Duration = Duration::from_secs(1);
+
+/// Flags of `dproxy bench`.
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// The host to ask.
+    #[arg(long, env = "DPROXY_HOST", default_value = "127.0.0.1")]
+    pub host: String,
+    /// The port to ask.
+    #[arg(long, env = "DPROXY_PORT", default_value = "9000")]
+    pub port: u16,
+    /// How to ask.
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// What to ask for.
+    #[command(flatten)]
+    pub keys: KeysArgs,
+    /// How to say what was found.
+    #[arg(long, env = "DPROXY_OUTPUT", default_value = "text", value_name = "FORMAT")]
+    pub output: OutputArg,
+}
+
+/// How to ask, and for how long.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Load")]
+pub struct LoadArgs {
+    /// Connections in all, each with a session of its own.
+    #[arg(long, env = "DPROXY_CONNECTIONS", default_value = "64", value_parser = units::count, value_name = "N")]
+    pub connections: usize,
+    /// Requests in flight on each session.
+    #[arg(long, env = "DPROXY_IN_FLIGHT", default_value = "16",
+        value_parser = clap::value_parser!(u64).range(1..=MOST_IN_FLIGHT), value_name = "N")]
+    pub in_flight: u64,
+    /// A connection for each request instead of sessions.
+    #[arg(long, env = "DPROXY_PLAIN")]
+    pub plain: bool,
+    /// How long to ask.
+    #[arg(long, env = "DPROXY_DURATION", default_value = "10s", value_parser = units::positive_duration,
+        value_name = "TIME", conflicts_with = "requests")]
+    pub duration: Duration,
+    /// How many requests to ask, instead.
+    #[arg(long, env = "DPROXY_REQUESTS", value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub requests: Option<u64>,
+    /// How long to ask before anything is counted [default: 1s; none with --requests].
+    #[arg(long, env = "DPROXY_WARMUP", value_parser = units::duration, value_name = "TIME")]
+    pub warmup: Option<Duration>,
+    /// So many requests are due in a second, whether the node keeps up or not; latency counts from when each was due.
+    /// Without it, as many as the node answers.
+    #[arg(long, env = "DPROXY_RATE", value_parser = rate, value_name = "N")]
+    pub rate: Option<f64>,
+    /// A reply must come within this time from when its request was due.
+    #[arg(long, env = "DPROXY_TIMEOUT", default_value = "5s", value_parser = units::positive_duration, value_name = "TIME")]
+    pub timeout: Duration,
+    /// Threads that ask, each with a part of the connections.
+    #[arg(long, env = "DPROXY_THREADS", default_value = "1", value_parser = units::count, value_name = "N")]
+    pub threads: usize,
+}
+
+/// What to ask for.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Keys")]
+pub struct KeysArgs {
+    /// Documents whose paths stand in a file, one a line, in the order of the file; - is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "key_range")]
+    pub keys: Option<PathBuf>,
+    /// Documents whose paths end in numbers, from the first to the last.
+    #[arg(long, env = "DPROXY_KEY_RANGE", default_value = "article/1..12", value_name = "RANGE")]
+    pub key_range: KeyRange,
+    /// Choose by Zipf's law with this exponent, the first the oftenest; 0 chooses evenly. Without it: in turn.
+    #[arg(long, env = "DPROXY_ZIPF", value_parser = exponent, value_name = "S")]
+    pub zipf: Option<f64>,
+    /// The same seed chooses the same keys.
+    #[arg(long, env = "DPROXY_SEED", default_value = "1", value_name = "N")]
+    pub seed: u64,
+}
+
+/// Forms of the result.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub enum OutputArg {
+    /// A table for people.
+    Text,
+    /// A line of JSON for scripts.
+    Json,
+}
+
+impl BenchArgs {
+    /// The run that the flags describe.
+    pub fn config(&self) -> Config {
+        let (load, keys) = (&self.load, &self.keys);
+        let warmup = load.warmup.unwrap_or(if load.requests.is_some() { Duration::ZERO } else { WARMUP });
+        Config {
+            peer: Peer { host: self.host.clone(), port: self.port },
+            connections: load.connections,
+            in_flight: load.in_flight as usize,
+            threads: load.threads,
+            length: load.requests.map_or(Length::Time(load.duration), Length::Requests),
+            warmup,
+            timeout: load.timeout,
+            rate: load.rate,
+            mode: if load.plain { Mode::Plain } else { Mode::Session },
+            keys: keys.keys.clone().map_or(KeySource::Range(keys.key_range.clone()), KeySource::File),
+            zipf: keys.zipf,
+            seed: keys.seed,
+            output: match self.output {
+                OutputArg::Text => Output::Text,
+                OutputArg::Json => Output::Json,
+            },
+        }
+    }
+}
+
+/// Requests in a second; fractions are fine.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 1e9 => Ok(rate),
+        _ => Err("write a number of requests in a second, such as 5000 or 0.5".to_owned()),
+    }
+}
+
+fn exponent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(exponent) if (0.0..=100.0).contains(&exponent) => Ok(exponent),
+        _ => Err("write an exponent such as 1.0, at least 0".to_owned()),
+    }
+}

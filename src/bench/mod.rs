@@ -1,0 +1,190 @@
+//! Load for any node, and what it does under it: `dproxy bench`.
+//!
+//! ```text
+//!   keys ▶ feed ▶ worker (one a thread) ─┬─ session, session, …   or   plain, plain, …
+//!            ▲                           └─ tally ──▶ report
+//!          pacer (open loop only)
+//! ```
+//! Each connection is a socket of its own. A request costs a few moves of memory beside its share of the system calls, so
+//! that a node is measured and not the load. Every reply is taken apart as a node would.
+
+mod config;
+mod feed;
+mod keys;
+mod pacer;
+mod plain;
+mod progress;
+mod report;
+mod session;
+mod slots;
+mod tally;
+mod worker;
+mod zipf;
+
+use std::future::Future;
+use std::io::Write;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use self::feed::{Feed, Window};
+use self::keys::{Keys, Order};
+use self::progress::Progress;
+use self::tally::Tally;
+use self::worker::{Orders, Worker};
+use crate::cores;
+use crate::net::link::hello;
+use crate::net::transport;
+
+pub use self::config::{Config, KeySource, Length, Mode, Output};
+pub use self::keys::{KeyRange, KeyRangeError};
+pub use self::report::{Latency, Report};
+
+/// The longest reply that is taken.
+const MAX_REPLY: usize = 64 << 20;
+/// From when the threads are told to when the first request is due: time to connect.
+const LEAD: Duration = Duration::from_millis(20);
+/// The exit code when nothing answered.
+const NO_REPLY: u8 = 3;
+
+/// Puts the load on, and says what came of it. Exit code: 0 when all replies were OK, 3 when there was none, else 1.
+pub fn run(config: &Config) -> Result<ExitCode> {
+    let keys = match &config.keys {
+        KeySource::File(path) => {
+            Keys::read(path).with_context(|| format!("cannot read the keys in {path:?}"))?
+        }
+        KeySource::Range(range) => Keys::Range(range.clone()),
+    };
+    let runtime = cores::runtime()?;
+    let Some(orders) = runtime.block_on(try_out(config))? else { return Ok(ExitCode::from(NO_REPLY)) };
+    let start = Instant::now() + LEAD;
+    let begin = start + config.warmup;
+    let end = match config.length {
+        Length::Time(time) => Some(begin + time),
+        Length::Requests(_) => None,
+    };
+    let window = Window { start, begin, end };
+    let workers: Vec<Arc<Worker>> =
+        (0..config.threads()).map(|index| worker(config, orders, &keys, window, index)).collect();
+    let ended = load(&runtime, &workers, Progress::new(window, config.requests()))?;
+    let mut sum = Tally::new(window);
+    workers.iter().for_each(|worker| sum.add(&worker.state().tally));
+    let report = Report::new(config, &sum, ended);
+    say(&match config.output {
+        Output::Text => report.text(),
+        Output::Json => report.json()?,
+    })?;
+    Ok(match (sum.replies(), report.errors) {
+        (0, _) => ExitCode::from(NO_REPLY),
+        (_, 0) => ExitCode::SUCCESS,
+        (_, _) => ExitCode::FAILURE,
+    })
+}
+
+fn worker(config: &Config, orders: Orders, keys: &Keys, window: Window, index: usize) -> Arc<Worker> {
+    let threads = config.threads();
+    let connections = config.connections / threads + usize::from(index < config.connections % threads);
+    Worker::new(
+        Orders { connections, ..orders },
+        Feed::new(window, config.requests(), config.rate, index, threads),
+        Order::new(keys.clone(), config.zipf, config.seed, index, threads),
+        Tally::new(window),
+    )
+}
+
+/// Connects once, so that a mistake is told and not measured. `None` when nothing answers, which is said.
+async fn try_out(config: &Config) -> Result<Option<Orders>> {
+    let (peer, deadline) = (&config.peer, config.timeout);
+    let mut stream = match transport::dial(&peer.host, peer.port, deadline).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            complain(&format!("cannot connect to {peer}: {error}; name another node with --host and --port"));
+            return Ok(None);
+        }
+    };
+    let address = stream.peer_addr()?.ip();
+    let mut in_flight = config.in_flight();
+    if config.mode == Mode::Session {
+        match timeout(deadline, hello(&mut stream)).await {
+            Ok(Ok(Some(most))) if most < in_flight => {
+                complain(&format!("{peer} takes {most} requests in flight on a session, not {in_flight}"));
+                in_flight = most;
+            }
+            Ok(Ok(Some(_))) => {}
+            Ok(Ok(None) | Err(_)) => bail!("{peer} has no sessions; ask it with --plain"),
+            Err(_) => {
+                complain(&format!("{peer} does not answer; a node without sessions is asked with --plain"));
+                return Ok(None);
+            }
+        }
+    }
+    Ok(Some(Orders {
+        address,
+        port: peer.port,
+        mode: config.mode,
+        connections: config.connections,
+        in_flight,
+        timeout: config.timeout,
+        is_open_loop: config.rate.is_some(),
+    }))
+}
+
+type Job = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+
+/// Runs the workers, each on a thread of its own, to their end or to a Ctrl-C; tells when that was.
+fn load(
+    runtime: &tokio::runtime::Runtime,
+    workers: &[Arc<Worker>],
+    mut progress: Progress,
+) -> Result<Instant> {
+    let stop = CancellationToken::new();
+    let (running, mut all) = tokio::sync::mpsc::channel::<()>(1);
+    let jobs = workers.iter().map(|worker| {
+        let (worker, stop, running) = (worker.clone(), stop.clone(), running.clone());
+        let job: Job = Box::new(move || {
+            Box::pin(async move {
+                let _running = running;
+                stop.run_until_cancelled(worker.run()).await;
+            })
+        });
+        vec![job]
+    });
+    let threads = cores::start(jobs)?;
+    drop(running);
+    let ended = runtime.block_on(async {
+        let mut draw = tokio::time::interval(progress::EVERY);
+        let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+        loop {
+            tokio::select! {
+                _ = all.recv() => return Instant::now(),
+                Ok(()) = &mut interrupt => {
+                    stop.cancel();
+                    return Instant::now();
+                }
+                _ = draw.tick() => progress.draw(workers),
+            }
+        }
+    });
+    threads.join();
+    Ok(ended)
+}
+
+/// Prints the result. Nobody may be reading it any more, which is no failure.
+fn say(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            bail!("cannot write the result: {error}")
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "dproxy: {text}");
+}

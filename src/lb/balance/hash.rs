@@ -1,0 +1,195 @@
+//! Every key has a home: the candidate of the highest score for it, so that a node that comes or goes moves its share of
+//! the keys and no others.
+//!
+//! Bounded load: a home with more than 1.25 times its share in flight passes the key to its next home. A key that is being
+//! asked for at its home already, and was not found to be cached there, stays: all who ask for a cold key at once
+//! cost one fetch, and wait for the same one.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Balance, Candidate};
+use crate::wire::Key;
+
+/// How much more than its share a home may carry.
+const BOUND: f64 = 1.25;
+/// Places for what is known of keys; two keys that share one only cost a fetch.
+const PLACES: usize = 8192;
+
+/// Rendezvous hashing.
+pub(super) struct Hash {
+    /// Requests in flight for a key at a node, by both.
+    in_flight: Box<[AtomicU32]>,
+    /// The keys that were last found to be cached somewhere, by what is left of their hash.
+    cached: Box<[AtomicU32]>,
+}
+
+impl Default for Hash {
+    fn default() -> Self {
+        let places = || (0..PLACES).map(|_| AtomicU32::new(0)).collect();
+        Self { in_flight: places(), cached: places() }
+    }
+}
+
+/// A hash that every balancer and every version of this program agrees on.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, fnv))
+}
+
+/// Spreads every bit over all (the end of splitmix64).
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// How much a candidate is the key's home: the key goes to each with the probability of its weight.
+fn score(key: u64, candidate: &Candidate) -> f64 {
+    let random = (mix(key ^ candidate.id) >> 11) as f64 / (1u64 << 53) as f64;
+    -f64::from(candidate.weight) / random.max(f64::MIN_POSITIVE).ln()
+}
+
+/// The home among those that `may` take the key.
+fn home(key: u64, candidates: &[Candidate], may: impl Fn(&Candidate) -> bool) -> Option<&Candidate> {
+    candidates
+        .iter()
+        .filter(|candidate| may(candidate))
+        .map(|candidate| (score(key, candidate), candidate))
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, candidate)| candidate)
+}
+
+impl Hash {
+    fn flights(&self, key: u64, node: u64) -> &AtomicU32 {
+        &self.in_flight[mix(key ^ node) as usize % PLACES]
+    }
+
+    fn is_cached(&self, key: u64) -> bool {
+        self.cached[key as usize % PLACES].load(Ordering::Relaxed) == (key >> 32) as u32
+    }
+}
+
+impl Balance for Hash {
+    fn pick(&self, key: Key<'_>, candidates: &[Candidate]) -> Option<usize> {
+        let key = hash(key.as_str().as_bytes());
+        let first = home(key, candidates, |_| true)?;
+        if first.in_flight == 0 {
+            return Some(first.index);
+        }
+        let weights: f64 = candidates.iter().map(|candidate| f64::from(candidate.weight)).sum();
+        let in_flight: u64 = candidates.iter().map(|candidate| candidate.in_flight).sum();
+        let each = BOUND * (in_flight + 1) as f64 / weights;
+        let has_room = |candidate: &Candidate| {
+            candidate.in_flight as f64 + 1.0 <= (each * f64::from(candidate.weight)).ceil()
+        };
+        let waits_there = || !self.is_cached(key) && self.flights(key, first.id).load(Ordering::Relaxed) > 0;
+        if has_room(first) || waits_there() {
+            return Some(first.index);
+        }
+        // By the bound at least one has room.
+        home(key, candidates, has_room).or(Some(first)).map(|candidate| candidate.index)
+    }
+
+    fn peek(&self, key: Key<'_>, candidates: &[Candidate]) -> Option<usize> {
+        home(hash(key.as_str().as_bytes()), candidates, |_| true).map(|candidate| candidate.index)
+    }
+
+    fn goes_by_key(&self) -> bool {
+        true
+    }
+
+    fn sent(&self, key: Key<'_>, node: u64) {
+        self.flights(hash(key.as_str().as_bytes()), node).fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn ended(&self, key: Key<'_>, node: u64, hit: Option<bool>) {
+        let key = hash(key.as_str().as_bytes());
+        self.flights(key, node).fetch_sub(1, Ordering::Relaxed);
+        let (place, tag) = (&self.cached[key as usize % PLACES], (key >> 32) as u32);
+        match hit {
+            Some(true) if place.load(Ordering::Relaxed) != tag => place.store(tag, Ordering::Relaxed),
+            Some(false) if place.load(Ordering::Relaxed) == tag => place.store(0, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+
+    /// A key that is not cached at its home would be fetched a second time.
+    fn may_hedge(&self, key: Key<'_>) -> bool {
+        self.is_cached(hash(key.as_str().as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: usize = 100_000;
+
+    fn nodes(count: usize) -> Vec<Candidate> {
+        let node = |index: usize| {
+            let id = hash(format!("10.0.0.{index}:8001").as_bytes());
+            Candidate { id, ..Candidate::at(index) }
+        };
+        (0..count).map(node).collect()
+    }
+
+    fn homes(candidates: &[Candidate]) -> Vec<usize> {
+        let key = |key: usize| hash(format!("article/{key}").as_bytes());
+        (0..KEYS).map(|i| home(key(i), candidates, |_| true).unwrap().index).collect()
+    }
+
+    #[test]
+    fn only_the_share_of_a_node_moves_and_loads_are_even() {
+        for count in [2, 3, 5, 10, 30, 100] {
+            let all = nodes(count);
+            let before = homes(&all);
+            let mut loads = vec![0usize; count];
+            before.iter().for_each(|&node| loads[node] += 1);
+            let uneven = *loads.iter().max().unwrap() as f64 * count as f64 / KEYS as f64;
+            assert!(uneven <= 1.25, "{count} nodes: {uneven}");
+            let gone = count / 2;
+            let left: Vec<Candidate> = all.iter().filter(|node| node.index != gone).copied().collect();
+            let moved = before.iter().zip(homes(&left)).filter(|(before, after)| **before != *after).count();
+            assert_eq!(moved, loads[gone], "only its own keys moved");
+            assert!(moved as f64 / KEYS as f64 <= 1.0 / count as f64 + 0.01, "{count} nodes: {moved}");
+        }
+    }
+
+    #[test]
+    fn a_weight_is_a_share() {
+        let mut all = nodes(3);
+        all[1].weight = 200;
+        let share = homes(&all).iter().filter(|&&node| node == 1).count() as f64 / KEYS as f64;
+        assert!((share - 0.5).abs() < 0.01, "{share}");
+    }
+
+    #[test]
+    fn homes_are_the_same_for_ever() {
+        let all = nodes(5);
+        let golden: Vec<usize> = homes(&all).into_iter().take(20).collect();
+        assert_eq!(golden, [3, 2, 4, 1, 1, 2, 4, 2, 0, 3, 2, 2, 0, 2, 4, 3, 0, 4, 0, 1]);
+    }
+
+    #[test]
+    fn a_home_with_too_much_in_flight_passes_a_key_on_unless_it_is_cold() {
+        let hash = Hash::default();
+        let key = Key::parse(b"article/1").unwrap();
+        let mut all = nodes(3);
+        let first = hash.pick(key, &all).unwrap();
+        all[first].in_flight = 2;
+        all[(first + 1) % 3].in_flight = 2;
+        all[(first + 2) % 3].in_flight = 2;
+        assert_eq!(hash.pick(key, &all), Some(first), "evenly loaded");
+        all[first].in_flight = 9;
+        let second = hash.pick(key, &all).unwrap();
+        assert_ne!(second, first);
+        hash.sent(key, all[first].id);
+        assert_eq!(hash.pick(key, &all), Some(first), "it is being fetched there");
+        assert!(!hash.may_hedge(key));
+        hash.sent(key, all[first].id);
+        hash.ended(key, all[first].id, Some(true));
+        assert_eq!(hash.pick(key, &all), Some(second), "it is a hot one and cached");
+        assert!(hash.may_hedge(key));
+        assert_eq!(hash.peek(key, &all), Some(first));
+    }
+}

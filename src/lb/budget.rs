@@ -1,0 +1,103 @@
+//! How much the balancer may ask beyond what it is asked: a part of the requests of the last ten seconds.
+//!
+//! Pure. It is told now and then how many requests there were in all, so a request that needs no second try costs it
+//! nothing.
+
+use std::collections::VecDeque;
+
+use super::health::Millis;
+
+/// What is looked back on.
+const WINDOW: Millis = 10_000;
+/// What is counted as one moment.
+const STEP: Millis = 250;
+
+/// What may be asked beyond.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowance {
+    /// A part of the requests.
+    pub(super) share: f64,
+    /// And so many in a second.
+    pub(super) per_second: f64,
+}
+
+/// A purse of second tries.
+#[derive(Debug)]
+pub(super) struct Budget {
+    allowance: Allowance,
+    /// Moments: when, the requests before it, what was spent in it.
+    moments: VecDeque<(Millis, u64, u64)>,
+}
+
+impl Budget {
+    pub(super) fn new(allowance: Allowance) -> Self {
+        Self { allowance, moments: VecDeque::from([(0, 0, 0)]) }
+    }
+
+    /// Tells how many requests there were in all by now.
+    pub(super) fn note(&mut self, now: Millis, requests: u64) {
+        if self.moments.back().is_none_or(|(at, ..)| now >= at + STEP) {
+            self.moments.push_back((now, requests, 0));
+        }
+        // The newest moment that is out of the window is kept: what came after it is within.
+        while self.moments.get(1).is_some_and(|(at, ..)| at + WINDOW <= now) {
+            self.moments.pop_front();
+        }
+    }
+
+    /// Takes one second try, if there is one.
+    pub(super) fn take(&mut self, now: Millis, requests: u64) -> bool {
+        self.note(now, requests);
+        let before = self.moments.front().map_or(0, |(_, before, _)| *before);
+        let in_window = |(at, ..): &&(Millis, u64, u64)| at + STEP + WINDOW > now;
+        let spent: u64 = self.moments.iter().filter(in_window).map(|(.., spent)| spent).sum();
+        let seconds = WINDOW as f64 / 1_000.0;
+        let may = self.allowance.share * requests.saturating_sub(before) as f64
+            + self.allowance.per_second * seconds;
+        let taken = ((spent + 1) as f64) <= may;
+        if taken && let Some((.., spent)) = self.moments.back_mut() {
+            *spent += 1;
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn takes(budget: &mut Budget, now: Millis, requests: u64) -> usize {
+        (0..100_000).take_while(|_| budget.take(now, requests)).count()
+    }
+
+    #[test]
+    fn a_fifth_of_the_requests_and_ten_a_second() {
+        let mut budget = Budget::new(Allowance { share: 0.2, per_second: 10.0 });
+        assert_eq!(takes(&mut budget, 0, 0), 100);
+        assert_eq!(takes(&mut budget, 5_000, 1_000), 200);
+        assert_eq!(takes(&mut budget, 9_999, 1_000), 0);
+        assert_eq!(takes(&mut budget, 10_300, 1_000), 100, "what was spent at first is forgotten");
+        assert_eq!(takes(&mut budget, 60_000, 1_000), 100, "and so are the requests");
+    }
+
+    #[test]
+    fn all_that_fail_cost_no_more_than_a_fifth() {
+        let mut budget = Budget::new(Allowance { share: 0.2, per_second: 10.0 });
+        let (mut requests, mut more) = (0u64, 0u64);
+        for now in 0..60_000 {
+            for _ in 0..10 {
+                requests += 1;
+                more += u64::from(budget.take(now, requests)) + u64::from(budget.take(now, requests));
+            }
+        }
+        assert!(more as f64 <= 0.2 * requests as f64 + 10.0 * 70.0, "{more} of {requests}");
+        assert!(more as f64 >= 0.19 * requests as f64, "{more} of {requests}");
+    }
+
+    #[test]
+    fn without_requests_a_share_is_nothing() {
+        let mut budget = Budget::new(Allowance { share: 0.02, per_second: 0.0 });
+        assert_eq!(takes(&mut budget, 0, 49), 0);
+        assert_eq!(takes(&mut budget, 1, 100), 2);
+    }
+}

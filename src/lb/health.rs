@@ -1,0 +1,312 @@
+//! When a node gets requests: a pure state machine, told what happened and when.
+//!
+//! ```text
+//!   healthy ──polls fail──▶ down ──`rises` polls succeed──────────────────────────────────▶ healthy
+//!      └──requests fail──▶ down (ejected) ──back-off over, polls succeed──▶ probing ──one request──▶ healthy
+//!                            ▲───────────────── it fails: twice the back-off ──┘
+//! ```
+//! Requests and polls count apart, so that polls that succeed do not hide requests that fail.
+
+use std::time::Duration;
+
+/// Milliseconds since the balancer began.
+pub(super) type Millis = u64;
+
+/// A trial whose end was not heard of for so long was given up by its client.
+const TRIAL_LOST: Millis = 3_000;
+/// A node that was healthy for this long and twice its last back-off starts at the first back-off again.
+const FORGIVEN: Millis = 10_000;
+
+/// Whether a node gets requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    Healthy,
+    Down,
+    /// Ejected, and its back-off is over: one request is tried.
+    Probing,
+}
+
+/// The thresholds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// So many failures in a row are too many.
+    pub(super) fails: u32,
+    /// So many polls in a row must succeed.
+    pub(super) rises: u32,
+    /// How long an ejected node is left alone at first.
+    pub(super) backoff: Duration,
+    /// And at the most.
+    pub(super) max_backoff: Duration,
+}
+
+/// What is known of a node's health.
+#[derive(Debug)]
+pub(super) struct Health {
+    rules: Rules,
+    state: State,
+    since: Millis,
+    why: String,
+    failed_requests: u32,
+    failed_polls: u32,
+    /// Polls that succeeded in a row while it was not healthy.
+    rises: u32,
+    /// Whether requests, and not polls, brought it down.
+    ejected: bool,
+    ejections: u32,
+    not_before: Millis,
+    last_backoff: Millis,
+    trial: Option<Millis>,
+}
+
+impl Health {
+    /// Healthy until something else is learned.
+    pub(super) fn new(rules: Rules, now: Millis) -> Self {
+        Self {
+            rules,
+            state: State::Healthy,
+            since: now,
+            why: "it has not failed".to_owned(),
+            failed_requests: 0,
+            failed_polls: 0,
+            rises: 0,
+            ejected: false,
+            ejections: 0,
+            not_before: 0,
+            last_backoff: 0,
+            trial: None,
+        }
+    }
+
+    /// It is new among others: one poll must succeed first.
+    pub(super) fn join(&mut self) -> bool {
+        self.turn_into(State::Down, "it has joined and was not polled yet", self.since);
+        self.rises = self.rules.rises.saturating_sub(1);
+        true
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Since when it is in its state, and why.
+    pub(super) fn since(&self) -> (Millis, &str) {
+        (self.since, &self.why)
+    }
+
+    /// Failures of requests and polls that no success of their kind came between.
+    pub(super) fn failures(&self) -> u32 {
+        self.failed_requests.saturating_add(self.failed_polls)
+    }
+
+    /// Takes the right to try the one request of a probing node.
+    pub(super) fn take_trial(&mut self, now: Millis) -> bool {
+        let free = self.trial.is_none_or(|began| now.saturating_sub(began) > TRIAL_LOST);
+        let taken = self.state == State::Probing && free;
+        if taken {
+            self.trial = Some(now);
+        }
+        taken
+    }
+
+    /// A request was answered. True when the state changed.
+    pub(super) fn request_succeeded(&mut self, now: Millis) -> bool {
+        (self.failed_requests, self.failed_polls) = (0, 0);
+        match self.state {
+            State::Probing => self.become_healthy("the request that probed it was answered", now),
+            State::Healthy | State::Down => false,
+        }
+    }
+
+    /// A request failed. `may_eject` says whether another node could take its place; `jitter` is from 0 to 1.
+    pub(super) fn request_failed(&mut self, why: &str, now: Millis, may_eject: bool, jitter: f64) -> bool {
+        self.failed_requests = self.failed_requests.saturating_add(1);
+        self.rises = 0;
+        match self.state {
+            State::Healthy if may_eject && self.failures() >= self.rules.fails => {
+                self.eject(why, now, jitter)
+            }
+            State::Probing => self.eject(why, now, jitter),
+            State::Healthy | State::Down => false,
+        }
+    }
+
+    /// It is silent while requests wait, and did not answer when it was asked for a sign of life.
+    pub(super) fn stalled(&mut self, why: &str, now: Millis, may_eject: bool, jitter: f64) -> bool {
+        self.failed_polls = self.failed_polls.saturating_add(1);
+        self.rises = 0;
+        may_eject && self.state == State::Healthy && self.eject(why, now, jitter)
+    }
+
+    /// A poll was answered.
+    pub(super) fn poll_succeeded(&mut self, now: Millis) -> bool {
+        self.failed_polls = 0;
+        if self.state == State::Healthy {
+            return false;
+        }
+        self.rises = self.rises.saturating_add(1);
+        match self.state {
+            State::Down if self.rises < self.rules.rises || now < self.not_before => false,
+            State::Down if self.ejected => {
+                self.trial = None;
+                self.turn_into(State::Probing, "its back-off is over and polls succeed", now)
+            }
+            State::Down => self.become_healthy("polls succeed", now),
+            // No request came by to try it with: the poll stands in for it.
+            State::Probing if self.trial.is_none_or(|began| now.saturating_sub(began) > TRIAL_LOST) => {
+                self.become_healthy("polls succeed", now)
+            }
+            State::Probing | State::Healthy => false,
+        }
+    }
+
+    /// A poll failed. Polls may take the last node as well: they are the proof that it is not there.
+    pub(super) fn poll_failed(&mut self, why: &str, now: Millis) -> bool {
+        self.failed_polls = self.failed_polls.saturating_add(1);
+        self.rises = 0;
+        match self.state {
+            State::Healthy if self.failures() >= self.rules.fails => {
+                self.ejected = false;
+                self.turn_into(State::Down, why, now)
+            }
+            State::Probing => self.turn_into(State::Down, why, now),
+            State::Healthy | State::Down => false,
+        }
+    }
+
+    fn eject(&mut self, why: &str, now: Millis, jitter: f64) -> bool {
+        let forgiven =
+            self.state == State::Healthy && now.saturating_sub(self.since) > FORGIVEN + 2 * self.last_backoff;
+        self.ejections = if forgiven { 1 } else { self.ejections.saturating_add(1) };
+        let doubled = self.rules.backoff.saturating_mul(1 << (self.ejections - 1).min(16));
+        let backoff = doubled.min(self.rules.max_backoff).mul_f64(1.0 + 0.1 * jitter);
+        self.last_backoff = backoff.as_millis() as Millis;
+        self.not_before = now + self.last_backoff;
+        self.ejected = true;
+        self.turn_into(State::Down, why, now)
+    }
+
+    fn become_healthy(&mut self, why: &str, now: Millis) -> bool {
+        (self.failed_requests, self.failed_polls) = (0, 0);
+        self.ejected = false;
+        self.turn_into(State::Healthy, why, now)
+    }
+
+    fn turn_into(&mut self, state: State, why: &str, now: Millis) -> bool {
+        (self.state, self.since, self.rises, self.trial) = (state, now, 0, None);
+        why.clone_into(&mut self.why);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn health() -> Health {
+        let (backoff, max_backoff) = (Duration::from_secs(1), Duration::from_secs(60));
+        Health::new(Rules { fails: 3, rises: 2, backoff, max_backoff }, 0)
+    }
+
+    /// Fails requests until it is ejected.
+    fn eject(health: &mut Health, now: Millis) {
+        assert!(!health.request_failed("x", now, true, 0.0) && !health.request_failed("x", now, true, 0.0));
+        assert!(health.request_failed("x", now, true, 0.0));
+        assert_eq!(health.state(), State::Down);
+    }
+
+    #[test]
+    fn polls_take_it_and_give_it_back() {
+        let mut health = health();
+        assert!(!health.poll_failed("gone", 1) && !health.poll_failed("gone", 2));
+        assert!(!health.poll_succeeded(3), "a success resets the count");
+        assert!(!health.poll_failed("gone", 4) && !health.poll_failed("gone", 5));
+        assert!(health.poll_failed("gone", 6));
+        assert_eq!((health.state(), health.since()), (State::Down, (6, "gone")));
+        assert!(!health.poll_succeeded(7));
+        assert!(!health.poll_failed("gone", 8), "a failure resets the rises");
+        assert!(!health.poll_succeeded(9) && health.poll_succeeded(10));
+        assert_eq!((health.state(), health.failures()), (State::Healthy, 0));
+    }
+
+    #[test]
+    fn requests_eject_and_one_of_them_probes() {
+        let mut health = health();
+        eject(&mut health, 100);
+        for now in [200, 600, 1_000] {
+            assert!(!health.poll_succeeded(now), "the back-off is not over");
+        }
+        assert!(health.poll_succeeded(1_200));
+        assert_eq!(health.state(), State::Probing);
+        assert!(health.take_trial(1_201) && !health.take_trial(1_202), "one request, not two");
+        assert!(!health.poll_succeeded(1_300), "the request decides, not the poll");
+        assert!(health.request_succeeded(1_400));
+        assert_eq!((health.state(), health.failures()), (State::Healthy, 0));
+    }
+
+    #[test]
+    fn a_probe_that_fails_doubles_the_back_off_up_to_a_minute() {
+        let mut health = health();
+        let mut now = 0;
+        eject(&mut health, now);
+        for backoff in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
+            now += backoff * 1_000;
+            assert!(!health.poll_succeeded(now - 2) && !health.poll_succeeded(now - 1), "{backoff}");
+            assert!(health.poll_succeeded(now), "{backoff}");
+            assert!(health.take_trial(now) && health.request_failed("x", now, true, 0.0));
+        }
+        now += 60_000;
+        assert!(!health.poll_succeeded(now) && health.poll_succeeded(now + 1));
+        assert!(health.poll_succeeded(now + 2), "no request came, so polls will do");
+        now += 200_000;
+        health.request_succeeded(now);
+        eject(&mut health, now);
+        health.poll_succeeded(now + 1_000);
+        assert!(health.poll_succeeded(now + 1_001), "a long good time is not forgotten");
+    }
+
+    #[test]
+    fn who_joins_needs_one_poll() {
+        let mut health = health();
+        assert!(health.join() && health.state() == State::Down);
+        assert!(health.poll_succeeded(5) && health.state() == State::Healthy);
+    }
+
+    #[test]
+    fn jitter_makes_a_back_off_longer_by_up_to_a_tenth() {
+        let mut health = health();
+        for _ in 0..3 {
+            health.request_failed("x", 0, true, 1.0);
+        }
+        assert!(
+            !health.poll_succeeded(1_000) && !health.poll_succeeded(1_099) && health.poll_succeeded(1_100)
+        );
+    }
+
+    #[test]
+    fn polls_that_succeed_do_not_hide_requests_that_fail() {
+        let mut health = health();
+        for now in 0..2 {
+            assert!(!health.request_failed("garbage", now, true, 0.0) && !health.poll_succeeded(now));
+        }
+        assert!(health.request_failed("garbage", 3, true, 0.0));
+    }
+
+    #[test]
+    fn the_last_one_is_ejected_by_no_request() {
+        let mut health = health();
+        for now in 0..10 {
+            assert!(!health.request_failed("x", now, false, 0.0) && !health.stalled("x", now, false, 0.0));
+        }
+        assert!(health.poll_failed("x", 11), "a poll may");
+    }
+
+    #[test]
+    fn a_stall_needs_no_count_and_a_lost_trial_is_free_again() {
+        let mut health = health();
+        assert!(health.stalled("silent", 0, true, 0.0) && health.state() == State::Down);
+        health.poll_succeeded(1_000);
+        assert!(health.poll_succeeded(1_001) && health.take_trial(1_002));
+        assert!(!health.take_trial(4_002) && health.take_trial(4_003));
+        assert!(health.poll_failed("x", 4_004) && health.state() == State::Down);
+    }
+}

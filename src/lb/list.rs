@@ -1,0 +1,86 @@
+//! The list of proxies as people write it: `host:port [weight]` a line, `#` begins a comment. Pure.
+
+use thiserror::Error;
+
+use crate::net::link::Peer;
+
+/// The usual weight, of which there are hundredths.
+pub(super) const USUAL: u32 = 100;
+/// The most that a weight may be.
+const MOST: f64 = 1_000.0;
+/// The most proxies that a list may hold.
+const MOST_PROXIES: usize = 10_000;
+
+/// A proxy, or all of a name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Listed {
+    pub(super) peer: Peer,
+    pub(super) weight: u32,
+}
+
+/// What is wrong with a list, and where.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub(super) enum ListError {
+    /// A line that names no proxy.
+    #[error("line {0}: a line is host:port and a weight from 0.01 to 1000, if any: {1:?}")]
+    Line(usize, String),
+    /// Nobody would be left to ask.
+    #[error("it names no proxy")]
+    Empty,
+    /// More than a balancer can look after.
+    #[error("it names more than {MOST_PROXIES} proxies")]
+    TooMany,
+}
+
+/// Reads a list. One bad line makes all of it bad: half a list is worse than the one before.
+pub(super) fn parse(text: &str) -> Result<Vec<Listed>, ListError> {
+    let mut list: Vec<Listed> = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let words = line.split('#').next().unwrap_or_default();
+        if words.trim().is_empty() {
+            continue;
+        }
+        let listed =
+            listed(words).ok_or_else(|| ListError::Line(number + 1, line.chars().take(80).collect()))?;
+        if list.len() >= MOST_PROXIES {
+            return Err(ListError::TooMany);
+        }
+        if list.iter().all(|other| other.peer != listed.peer) {
+            list.push(listed);
+        }
+    }
+    if list.is_empty() { Err(ListError::Empty) } else { Ok(list) }
+}
+
+fn listed(words: &str) -> Option<Listed> {
+    let mut words = words.split_whitespace();
+    let peer = words.next()?.parse().ok()?;
+    let weight: f64 = words.next().map_or(Ok(1.0), str::parse).ok()?;
+    let is_sound = words.next().is_none() && (0.01..=MOST).contains(&weight);
+    is_sound.then(|| Listed { peer, weight: (weight * f64::from(USUAL)).round() as u32 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_people_write() {
+        let list = parse("# ours\n a:1\n\nb:2 2.5 # the big one\n[::1]:3\t0.5\na:1 7\n").unwrap();
+        let names: Vec<(String, u32)> = list.iter().map(|l| (l.peer.to_string(), l.weight)).collect();
+        let expected =
+            [("a:1", 100), ("b:2", 250), ("[::1]:3", 50)].map(|(name, weight)| (name.to_owned(), weight));
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn one_bad_line_makes_it_bad() {
+        for bad in
+            ["a", "a:0", "a:1 0", "a:1 -1", "a:1 x", "a:1 NaN", "a:1 1 1", "a b:1", "a:1,b:2", "a:1 1e9"]
+        {
+            let text = format!("good:1\n{bad}\n");
+            assert!(matches!(parse(&text), Err(ListError::Line(2, _))), "{bad}");
+        }
+        assert_eq!(parse("# nobody\n\n"), Err(ListError::Empty));
+    }
+}

@@ -1,0 +1,260 @@
+//! Who the nodes are: names are resolved again and again, a file is watched, and the list is replaced whole.
+//!
+//! A node that stays keeps its health, counts and connections; one that goes finishes what it was asked. What cannot be
+//! read or resolved changes nothing.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+use super::Lb;
+use super::balance::hash_of;
+use super::list::{Listed, USUAL, parse};
+use super::nodes::{Nodes, Place};
+use crate::net::link::Peer;
+use crate::net::transport;
+
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// A name must resolve within this time.
+const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
+/// The largest file that is read.
+const LARGEST: u64 = 1 << 20;
+
+/// Where the list of proxies comes from.
+#[derive(Clone, Debug)]
+pub struct Members {
+    /// The proxies, by names or addresses.
+    pub proxies: Vec<Peer>,
+    /// A file that lists them instead.
+    pub file: Option<PathBuf>,
+    /// How often names are resolved.
+    pub resolve_interval: Duration,
+}
+
+/// A node that there should be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Wanted {
+    name: String,
+    peer: Peer,
+    weight: u32,
+}
+
+/// The members as they were last known to be.
+struct Known {
+    listed: Vec<Listed>,
+    /// What the file said when it was last read, good or bad.
+    seen: Option<String>,
+    resolved: HashMap<Peer, Vec<IpAddr>>,
+    wanted: Vec<Wanted>,
+}
+
+fn named(peer: &Peer) -> bool {
+    peer.host.parse::<IpAddr>().is_err()
+}
+
+/// The nodes of one line: a name with several addresses is several nodes, named by their addresses.
+fn wanted(listed: &Listed, addresses: Option<&Vec<IpAddr>>) -> Vec<Wanted> {
+    let Listed { peer, weight } = listed;
+    let whole = |peer: Peer| Wanted { name: listed.peer.to_string(), peer, weight: *weight };
+    let at = |address: &IpAddr| Peer { host: address.to_string(), port: peer.port };
+    match addresses.map_or(&[][..], Vec::as_slice) {
+        [] => vec![whole(peer.clone())],
+        // This machine, by both of its families.
+        addresses if addresses.iter().all(IpAddr::is_loopback) => vec![whole(peer.clone())],
+        [one] => vec![whole(at(one))],
+        several => {
+            let each = |address| Wanted { name: at(address).to_string(), peer: at(address), weight: *weight };
+            several.iter().map(each).collect()
+        }
+    }
+}
+
+/// Reads the file that lists the proxies.
+fn read(path: &Path) -> Result<String, String> {
+    let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if size > LARGEST {
+        return Err("it is larger than 1 MiB".to_owned());
+    }
+    std::fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+impl Members {
+    /// The list at the start; an error names the file and what is wrong with it.
+    pub(super) fn first(&self) -> Result<Vec<Listed>, String> {
+        match &self.file {
+            None => {
+                Ok(self.proxies.iter().map(|peer| Listed { peer: peer.clone(), weight: USUAL }).collect())
+            }
+            Some(path) => read(path)
+                .and_then(|text| parse(&text).map_err(|error| error.to_string()))
+                .map_err(|error| format!("{}: {error}", path.display())),
+        }
+    }
+}
+
+impl Lb {
+    /// Puts the first list in place.
+    pub(super) fn begin_with(&self, listed: &[Listed]) {
+        let wanted: Vec<Wanted> = listed.iter().flat_map(|listed| wanted(listed, None)).collect();
+        self.replace(&wanted, true);
+    }
+
+    /// Follows the members, for ever. [`Lb::reload`] makes it look at once.
+    pub async fn follow(self: Arc<Self>) {
+        let listed = self.config.members.first().unwrap_or_default();
+        let mut known = Known { listed, seen: None, resolved: HashMap::new(), wanted: Vec::new() };
+        let mut resolved_at: Option<Instant> = None;
+        loop {
+            let mut changed = self.read_file(&mut known).await;
+            let names = known.listed.iter().any(|listed| named(&listed.peer));
+            let is_due = resolved_at.is_none_or(|at| at.elapsed() >= self.config.members.resolve_interval);
+            if names && (is_due || changed) {
+                resolve(&mut known).await;
+                resolved_at = Some(Instant::now());
+                changed = true;
+            }
+            if changed {
+                self.update(&mut known);
+            }
+            if !names && self.config.members.file.is_none() {
+                // Addresses given on the command line stay what they are.
+                return;
+            }
+            let _ = timeout(LOOK.min(self.config.members.resolve_interval), self.reload.notified()).await;
+        }
+    }
+
+    /// Looks at the file now.
+    pub fn reload(&self) {
+        self.reload.notify_one();
+    }
+
+    /// Reads the file; true when it lists others than before. What is wrong with it is said once.
+    async fn read_file(&self, known: &mut Known) -> bool {
+        let Some(path) = self.config.members.file.clone() else { return false };
+        let shown = path.display().to_string();
+        let read = tokio::task::spawn_blocking(move || read(&path)).await;
+        let text = read.unwrap_or_else(|_| Err("the read was cut short".to_owned()));
+        let (seen, parsed) = match text {
+            Ok(text) => {
+                let parsed = parse(&text).map_err(|error| error.to_string());
+                (text, parsed)
+            }
+            Err(error) => (format!("\0{error}"), Err(error)),
+        };
+        if known.seen.as_ref() == Some(&seen) {
+            return false;
+        }
+        known.seen = Some(seen);
+        match parsed {
+            Ok(listed) => std::mem::replace(&mut known.listed, listed.clone()) != listed,
+            Err(error) => {
+                warn!(file = shown, error, "the list of proxies is bad; the one before stays");
+                false
+            }
+        }
+    }
+
+    fn update(&self, known: &mut Known) {
+        let mut all: Vec<Wanted> = Vec::new();
+        for wanted in known.listed.iter().flat_map(|listed| wanted(listed, known.resolved.get(&listed.peer)))
+        {
+            if all.iter().all(|other| other.peer != wanted.peer && other.name != wanted.name) {
+                all.push(wanted);
+            }
+        }
+        if all != known.wanted {
+            self.replace(&all, false);
+            known.wanted = all;
+        }
+    }
+
+    /// Replaces the list. Requests under way hold their nodes, which end with the last of them.
+    fn replace(&self, wanted: &[Wanted], is_first: bool) {
+        let old = self.nodes.load_full();
+        let find = |peer: &Peer| old.iter().find(|place| place.node.link().peer() == peer);
+        let any_stays = wanted.iter().any(|wanted| find(&wanted.peer).is_some());
+        let place = |wanted: &Wanted| {
+            let node = find(&wanted.peer).map(|place| place.node.clone()).unwrap_or_else(|| {
+                let node = self.node(wanted.peer.clone());
+                if !is_first {
+                    info!(node = wanted.name, "the node joins");
+                    node.owe(|owed| *owed = Self::lock(&self.purges).clone());
+                }
+                if any_stays {
+                    node.join(self.now());
+                }
+                node
+            });
+            let id = hash_of(wanted.name.as_bytes());
+            Place { name: wanted.name.as_str().into(), id, weight: wanted.weight, node }
+        };
+        let nodes = Nodes(wanted.iter().map(place).collect());
+        for gone in old.iter().filter(|old| nodes.iter().all(|new| new.node.serial != old.node.serial)) {
+            info!(node = &*gone.name, in_flight = gone.node.in_flight(), "the node leaves");
+        }
+        self.nodes.store(Arc::new(nodes));
+        self.probing.store(0, Ordering::Relaxed);
+        self.count_probing();
+    }
+}
+
+/// Resolves all names at once. What cannot be resolved stays what it was.
+async fn resolve(known: &mut Known) {
+    let names: Vec<Peer> = known.listed.iter().map(|listed| listed.peer.clone()).filter(named).collect();
+    known.resolved.retain(|peer, _| names.contains(peer));
+    let resolve =
+        async |peer: &Peer| timeout(RESOLVE_DEADLINE, transport::resolve(&peer.host, peer.port)).await;
+    let answers = join_all(names.iter().map(resolve)).await;
+    for (peer, answer) in names.into_iter().zip(answers) {
+        let mut addresses = match answer {
+            Ok(Ok(addresses)) if !addresses.is_empty() => addresses,
+            Ok(Ok(_)) => {
+                warn!(%peer, "the name has no address; what it had stays");
+                continue;
+            }
+            Ok(Err(error)) => {
+                warn!(%peer, %error, "the name cannot be resolved; what it had stays");
+                continue;
+            }
+            Err(_) => {
+                warn!(%peer, "the name was not resolved in time; what it had stays");
+                continue;
+            }
+        };
+        addresses.sort();
+        addresses.dedup();
+        known.resolved.insert(peer, addresses);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(peer: &str, addresses: &[&str]) -> Vec<String> {
+        let listed = Listed { peer: peer.parse().unwrap(), weight: USUAL };
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let wanted = wanted(&listed, Some(&addresses));
+        wanted.into_iter().map(|wanted| format!("{} {}", wanted.name, wanted.peer)).collect()
+    }
+
+    #[test]
+    fn a_name_is_as_many_nodes_as_it_has_addresses() {
+        assert_eq!(names("p:1", &[]), ["p:1 p:1"]);
+        assert_eq!(names("p:1", &["10.0.0.1"]), ["p:1 10.0.0.1:1"]);
+        assert_eq!(
+            names("p:1", &["10.0.0.1", "fd00::1"]),
+            ["10.0.0.1:1 10.0.0.1:1", "[fd00::1]:1 [fd00::1]:1"]
+        );
+        assert_eq!(names("localhost:1", &["127.0.0.1", "::1"]), ["localhost:1 localhost:1"]);
+    }
+}

@@ -1,0 +1,218 @@
+//! Timers that nearly always are given up before they fire: one wheel per core instead of a timer per request.
+//!
+//! A request that is not answered at once puts its waker into a slot of the wheel; its answer takes it out again. Both are
+//! a few moves of memory. A task turns the wheel while there is something in it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// Slots of a millisecond. What is due later is looked at when the wheel has turned once, and put in again.
+const SLOTS: usize = 64;
+/// How far ahead the task sleeps: what is put in meanwhile may fire so late.
+const NAP: u64 = 4;
+/// So many turns with nothing in it end the task.
+const IDLE_TURNS: u32 = 64;
+
+/// The wakers of one core.
+pub(super) struct Wheel {
+    began: Instant,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    slots: Vec<Vec<(usize, u64)>>,
+    places: Vec<(u64, Option<Waker>)>,
+    free: Vec<usize>,
+    /// The millisecond up to which it has turned.
+    turned: u64,
+    is_turning: bool,
+    armed: usize,
+}
+
+/// A place in the wheel, given up on drop.
+struct Armed {
+    wheel: Arc<Wheel>,
+    place: usize,
+    generation: u64,
+}
+
+/// Waits for something, but only so long before it says so.
+pub(super) struct Watch {
+    wheel: Arc<Wheel>,
+    due: Instant,
+    armed: Option<Armed>,
+}
+
+impl Wheel {
+    pub(super) fn new() -> Arc<Self> {
+        let inner = Inner { slots: vec![Vec::new(); SLOTS], ..Inner::default() };
+        Arc::new(Self { began: Instant::now(), inner: Mutex::new(inner) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ms(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.began).as_millis() as u64
+    }
+
+    fn arm(self: &Arc<Self>, due: Instant, waker: Waker) -> Armed {
+        let mut inner = self.lock();
+        if !inner.is_turning {
+            inner.is_turning = true;
+            inner.turned = self.ms(Instant::now());
+            tokio::spawn(Turning(self.clone()).run());
+        }
+        let last = inner.turned + SLOTS as u64 - 1;
+        let due = (self.ms(due) + 1).clamp(inner.turned + 1, last);
+        let place = inner.free.pop().unwrap_or_else(|| {
+            inner.places.push((0, None));
+            inner.places.len() - 1
+        });
+        let slot = &mut inner.places[place];
+        slot.0 += 1;
+        slot.1 = Some(waker);
+        let generation = slot.0;
+        inner.slots[due as usize % SLOTS].push((place, generation));
+        inner.armed += 1;
+        drop(inner);
+        Armed { wheel: self.clone(), place, generation }
+    }
+}
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        let mut inner = self.wheel.lock();
+        // Its entry in the slot stays until the wheel comes by; the generation tells that it means nobody.
+        if inner.places[self.place].0 == self.generation {
+            let waker = inner.places[self.place].1.take();
+            inner.places[self.place].0 += 1;
+            inner.free.push(self.place);
+            inner.armed -= 1;
+            drop(inner);
+            drop(waker);
+        }
+    }
+}
+
+/// The task that turns a wheel: however it ends, the next one that arms begins another.
+struct Turning(Arc<Wheel>);
+
+impl Drop for Turning {
+    fn drop(&mut self) {
+        self.0.lock().is_turning = false;
+    }
+}
+
+impl Turning {
+    async fn run(self) {
+        let mut idle = 0;
+        let mut nap = 1;
+        while idle < IDLE_TURNS {
+            sleep(Duration::from_millis(nap)).await;
+            let (wakers, next) = self.turn();
+            idle = if next.is_some() { 0 } else { idle + 1 };
+            nap = next.unwrap_or(NAP).min(NAP);
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// The wakers that are due, and how far off the next slot that holds some is; `None` when nothing is armed.
+    fn turn(&self) -> (Vec<Waker>, Option<u64>) {
+        let mut wakers = Vec::new();
+        let now = self.0.ms(Instant::now());
+        let mut inner = self.0.lock();
+        let inner = &mut *inner;
+        let from = inner.turned.max(now.saturating_sub(SLOTS as u64 - 1));
+        for at in from..=now {
+            for (place, generation) in inner.slots[at as usize % SLOTS].drain(..) {
+                let (current, waker) = &mut inner.places[place];
+                if *current == generation {
+                    wakers.extend(waker.take());
+                }
+            }
+        }
+        inner.turned = now;
+        let next = (1..SLOTS as u64).find(|ahead| !inner.slots[(now + ahead) as usize % SLOTS].is_empty());
+        (wakers, (inner.armed > 0).then(|| next.unwrap_or(NAP)))
+    }
+}
+
+impl Watch {
+    pub(super) fn new(wheel: &Arc<Wheel>, due: Instant) -> Self {
+        Self { wheel: wheel.clone(), due, armed: None }
+    }
+
+    /// Says again that it takes long when so much more time has passed.
+    pub(super) fn again(&mut self, after: Duration) {
+        self.due = Instant::now() + after;
+        self.armed = None;
+    }
+
+    /// What the future brings; `None` when it is due before.
+    pub(super) async fn race<F: Future>(&mut self, mut future: Pin<&mut F>) -> Option<F::Output> {
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            if self.armed.is_some() && Instant::now() >= self.due {
+                self.armed = None;
+                return Poll::Ready(None);
+            }
+            // What is armed may have been woken for another reason, or long before it is due.
+            self.armed = None;
+            self.armed = Some(self.wheel.arm(self.due, cx.waker().clone()));
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn says_that_it_takes_long_and_goes_on() {
+        let wheel = Wheel::new();
+        let began = Instant::now();
+        let mut work = pin!(sleep(Duration::from_millis(500)));
+        let mut watch = Watch::new(&wheel, began + Duration::from_millis(3));
+        assert!(watch.race(work.as_mut()).await.is_none());
+        let took = began.elapsed().as_millis();
+        assert!((3..=3 + 2 * u128::from(NAP)).contains(&took), "{took}");
+        watch.again(Duration::from_millis(200));
+        assert!(watch.race(work.as_mut()).await.is_none(), "past one turn of the wheel");
+        assert!(began.elapsed() >= Duration::from_millis(203));
+        watch.again(Duration::from_secs(1));
+        assert!(watch.race(work.as_mut()).await.is_some());
+        drop(watch);
+        assert_eq!(wheel.lock().armed, 0);
+        sleep(Duration::from_secs(2)).await;
+        assert!(!wheel.lock().is_turning, "it rests");
+        let mut watch = Watch::new(&wheel, Instant::now() + Duration::from_millis(10));
+        assert!(watch.race(pin!(std::future::pending::<()>())).await.is_none(), "and turns again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_answered_leaves_nothing_behind() {
+        let wheel = Wheel::new();
+        for _ in 0..1000 {
+            let mut watch = Watch::new(&wheel, Instant::now() + Duration::from_millis(50));
+            let mut work = pin!(tokio::task::yield_now());
+            assert!(watch.race(work.as_mut()).await.is_some());
+        }
+        let inner = wheel.lock();
+        assert_eq!((inner.armed, inner.free.len()), (0, inner.places.len()));
+        assert!(inner.places.len() <= 1);
+    }
+}
