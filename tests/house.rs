@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const LONGEST: usize = 400;
 
 /// Which modules of ours each module may import. A module that is not here may not exist.
-const MAY_IMPORT: [(&str, &[&str]); 22] = [
+const MAY_IMPORT: [(&str, &[&str]); 23] = [
     ("lib", &[]),
     ("main", &["args", "config", "logs", "run"]),
     (
@@ -22,6 +22,7 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
     ("cores", &["net"]),
     ("shutdown", &["systemd"]),
     ("systemd", &[]),
+    ("trace", &["handler"]),
     ("config", &["args"]),
     ("manual", &["args"]),
     ("watch", &["net", "wire"]),
@@ -29,9 +30,9 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
     ("handler", &["wire"]),
     ("stats", &[]),
     ("wire", &[]),
-    ("net", &["wire", "handler", "stats"]),
+    ("net", &["wire", "handler", "stats", "trace"]),
     ("origin", &["wire", "handler", "stats"]),
-    ("proxy", &["wire", "handler", "stats", "net", "admin"]),
+    ("proxy", &["wire", "handler", "stats", "net", "admin", "trace"]),
     ("lb", &["wire", "handler", "stats", "net", "admin"]),
     ("client", &["wire", "net"]),
     ("bench", &["cores", "wire", "net", "stats"]),

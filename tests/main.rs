@@ -24,4 +24,5 @@ mod plain;
 mod process;
 mod schedules;
 mod sessions;
+mod slow;
 mod terminal;
