@@ -92,10 +92,14 @@ fn replies(c: &mut Criterion) {
 fn strategies(c: &mut Criterion) {
     let key = Key::parse(b"article/123456").expect("a key");
     let mut group = c.benchmark_group("pick a node");
-    for strategy in [Strategy::RoundRobin, Strategy::LeastLoaded] {
+    for strategy in [Strategy::RoundRobin, Strategy::LeastLoaded, Strategy::Hash, Strategy::TwoChoices] {
         for nodes in [3, 64] {
             let candidates: Vec<Candidate> = (0..nodes)
-                .map(|index| Candidate { index, in_flight: (index as u64 * 7) % 5, total: index as u64 })
+                .map(|index| Candidate {
+                    in_flight: (index as u64 * 7) % 5,
+                    total: index as u64,
+                    ..Candidate::at(index)
+                })
                 .collect();
             let balance = strategy.build();
             group.bench_function(BenchmarkId::new(strategy.as_str(), nodes), |b| {

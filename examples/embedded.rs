@@ -10,10 +10,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
+use dproxy::admin::Admins;
 use dproxy::args::{self, BalanceArgs, CacheArgs};
 use dproxy::handler::Handler;
-use dproxy::lb::Lb;
+use dproxy::lb::{Lb, Members};
 use dproxy::net::link::Peer;
 use dproxy::net::transport::{Bound, bind};
 use dproxy::net::{Link, LinkLimits, Server, ServerLimits};
@@ -46,7 +47,9 @@ async fn main() -> Result<()> {
     serve(bound, role, &stop)?;
     let (bound, balancer) = listener()?;
     let balance: BalanceArgs = args::group(&["--strategy", "least_loaded"])?;
-    let lb = Lb::new(balance.config(vec![proxy], LinkLimits::default()));
+    let members = Members { proxies: vec![proxy], file: None, resolve_interval: 5 * SECOND };
+    let config = balance.config(members, LinkLimits::default(), Admins::default());
+    let lb = Lb::new(config).map_err(Error::msg)?;
     tokio::spawn(lb.clone().probe());
     serve(bound, lb, &stop)?;
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,15 +10,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::admin::Admins;
-use crate::args::{Cli, ClusterArgs, Command, LbArgs, OriginArgs, ProxyArgs, ServerArgs};
+use crate::args::{Cli, ClusterArgs, Command, HttpArgs, LbArgs, OriginArgs, ProxyArgs, ServerArgs};
 use crate::handler::Handler;
+use crate::http::{Gateway, HttpConfig, Role};
 use crate::lb::Lb;
+use crate::measured::Measured;
 use crate::net::Server;
 use crate::net::link::Peer;
-use crate::net::transport::{Bound, adopt, bind};
+use crate::net::transport::{Bound, Listener, adopt, bind};
 use crate::origin::Origin;
 use crate::origin::store::DirStore;
 use crate::proxy::Proxy;
@@ -69,6 +72,10 @@ struct House {
     stop: CancellationToken,
     /// A listener that was handed over to this process, for its one node.
     inherited: Option<TcpListener>,
+    /// Cancelled when no line is served any more: until then HTTP goes on, and says that the node is not ready.
+    lines_ended: CancellationToken,
+    /// The line servers that have not ended.
+    lines: TaskTracker,
     /// What each thread serves.
     served: Vec<Vec<Job>>,
     /// What the first thread does beside, for as long as the process lives.
@@ -87,22 +94,30 @@ impl House {
                     store.data
                 )
             })?;
-        let bound = self.listen("origin", args.port, &args.server)?;
+        let bound = self.listen("origin", &lines(args.port, &args.server), &args.server)?;
         self.serve("origin", bound, Origin::new(documents, READ_DEADLINE), &args.server)
     }
 
     fn proxy(&mut self, args: &ProxyArgs) -> Result<SocketAddr> {
-        let bound = self.listen("proxy", args.port, &args.server)?;
+        let bound = self.listen("proxy", &lines(args.port, &args.server), &args.server)?;
         let port = address_of(&bound)?.port();
         let origin = Peer { host: args.origin_host.clone(), port: args.origin_port };
         let link = args.link.limits(args.server.threads(), args.max_document);
         let proxy = Proxy::new(args.cache.config(port, origin, link, args.max_document));
         self.beside(proxy.clone().sweep());
-        self.serve("proxy", bound, proxy, &args.server)
+        let proxy = Measured::new(proxy);
+        let address = self.serve("proxy", bound, proxy.clone(), &args.server)?;
+        let config = HttpConfig {
+            stale_while_revalidate: args.cache.stale_while_revalidate,
+            stale_if_error: args.cache.stale_if_error,
+            ..args.http.config(Role::Proxy, port, &args.server)
+        };
+        self.http(proxy, config, &args.http, &args.server)?;
+        Ok(address)
     }
 
     fn lb(&mut self, args: &LbArgs) -> Result<SocketAddr> {
-        let bound = self.listen("balancer", args.port, &args.server)?;
+        let bound = self.listen("balancer", &lines(args.port, &args.server), &args.server)?;
         let link = args.link.limits(args.server.threads(), args.max_document);
         let admins = Admins::new(args.admin_from.clone());
         let lb = Lb::new(args.balance.config(args.members(), link, admins))
@@ -112,11 +127,16 @@ impl House {
         if args.proxies_file.is_some() {
             self.beside(reload_at_sighup(lb.clone()));
         }
-        self.serve("balancer", bound, lb, &args.server)
+        let lb = Measured::new(lb);
+        let address = self.serve("balancer", bound, lb.clone(), &args.server)?;
+        let config = args.http.config(Role::Balancer, address.port(), &args.server);
+        self.http(lb, config, &args.http, &args.server)?;
+        Ok(address)
     }
 
     fn cluster(&mut self, args: &ClusterArgs) -> Result<SocketAddr> {
         let ClusterArgs { store, server, .. } = args.clone();
+        let http = HttpArgs { http_port: Some(http_port(args)), ..args.http.clone() };
         let max_document = store.max_document;
         let local = |address: SocketAddr| match address.ip().is_unspecified() {
             true => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
@@ -142,6 +162,7 @@ impl House {
                 link: args.link.clone(),
                 max_document,
                 server: server.clone(),
+                http: HttpArgs::default(),
             };
             let address = local(self.proxy(&proxy)?);
             proxies.push(Peer { host: address.ip().to_string(), port: address.port() });
@@ -156,6 +177,7 @@ impl House {
             admin_from: args.cache.admin_from.clone(),
             link: args.link.clone(),
             server,
+            http,
         };
         let balancer = local(self.lb(&lb)?);
         self.greeting.push(format!("try it: dproxy client --port {} --get article/1", balancer.port()));
@@ -163,20 +185,10 @@ impl House {
     }
 
     /// Listens where the flags say, unless a listener was handed over.
-    fn listen(&mut self, role: &str, port: u16, args: &ServerArgs) -> Result<Vec<Bound>> {
-        if let Some(listener) = self.inherited.take() {
-            return adopt(listener, args.threads()).context("cannot take the socket over");
-        }
-        let address = SocketAddr::new(args.host, port);
-        match bind(address, args.threads(), args.reuse_port) {
-            Ok(bound) => Ok(bound),
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                bail!(
-                    "port {port} is in use on {}; stop what listens there, or choose another with --port",
-                    args.host
-                )
-            }
-            Err(error) => Err(error).context(format!("the {role} cannot listen on {address}")),
+    fn listen(&mut self, role: &str, at: &Listen, args: &ServerArgs) -> Result<Vec<Bound>> {
+        match self.inherited.take() {
+            Some(listener) => adopt(listener, args.threads()).context("cannot take the socket over"),
+            None => listen(role, at, args),
         }
     }
 
@@ -191,13 +203,49 @@ impl House {
         let address = address_of(&bound)?;
         self.greeting.push(format!("dproxy {role} listens on {address}"));
         let server = Server::new(handler, args.limits(), self.stop.clone());
+        let lines = self.lines.clone();
+        self.on_every_thread(bound, move |listener| {
+            let (server, lines) = (server.clone(), lines.clone());
+            async move { lines.track_future(server.serve(listener)).await }
+        });
+        Ok(address)
+    }
+
+    /// Serves a handler over HTTP on every thread, if that is wanted.
+    fn http<H: Handler>(
+        &mut self,
+        handler: Arc<Measured<H>>,
+        config: HttpConfig,
+        args: &HttpArgs,
+        server: &ServerArgs,
+    ) -> Result<()> {
+        let Some(port) = args.http_port else { return Ok(()) };
+        let role = config.role.as_str();
+        let at = Listen { host: args.http_host.unwrap_or(server.host), port, flag: "--http-port" };
+        let bound = listen(role, &at, server)?;
+        self.greeting.push(format!("dproxy {role} serves http on http://{}/", address_of(&bound)?));
+        let gateway = Gateway::new(handler, config, self.stop.clone(), self.lines_ended.clone());
+        self.beside(gateway.clone().watch());
+        self.on_every_thread(bound, move |listener| {
+            let gateway = gateway.clone();
+            async move { gateway.serve(listener).await }
+        });
+        Ok(())
+    }
+
+    /// One listener a thread; what `serve` makes of it tells whether all of its connections ended by themselves.
+    fn on_every_thread<S: Future<Output = bool> + 'static>(
+        &mut self,
+        bound: Vec<Bound>,
+        serve: impl Fn(Listener) -> S + Clone + Send + 'static,
+    ) {
         self.served.resize_with(self.served.len().max(bound.len()), Vec::new);
         for (served, bound) in self.served.iter_mut().zip(bound) {
-            let server = server.clone();
+            let serve = serve.clone();
             served.push(Box::new(move || {
                 Box::pin(async move {
                     let drained = match bound.listen() {
-                        Ok(listener) => server.serve(listener).await,
+                        Ok(listener) => serve(listener).await,
                         Err(error) => return tracing::error!(%error, "cannot listen"),
                     };
                     if !drained {
@@ -206,7 +254,6 @@ impl House {
                 })
             }));
         }
-        Ok(address)
     }
 
     fn beside(&mut self, task: impl Future<Output = ()> + Send + 'static) {
@@ -215,7 +262,7 @@ impl House {
 
     /// Serves until a signal, and ends when all is drained.
     fn live(self) -> Result<ExitCode> {
-        let Self { stop, mut served, mut beside, greeting, .. } = self;
+        let Self { stop, lines_ended, lines, mut served, mut beside, greeting, .. } = self;
         if let Some(mut watchdog) = Watchdog::asked_for() {
             for jobs in &mut served {
                 let beat = watchdog.beat(stop.clone());
@@ -228,11 +275,18 @@ impl House {
         let first = threads.next().context("nothing to serve")?;
         let others = cores::start(threads)?;
         let runtime = cores::runtime()?;
+        let stopped = stop.clone();
         runtime.block_on(async {
             tokio::spawn(async move {
                 if let Err(error) = shutdown::watch(stop).await {
                     warn!(%error, "signals are not heard: only SIGKILL will stop this process");
                 }
+            });
+            tokio::spawn(async move {
+                stopped.cancelled().await;
+                lines.close();
+                lines.wait().await;
+                lines_ended.cancel();
             });
             let set = tokio::task::LocalSet::new();
             for job in beside {
@@ -268,6 +322,42 @@ fn say(lines: &[String]) {
         let _ = writeln!(out, "{line}");
     }
     let _ = out.flush();
+}
+
+/// Where to listen, and the flag that says so.
+struct Listen {
+    host: IpAddr,
+    port: u16,
+    flag: &'static str,
+}
+
+fn lines(port: u16, args: &ServerArgs) -> Listen {
+    Listen { host: args.host, port, flag: "--port" }
+}
+
+fn listen(role: &str, at: &Listen, args: &ServerArgs) -> Result<Vec<Bound>> {
+    let Listen { host, port, flag } = *at;
+    let address = SocketAddr::new(host, port);
+    match bind(address, args.threads(), args.reuse_port) {
+        Ok(bound) => Ok(bound),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            bail!("port {port} is in use on {host}; stop what listens there, or choose another with {flag}")
+        }
+        Err(error) => Err(error).context(format!("the {role} cannot listen on {address}")),
+    }
+}
+
+/// A cluster serves HTTP on a port of its own accord, and does not fail for it.
+fn http_port(args: &ClusterArgs) -> u16 {
+    const DEFAULT: u16 = 9080;
+    let host = args.http.http_host.unwrap_or(args.server.host);
+    args.http.http_port.unwrap_or_else(|| match bind(SocketAddr::new(host, DEFAULT), 1, false) {
+        Ok(_) => DEFAULT,
+        Err(_) => {
+            warn!("port {DEFAULT} is in use; HTTP is served on a free one, or on that of --http-port");
+            0
+        }
+    })
 }
 
 fn address_of(bound: &[Bound]) -> Result<SocketAddr> {

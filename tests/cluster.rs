@@ -8,12 +8,13 @@ use crate::support::ask::parse;
 use crate::support::command::{dproxy, text};
 use crate::support::{Address, Data, Node, Start, ask, get, status_of, until};
 
-const ANY_PORTS: &str = "--port 0 --origin-port 0 --proxy-port 0";
+const ANY_PORTS: &str = "--port 0 --origin-port 0 --proxy-port 0 --http-port 0";
 
 /// The lines of its listeners, in the order printed, and the line to try.
 fn started(start: Start, proxies: usize) -> (Node, Vec<(String, Address)>, String) {
     let mut cluster = start.spawn();
     let nodes: Vec<(String, Address)> = (0..proxies + 2).map(|_| cluster.listens()).collect();
+    cluster.serves_http();
     let line = cluster.prints();
     cluster.address = find(&nodes, "balancer")[0];
     (cluster, nodes, line)

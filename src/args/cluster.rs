@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{BalanceArgs, CacheArgs, LinkArgs, ServerArgs, StoreArgs, units};
+use super::{BalanceArgs, CacheArgs, HttpArgs, LinkArgs, ServerArgs, StoreArgs, units};
 
 /// Flags of `dproxy cluster`.
 #[derive(Args, Clone, Debug)]
@@ -40,4 +40,7 @@ pub struct ClusterArgs {
     /// The servers.
     #[command(flatten)]
     pub server: ServerArgs,
+    /// The HTTP front end of the balancer.
+    #[command(flatten)]
+    pub http: HttpArgs,
 }

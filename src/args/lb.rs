@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{LinkArgs, ServerArgs, units};
+use super::{HttpArgs, LinkArgs, ServerArgs, units};
 use crate::admin::{Admins, Network};
 use crate::lb::balance::Strategy;
 use crate::lb::{LbConfig, Members};
@@ -43,6 +43,9 @@ pub struct LbArgs {
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
+    /// The HTTP front end.
+    #[command(flatten)]
+    pub http: HttpArgs,
 }
 
 impl LbArgs {
@@ -88,7 +91,8 @@ pub struct BalanceArgs {
     #[arg(long, env = "DPROXY_SLOW_START", default_value = "10s", value_parser = units::duration, value_name = "TIME")]
     pub slow_start: Duration,
     /// Ask a second proxy as well when the first takes longer than the others do in 95 of 100 cases.
-    #[arg(long, env = "DPROXY_HEDGE", default_value = "on", value_parser = units::switch, value_name = "on|off")]
+    #[arg(long, env = "DPROXY_HEDGE", action = clap::ArgAction::Set, default_value = "on", value_parser = units::switch,
+        value_name = "on|off")]
     pub hedge: bool,
     /// Requests under way at one proxy.
     #[arg(long, env = "DPROXY_PROXY_MAX_IN_FLIGHT", default_value = "16384", value_parser = units::count, value_name = "N")]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{LinkArgs, ServerArgs, units};
+use super::{HttpArgs, LinkArgs, ServerArgs, units};
 use crate::admin::{Admins, Network};
 use crate::net::LinkLimits;
 use crate::net::link::Peer;
@@ -50,6 +50,9 @@ pub struct ProxyArgs {
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
+    /// The HTTP front end.
+    #[command(flatten)]
+    pub http: HttpArgs,
 }
 
 /// How a proxy caches and fetches.

@@ -4,6 +4,7 @@
 //! asker ──▶ server ▶ conn ▶ exchange ▶ (inbox ▶ Handler ▶ outbox)          Handler ▶ link ▶ session | plain ──▶ peer
 //! ```
 
+pub mod accept;
 mod conn;
 mod exchange;
 #[cfg(not(sim))]

@@ -7,8 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 #[cfg(not(sim))]
-pub(super) use super::handover::{close, leave};
-#[cfg(not(sim))]
 pub use tokio::net::{TcpListener as Listener, TcpStream as Stream};
 #[cfg(sim)]
 pub use turmoil::net::{TcpListener as Listener, TcpStream as Stream};

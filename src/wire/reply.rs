@@ -180,6 +180,8 @@ pub struct ReplyView<'a> {
     pub stale: bool,
     /// Seconds since it was fetched, if told.
     pub age: Option<u32>,
+    /// The port of the proxy that answered, if told.
+    pub node: Option<u16>,
 }
 
 /// Why a line is no reply. Such a peer failed: nothing of the line is cached or relayed.
@@ -202,7 +204,7 @@ impl<'a> ReplyView<'a> {
         let mut status = None;
         let mut data = None;
         let mut twice = false;
-        let (mut cache_hit, mut stale, mut age) = (None, false, None);
+        let (mut cache_hit, mut stale, mut age, mut node) = (None, false, None, None);
         json::members(text, |name, value, spaced| match name {
             "status" => twice |= status.replace(value).is_some(),
             "data" => twice |= data.replace((value, spaced)).is_some(),
@@ -210,6 +212,7 @@ impl<'a> ReplyView<'a> {
             "stale" => stale = value == "true",
             // Older nodes print floats for whole numbers.
             "age" => age = value.parse::<f64>().ok().map(|seconds| seconds as u32),
+            "node" => node = value.parse::<f64>().ok().map(|port| port as u16),
             _ => {}
         })?;
         let status = status.and_then(unquoted).and_then(Status::parse);
@@ -220,7 +223,7 @@ impl<'a> ReplyView<'a> {
             }
             (Some(status), data) => {
                 let (data, spaced) = data.unwrap_or(("null", false));
-                Ok(Self { status, data, spaced, cache_hit, stale, age })
+                Ok(Self { status, data, spaced, cache_hit, stale, age, node })
             }
         }
     }

@@ -1,8 +1,10 @@
 //! What the tests share: nodes, asks, sessions, peers that misbehave, directories that vanish, and waiting.
 
 pub(crate) mod ask;
+pub(crate) mod browser;
 pub(crate) mod command;
 pub(crate) mod fake;
+pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod node;
 pub(crate) mod session;

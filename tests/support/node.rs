@@ -146,6 +146,14 @@ impl Node {
         (role.to_owned(), Address(address))
     }
 
+    /// Reads the line of an HTTP listener: `dproxy <role> serves http on http://<address>/`.
+    pub(crate) fn serves_http(&mut self) -> Address {
+        let line = self.prints();
+        let address = line.split_once(" serves http on http://").and_then(|(_, rest)| rest.strip_suffix('/'));
+        let address = address.unwrap_or_else(|| panic!("not the line of an HTTP listener: {line:?}"));
+        Address(address.parse().unwrap_or_else(|_| panic!("no address in {line:?}")))
+    }
+
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.scratch.path().join("stderr")).unwrap_or_default()

@@ -63,13 +63,19 @@ impl<P: Policy> Sharded<P> {
         (self.tally.bytes() > self.bounds.bytes).then_some(Limit::Bytes)
     }
 
-    /// Gives up entries until the bounds are kept, but not the only one of the shard that has just taken one in.
+    /// Gives up entries until the bounds are kept, but not the one that has just been taken in by shard `own`.
     fn settle(&self, own: usize) {
         let (mut shard, mut fruitless) = (own, 0);
         while let Some(limit) = self.over() {
             // Some shard has its part, unless others change them meanwhile: who finds none takes what there is.
             let even = fruitless < 2 * self.shards.len();
-            if self.give_up_one(shard, limit, even, usize::from(shard == own)).is_none() {
+            let least = match limit {
+                _ if shard != own => 0,
+                // It did not have its part before, so another one has more than that.
+                Limit::Entries if even => usize::MAX,
+                _ => 1,
+            };
+            if self.give_up_one(shard, limit, even, least).is_none() {
                 fruitless += 1;
                 shard = self.turn.fetch_add(1, Relaxed) % self.shards.len();
             }

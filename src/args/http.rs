@@ -1,0 +1,39 @@
+//! The flags of the HTTP front end, at a proxy and at a balancer.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::ServerArgs;
+use crate::http::{CorsOrigin, HttpConfig, Role};
+
+/// Where to serve HTTP, if at all, and for whom.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "HTTP")]
+pub struct HttpArgs {
+    /// Serve HTTP as well, on this port: documents, /metrics, health, and the live page; 0 picks a free one
+    /// [default: none; of a cluster 9080, or a free one when that is taken].
+    #[arg(long, env = "DPROXY_HTTP_PORT", value_name = "PORT")]
+    pub http_port: Option<u16>,
+    /// The address to serve HTTP on [default: that of --host].
+    #[arg(long, env = "DPROXY_HTTP_HOST", value_name = "ADDRESS")]
+    pub http_host: Option<IpAddr>,
+    /// Origins whose pages may read documents, such as https://app.example, or *.
+    #[arg(long, env = "DPROXY_CORS_ORIGIN", value_delimiter = ',', num_args = 1.., value_name = "ORIGIN")]
+    pub cors_origin: Vec<CorsOrigin>,
+}
+
+impl HttpArgs {
+    /// The front end of the node whose lines are served on port `node`.
+    pub fn config(&self, role: Role, node: u16, server: &ServerArgs) -> HttpConfig {
+        HttpConfig {
+            role,
+            node,
+            cors: self.cors_origin.clone(),
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            limits: server.limits(),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! `GET /{resource}/{key}`: from a target to a reply of the role, and from that to a response.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use hyper::header::{
+    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, VARY,
+};
+use hyper::{HeaderMap, StatusCode};
+
+use super::body::{Body, Response};
+use super::encoding::{Encoding, LONG, WORTH_IT};
+use super::etag::ETag;
+use super::problem::problem;
+use crate::wire::reply::Data;
+use crate::wire::{Reply, ReplyView, Status};
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// What does not expire here is kept until it is purged, and nobody tells those behind us: they have to ask.
+const ASK_AGAIN: HeaderValue = HeaderValue::from_static("no-cache");
+
+/// What an asker says that changes a response.
+#[derive(Clone, Copy)]
+pub(super) struct Wants<'a> {
+    pub(super) headers: &'a HeaderMap,
+}
+
+/// How a document was served, by this node's or a proxy's word.
+struct Told {
+    node: Option<u16>,
+    cache_hit: bool,
+    stale: bool,
+    age: Option<u32>,
+    fresh_for: Option<u32>,
+}
+
+/// The response to a reply. `lenience` is what a proxy adds to `max-age`: how long it serves what is stale.
+///
+/// Short documents are a matter of a few header lines; `Err` hands back a long text that the asker wants coded.
+pub(super) fn response(reply: Reply, wants: Wants<'_>, lenience: &str) -> Result<Response, Long> {
+    let told = reply.served.map(|served| Told {
+        node: Some(served.node),
+        cache_hit: served.cache_hit,
+        stale: served.stale,
+        age: Some(served.age),
+        fresh_for: served.fresh_for,
+    });
+    match reply.data {
+        Data::Document(document) => found(Bytes::from_owner(document), told, wants, lenience),
+        Data::Text(text) => Ok(failed(reply.status, Some(&text), told)),
+        Data::Json(text) => found(Bytes::from(text), told, wants, lenience),
+        Data::Null => Ok(failed(reply.status, None, told)),
+        Data::Line(line) => relayed(&line, wants, lenience),
+    }
+}
+
+/// A proxy's line, relayed by a balancer: it knows of the document what the line says.
+fn relayed(line: &Bytes, wants: Wants<'_>, lenience: &str) -> Result<Response, Long> {
+    let Ok(view) = ReplyView::parse(line) else {
+        return Ok(problem(Status::ProxyUnreachable, "the reply of the proxy is none"));
+    };
+    let told = view.cache_hit.map(|cache_hit| Told {
+        node: view.node,
+        cache_hit,
+        stale: view.stale,
+        age: view.age,
+        fresh_for: None,
+    });
+    if view.status == Status::Ok {
+        return match view.document(usize::MAX) {
+            Ok(document) => found(Bytes::from_owner(document), told, wants, lenience),
+            Err(_) => Ok(problem(Status::ProxyUnreachable, "the reply of the proxy is no document")),
+        };
+    }
+    let detail = serde_json::from_str::<Option<String>>(view.data).ok().flatten();
+    Ok(failed(view.status, detail.as_deref(), told))
+}
+
+/// A long text that has to be coded, and everything else of the response to it.
+pub(super) struct Long {
+    pub(super) head: Response,
+    pub(super) text: Bytes,
+    pub(super) encoding: Encoding,
+}
+
+impl Long {
+    /// The whole response; takes its time.
+    pub(super) fn encode(self) -> Response {
+        match self.encoding.encode(&self.text) {
+            Ok(bytes) => self.head.map(|_| Body::Whole(Bytes::from(bytes))),
+            Err(_) => problem(Status::Overloaded, "the document could not be coded as you asked"),
+        }
+    }
+}
+
+fn found(text: Bytes, told: Option<Told>, wants: Wants<'_>, lenience: &str) -> Result<Response, Long> {
+    let is_worth_it = text.len() >= WORTH_IT;
+    let encoding = if is_worth_it { Encoding::negotiate(wants.headers) } else { Encoding::Identity };
+    let tag = ETag::of(&text);
+    let mut response = Response::new(Body::Whole(Bytes::new()));
+    let mut headers = HeaderMap::with_capacity(12);
+    if let Ok(tag) = HeaderValue::from_maybe_shared(Bytes::from(tag.header(encoding))) {
+        headers.insert(ETAG, tag);
+    }
+    headers.insert(CACHE_CONTROL, told.as_ref().map_or(ASK_AGAIN, |told| cache_control(told, lenience)));
+    if is_worth_it {
+        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    if let Some(told) = &told {
+        tell(told, &mut headers);
+    }
+    if wants.headers.contains_key(hyper::header::IF_NONE_MATCH) && tag.is_known_to(wants.headers) {
+        *response.headers_mut() = headers;
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    headers.insert(CONTENT_TYPE, JSON);
+    if encoding != Encoding::Identity {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+    }
+    *response.headers_mut() = headers;
+    match encoding {
+        Encoding::Identity => Ok(response.map(|_| Body::Whole(text))),
+        _ if text.len() < LONG => Ok(Long { head: response, text, encoding }.encode()),
+        _ => Err(Long { head: response, text, encoding }),
+    }
+}
+
+fn failed(status: Status, detail: Option<&str>, told: Option<Told>) -> Response {
+    let detail = detail.unwrap_or(match status {
+        Status::NotFound => "there is no such document",
+        _ => "the origin failed",
+    });
+    let mut response = problem(status, detail);
+    if let Some(told) = told {
+        if let (Status::NotFound, Some(fresh_for @ 1..)) = (status, told.fresh_for) {
+            response.headers_mut().insert(CACHE_CONTROL, text(&format!("max-age={fresh_for}")));
+        }
+        tell(&told, response.headers_mut());
+    }
+    response
+}
+
+fn cache_control(told: &Told, lenience: &str) -> HeaderValue {
+    let fresh_for = match (told.stale, told.fresh_for) {
+        (true, _) => 0,
+        (false, Some(fresh_for)) => fresh_for,
+        (false, None) => return ASK_AGAIN,
+    };
+    let mut number = itoa::Buffer::new();
+    let mut value = String::with_capacity(20 + lenience.len());
+    value.push_str("max-age=");
+    value.push_str(number.format(fresh_for));
+    value.push_str(lenience);
+    text(&value)
+}
+
+/// `Age`, and `Cache-Status` of RFC 9211.
+fn tell(told: &Told, headers: &mut HeaderMap) {
+    if let Some(age) = told.age {
+        headers.insert(AGE, HeaderValue::from(age));
+    }
+    let Some(node) = told.node else { return };
+    let mut value = String::with_capacity(40);
+    // Writing into a string cannot fail.
+    let _ = write!(value, "dproxy-{node}; {}", if told.cache_hit { "hit" } else { "fwd=miss" });
+    match (told.cache_hit, told.fresh_for) {
+        (true, _) if told.stale => value.push_str("; ttl=0; detail=stale"),
+        (true, Some(seconds)) => drop(write!(value, "; ttl={seconds}")),
+        _ => {}
+    }
+    headers.insert(CACHE_STATUS, text(&value));
+}
+
+/// A header value of text that was made here, of visible ASCII.
+fn text(value: &str) -> HeaderValue {
+    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Document, Served};
+
+    fn respond(reply: Reply, headers: &[(&'static str, &'static str)]) -> Response {
+        let pairs = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let headers: HeaderMap = pairs.collect();
+        response(reply, Wants { headers: &headers }, ", stale-if-error=60").unwrap_or_else(Long::encode)
+    }
+
+    fn header<'a>(response: &'a Response, name: &str) -> &'a str {
+        response.headers().get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    fn document(text: &str) -> Document {
+        Document::parse(text.as_bytes(), 100_000).unwrap()
+    }
+
+    const SERVED: Served = Served { cache_hit: true, node: 8001, age: 18, stale: false, fresh_for: Some(12) };
+
+    #[test]
+    fn says_what_is_known_of_a_document() {
+        let hit = respond(Reply::document(document("{}")).with(SERVED), &[]);
+        assert_eq!(header(&hit, "cache-status"), "dproxy-8001; hit; ttl=12");
+        assert_eq!(header(&hit, "cache-control"), "max-age=12, stale-if-error=60");
+        assert_eq!((header(&hit, "age"), header(&hit, "content-type")), ("18", "application/json"));
+        let stale = Served { stale: true, fresh_for: Some(0), ..SERVED };
+        let stale = respond(Reply::document(document("{}")).with(stale), &[]);
+        assert_eq!(header(&stale, "cache-status"), "dproxy-8001; hit; ttl=0; detail=stale");
+        assert_eq!(header(&stale, "cache-control"), "max-age=0, stale-if-error=60");
+        let kept = Served { fresh_for: None, cache_hit: false, ..SERVED };
+        let kept = respond(Reply::document(document("{}")).with(kept), &[]);
+        assert_eq!(
+            (header(&kept, "cache-control"), header(&kept, "cache-status")),
+            ("no-cache", "dproxy-8001; fwd=miss")
+        );
+    }
+
+    #[test]
+    fn a_relayed_line_is_the_same_document() {
+        let line = br#"{"status": "OK", "data": {"a": 1}, "cache_hit": true, "node": 8002.0, "stale":true, "age":3}"#;
+        let relayed = respond(Reply::relayed(Status::Ok, Bytes::from_static(line)), &[]);
+        let own = respond(Reply::document(document(r#"{"a":1}"#)).with(SERVED), &[]);
+        assert_eq!(header(&relayed, "etag"), header(&own, "etag"));
+        assert_eq!(header(&relayed, "cache-status"), "dproxy-8002; hit; ttl=0; detail=stale");
+        assert_eq!(header(&relayed, "age"), "3");
+        let missing = br#"{"status":"NOT_FOUND","data":null,"cache_hit":false,"node":8002}"#;
+        let missing = respond(Reply::relayed(Status::NotFound, Bytes::from_static(missing)), &[]);
+        assert_eq!(
+            (missing.status(), header(&missing, "cache-control")),
+            (StatusCode::NOT_FOUND, "no-store")
+        );
+    }
+
+    #[test]
+    fn codes_what_is_worth_it() {
+        let gzip = [("accept-encoding", "gzip")];
+        let short = respond(Reply::document(document("{}")).with(SERVED), &gzip);
+        assert_eq!((header(&short, "content-encoding"), header(&short, "vary")), ("", ""));
+        let text = format!("[\"{}\"]", "a".repeat(50_000));
+        let long = respond(Reply::document(document(&text)).with(SERVED), &gzip);
+        assert_eq!((header(&long, "content-encoding"), header(&long, "vary")), ("gzip", "accept-encoding"));
+        assert!(header(&long, "etag").ends_with("-gzip\""));
+    }
+}

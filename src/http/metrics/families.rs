@@ -1,0 +1,121 @@
+//! What the numbers of METRICS are called in Prometheus, and what they mean.
+//!
+//! A number that a node does not tell is left out, so one table serves proxies and balancers of every age.
+
+use prometheus_client::registry::Unit;
+use serde_json::Value;
+
+/// A metric, and where in METRICS its number stands.
+pub(super) struct Family {
+    /// Members on the way to the number.
+    path: &'static [&'static str],
+    /// Without the unit and without `_total`, which are added.
+    pub(super) name: &'static str,
+    pub(super) unit: Option<Unit>,
+    pub(super) is_counter: bool,
+    pub(super) help: &'static str,
+}
+
+impl Family {
+    /// The number; true is 1, false is 0.
+    pub(super) fn value(&self, samples: &Value) -> Option<f64> {
+        let value = self.path.iter().try_fold(samples, |value, member| value.get(member))?;
+        value.as_f64().or_else(|| value.as_bool().map(|is| f64::from(u8::from(is))))
+    }
+}
+
+const fn counter(path: &'static [&'static str], name: &'static str, help: &'static str) -> Family {
+    Family { path, name, unit: None, is_counter: true, help }
+}
+
+const fn gauge(path: &'static [&'static str], name: &'static str, help: &'static str) -> Family {
+    Family { path, name, unit: None, is_counter: false, help }
+}
+
+/// Of the node itself.
+pub(super) const ONE: &[Family] = &[
+    counter(&["hits"], "dproxy_cache_hits", "GETs served from the cache"),
+    counter(&["misses"], "dproxy_cache_misses", "GETs that had to wait for the origin, or failed"),
+    counter(
+        &["negative_hits"],
+        "dproxy_cache_negative_hits",
+        "Hits on the word that there is no such document",
+    ),
+    counter(&["stale_served"], "dproxy_cache_stale_served", "Hits on documents past their time"),
+    counter(
+        &["coalesced"],
+        "dproxy_cache_coalesced",
+        "GETs that waited for a fetch which another one had begun",
+    ),
+    counter(&["refreshes"], "dproxy_cache_refreshes", "Fetches behind a reply"),
+    counter(&["evictions"], "dproxy_cache_evictions", "Entries given up to keep the bounds"),
+    counter(&["expirations"], "dproxy_cache_expirations", "Entries given up because they were past all use"),
+    counter(&["purged"], "dproxy_cache_purged", "Entries that a purge forgot or marked stale"),
+    gauge(&["entries"], "dproxy_cache_entries", "Entries held"),
+    Family {
+        path: &["bytes"],
+        name: "dproxy_cache",
+        unit: Some(Unit::Bytes),
+        is_counter: false,
+        help: "Memory held by keys, documents and their bookkeeping",
+    },
+    counter(&["origin_fetches"], "dproxy_origin_fetches", "Questions to the origin"),
+    counter(&["origin_failures"], "dproxy_origin_failures", "Questions to the origin that brought no answer"),
+    gauge(&["origin_failing"], "dproxy_origin_failing", "1 while the origin fails and is left alone"),
+    gauge(&["fetches_in_flight"], "dproxy_origin_fetches_in_flight", "Questions to the origin under way"),
+    counter(&["retries"], "dproxy_balancer_retries", "Tries of a GET at another proxy"),
+    counter(&["failures"], "dproxy_balancer_failures", "GETs that no proxy answered"),
+    counter(&["hedges"], "dproxy_balancer_hedges", "GETs asked of a second proxy because the first was slow"),
+];
+
+/// Of each proxy, as its balancer sees it.
+pub(super) const NODE: &[Family] = &[
+    gauge(&["healthy"], "dproxy_node_healthy", "1 while the proxy is healthy, 0 while it is down"),
+    gauge(&["draining"], "dproxy_node_draining", "1 while the proxy is drained"),
+    gauge(&["in_flight"], "dproxy_node_requests_in_flight", "GETs under way at the proxy from here"),
+    counter(&["requests"], "dproxy_node_requests", "GETs sent to the proxy, retries included"),
+    counter(&["errors"], "dproxy_node_errors", "GETs that failed at the proxy"),
+    gauge(&["failures_in_a_row"], "dproxy_node_failures_in_a_row", "Failures since the proxy last answered"),
+    counter(&["metrics", "hits"], "dproxy_node_cache_hits", "GETs that the proxy served from its cache"),
+    counter(
+        &["metrics", "misses"],
+        "dproxy_node_cache_misses",
+        "GETs for which the proxy had to ask the origin",
+    ),
+    counter(
+        &["metrics", "origin_fetches"],
+        "dproxy_node_origin_fetches",
+        "Questions of the proxy to the origin",
+    ),
+    gauge(&["metrics", "origin_failing"], "dproxy_node_origin_failing", "1 while the origin fails the proxy"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_name_is_its_own_and_follows_the_conventions() {
+        let mut names = HashSet::new();
+        for family in ONE.iter().chain(NODE) {
+            assert!(names.insert(family.name), "{}", family.name);
+            assert!(!family.help.is_empty() && !family.help.ends_with('.'), "{}", family.name);
+            assert!(
+                family.name.starts_with("dproxy_") && !family.name.ends_with("_total"),
+                "{}",
+                family.name
+            );
+        }
+    }
+
+    #[test]
+    fn reads_numbers_and_flags() {
+        let samples = serde_json::json!({ "a": { "b": 2.5 }, "flag": true, "text": "x" });
+        assert_eq!(gauge(&["a", "b"], "", "").value(&samples), Some(2.5));
+        assert_eq!(gauge(&["flag"], "", "").value(&samples), Some(1.0));
+        assert_eq!(gauge(&["text"], "", "").value(&samples), None);
+        assert_eq!(gauge(&["a", "c"], "", "").value(&samples), None);
+    }
+}

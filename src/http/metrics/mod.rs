@@ -1,0 +1,191 @@
+//! `/metrics`: what a node counts, as Prometheus and OpenMetrics write it.
+//!
+//! The samples are those of METRICS, so the two never disagree; `families` says what each is called and means.
+
+mod families;
+mod text;
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+use serde_json::{Map, Value};
+
+use self::families::{Family, NODE, ONE};
+use super::Site;
+use crate::handler::Handler;
+use crate::stats::Durations;
+
+/// Where the kernel tells of this process.
+const STATM: &str = "/proc/self/statm";
+
+/// The forms of the text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Format {
+    /// Prometheus text 0.0.4.
+    Prometheus,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// What a scraper asks for; the older form unless it names the newer one.
+    pub(super) fn negotiate(accepted: &str) -> Self {
+        match accepted.to_ascii_lowercase().contains("application/openmetrics-text") {
+            true => Format::OpenMetrics,
+            false => Format::Prometheus,
+        }
+    }
+
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// All of a node's metrics as of now.
+pub(super) async fn render<H: Handler>(site: &Site<H>, format: Format) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Snapshot::take(site).await));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(match format {
+        Format::OpenMetrics => text,
+        Format::Prometheus => text::to_prometheus(&text),
+    })
+}
+
+/// What there is to tell.
+#[derive(Debug)]
+struct Snapshot {
+    role: &'static str,
+    samples: Value,
+    by_status: Vec<(&'static str, u64)>,
+    durations: Durations,
+    in_flight: u64,
+    connections: u64,
+    resident: Option<u64>,
+}
+
+impl Snapshot {
+    async fn take<H: Handler>(site: &Site<H>) -> Self {
+        let tally = site.handler.tally();
+        let by_status = tally.by_status().map(|(status, count)| (status.as_str(), count));
+        Self {
+            role: site.config.role.as_str(),
+            samples: site.samples().await,
+            by_status: by_status.filter(|(name, count)| *name == "OK" || *count > 0).collect(),
+            durations: tally.durations(),
+            in_flight: tally.in_flight(),
+            connections: site.door.open() as u64,
+            resident: resident_bytes(),
+        }
+    }
+}
+
+/// A page of memory on every machine that this is built for.
+const PAGE: u64 = 4096;
+
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string(STATM).ok()?;
+    statm.split(' ').nth(1)?.parse::<u64>().ok().map(|pages| pages * PAGE)
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let out = &mut encoder;
+        let name = "dproxy_requests";
+        let mut requests = out.encode_descriptor(
+            name,
+            "GETs answered, by the status of the reply",
+            None,
+            MetricType::Counter,
+        )?;
+        for (status, count) in &self.by_status {
+            requests
+                .encode_family(&[("status", *status)])?
+                .encode_counter::<NoLabels, _, u64>(count, None)?;
+        }
+        let buckets: Vec<(f64, u64)> = self.durations.buckets().collect();
+        out.encode_descriptor(
+            "dproxy_request_duration",
+            "Time from a request that was read to its reply; answers at once are timed one in 64",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?
+        .encode_histogram::<NoLabels>(
+            self.durations.sum_seconds(),
+            self.durations.count(),
+            &buckets,
+            None,
+        )?;
+        gauge(out, "dproxy_requests_in_flight", "GETs that wait for another node", None, &self.in_flight)?;
+        gauge(out, "dproxy_http_connections", "HTTP connections that are open", None, &self.connections)?;
+        for family in ONE {
+            if let Some(value) = family.value(&self.samples) {
+                family.encode(out, &[(NO_LABELS, value)])?;
+            }
+        }
+        let nodes = self.samples["proxies"].as_object();
+        for family in NODE {
+            family.encode(out, &of_nodes(family, nodes))?;
+        }
+        let labels = [("version", env!("CARGO_PKG_VERSION")), ("role", self.role)];
+        out.encode_descriptor("dproxy_build_info", "What runs here; always 1", None, MetricType::Gauge)?
+            .encode_family(&labels)?
+            .encode_gauge(&1_u64)?;
+        match self.resident {
+            Some(bytes) => {
+                let help = "Memory of this process that is resident";
+                gauge(out, "process_resident_memory", help, Some(&Unit::Bytes), &bytes)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+type NoLabels = [(&'static str, &'static str); 0];
+const NO_LABELS: NoLabels = [];
+
+fn gauge(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: &u64,
+) -> fmt::Result {
+    out.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(value)
+}
+
+/// The samples of a family, one a node.
+fn of_nodes(family: &Family, nodes: Option<&Map<String, Value>>) -> Vec<(Vec<(&'static str, String)>, f64)> {
+    let nodes = nodes.into_iter().flatten();
+    nodes.filter_map(|(name, node)| Some((vec![("node", name.clone())], family.value(node)?))).collect()
+}
+
+impl Family {
+    fn encode<S: EncodeLabelSet>(
+        &self,
+        out: &mut DescriptorEncoder<'_>,
+        samples: &[(S, f64)],
+    ) -> fmt::Result {
+        if samples.is_empty() {
+            return Ok(());
+        }
+        let kind = if self.is_counter { MetricType::Counter } else { MetricType::Gauge };
+        let mut metric = out.encode_descriptor(self.name, self.help, self.unit.as_ref(), kind)?;
+        for (labels, value) in samples {
+            let mut sample = metric.encode_family(labels)?;
+            match self.is_counter {
+                true => sample.encode_counter::<NoLabels, _, f64>(value, None)?,
+                false => sample.encode_gauge(value)?,
+            }
+        }
+        Ok(())
+    }
+}

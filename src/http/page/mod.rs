@@ -1,0 +1,93 @@
+//! The live page: one page and its parts, embedded, with nothing from elsewhere and nothing inline.
+//!
+//! ```text
+//!   watch (every second) ──METRICS, durations──▶ history ──▶ state, plots ──▶ Live ──SSE──▶ every open page
+//! ```
+//! The page shows a node what its METRICS tell, and nothing of documents or keys is ever markup: the server sends JSON
+//! and its own plots, the page sets text.
+
+mod events;
+mod history;
+mod live;
+mod nodes;
+mod plots;
+mod rates;
+mod state;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Extension, RawQuery, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+pub(super) use self::live::{Live, watch};
+use super::Site;
+use super::path::query_value;
+use super::problem::{problem, status_code};
+use super::router::from_ours;
+use crate::handler::{Ask, Handler};
+use crate::wire::{Key, Request, Status};
+
+const INDEX: &str = include_str!("index.html");
+const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("app.js");
+const PICTURE: &str = include_str!("picture.js");
+const ICON: &str = include_str!("icon.svg");
+
+/// Nothing inline, nothing from elsewhere, in nobody's frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+    base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// Where the request came from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct From(pub(super) IpAddr);
+
+/// The routes of the page.
+pub(super) fn routes<H: Handler>() -> Router<Arc<Site<H>>> {
+    Router::new()
+        .route("/", get(async || asset("text/html; charset=utf-8", INDEX)))
+        .route("/style.css", get(async || asset("text/css; charset=utf-8", STYLE)))
+        .route("/app.js", get(async || asset("text/javascript; charset=utf-8", SCRIPT)))
+        .route("/picture.js", get(async || asset("text/javascript; charset=utf-8", PICTURE)))
+        .route("/icon.svg", get(async || asset("image/svg+xml", ICON)))
+        .route("/events", get(live::events::<H>))
+        .route("/explain", get(explain::<H>))
+}
+
+fn asset(kind: &'static str, text: &'static str) -> Response {
+    let headers = [
+        (CONTENT_TYPE, kind),
+        // A new version of the binary is a new page.
+        (CACHE_CONTROL, "no-cache"),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+    ];
+    (headers, text).into_response()
+}
+
+/// What the node knows of a key: the reply to EXPLAIN, as JSON.
+async fn explain<H: Handler>(
+    State(site): State<Arc<Site<H>>>,
+    Extension(From(from)): Extension<From>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let key = query_value(query.as_deref().unwrap_or(""), "key").unwrap_or_default();
+    let key = match Key::parse(key.trim_ascii()) {
+        Ok(key) => key,
+        Err(error) => return from_ours(problem(Status::BadRequest, &error.to_string())),
+    };
+    let ask = Ask { request: Request::Explain(key), from, deadline: None, trace: None };
+    let reply = site.handler.answer(ask).reply().await;
+    let headers = [
+        (CONTENT_TYPE, "application/json"),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (status_code(reply.status), headers, reply.to_line()).into_response()
+}

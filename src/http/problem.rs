@@ -1,0 +1,59 @@
+//! Errors as `application/problem+json` (RFC 9457), and which HTTP status each status of the wire is.
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use serde::Serialize;
+
+use super::body::{Body, Response};
+use crate::wire::Status;
+
+/// The verbs of a document.
+pub(super) const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD");
+/// When an overloaded node may be asked again, in seconds.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// What RFC 9457 calls a problem; `code` is the wire's own word for it.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+}
+
+/// What HTTP calls it.
+pub(super) fn status_code(status: Status) -> StatusCode {
+    match status {
+        Status::Ok => StatusCode::OK,
+        Status::NotFound => StatusCode::NOT_FOUND,
+        Status::BadRequest => StatusCode::BAD_REQUEST,
+        Status::Forbidden => StatusCode::FORBIDDEN,
+        Status::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+        Status::Overloaded | Status::ProxyUnreachable | Status::ProxyError => StatusCode::SERVICE_UNAVAILABLE,
+        Status::BadDocument | Status::OriginFailure | Status::ClientConnectionError => {
+            StatusCode::BAD_GATEWAY
+        }
+    }
+}
+
+/// The response to what went wrong.
+pub(super) fn problem(status: Status, detail: &str) -> Response {
+    let code = status_code(status);
+    let title = code.canonical_reason().unwrap_or("Error");
+    let problem =
+        Problem { r#type: "about:blank", title, status: code.as_u16(), detail, code: status.as_str() };
+    let text = serde_json::to_vec(&problem).unwrap_or_default();
+    let mut response = Response::new(Body::Whole(Bytes::from(text)));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    match code {
+        StatusCode::SERVICE_UNAVAILABLE => drop(headers.insert(RETRY_AFTER, RETRY_SECONDS)),
+        StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, ALLOWED)),
+        _ => {}
+    }
+    response
+}

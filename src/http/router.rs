@@ -1,0 +1,70 @@
+//! Everything that is not a document: the page and its parts, metrics, health.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::problem::problem;
+use super::{Site, metrics, page};
+use crate::handler::Handler;
+use crate::wire::{Key, Status};
+
+type At<H> = State<Arc<Site<H>>>;
+
+/// The routes of a node.
+pub(super) fn router<H: Handler>(site: Arc<Site<H>>) -> Router {
+    Router::new()
+        .route("/metrics", get(scrape::<H>))
+        .route("/healthz", get(alive))
+        .route("/readyz", get(ready::<H>))
+        .merge(page::routes())
+        .fallback(no_document)
+        .method_not_allowed_fallback(async || {
+            from_ours(problem(Status::WrongMethod, "this is read with GET or HEAD"))
+        })
+        .with_state(site)
+}
+
+/// A response made for hyper, for axum.
+pub(super) fn from_ours(response: super::body::Response) -> Response {
+    response.map(axum::body::Body::new)
+}
+
+async fn alive() -> Response {
+    plain(StatusCode::OK, "alive")
+}
+
+async fn ready<H: Handler>(State(site): At<H>) -> Response {
+    match site.is_ready().await {
+        Ok(()) => plain(StatusCode::OK, "ready"),
+        Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why),
+    }
+}
+
+fn plain(code: StatusCode, text: &'static str) -> Response {
+    let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-store")];
+    (code, headers, format!("{text}\n")).into_response()
+}
+
+async fn scrape<H: Handler>(State(site): At<H>, headers: HeaderMap) -> Response {
+    let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let format = metrics::Format::negotiate(accepted);
+    match metrics::render(&site, format).await {
+        Ok(text) => {
+            ([(CONTENT_TYPE, format.content_type()), (CACHE_CONTROL, "no-store")], text).into_response()
+        }
+        Err(_) => from_ours(problem(Status::Overloaded, "the metrics could not be written")),
+    }
+}
+
+/// One segment that is none of ours is no document either.
+async fn no_document(uri: Uri) -> Response {
+    let error = Key::parse(uri.path().trim_start_matches('/').as_bytes()).err();
+    let detail = error.map_or_else(|| "there is no such page".to_owned(), |error| error.to_string());
+    from_ours(problem(Status::BadRequest, &detail))
+}

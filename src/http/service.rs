@@ -1,0 +1,167 @@
+//! One connection's service: documents straight from the handler, everything else by way of the router.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::{HeaderMap, Method, Request};
+use hyper_util::service::TowerToHyperService;
+
+use super::body::{Body, Response};
+use super::conn::Watch;
+use super::cors;
+use super::document::{self, Long, Wants};
+use super::path::decoded;
+use super::problem::problem;
+use super::{Site, page};
+use crate::handler::{Answer, Ask, Handler};
+use crate::wire::{self, Key, Status};
+
+/// The requests of one connection.
+pub(super) struct Service<H> {
+    site: Arc<Site<H>>,
+    router: TowerToHyperService<Router>,
+    from: IpAddr,
+    watch: Arc<Watch>,
+}
+
+/// A response at once, or when it is there: a hit allocates no future.
+pub(super) enum Responding {
+    Now(Option<Response>),
+    Later(Pin<Box<dyn Future<Output = Response> + Send>>),
+}
+
+impl Responding {
+    fn now(response: Response) -> Self {
+        Responding::Now(Some(response))
+    }
+
+    fn later(response: impl Future<Output = Response> + Send + 'static) -> Self {
+        Responding::Later(Box::pin(response))
+    }
+}
+
+impl Future for Responding {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Responding::Now(response) => match response.take() {
+                Some(response) => Poll::Ready(Ok(response)),
+                None => Poll::Pending,
+            },
+            Responding::Later(response) => response.as_mut().poll(cx).map(Ok),
+        }
+    }
+}
+
+impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Responding;
+
+    fn call(&self, request: Request<Incoming>) -> Responding {
+        self.watch.heard();
+        let allowed = &self.site.config.cors;
+        if allowed.is_empty() {
+            return self.respond(request);
+        }
+        let page = cors::asking_page(request.headers());
+        if cors::is_preflight(request.method(), request.headers()) {
+            let mut response = cors::preflight();
+            cors::allow(allowed, page.as_ref(), response.headers_mut());
+            return Responding::now(response);
+        }
+        self.allowing(page, self.respond(request))
+    }
+}
+
+impl<H: Handler> Service<H> {
+    pub(super) fn new(
+        site: Arc<Site<H>>,
+        router: TowerToHyperService<Router>,
+        from: IpAddr,
+        watch: Arc<Watch>,
+    ) -> Self {
+        Self { site, router, from, watch }
+    }
+
+    fn respond(&self, request: Request<Incoming>) -> Responding {
+        // Everything that is not a document has one segment.
+        let path = request.uri().path();
+        match path.strip_prefix('/') {
+            Some(path) if path.contains('/') || path.contains('%') => self.document(path, &request),
+            _ => self.other(request),
+        }
+    }
+
+    fn document(&self, path: &str, request: &Request<Incoming>) -> Responding {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Responding::now(problem(Status::WrongMethod, "a document is read with GET or HEAD"));
+        }
+        let path = decoded(path);
+        let key = match Key::parse(&path) {
+            Ok(key) => key,
+            Err(error) => return Responding::now(problem(Status::BadRequest, &error.to_string())),
+        };
+        let headers = request.headers();
+        let trace = trace_id(headers);
+        let ask = Ask { request: wire::Request::Get(key), from: self.from, deadline: None, trace };
+        match self.site.handler.answer(ask) {
+            Answer::Now(reply) => match document::response(reply, Wants { headers }, &self.site.lenience) {
+                Ok(response) => Responding::now(response),
+                Err(long) => Responding::later(encoded(long)),
+            },
+            Answer::Later(reply) => {
+                let (site, headers) = (self.site.clone(), headers.clone());
+                Responding::later(async move {
+                    let wants = Wants { headers: &headers };
+                    match document::response(reply.await, wants, &site.lenience) {
+                        Ok(response) => response,
+                        Err(long) => encoded(long).await,
+                    }
+                })
+            }
+        }
+    }
+
+    fn other(&self, mut request: Request<Incoming>) -> Responding {
+        request.extensions_mut().insert(page::From(self.from));
+        let response = hyper::service::Service::call(&self.router, request);
+        Responding::later(async {
+            match response.await {
+                Ok(response) => response.map(Body::Stream),
+                Err(never) => match never {},
+            }
+        })
+    }
+
+    fn allowing(&self, page: Option<HeaderValue>, responding: Responding) -> Responding {
+        let site = self.site.clone();
+        Responding::later(async move {
+            let Ok(mut response) = responding.await;
+            cors::allow(&site.config.cors, page.as_ref(), response.headers_mut());
+            response
+        })
+    }
+}
+
+/// Codes a long text where it holds nobody up.
+async fn encoded(long: Long) -> Response {
+    let encoding = tokio::task::spawn_blocking(move || long.encode());
+    encoding.await.unwrap_or_else(|_| problem(Status::Overloaded, "the document could not be coded in time"))
+}
+
+/// The id in a `traceparent` of W3C Trace Context: `00-<trace>-<span>-<flags>`.
+fn trace_id(headers: &HeaderMap) -> Option<&str> {
+    let parent = headers.get("traceparent")?.to_str().ok()?;
+    let trace = parent.split('-').nth(1)?;
+    let is_one = trace.len() == 32 && trace.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_one.then_some(trace)
+}

@@ -1,0 +1,178 @@
+//! A role whose GETs are counted by status and timed, whichever front end they come through.
+//!
+//! What is answered at once is timed one time in [`SAMPLE`], and lends its time to those that follow: reading the clock
+//! twice would be a notable part of a hit. All that waits for something is timed itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::time::Instant;
+
+use crate::handler::{Answer, Ask, Handler};
+use crate::net::core_index;
+use crate::stats::{Counter, Durations, Gauge, Histogram};
+use crate::wire::{Reply, Request, Status};
+
+/// One in so many answers at once is timed.
+const SAMPLE: u64 = 64;
+/// Cores beyond this many share counters.
+const SHARDS: usize = 16;
+
+/// The role, and what is counted of it.
+pub struct Measured<H> {
+    inner: Arc<H>,
+    tally: Arc<Tally>,
+}
+
+/// What is counted: per core, so that cores do not wait for each other's cache lines.
+#[derive(Default, Debug)]
+pub struct Tally {
+    shards: [Shard; SHARDS],
+    in_flight: Gauge,
+}
+
+#[derive(Default, Debug)]
+#[repr(align(128))]
+struct Shard {
+    by_status: [Counter; Status::ALL.len()],
+    durations: Histogram,
+    /// Answers at once.
+    at_once: AtomicU64,
+    /// What the last one that was timed took.
+    last_nanos: AtomicU64,
+}
+
+impl<H: Handler> Measured<H> {
+    /// Counts from now on.
+    pub fn new(inner: Arc<H>) -> Arc<Self> {
+        Arc::new(Self { inner, tally: Arc::default() })
+    }
+
+    /// What was counted so far.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+}
+
+impl Tally {
+    /// How many GETs ended with each status.
+    pub fn by_status(&self) -> impl Iterator<Item = (Status, u64)> + '_ {
+        Status::ALL.into_iter().map(|status| {
+            (status, self.shards.iter().map(|shard| shard.by_status[status as usize].get()).sum())
+        })
+    }
+
+    /// How long GETs took.
+    pub fn durations(&self) -> Durations {
+        let mut durations = Durations::default();
+        for shard in &self.shards {
+            durations.add(&shard.durations);
+        }
+        durations
+    }
+
+    /// GETs that wait for something.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.get()
+    }
+
+    fn shard(&self) -> &Shard {
+        &self.shards[core_index() % SHARDS]
+    }
+
+    async fn time(self: Arc<Self>, reply: impl Future<Output = Reply>) -> Reply {
+        let began = Instant::now();
+        let reply = {
+            let _in_flight = self.in_flight.enter();
+            reply.await
+        };
+        let shard = self.shard();
+        shard.durations.record(nanos_since(began));
+        shard.by_status[reply.status as usize].add_one();
+        reply
+    }
+}
+
+impl Shard {
+    /// An answer at once; `timed` since when, if it was.
+    fn count(&self, status: Status, timed: Option<Instant>) {
+        let nanos = match timed {
+            Some(began) => {
+                let nanos = nanos_since(began);
+                self.last_nanos.store(nanos, Ordering::Relaxed);
+                nanos
+            }
+            None => self.last_nanos.load(Ordering::Relaxed),
+        };
+        self.durations.record(nanos);
+        self.by_status[status as usize].add_one();
+    }
+}
+
+impl<H: Handler> Handler for Measured<H> {
+    fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer {
+        if !matches!(ask.request, Request::Get(_)) {
+            return self.inner.answer(ask);
+        }
+        let shard = self.tally.shard();
+        let is_timed = shard.at_once.load(Ordering::Relaxed) % SAMPLE == 0;
+        let began = is_timed.then(Instant::now);
+        match self.inner.answer(ask) {
+            Answer::Now(reply) => {
+                shard.at_once.fetch_add(1, Ordering::Relaxed);
+                shard.count(reply.status, began);
+                Answer::Now(reply)
+            }
+            Answer::Later(reply) => Answer::later(self.tally.clone().time(reply)),
+        }
+    }
+
+    fn error(&self, status: Status, text: String) -> Reply {
+        self.inner.error(status, text)
+    }
+}
+
+fn nanos_since(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::wire::Key;
+
+    /// Answers `now/…` at once, and everything else after 30 ms.
+    struct Slow;
+
+    impl Handler for Slow {
+        fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer {
+            match ask.request {
+                Request::Get(key) if key.resource() == "now" => Answer::Now(Reply::null(Status::Ok)),
+                _ => Answer::later(async {
+                    tokio::time::sleep(Duration::from_millis(30)).await;
+                    Reply::null(Status::NotFound)
+                }),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn counts_every_get_and_nothing_else() {
+        let measured = Measured::new(Arc::new(Slow));
+        let ask =
+            |request| Ask { request, from: IpAddr::V4(Ipv4Addr::LOCALHOST), deadline: None, trace: None };
+        for _ in 0..100 {
+            measured.answer(ask(Request::Get(Key::parse(b"now/1").unwrap()))).reply().await;
+        }
+        measured.answer(ask(Request::Get(Key::parse(b"later/1").unwrap()))).reply().await;
+        measured.answer(ask(Request::Metrics)).reply().await;
+        let tally = measured.tally();
+        let counts: Vec<_> = tally.by_status().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counts, [(Status::Ok, 100), (Status::NotFound, 1)]);
+        assert_eq!((tally.durations().count(), tally.in_flight()), (101, 0));
+        assert!(tally.durations().quantile(1.0).unwrap() > 0.02);
+    }
+}

@@ -1,0 +1,137 @@
+//! Proves the live page in a real browser: it shows what happens as it happens, by itself, and takes nothing for markup.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::support::browser::Browser;
+use crate::support::http::{Http, fetch};
+use crate::support::node::own_host;
+use crate::support::{Address, Node, Start, StopOnDrop, heavy, pause, timed, until};
+
+/// A killed node is seen to be down within this time.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
+
+struct Cluster {
+    _origin: Node,
+    proxies: Vec<Node>,
+    balancer: Node,
+    http: Address,
+}
+
+fn cluster() -> Cluster {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
+    let origin = Start::origin(&data, "").run();
+    let proxies: Vec<Node> = (0..3).map(|_| Start::proxy(origin.address, "--ttl 5s").run()).collect();
+    let (balancer, http) = balancer(&proxies, "--http-port 0");
+    Cluster { _origin: origin, proxies, balancer, http }
+}
+
+fn balancer(proxies: &[Node], words: &str) -> (Node, Address) {
+    let addresses: Vec<Address> = proxies.iter().map(|proxy| proxy.address).collect();
+    let mut balancer = Start::balancer(&addresses, &format!("--health-interval 1s {words}")).run();
+    let http = balancer.serves_http();
+    (balancer, http)
+}
+
+/// Runs the work while a client asks for documents.
+fn under_load<T>(http: Address, work: impl FnOnce() -> T) -> T {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _stopped = StopOnDrop(&stop);
+        scope.spawn(|| {
+            let mut client = Http::connect(http);
+            for i in (1..=12).cycle() {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                client.ask("GET", &format!("/article/{i}"), &[], "");
+                pause(Duration::from_millis(4));
+            }
+        });
+        work()
+    })
+}
+
+#[test]
+fn it_shows_what_happens_as_it_happens() {
+    let _alone = heavy();
+    let Some(browser) = Browser::start() else { return };
+    let mut cluster = cluster();
+    under_load(cluster.http, || {
+        browser.show(1200, 1250, "light");
+        browser.open(&format!("http://{}/", cluster.http));
+        let healthy = "return document.querySelectorAll('#picture g.healthy').length == 5";
+        browser.until("origin, three proxies and the balancer are healthy", healthy);
+        browser.until("there are five plots", "return document.querySelectorAll('.plot svg').length == 5");
+        browser.until(
+            "requests are counted",
+            "return parseFloat(document.querySelector('#rate .value').textContent) > 10",
+        );
+        let drawn = browser.run("return document.querySelector('#rate .plot').innerHTML");
+        until("the plots move", || {
+            browser.run("return document.querySelector('#rate .plot').innerHTML") != drawn
+        });
+
+        let killed = cluster.proxies.remove(1);
+        let name = killed.address.to_string();
+        killed.kill();
+        let is_red = format!(
+            "const g = document.querySelector('#picture g.down[data-node=\"{name}\"]');
+             return g !== null && getComputedStyle(g.querySelector('.dot')).fill == 'rgb(192, 38, 38)'"
+        );
+        let (time, ()) = timed(|| browser.until("the killed node is red", &is_red));
+        assert!(time < SEEN_WITHIN, "it took {time:?}");
+        assert_eq!(browser.text("#events li.down span"), format!("{name} is down"));
+        assert_eq!(browser.text("#said"), format!("{name} is down"), "a screen reader is told");
+        if std::env::var_os("DPROXY_SCREENSHOT").is_some() {
+            pause(Duration::from_secs(40));
+            let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/live-page.png");
+            browser.screenshot(&picture);
+        }
+    });
+}
+
+#[test]
+fn nothing_typed_is_markup() {
+    let _alone = heavy();
+    let Some(browser) = Browser::start() else { return };
+    let cluster = cluster();
+    browser.open(&format!("http://{}/", cluster.http));
+    let typed = "<script>window.owned = 1</script><img src=x onerror='window.owned = 1'>";
+    browser.run("document.getElementById('key').focus()");
+    browser.press(&format!("{typed}\u{e007}"));
+    browser.until("there is an answer", "return document.querySelector('#answer .wrong') !== null");
+    assert_eq!(browser.text("#answer code"), typed);
+    let made = browser.run("return document.querySelectorAll('#answer script, #answer img').length");
+    assert_eq!((made, browser.run("return window.owned ?? 0")), (0.into(), 0.into()));
+    let policy = fetch(cluster.http, "/").header("content-security-policy").to_owned();
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    browser.run("document.getElementById('key').value = ''; document.getElementById('key').focus()");
+    browser.press("article/1\u{e007}");
+    browser.until(
+        "the key is explained, or said not to be",
+        "return document.querySelector('#answer code').textContent == 'article/1'",
+    );
+}
+
+#[test]
+fn it_fits_a_phone_and_comes_back_by_itself() {
+    let _alone = heavy();
+    let Some(browser) = Browser::start() else { return };
+    let Cluster { _origin, proxies, balancer: first, .. } = cluster();
+    drop(first);
+    let host = own_host();
+    let (first, http) = balancer(&proxies, &format!("--http-host {host} --http-port 0"));
+    browser.show(390, 800, "dark");
+    browser.open(&format!("http://{http}/"));
+    let live = "return document.querySelector('#link.live') !== null";
+    browser.until("it is live", live);
+    assert_eq!(browser.run("return document.documentElement.scrollWidth"), 390, "nothing sticks out");
+    let ground = browser.run("return getComputedStyle(document.body).backgroundColor");
+    assert_eq!(ground, "rgb(15, 21, 19)", "it is dark");
+    first.kill();
+    browser.until("it says that it is lost", "return document.querySelector('#link.lost') !== null");
+    let (_second, _) = balancer(&proxies, &format!("--http-host {host} --http-port {}", http.port()));
+    browser.until("it is live again", live);
+}

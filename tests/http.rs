@@ -1,0 +1,210 @@
+//! Proves the HTTP front end: documents with what caches need to know of them, errors as problems, limits, deadlines.
+
+use std::time::Duration;
+
+use crate::support::command::run_to_end;
+use crate::support::fake::Gate;
+use crate::support::http::{Http, fetch, fetch_with};
+use crate::support::temp::article;
+use crate::support::{Address, Data, Node, Start, ask, timed, until};
+
+/// A node, and where it serves HTTP.
+fn with_http(start: Start) -> (Node, Address) {
+    let mut node = start.arg("--http-port").arg("0").run();
+    let http = node.serves_http();
+    (node, http)
+}
+
+struct House {
+    data: Data,
+    origin: Node,
+    proxy: Node,
+    http: Address,
+}
+
+fn house(words: &str) -> House {
+    let data = Data::articles(3);
+    let origin = Start::origin(data.path(), "").run();
+    let (proxy, http) = with_http(Start::proxy(origin.address, words));
+    House { data, origin, proxy, http }
+}
+
+#[test]
+fn a_document_comes_with_what_caches_need() {
+    let house = house("--ttl 60s --ttl-jitter 0 --stale-while-revalidate 5s --stale-if-error 10m");
+    let miss = fetch(house.http, "/article/1");
+    assert_eq!((miss.code, miss.header("content-type")), (200, "application/json"));
+    assert_eq!(miss.text(), article(1), "the document itself");
+    let node = format!("dproxy-{}", house.proxy.port());
+    assert_eq!(miss.header("cache-status"), format!("{node}; fwd=miss"));
+    let hit = fetch(house.http, "/article/1");
+    let left: u32 =
+        hit.header("cache-status").rsplit_once("ttl=").expect("a time left").1.parse().expect("seconds");
+    assert!(
+        hit.header("cache-status").starts_with(&format!("{node}; hit; ttl=")) && (50..=60).contains(&left)
+    );
+    let control = format!("max-age={left}, stale-while-revalidate=5, stale-if-error=600");
+    assert_eq!(hit.header("cache-control"), control);
+    assert!(hit.header("age").parse::<u32>().expect("an age") < 10);
+    assert_eq!(house.proxy.count("hits"), 1.0, "both front ends ask the same handler");
+}
+
+#[test]
+fn who_has_the_text_is_not_sent_it_again() {
+    let house = house("");
+    let mut http = Http::connect(house.http);
+    let first = http.ask("GET", "/article/1", &[], "");
+    let tag = first.header("etag").to_owned();
+    assert!(tag.starts_with('"') && tag.len() == 34, "a strong tag: {tag}");
+    for known in [tag.clone(), format!("W/{tag}"), format!("\"x\", {tag}"), "*".to_owned()] {
+        let again = http.ask("GET", "/article/1", &[&format!("if-none-match: {known}")], "");
+        assert_eq!((again.code, again.body.len(), again.header("etag")), (304, 0, tag.as_str()), "{known}");
+    }
+    assert_eq!(http.ask("GET", "/article/2", &[&format!("if-none-match: {tag}")], "").code, 200);
+    let head = http.ask("HEAD", "/article/1", &[], "");
+    assert_eq!((head.code, head.header("etag")), (200, tag.as_str()));
+    assert_eq!(head.header("content-length"), first.body.len().to_string(), "of what a GET would bring");
+    assert_eq!(http.ask("GET", "/article/1", &[], "").code, 200, "HEAD sent no body");
+}
+
+#[test]
+fn a_balancer_relays_the_same_document() {
+    let house = house("");
+    let (_balancer, http) = with_http(Start::balancer(&[house.proxy.address], ""));
+    let there = fetch(house.http, "/article/1");
+    let here = fetch(http, "/article/1");
+    assert_eq!((here.code, here.text(), here.header("etag")), (200, there.text(), there.header("etag")));
+    assert_eq!(here.header("cache-status"), format!("dproxy-{}; hit", house.proxy.port()));
+    assert_eq!(fetch(http, "/article/none").code, 404);
+    house.proxy.kill();
+    until("no proxy is left", || fetch(http, "/article/1").code == 503);
+    let gone = fetch(http, "/article/1");
+    assert!(!gone.header("retry-after").is_empty());
+    until("the balancer is not ready", || fetch(http, "/readyz").code == 503);
+    assert_eq!(fetch(http, "/healthz").code, 200);
+}
+
+#[test]
+fn errors_are_problems() {
+    let house = house("--max-fetches 1");
+    for (target, code, name) in [
+        ("/article/none", 404, "NOT_FOUND"),
+        ("/article", 400, "BAD_REQUEST"),
+        ("/article/", 400, "BAD_REQUEST"),
+        ("/article/..%2f..%2fetc", 400, "BAD_REQUEST"),
+        ("/article/.hidden", 400, "BAD_REQUEST"),
+        ("/%3Cscript%3E/1", 400, "BAD_REQUEST"),
+    ] {
+        let response = fetch(house.http, target);
+        assert_eq!(
+            (response.code, response.header("content-type")),
+            (code, "application/problem+json"),
+            "{target}"
+        );
+        let problem = response.json();
+        assert_eq!(
+            (problem["status"].as_u64(), problem["code"].as_str()),
+            (Some(code.into()), Some(name)),
+            "{target}"
+        );
+    }
+    for target in ["/article/1", "/metrics", "/"] {
+        let response = Http::connect(house.http).ask("DELETE", target, &[], "");
+        assert_eq!(response.code, 405, "{target}");
+        assert!(
+            response.header("allow").contains("GET") && response.header("allow").contains("HEAD"),
+            "{target}"
+        );
+    }
+    house.data.put("article/bad", b"{");
+    assert_eq!(fetch(house.http, "/article/bad").json()["code"], "ORIGIN_FAILURE");
+    house.origin.kill();
+    let failed = fetch(house.http, "/article/2");
+    assert_eq!((failed.code, failed.json()["code"].as_str()), (502, Some("ORIGIN_FAILURE")));
+}
+
+#[test]
+fn long_documents_are_coded_for_who_wants_that() {
+    let house = house("");
+    let text = format!("[\"{}\"]", "alpha bravo ".repeat(20_000));
+    house.data.put("article/long", text.as_bytes());
+    let plain = fetch(house.http, "/article/long");
+    assert_eq!((plain.body.len(), plain.header("vary")), (text.len(), "accept-encoding"));
+    for coding in ["gzip", "zstd"] {
+        let coded = fetch_with(house.http, "/article/long", &[&format!("accept-encoding: {coding}")]);
+        assert_eq!(coded.header("content-encoding"), coding);
+        assert!(coded.body.len() < text.len() / 10 && coded.header("etag") != plain.header("etag"));
+        let tag = format!("if-none-match: {}", coded.header("etag"));
+        assert_eq!(fetch_with(house.http, "/article/long", &[&tag]).code, 304);
+    }
+    let gzip = fetch_with(house.http, "/article/long", &["accept-encoding: gzip"]);
+    let mut gunzip = std::process::Command::new("python3");
+    gunzip.args(["-c", "import sys,gzip;sys.stdout.buffer.write(gzip.decompress(sys.stdin.buffer.read()))"]);
+    assert_eq!(run_to_end(gunzip, &gzip.body).stdout, plain.body);
+    let short = fetch_with(house.http, "/article/1", &["accept-encoding: gzip"]);
+    assert_eq!(short.header("content-encoding"), "");
+}
+
+#[test]
+fn pages_from_elsewhere_read_only_where_they_may() {
+    let house = house("--cors-origin https://app.example");
+    let allowed = |origin: &str| {
+        let response = fetch_with(house.http, "/article/1", &[&format!("origin: {origin}")]);
+        assert!(response.header("vary").contains("origin"));
+        response.header("access-control-allow-origin").to_owned()
+    };
+    assert_eq!(
+        (allowed("https://app.example"), allowed("https://evil.example")),
+        ("https://app.example".into(), String::new())
+    );
+    let headers = ["origin: https://app.example", "access-control-request-method: GET"];
+    let preflight = Http::connect(house.http).ask("OPTIONS", "/article/1", &headers, "");
+    assert_eq!((preflight.code, preflight.header("access-control-allow-methods")), (204, "GET, HEAD"));
+}
+
+#[test]
+fn slow_and_huge_heads_are_cut() {
+    let house = house("--line-deadline 300ms --idle-deadline 600ms");
+    let mut slow = Http::connect(house.http);
+    slow.send(b"GET /article/1 HTTP/1.1\r\nhost:");
+    let (time, closed) = timed(|| slow.is_closed());
+    assert!(closed && time < Duration::from_secs(10), "{time:?}");
+    let mut idle = Http::connect(house.http);
+    assert_eq!(idle.ask("GET", "/article/1", &[], "").code, 200);
+    assert!(idle.is_closed());
+    let mut huge = Http::connect(house.http);
+    let response = huge.ask("GET", "/article/1", &[&format!("x: {}", "a".repeat(20_000))], "");
+    assert_eq!(response.code, 431);
+    let many: Vec<String> = (0..200).map(|i| format!("x-{i}: 1")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert_eq!(Http::connect(house.http).ask("GET", "/article/1", &many, "").code, 431);
+}
+
+#[test]
+fn one_connection_too_many_is_told_so() {
+    let house = house("--max-connections 1");
+    let mut first = Http::connect(house.http);
+    assert_eq!(first.ask("GET", "/healthz", &[], "").code, 200);
+    let told = Http::connect(house.http).response(false);
+    assert_eq!(
+        (told.code, told.json()["code"].as_str(), told.header("retry-after")),
+        (503, Some("OVERLOADED"), "1")
+    );
+}
+
+#[test]
+fn while_it_drains_it_says_that_it_is_not_ready() {
+    let gate = Gate::default();
+    let origin = gate.peer();
+    let (mut proxy, http) = with_http(Start::proxy(origin.address, "--fetch-deadline 20s"));
+    assert_eq!(fetch(http, "/readyz").code, 200);
+    let address = proxy.address;
+    let waiting = std::thread::spawn(move || ask(address, "GET article/1"));
+    until("the origin is asked", || !origin.requests().is_empty());
+    proxy.signal("TERM");
+    until("it says that it is not ready", || fetch(http, "/readyz").code == 503);
+    assert_eq!(fetch(http, "/healthz").code, 200);
+    gate.open();
+    assert!(waiting.join().expect("an asker").contains("\"OK\""), "what was asked is answered");
+    assert!(proxy.ended().success());
+}

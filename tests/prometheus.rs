@@ -1,0 +1,195 @@
+//! Proves `/metrics` with Prometheus itself: its linter, its scraper, and the rules and the dashboard of `examples`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::browser::has_command;
+use crate::support::command::{run_to_end, text};
+use crate::support::http::{Http, fetch, fetch_with};
+use crate::support::{Address, Data, Node, Start, TempDir, until};
+
+struct House {
+    _data: Data,
+    _nodes: Vec<Node>,
+    proxy: Address,
+    balancer: Address,
+}
+
+/// A proxy and a balancer that have answered a few requests.
+fn house() -> House {
+    let data = Data::articles(3);
+    let origin = Start::origin(data.path(), "").run();
+    let mut proxy = Start::proxy(origin.address, "--http-port 0").run();
+    let mut balancer = Start::balancer(&[proxy.address], "--http-port 0 --health-interval 100ms").run();
+    let (at_proxy, at_balancer) = (proxy.serves_http(), balancer.serves_http());
+    for target in ["/article/1", "/article/1", "/article/none", "/article/2"] {
+        fetch(at_balancer, target);
+    }
+    until("the proxy is polled", || {
+        fetch(at_balancer, "/metrics").text().contains("dproxy_node_cache_hits_total")
+    });
+    House { _data: data, _nodes: vec![origin, proxy, balancer], proxy: at_proxy, balancer: at_balancer }
+}
+
+/// The names of the samples in a text.
+fn names(text: &str) -> BTreeSet<String> {
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    samples.filter_map(|line| Some(line.split(['{', ' ']).next()?.to_owned())).collect()
+}
+
+#[test]
+fn promtool_has_nothing_to_say() {
+    if !has_command("promtool", "prometheus") {
+        return;
+    }
+    let house = house();
+    for node in [house.proxy, house.balancer] {
+        let metrics = fetch(node, "/metrics");
+        assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+        let mut promtool = Command::new("promtool");
+        promtool.args(["check", "metrics"]);
+        let said = run_to_end(promtool, &metrics.body);
+        assert!(said.status.success(), "{}", text(&said.stderr));
+        assert_eq!(text(&said.stdout) + &text(&said.stderr), "");
+    }
+}
+
+#[test]
+fn the_numbers_are_those_of_metrics() {
+    let house = house();
+    let value = |name: &str| {
+        let metrics = fetch(house.proxy, "/metrics");
+        let line = metrics
+            .text()
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
+        line.and_then(|value| value.parse::<f64>().ok()).unwrap_or_else(|| panic!("no {name}"))
+    };
+    assert_eq!((value("dproxy_cache_hits_total"), value("dproxy_cache_misses_total")), (1.0, 3.0));
+    assert_eq!(value("dproxy_requests_total{status=\"OK\"}"), 3.0);
+    assert_eq!(value("dproxy_requests_total{status=\"NOT_FOUND\"}"), 1.0);
+    assert_eq!(value("dproxy_request_duration_seconds_count"), 4.0);
+    assert_eq!(value("dproxy_cache_entries"), 2.0);
+    assert!(value("dproxy_cache_bytes") > 0.0);
+    let open = fetch_with(house.proxy, "/metrics", &["accept: application/openmetrics-text; version=1.0.0"]);
+    assert!(open.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
+    assert!(open.text().ends_with("# EOF\n") && open.text().contains("# UNIT dproxy_cache_bytes bytes"));
+}
+
+/// A Prometheus that scrapes two nodes. It ends on drop.
+struct Prometheus {
+    child: Child,
+    directory: TempDir,
+}
+
+impl Prometheus {
+    fn start(nodes: [Address; 2]) -> Self {
+        let directory = TempDir::new();
+        let path = |name: &str| directory.path().join(name);
+        let targets = nodes.map(|node| format!("'{node}'")).join(", ");
+        let rules = examples().join("prometheus/alerts.yml");
+        let config = format!(
+            "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\nrule_files: ['{}']\n\
+             scrape_configs:\n  - job_name: dproxy\n    static_configs: [{{targets: [{targets}]}}]\n",
+            rules.display()
+        );
+        fs::write(path("prometheus.yml"), config).expect("a file");
+        let log = fs::File::create(path("log")).expect("a file for the log");
+        let mut command = Command::new("prometheus");
+        command
+            .arg(format!("--config.file={}", path("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", path("data").display()))
+            .arg("--web.listen-address=127.0.0.1:0");
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        Self { child: child.expect("prometheus starts"), directory }
+    }
+
+    /// Where it listens, by its own log.
+    fn address(&self) -> Address {
+        crate::support::eventually("Prometheus listens", || {
+            let log = fs::read_to_string(self.directory.path().join("log")).ok()?;
+            let line = log.lines().find(|line| line.contains("Listening on"))?;
+            let (_, rest) = line.split_once("address=")?;
+            Some(Address(rest.split_whitespace().next()?.trim_matches('"').parse().ok()?))
+        })
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn prometheus_scrapes_it() {
+    if !has_command("prometheus", "prometheus") {
+        return;
+    }
+    let house = house();
+    let prometheus = Prometheus::start([house.proxy, house.balancer]);
+    let at = prometheus.address();
+    let query = |expression: &str| -> Vec<Value> {
+        let answer = Http::connect(at).ask("GET", &format!("/api/v1/query?query={expression}"), &[], "");
+        answer.json()["data"]["result"].as_array().cloned().unwrap_or_default()
+    };
+    until("both are scraped", || query("up%3D%3D1").len() == 2);
+    until("requests are there", || !query("dproxy_requests_total").is_empty());
+    let healthy = query("dproxy_node_healthy");
+    assert_eq!(healthy[0]["value"][1], "1");
+    let targets = Http::connect(at).ask("GET", "/api/v1/targets", &[], "").json();
+    let targets = targets["data"]["activeTargets"].as_array().expect("targets");
+    assert!(targets.iter().all(|target| target["lastError"] == ""), "{targets:?}");
+    let rules = Http::connect(at).ask("GET", "/api/v1/rules", &[], "").json();
+    assert!(!rules["data"]["groups"].as_array().expect("groups of rules").is_empty());
+}
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
+}
+
+/// The metrics that a text of queries names.
+fn used(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words
+        .filter(|word| word.starts_with("dproxy_") || word.starts_with("process_"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_dashboard_and_the_alerts_name_what_exists() {
+    let house = house();
+    let mut known = names(fetch(house.proxy, "/metrics").text());
+    known.extend(names(fetch(house.balancer, "/metrics").text()));
+    let dashboard = fs::read_to_string(examples().join("grafana/dproxy.json")).expect("the dashboard");
+    let parsed: Value = serde_json::from_str(&dashboard).expect("JSON");
+    let panels = parsed["panels"].as_array().expect("panels");
+    let expressions: String = panels
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().cloned().unwrap_or_default())
+        .map(|target| target["expr"].as_str().expect("an expression").to_owned() + "\n")
+        .collect();
+    let alerts = fs::read_to_string(examples().join("prometheus/alerts.yml")).expect("the alerts");
+    for text in [expressions, alerts] {
+        let used = used(&text);
+        assert!(used.len() > 3, "the names were found");
+        let missing: Vec<_> = used.difference(&known).collect();
+        assert!(missing.is_empty(), "no node tells {missing:?}");
+    }
+    if has_command("promtool", "prometheus") {
+        let mut promtool = Command::new("promtool");
+        promtool.args(["check", "rules", "--lint-fatal"]).arg(examples().join("prometheus/alerts.yml"));
+        let said = run_to_end(promtool, b"");
+        assert!(said.status.success(), "{}{}", text(&said.stdout), text(&said.stderr));
+        let mut promtool = Command::new("promtool");
+        promtool.args(["check", "config"]).arg(examples().join("prometheus/prometheus.yml"));
+        let said = run_to_end(promtool, b"");
+        assert!(said.status.success(), "{}{}", text(&said.stdout), text(&said.stderr));
+    }
+}
