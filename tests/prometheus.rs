@@ -7,8 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::browser::has_command;
-use crate::support::command::{run_to_end, text};
+use crate::support::command::{has_command, run_to_end, text};
 use crate::support::http::{Http, fetch, fetch_with};
 use crate::support::{Address, Data, Node, Start, TempDir, until};
 
