@@ -27,7 +27,7 @@ use self::flight::{Flights, Joined, Ticket};
 pub use self::freshness::Freshness;
 use self::freshness::Verdict;
 use self::metrics::Counts;
-use self::upstream::{Fetched, Upstream};
+use self::upstream::{Fetched, LEFT_ALONE, Upstream};
 use crate::admin::{Admins, FORBIDDEN};
 use crate::handler::{Answer, Ask, Handler};
 use crate::net::link::Peer;
@@ -159,10 +159,7 @@ impl Proxy {
             }
             Joined::Leading(ticket, answer) => {
                 if !self.upstream.admits(self.now(), fallback.is_some()) {
-                    let failed = Landed::Failed(
-                        Status::OriginFailure,
-                        "the origin fails and is left alone for a moment",
-                    );
+                    let failed = Landed::Failed(Status::OriginFailure, LEFT_ALONE);
                     ticket.land(&failed, || ());
                     return Answer::Now(self.settle(failed, fallback));
                 }
