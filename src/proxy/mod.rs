@@ -33,7 +33,7 @@ pub use self::freshness::Freshness;
 use self::freshness::Verdict;
 use self::metrics::Counts;
 use self::traffic::Traffic;
-use self::upstream::{Fetched, Upstream};
+use self::upstream::{Fetched, LEFT_ALONE, Upstream};
 use crate::admin::{Admins, FORBIDDEN};
 use crate::handler::{Answer, Ask, Handler};
 use crate::net::link::Peer;
@@ -175,10 +175,7 @@ impl Proxy {
                     return Answer::Now(self.settle(landed, fallback));
                 }
                 if !self.upstream.admits(self.now(), fallback.is_some()) {
-                    let failed = Landed::Failed(
-                        Status::OriginFailure,
-                        "the origin fails and is left alone for a moment",
-                    );
+                    let failed = Landed::Failed(Status::OriginFailure, LEFT_ALONE);
                     ticket.land(&failed, || ());
                     return Answer::Now(self.settle(failed, fallback));
                 }
