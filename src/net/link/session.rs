@@ -20,10 +20,14 @@ use super::calls::{Call, Calls};
 use super::traffic::Traffic;
 use super::{LinkError, LinkLimits, Peer, plain};
 use crate::net::transport::{self, Stream};
+use crate::trace;
 use crate::wire::{ReplyView, Request, Status};
 
 /// Deadlines closer together than this are looked at together.
 const TICK: Duration = Duration::from_millis(1);
+
+/// A fetch of a proxy ends within this by itself.
+const WORTH_SAYING: Duration = Duration::from_secs(2);
 
 /// What has become of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,9 +105,13 @@ impl Session {
     }
 
     /// Asks one request and waits for its reply.
-    pub(super) async fn ask(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
+    pub(super) async fn ask(
+        &self,
+        request: Request<'_>,
+        deadline: Instant,
+        now: Instant,
+    ) -> Result<Bytes, LinkError> {
         let (reply, answer) = oneshot::channel();
-        let now = Instant::now();
         let offering = self.lock().take(request, reply, deadline, now, &self.limits)? == State::Offering;
         if offering {
             // The task looks at deadlines only once the session is open.
@@ -151,11 +159,11 @@ impl Inner {
             State::Open if self.calls.len() < self.max_in_flight && self.waiting.is_empty() => {
                 let left =
                     matches!(request, Request::Get(_)).then(|| deadline.saturating_duration_since(now));
-                self.send(call, left, |out| request.write(out));
+                self.send(call, left, |out| write(request, out));
             }
             State::Open | State::Offering if self.waiting.len() < limits.max_waiting => {
                 let mut line = Vec::with_capacity(64);
-                request.write(&mut line);
+                write(request, &mut line);
                 self.waiting.push_back(Waiting { line, call, until: deadline.min(now + limits.max_wait) });
             }
             State::Open | State::Offering => return Err(LinkError::Busy),
@@ -177,7 +185,8 @@ impl Inner {
         self.out.extend_from_slice(itoa::Buffer::new().format(id).as_bytes());
         self.out.push(b' ');
         write(&mut self.out);
-        if let Some(left) = left {
+        // A peer's own limits are not longer than this, so only less is worth a word.
+        if let Some(left) = left.filter(|left| *left < WORTH_SAYING) {
             self.out.extend_from_slice(b" deadline=");
             self.out.extend_from_slice(itoa::Buffer::new().format(left.as_millis() as u64).as_bytes());
         }
@@ -289,4 +298,12 @@ pub(crate) async fn hello(stream: &mut Stream) -> io::Result<Option<usize>> {
             (data["protocol"].as_f64()? as u64 == 2).then_some(data["max_in_flight"].as_f64()? as usize)
         });
     Ok(accepted)
+}
+
+/// Writes a request, with the id of the one that it is asked for.
+fn write(request: Request<'_>, out: &mut Vec<u8>) {
+    request.write(out);
+    if matches!(request, Request::Get(_)) {
+        trace::write_option(out);
+    }
 }
