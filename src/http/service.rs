@@ -153,7 +153,7 @@ impl<H: Handler> Service<H> {
 }
 
 /// Codes a long text where it holds nobody up.
-async fn encoded(long: Long) -> Response {
+async fn encoded(long: Box<Long>) -> Response {
     let encoding = tokio::task::spawn_blocking(move || long.encode());
     encoding.await.unwrap_or_else(|_| problem(Status::Overloaded, "the document could not be coded in time"))
 }
