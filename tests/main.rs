@@ -19,6 +19,8 @@ mod failover;
 mod handover;
 mod house;
 mod http;
+mod lb_faults;
+mod lb_members;
 mod limits;
 mod older;
 mod packages;

@@ -9,7 +9,7 @@ use dproxy::args::Cli;
 use serde_json::Value;
 
 use crate::support::TempDir;
-use crate::support::command::{BINARY, clean, dproxy, run_to_end, text};
+use crate::support::command::{BINARY, clean, dproxy, has_command, run_to_end, text};
 
 fn examples(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(folder)
@@ -25,20 +25,20 @@ fn files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
     files
 }
 
-/// A program of the environment that .ci/run makes.
-fn venv(program: &str) -> String {
+/// A program of the environment that .ci/run makes; `None` where it was not made and nobody promised it.
+fn venv(program: &str) -> Option<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin").join(program);
     assert!(
-        path.exists(),
+        path.exists() || std::env::var_os("CI").is_none(),
         "{path:?} is not there; make it: python3 -m venv target/venv && target/venv/bin/pip install kubernetes-validate"
     );
-    path.to_str().expect("a path in UTF-8").to_owned()
+    path.exists().then(|| path.to_string_lossy().into_owned())
 }
 
-/// The documents of a YAML file, as JSON.
-fn yaml(path: &Path) -> Vec<Value> {
+/// The documents of a YAML file, as JSON, read by the Python of that environment.
+fn yaml(python: &str, path: &Path) -> Vec<Value> {
     let script = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(open(sys.argv[1], encoding='utf-8')))))";
-    let mut command = clean(&venv("python"));
+    let mut command = clean(python);
     command.args(["-c", script]).arg(path);
     let output = run_to_end(command, b"");
     assert!(output.status.success(), "{path:?}: {}", text(&output.stderr));
@@ -69,6 +69,9 @@ fn assert_checks(settings: &str, place: &str) {
 
 #[test]
 fn units_are_clean() {
+    if !has_command("systemd-analyze", "systemd") {
+        return;
+    }
     let units = files("systemd", &[".service", ".socket"]);
     assert_eq!(units.len(), 6);
     let directory = TempDir::new();
@@ -117,7 +120,8 @@ fn units_start_what_dproxy_reads() {
 
 #[test]
 fn manifests_keep_to_the_schema() {
-    let mut validate = clean(&venv("kubernetes-validate"));
+    let Some(program) = venv("kubernetes-validate") else { return };
+    let mut validate = clean(&program);
     validate.args(["--strict", "--no-warn"]).args(files("kubernetes", &[".yaml"]));
     let output = run_to_end(validate, b"");
     let told = text(&output.stdout) + &text(&output.stderr);
@@ -127,10 +131,11 @@ fn manifests_keep_to_the_schema() {
 
 #[test]
 fn manifests_start_what_dproxy_reads() {
+    let Some(python) = venv("python") else { return };
     let mut nodes = 0;
     for path in files("kubernetes", &[".yaml"]) {
         let place = path.to_string_lossy().into_owned();
-        for object in yaml(&path) {
+        for object in yaml(&python, &path) {
             if let Some(settings) = object["data"]["dproxy.toml"].as_str() {
                 assert_checks(settings, &place);
             }
@@ -156,8 +161,9 @@ fn manifests_start_what_dproxy_reads() {
 
 #[test]
 fn images_start_what_dproxy_reads() {
+    let Some(python) = venv("python") else { return };
     let compose = examples("container").join("compose.yaml");
-    let services = yaml(&compose).remove(0)["services"].take();
+    let services = yaml(&python, &compose).remove(0)["services"].take();
     let services = services.as_object().expect("services");
     assert_eq!(services.keys().map(String::as_str).collect::<Vec<_>>(), ["balancer", "origin", "proxy"]);
     for (name, service) in services {

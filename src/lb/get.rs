@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::Lb;
 use super::health::State;
 use super::node::Node;
-use super::nodes::{Candidates, Tried};
+use super::nodes::{Candidates, Held, Place, Tried};
 use super::watch::Watch;
 use crate::net::{LinkError, core_index};
 use crate::wire::{Key, KeyBuf, Reply, ReplyView, Request, Status};
@@ -29,8 +29,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A node that was chosen.
 struct Picked {
-    node: Arc<Node>,
+    node: Held,
     id: u64,
+}
+
+impl Picked {
+    fn new(place: &Place) -> Self {
+        Self { node: place.held[core_index() % place.held.len()].clone(), id: place.id }
+    }
 }
 
 /// What came of asking a node.
@@ -126,23 +132,24 @@ impl Drop for Sent<'_> {
 impl Lb {
     pub(super) async fn get(self: Arc<Self>, key: KeyBuf, deadline: Option<Instant>) -> Reply {
         self.requests.add_one();
-        let _in_flight = self.in_flight.enter();
+        let mut began = Instant::now();
         let mut tries = Tries::default();
-        while let Some(picked) = self.pick(key.as_key(), &mut tries) {
-            let outcome = self.ask_patiently(picked, key.as_key(), deadline, &mut tries).await;
+        while let Some(picked) = self.pick(key.as_key(), began, &mut tries) {
+            let outcome = self.ask_patiently(picked, key.as_key(), began, deadline, &mut tries).await;
             if let Outcome::Reply(reply) = outcome {
                 return reply;
             }
             if !tries.go_on(outcome) {
                 break;
             }
+            began = Instant::now();
         }
         self.failures.add_one();
         tries.verdict()
     }
 
     /// The next node to try, if there is one and the budget allows it.
-    fn pick(&self, key: Key<'_>, tries: &mut Tries) -> Option<Picked> {
+    fn pick(&self, key: Key<'_>, now: Instant, tries: &mut Tries) -> Option<Picked> {
         let nodes = self.nodes.load();
         let is_first = tries.tried.is_empty();
         let index = match is_first && self.any_probing() {
@@ -151,7 +158,7 @@ impl Lb {
         };
         let index = match index {
             Some(index) => index,
-            None => self.balance.pick(key, &nodes.candidates(&tries.tried, self.view()))?,
+            None => self.balance.pick(key, &nodes.candidates(&tries.tried, self.view(self.ms(now))))?,
         };
         if tries.costs {
             if tries.paid >= MORE_TRIES || !self.may_retry() {
@@ -165,7 +172,7 @@ impl Lb {
             place.node.counts.retries.add_one();
         }
         tries.tried.push(place.node.serial);
-        Some(Picked { node: place.node.clone(), id: place.id })
+        Some(Picked::new(place))
     }
 
     fn may_retry(&self) -> bool {
@@ -177,10 +184,10 @@ impl Lb {
         &self,
         picked: Picked,
         key: Key<'_>,
+        began: Instant,
         deadline: Option<Instant>,
         tries: &mut Tries,
     ) -> Outcome {
-        let began = Instant::now();
         let latest = began + self.config.try_deadline;
         let until = deadline.map_or(latest, |deadline| deadline.min(latest));
         let mut first = pin!(self.ask(&picked, key, began, until, until == latest));
@@ -221,7 +228,7 @@ impl Lb {
             return None;
         }
         let nodes = self.nodes.load();
-        let mut candidates: Candidates = nodes.candidates(&tries.tried, self.view());
+        let mut candidates: Candidates = nodes.candidates(&tries.tried, self.view(self.now()));
         if hedges {
             // One that is no less busy would be no sooner done.
             let in_flight = first.in_flight();
@@ -244,7 +251,7 @@ impl Lb {
             place.node.counts.hedges.add_one();
         }
         tries.tried.push(place.node.serial);
-        Some(Picked { node: place.node.clone(), id: place.id })
+        Some(Picked::new(place))
     }
 
     /// Asks one node. `is_ours` says that the deadline is ours, so that missing it is the node's failure.
@@ -267,7 +274,7 @@ impl Lb {
             let asked = match self.nodes.load().0.len() {
                 // There is nobody else: a session that ended while it was asked is made anew.
                 1 => node.link().ask(Request::Get(key), until).await,
-                _ => node.link().ask_once(Request::Get(key), until).await,
+                _ => node.link().ask_once(Request::Get(key), until, began).await,
             };
             asked.map(|line| {
                 let view = ReplyView::parse(&line).map(|view| (view.status, view.cache_hit));

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::health::Millis;
+use crate::net::core_index;
 
 const OCTAVES: usize = 27;
 const BUCKETS: usize = OCTAVES * 4;
@@ -14,10 +15,19 @@ const PENALTY_US: u64 = 1_000_000;
 /// Half of what was learned is forgotten in this time without news.
 const HALF_LIFE: Millis = 1_000;
 
-/// Times of answers: two windows, of which the older one is given up in turn.
+/// Times of answers.
 pub(super) struct Latency {
-    windows: [[AtomicU32; BUCKETS]; 2],
+    /// One for each core, so that cores do not wait for each other's writes.
+    shards: Box<[Shard]>,
     turn: AtomicUsize,
+}
+
+/// What one core saw: two windows, of which the older one is given up in turn.
+#[repr(align(128))]
+struct Shard {
+    windows: [[AtomicU32; BUCKETS]; 2],
+    answered: AtomicU64,
+    hits: AtomicU64,
     average_us: AtomicU64,
     /// When the average was last told something.
     told: AtomicU64,
@@ -51,52 +61,84 @@ fn upper_us(bucket: usize) -> u64 {
     (1 << octave) + (quarter + 1) * (1 << (octave - 2))
 }
 
-impl Default for Latency {
-    fn default() -> Self {
+impl Shard {
+    fn new() -> Self {
         let window = || std::array::from_fn(|_| AtomicU32::new(0));
-        let (turn, average_us, told) = Default::default();
-        Self { windows: [window(), window()], turn, average_us, told }
+        let (answered, hits, average_us, told) = Default::default();
+        Self { windows: [window(), window()], answered, hits, average_us, told }
+    }
+
+    fn average_us(&self, now: Millis) -> u64 {
+        let idle = now.saturating_sub(self.told.load(Ordering::Relaxed)) / HALF_LIFE;
+        self.average_us.load(Ordering::Relaxed) >> idle.min(63)
     }
 }
 
 impl Latency {
-    /// An answer took so long.
-    pub(super) fn record(&self, took: Duration, now: Millis) {
+    /// For so many cores.
+    pub(super) fn new(cores: usize) -> Self {
+        Self { shards: (0..cores.max(1)).map(|_| Shard::new()).collect(), turn: AtomicUsize::new(0) }
+    }
+
+    fn shard(&self) -> &Shard {
+        &self.shards[core_index() % self.shards.len()]
+    }
+
+    /// An answer took so long; whether its document was cached.
+    pub(super) fn record(&self, took: Duration, hit: bool, now: Millis) {
         let us = took.as_micros() as u64;
+        let shard = self.shard();
+        shard.answered.fetch_add(1, Ordering::Relaxed);
+        if hit {
+            shard.hits.fetch_add(1, Ordering::Relaxed);
+        }
         let window = self.turn.load(Ordering::Relaxed) & 1;
-        self.windows[window][bucket(us)].fetch_add(1, Ordering::Relaxed);
-        let old = self.average_us.load(Ordering::Relaxed);
+        shard.windows[window][bucket(us)].fetch_add(1, Ordering::Relaxed);
+        let old = shard.average_us.load(Ordering::Relaxed);
         // Two that write at once lose one of two samples, which harms nothing.
-        self.average_us.store(old - old / 8 + us / 8, Ordering::Relaxed);
-        if self.told.load(Ordering::Relaxed) != now {
-            self.told.store(now, Ordering::Relaxed);
+        shard.average_us.store(old - old / 8 + us / 8, Ordering::Relaxed);
+        if shard.told.load(Ordering::Relaxed) != now {
+            shard.told.store(now, Ordering::Relaxed);
         }
     }
 
     /// A failure is a load: whoever fails fast must not look fast.
     pub(super) fn penalise(&self, now: Millis) {
-        let old = self.average_us.load(Ordering::Relaxed);
-        self.average_us.store(old / 2 + PENALTY_US.max(old) / 2, Ordering::Relaxed);
-        self.told.store(now, Ordering::Relaxed);
+        let shard = self.shard();
+        let old = shard.average_us.load(Ordering::Relaxed);
+        shard.average_us.store(old / 2 + PENALTY_US.max(old) / 2, Ordering::Relaxed);
+        shard.told.store(now, Ordering::Relaxed);
     }
 
-    /// The recent average in microseconds; without news it fades, so that a node that was slow is tried again.
+    /// The recent average in microseconds, as the core sees it that was told the worst; without news it fades, so that a
+    /// node that was slow is tried again.
     pub(super) fn average_us(&self, now: Millis) -> u64 {
-        let idle = now.saturating_sub(self.told.load(Ordering::Relaxed)) / HALF_LIFE;
-        self.average_us.load(Ordering::Relaxed) >> idle.min(63)
+        self.shards.iter().map(|shard| shard.average_us(now)).max().unwrap_or_default()
+    }
+
+    /// How many answers there were in all.
+    pub(super) fn answered(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.answered.load(Ordering::Relaxed)).sum()
+    }
+
+    /// How many of them were hits.
+    pub(super) fn hits(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.hits.load(Ordering::Relaxed)).sum()
     }
 
     /// Begins a new window and gives the older one up.
     pub(super) fn turn(&self) {
         let next = (self.turn.load(Ordering::Relaxed) + 1) & 1;
-        self.windows[next].iter().for_each(|count| count.store(0, Ordering::Relaxed));
+        for shard in &self.shards {
+            shard.windows[next].iter().for_each(|count| count.store(0, Ordering::Relaxed));
+        }
         self.turn.store(next, Ordering::Relaxed);
     }
 
     pub(super) fn counts(&self) -> Counts {
-        let at = |bucket: usize| {
-            self.windows.iter().map(|window| u64::from(window[bucket].load(Ordering::Relaxed))).sum()
-        };
+        let windows = || self.shards.iter().flat_map(|shard| &shard.windows);
+        let at =
+            |bucket: usize| windows().map(|window| u64::from(window[bucket].load(Ordering::Relaxed))).sum();
         Counts(std::array::from_fn(at))
     }
 }
@@ -158,8 +200,8 @@ mod tests {
 
     #[test]
     fn percentiles_of_two_windows() {
-        let latency = Latency::default();
-        (1..=1000).for_each(|ms| latency.record(Duration::from_millis(ms), 0));
+        let latency = Latency::new(2);
+        (1..=1000).for_each(|ms| latency.record(Duration::from_millis(ms), true, 0));
         let p95 = latency.counts().quantile_us(0.95);
         assert!((950_000..1_200_000).contains(&p95), "{p95}");
         latency.turn();
@@ -171,8 +213,8 @@ mod tests {
 
     #[test]
     fn the_average_follows_counts_failures_and_fades() {
-        let latency = Latency::default();
-        (0..100).for_each(|_| latency.record(Duration::from_millis(8), 5));
+        let latency = Latency::new(2);
+        (0..100).for_each(|_| latency.record(Duration::from_millis(8), false, 5));
         let average = latency.average_us(5);
         assert!((7_900..=8_000).contains(&average), "{average}");
         latency.penalise(6);

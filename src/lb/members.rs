@@ -195,7 +195,8 @@ impl Lb {
                 node
             });
             let id = hash_of(wanted.name.as_bytes());
-            Place { name: wanted.name.as_str().into(), id, weight: wanted.weight, node }
+            let held = (0..self.wheels.len()).map(|_| Arc::new(node.clone())).collect();
+            Place { name: wanted.name.as_str().into(), id, weight: wanted.weight, node, held }
         };
         let nodes = Nodes(wanted.iter().map(place).collect());
         for gone in old.iter().filter(|old| nodes.iter().all(|new| new.node.serial != old.node.serial)) {

@@ -68,7 +68,7 @@ impl Lb {
             healthy: nodes.iter().filter(|place| place.node.is_available()).count(),
             requests: sum(|node| node.counts.sent.get()),
             in_flight: sum(Node::in_flight),
-            hit_ratio: ratio(sum(|node| node.counts.hits.get()), sum(|node| node.counts.answered.get())),
+            hit_ratio: ratio(sum(|node| node.latency.hits()), sum(|node| node.latency.answered())),
             origin_fetches: sum(|node| node.polled.origin_fetches()),
         };
         Metrics {
@@ -80,7 +80,7 @@ impl Lb {
             retries: self.retries.get(),
             hedges: self.hedges.get(),
             failures: self.failures.get(),
-            in_flight: self.in_flight.get(),
+            in_flight: cluster.in_flight,
             cluster,
         }
     }

@@ -44,7 +44,7 @@ use crate::admin::Admins;
 use crate::handler::{Answer, Ask, Handler};
 use crate::net::link::Peer;
 use crate::net::{Link, LinkLimits};
-use crate::stats::{Counter, Gauge, StartTime};
+use crate::stats::{Counter, StartTime};
 use crate::wire::{Reply, Request, Status};
 
 /// Second tries after failures: a fifth of the requests, and ten a second.
@@ -106,7 +106,6 @@ pub struct Lb {
     retries: Counter,
     hedges: Counter,
     failures: Counter,
-    in_flight: Gauge,
     start_time: StartTime,
     began: Instant,
     serials: AtomicU64,
@@ -132,7 +131,6 @@ impl Lb {
             retries: Counter::default(),
             hedges: Counter::default(),
             failures: Counter::default(),
-            in_flight: Gauge::default(),
             start_time: StartTime::now(),
             began: Instant::now(),
             serials: AtomicU64::new(0),
@@ -150,7 +148,8 @@ impl Lb {
             max_backoff: self.config.max_backoff,
         };
         let serial = self.serials.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Node::new(Link::new(peer, self.config.link), serial, rules, self.now()))
+        let link = Link::new(peer, self.config.link);
+        Arc::new(Node::new(link, serial, rules, self.wheels.len(), self.now()))
     }
 
     fn ms(&self, at: Instant) -> Millis {
@@ -162,11 +161,13 @@ impl Lb {
     }
 
     /// Polls older than three intervals are not used.
-    fn view(&self) -> View {
+    fn view(&self, now: Millis) -> View {
         View {
-            now: self.now(),
+            now,
             stale: 3 * self.config.health_interval.as_millis() as Millis,
             by_key: self.balance.goes_by_key(),
+            totals: self.config.strategy == Strategy::LeastLoaded,
+            latencies: self.config.strategy == Strategy::TwoChoices,
             panic: self.config.panic_threshold,
         }
     }

@@ -21,8 +21,6 @@ pub(super) const WHOLE: u32 = 100;
 #[derive(Default)]
 pub(super) struct Counts {
     pub(super) sent: Counter,
-    pub(super) answered: Counter,
-    pub(super) hits: Counter,
     pub(super) errors: Counter,
     /// Requests that came here because another node had failed.
     pub(super) retries: Counter,
@@ -61,7 +59,8 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(link: Link, serial: u64, rules: Rules, now: Millis) -> Self {
+    /// Healthy until it fails; asked from `cores` cores.
+    pub(super) fn new(link: Link, serial: u64, rules: Rules, cores: usize, now: Millis) -> Self {
         Self {
             link,
             serial,
@@ -74,7 +73,7 @@ impl Node {
             owes: AtomicBool::new(false),
             in_flight: Gauge::default(),
             counts: Counts::default(),
-            latency: Latency::default(),
+            latency: Latency::new(cores),
             last_word: AtomicU64::new(0),
             hedge_after_us: AtomicU64::new(u64::MAX),
             silence_us: AtomicU64::new(100_000),
@@ -170,11 +169,7 @@ impl Node {
     /// A request was answered by a sound reply.
     pub(super) fn answered(&self, took: Duration, hit: bool, now: Millis) {
         self.heard(now);
-        self.counts.answered.add_one();
-        if hit {
-            self.counts.hits.add_one();
-        }
-        self.latency.record(took, now);
+        self.latency.record(took, hit, now);
         if self.is_failing.load(Ordering::Relaxed) {
             self.change(now, |health| health.request_succeeded(now));
         }
@@ -217,7 +212,7 @@ impl Node {
         drop(health);
         match state {
             State::Healthy => {
-                self.polled.came_back(now, &self.counts);
+                self.polled.came_back(now, self.latency.answered(), self.latency.hits());
                 info!(%node, why, "the node is healthy again");
             }
             State::Probing => info!(%node, why, "the node is tried with one request"),

@@ -12,6 +12,8 @@ use super::node::{Node, WHOLE};
 #[derive(Clone)]
 pub(super) struct Place {
     pub(super) node: Arc<Node>,
+    /// The same, counted by each core for itself: those who ask it do not wait for other cores' counts.
+    pub(super) held: Box<[Held]>,
     /// `host:port`, as the list names it.
     pub(super) name: Arc<str>,
     /// A hash of the name, on which all balancers agree.
@@ -19,6 +21,9 @@ pub(super) struct Place {
     /// 100 is the usual one.
     pub(super) weight: u32,
 }
+
+/// A node, held by a request.
+pub(super) type Held = Arc<Arc<Node>>;
 
 /// All nodes.
 pub(super) struct Nodes(pub(super) Vec<Place>);
@@ -36,6 +41,9 @@ pub(super) struct View {
     pub(super) stale: Millis,
     /// Whether a node of less weight gets fewer keys instead of fewer requests.
     pub(super) by_key: bool,
+    /// Whether the strategy looks at totals, and at latencies: what it does not look at is not read.
+    pub(super) totals: bool,
+    pub(super) latencies: bool,
     /// When fewer than this part are healthy, in percent, all are used.
     pub(super) panic: u32,
 }
@@ -81,7 +89,8 @@ impl Nodes {
             if !may(node) || tried.contains(&node.serial) {
                 continue;
             }
-            let told = node.polled.total_requests(node.counts.sent.get(), view.now, view.stale);
+            let total = || node.polled.total_requests(node.counts.sent.get(), view.now, view.stale);
+            let told = if view.totals { total() } else { Some(0) };
             all_told &= told.is_some();
             let mut candidate = Candidate {
                 index,
@@ -89,7 +98,7 @@ impl Nodes {
                 weight: place.weight,
                 in_flight: node.in_flight(),
                 total: told.unwrap_or_default(),
-                latency_us: node.latency.average_us(view.now),
+                latency_us: if view.latencies { node.latency.average_us(view.now) } else { 0 },
             };
             let share = node.share();
             if share < WHOLE && view.by_key {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::health::Millis;
-use super::node::{Counts, WHOLE};
+use super::node::WHOLE;
 use crate::stats::ratio;
 use crate::wire::{ReplyView, Status};
 
@@ -109,16 +109,16 @@ impl Polled {
     }
 
     /// It gets requests again, or for the first time beside others.
-    pub(super) fn came_back(&self, now: Millis, counts: &Counts) {
-        let back = Back { at: now, answered: counts.answered.get(), hits: counts.hits.get() };
-        self.lock().back = Some(back);
+    pub(super) fn came_back(&self, now: Millis, answered: u64, hits: u64) {
+        self.lock().back = Some(Back { at: now, answered, hits });
     }
 
-    /// How much of its share it gets, in percent. `peers` is the hit ratio of the others.
-    pub(super) fn share(&self, counts: &Counts, peers: f64, now: Millis, slow_start: Millis) -> u32 {
+    /// How much of its share it gets, in percent. `did` is what it answered and how much of it was hits, `peers` the hit
+    /// ratio of the others.
+    pub(super) fn share(&self, did: (u64, u64), peers: f64, now: Millis, slow_start: Millis) -> u32 {
         let mut inner = self.lock();
         let Some(back) = &inner.back else { return WHOLE };
-        let (answered, hits) = (counts.answered.get() - back.answered, counts.hits.get() - back.hits);
+        let (answered, hits) = (did.0 - back.answered, did.1 - back.hits);
         let caught_up = answered >= ANSWERS && ratio(hits, answered) >= CAUGHT_UP * peers;
         let passed = now.saturating_sub(back.at);
         if caught_up || passed >= slow_start {
@@ -161,18 +161,14 @@ mod tests {
 
     #[test]
     fn the_share_rises_with_time_or_with_the_hits() {
-        let (polled, counts) = (Polled::default(), Counts::default());
-        assert_eq!(polled.share(&counts, 0.9, 5, 10_000), WHOLE);
-        polled.came_back(1_000, &counts);
-        assert_eq!(polled.share(&counts, 0.9, 1_000, 10_000), 10);
-        assert_eq!(polled.share(&counts, 0.9, 6_000, 10_000), 55);
-        counts.answered.add(100);
-        counts.hits.add(50);
-        assert_eq!(polled.share(&counts, 0.9, 6_000, 10_000), 55, "still cold");
-        counts.answered.add(900);
-        counts.hits.add(850);
-        assert_eq!(polled.share(&counts, 0.9, 6_000, 10_000), WHOLE);
-        polled.came_back(7_000, &counts);
-        assert_eq!(polled.share(&counts, 0.9, 17_000, 10_000), WHOLE);
+        let polled = Polled::default();
+        assert_eq!(polled.share((0, 0), 0.9, 5, 10_000), WHOLE);
+        polled.came_back(1_000, 100, 90);
+        assert_eq!(polled.share((100, 90), 0.9, 1_000, 10_000), 10);
+        assert_eq!(polled.share((100, 90), 0.9, 6_000, 10_000), 55);
+        assert_eq!(polled.share((200, 140), 0.9, 6_000, 10_000), 55, "still cold");
+        assert_eq!(polled.share((1_100, 990), 0.9, 6_000, 10_000), WHOLE);
+        polled.came_back(7_000, 1_100, 990);
+        assert_eq!(polled.share((1_100, 990), 0.9, 17_000, 10_000), WHOLE);
     }
 }

@@ -121,8 +121,8 @@ impl Lb {
         let each: Vec<Counts> = nodes.iter().map(|place| place.node.latency.counts()).collect();
         for (place, counts) in nodes.iter().zip(&each) {
             all.add(counts);
-            hits += place.node.counts.hits.get();
-            answered += place.node.counts.answered.get();
+            answered += place.node.latency.answered();
+            hits += place.node.latency.hits();
         }
         let slow_start = self.config.slow_start.as_millis() as Millis;
         for (place, counts) in nodes.iter().zip(&each) {
@@ -132,8 +132,9 @@ impl Lb {
                 let silence = (3 * peers.quantile_us(0.99)).clamp(SILENCE_US.0, SILENCE_US.1);
                 node.set_patience(peers.quantile_us(0.95).max(LEAST_HEDGE_US), silence);
             }
-            let others = (hits - node.counts.hits.get(), answered - node.counts.answered.get());
-            let share = node.polled.share(&node.counts, ratio(others.0, others.1), now, slow_start);
+            let did = (node.latency.answered(), node.latency.hits());
+            let peers = ratio(hits.saturating_sub(did.1), answered.saturating_sub(did.0));
+            let share = node.polled.share(did, peers, now, slow_start);
             node.set_share(share);
             if turns {
                 node.latency.turn();

@@ -145,7 +145,7 @@ impl Lb {
 
     async fn explained(&self, key: KeyBuf) -> Reply {
         let nodes = self.nodes.load_full();
-        let candidates = nodes.candidates(&Tried::new(), self.view());
+        let candidates = nodes.candidates(&Tried::new(), self.view(self.now()));
         let index = self.balance.peek(key.as_key(), &candidates);
         let Some(Place { node, name, .. }) = index.and_then(|index| nodes.0.get(index)) else {
             return Reply::text(Status::ProxyError, "there is no healthy proxy to try");

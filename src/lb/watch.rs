@@ -36,17 +36,17 @@ struct Inner {
 }
 
 /// A place in the wheel, given up on drop.
-struct Armed {
-    wheel: Arc<Wheel>,
+struct Armed<'a> {
+    wheel: &'a Wheel,
     place: usize,
     generation: u64,
 }
 
 /// Waits for something, but only so long before it says so.
-pub(super) struct Watch {
-    wheel: Arc<Wheel>,
+pub(super) struct Watch<'a> {
+    wheel: &'a Arc<Wheel>,
     due: Instant,
-    armed: Option<Armed>,
+    armed: Option<Armed<'a>>,
 }
 
 impl Wheel {
@@ -63,7 +63,7 @@ impl Wheel {
         at.saturating_duration_since(self.began).as_millis() as u64
     }
 
-    fn arm(self: &Arc<Self>, due: Instant, waker: Waker) -> Armed {
+    fn arm(self: &Arc<Self>, due: Instant, waker: Waker) -> Armed<'_> {
         let mut inner = self.lock();
         if !inner.is_turning {
             inner.is_turning = true;
@@ -83,11 +83,11 @@ impl Wheel {
         inner.slots[due as usize % SLOTS].push((place, generation));
         inner.armed += 1;
         drop(inner);
-        Armed { wheel: self.clone(), place, generation }
+        Armed { wheel: self, place, generation }
     }
 }
 
-impl Drop for Armed {
+impl Drop for Armed<'_> {
     fn drop(&mut self) {
         let mut inner = self.wheel.lock();
         // Its entry in the slot stays until the wheel comes by; the generation tells that it means nobody.
@@ -145,9 +145,9 @@ impl Turning {
     }
 }
 
-impl Watch {
-    pub(super) fn new(wheel: &Arc<Wheel>, due: Instant) -> Self {
-        Self { wheel: wheel.clone(), due, armed: None }
+impl<'a> Watch<'a> {
+    pub(super) fn new(wheel: &'a Arc<Wheel>, due: Instant) -> Self {
+        Self { wheel, due, armed: None }
     }
 
     /// Says again that it takes long when so much more time has passed.

@@ -74,6 +74,35 @@ fn listening_socket(address: SocketAddr, reuse_port: bool) -> io::Result<socket2
     Ok(socket)
 }
 
+/// In a simulation hosts listen by [`listen`]; what the program itself binds is not there.
+#[cfg(sim)]
+pub struct Bound(SocketAddr);
+
+#[cfg(sim)]
+impl Bound {
+    /// Where.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        Ok(self.0)
+    }
+
+    /// No listener of a real network.
+    pub fn listen(self) -> io::Result<Listener> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// No real port is bound in a simulation.
+#[cfg(sim)]
+pub fn bind(_address: SocketAddr, _count: usize, _share: bool) -> io::Result<Vec<Bound>> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Listens on a port of the simulated host that this runs on.
+#[cfg(sim)]
+pub async fn listen(port: u16) -> io::Result<Listener> {
+    Listener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).await
+}
+
 /// Connects to a host by name or address, within `deadline`. Lines are small and complete: nothing waits for more.
 pub async fn dial(host: &str, port: u16, deadline: Duration) -> io::Result<Stream> {
     let connected = tokio::time::timeout(deadline, Stream::connect((host, port))).await;

@@ -2,10 +2,13 @@
 //! the keys and no others.
 //!
 //! Bounded load: a home with more than 1.25 times its share in flight passes the key to its next home. A key that is being
-//! asked for at its home already, and was not found to be cached there, stays: all who ask for a cold key at once
-//! cost one fetch, and wait for the same one.
+//! asked for at its home already, and was not known to be cached there for a while, stays: all who ask for a cold key at
+//! once cost one fetch, and wait for the same one.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{Balance, Candidate};
 use crate::wire::Key;
@@ -15,18 +18,24 @@ const BOUND: f64 = 1.25;
 /// Places for what is known of keys; two keys that share one only cost a fetch.
 const PLACES: usize = 8192;
 
+/// A key is passed on once it was cached for so long: a rush for a cold one is over by then.
+const SETTLES: Duration = Duration::from_secs(1);
+
 /// Rendezvous hashing.
 pub(super) struct Hash {
+    began: Instant,
+    settles: Duration,
     /// Requests in flight for a key at a node, by both.
     in_flight: Box<[AtomicU32]>,
-    /// The keys that were last found to be cached somewhere, by what is left of their hash.
-    cached: Box<[AtomicU32]>,
+    /// The keys that were found to be cached: what is left of their hash, and the millisecond when they were first.
+    cached: Box<[AtomicU64]>,
 }
 
 impl Default for Hash {
     fn default() -> Self {
-        let places = || (0..PLACES).map(|_| AtomicU32::new(0)).collect();
-        Self { in_flight: places(), cached: places() }
+        let in_flight = (0..PLACES).map(|_| AtomicU32::new(0)).collect();
+        let cached = (0..PLACES).map(|_| AtomicU64::new(0)).collect();
+        Self { began: Instant::now(), settles: SETTLES, in_flight, cached }
     }
 }
 
@@ -64,8 +73,14 @@ impl Hash {
         &self.in_flight[mix(key ^ node) as usize % PLACES]
     }
 
-    fn is_cached(&self, key: u64) -> bool {
-        self.cached[key as usize % PLACES].load(Ordering::Relaxed) == (key >> 32) as u32
+    fn now(&self) -> u32 {
+        self.began.elapsed().as_millis() as u32
+    }
+
+    /// Whether the key has been found to be cached for a while.
+    fn is_settled(&self, key: u64) -> bool {
+        let known = self.cached[key as usize % PLACES].load(Ordering::Relaxed);
+        known >> 32 == key >> 32 && self.now().wrapping_sub(known as u32) >= self.settles.as_millis() as u32
     }
 }
 
@@ -82,7 +97,7 @@ impl Balance for Hash {
         let has_room = |candidate: &Candidate| {
             candidate.in_flight as f64 + 1.0 <= (each * f64::from(candidate.weight)).ceil()
         };
-        let waits_there = || !self.is_cached(key) && self.flights(key, first.id).load(Ordering::Relaxed) > 0;
+        let waits_there = || !self.is_settled(key) && self.flights(key, first.id).load(Ordering::Relaxed) > 0;
         if has_room(first) || waits_there() {
             return Some(first.index);
         }
@@ -105,17 +120,20 @@ impl Balance for Hash {
     fn ended(&self, key: Key<'_>, node: u64, hit: Option<bool>) {
         let key = hash(key.as_str().as_bytes());
         self.flights(key, node).fetch_sub(1, Ordering::Relaxed);
-        let (place, tag) = (&self.cached[key as usize % PLACES], (key >> 32) as u32);
+        let place = &self.cached[key as usize % PLACES];
+        let is_known = place.load(Ordering::Relaxed) >> 32 == key >> 32;
         match hit {
-            Some(true) if place.load(Ordering::Relaxed) != tag => place.store(tag, Ordering::Relaxed),
-            Some(false) if place.load(Ordering::Relaxed) == tag => place.store(0, Ordering::Relaxed),
+            Some(true) if !is_known => {
+                place.store(key >> 32 << 32 | u64::from(self.now()), Ordering::Relaxed);
+            }
+            Some(false) if is_known => place.store(0, Ordering::Relaxed),
             _ => {}
         }
     }
 
     /// A key that is not cached at its home would be fetched a second time.
     fn may_hedge(&self, key: Key<'_>) -> bool {
-        self.is_cached(hash(key.as_str().as_bytes()))
+        self.is_settled(hash(key.as_str().as_bytes()))
     }
 }
 
@@ -172,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_home_with_too_much_in_flight_passes_a_key_on_unless_it_is_cold() {
-        let hash = Hash::default();
+        let hash = Hash { settles: Duration::ZERO, ..Hash::default() };
         let key = Key::parse(b"article/1").unwrap();
         let mut all = nodes(3);
         let first = hash.pick(key, &all).unwrap();
@@ -191,5 +209,19 @@ mod tests {
         assert_eq!(hash.pick(key, &all), Some(second), "it is a hot one and cached");
         assert!(hash.may_hedge(key));
         assert_eq!(hash.peek(key, &all), Some(first));
+    }
+
+    #[test]
+    fn a_rush_for_a_cold_key_stays_at_its_home_after_the_first_answers() {
+        let hash = Hash::default();
+        let key = Key::parse(b"article/1").unwrap();
+        let mut all = nodes(3);
+        let first = hash.pick(key, &all).unwrap();
+        all[first].in_flight = 900;
+        (0..3).for_each(|_| hash.sent(key, all[first].id));
+        hash.ended(key, all[first].id, Some(false));
+        hash.ended(key, all[first].id, Some(true));
+        assert_eq!(hash.pick(key, &all), Some(first));
+        assert!(!hash.may_hedge(key));
     }
 }

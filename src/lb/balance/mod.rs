@@ -160,7 +160,6 @@ mod tests {
             }
             balance.sent(key, 1);
             balance.ended(key, 1, Some(true));
-            assert!(balance.may_hedge(key));
             assert_eq!(strategy.as_str().parse(), Ok(strategy));
             assert_eq!(strategy.as_str().replace('_', "-").parse(), Ok(strategy));
         }

@@ -15,7 +15,7 @@ fn cost(candidate: &Candidate) -> f64 {
 }
 
 /// One of them at random by their weights, `but` none of this index.
-fn draw<'a>(candidates: &'a [Candidate], but: Option<usize>) -> Option<&'a Candidate> {
+fn draw(candidates: &[Candidate], but: Option<usize>) -> Option<&Candidate> {
     let others = || candidates.iter().filter(|candidate| Some(candidate.index) != but);
     let weights: u64 = others().map(|candidate| u64::from(candidate.weight)).sum();
     let mut left = fastrand::u64(..weights.max(1));
@@ -25,7 +25,7 @@ fn draw<'a>(candidates: &'a [Candidate], but: Option<usize>) -> Option<&'a Candi
             None => return Some(candidate),
         }
     }
-    others().last()
+    others().next_back()
 }
 
 impl Balance for TwoChoices {

@@ -203,26 +203,45 @@ impl Link {
     ///
     /// A request whose session is lost is asked once more, on a new one: all that links carry may be asked twice.
     pub async fn ask(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
-        match self.ask_once(request, deadline).await {
-            Err(LinkError::Broken) if Instant::now() < deadline => self.ask_once(request, deadline).await,
+        match self.ask_once(request, deadline, Instant::now()).await {
+            Err(LinkError::Broken) => {
+                let now = Instant::now();
+                if now < deadline {
+                    self.ask_once(request, deadline, now).await
+                } else {
+                    Err(LinkError::Broken)
+                }
+            }
             result => result,
         }
     }
 
     /// The same, but a request whose session is lost is `Broken`: for those who ask somebody else then.
-    pub async fn ask_once(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
-        trace::step(|| self.peer.to_string(), self.ask_somehow(request, deadline)).await
+    pub async fn ask_once(
+        &self,
+        request: Request<'_>,
+        deadline: Instant,
+        now: Instant,
+    ) -> Result<Bytes, LinkError> {
+        trace::step(|| self.peer.to_string(), self.ask_somehow(request, deadline, now)).await
     }
 
-    async fn ask_somehow(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
+    async fn ask_somehow(
+        &self,
+        request: Request<'_>,
+        deadline: Instant,
+        now: Instant,
+    ) -> Result<Bytes, LinkError> {
         loop {
             let session = match self.route() {
                 Route::Session(session) => session,
                 Route::Plain => {
-                    return plain::ask(&self.peer, &self.limits, &self.plain, request, deadline).await;
+                    // Boxed, so that who asks over a session does not carry the room for it.
+                    return Box::pin(plain::ask(&self.peer, &self.limits, &self.plain, request, deadline))
+                        .await;
                 }
             };
-            match session.ask(request, deadline).await {
+            match session.ask(request, deadline, now).await {
                 Err(LinkError::Broken) if session.state() == State::Plain => self.fall_back(&session),
                 result => return result,
             }
@@ -244,7 +263,6 @@ impl Link {
     fn route(&self) -> Route {
         let mut slot = self.slot();
         let dial = || Session::dial(self.peer.clone(), self.limits);
-        let now = Instant::now();
         match &mut *slot {
             Slot::Session(session) if session.state() != State::Over => {
                 return Route::Session(session.clone());
@@ -255,14 +273,16 @@ impl Link {
                 return Route::Session(session);
             }
             Slot::Plain { until, offer } => match offer.as_ref().map(|offer| offer.state()) {
-                None if now >= *until => *offer = Some(dial()),
+                None if Instant::now() >= *until => *offer = Some(dial()),
                 Some(State::Open) => {
                     if let Some(session) = offer.take() {
                         *slot = Slot::Session(session.clone());
                         return Route::Session(session);
                     }
                 }
-                Some(State::Plain | State::Over) => (*until, *offer) = (now + self.limits.offer_again, None),
+                Some(State::Plain | State::Over) => {
+                    (*until, *offer) = (Instant::now() + self.limits.offer_again, None);
+                }
                 None | Some(State::Offering) => {}
             },
         }

@@ -26,6 +26,9 @@ use crate::wire::{ReplyView, Request, Status};
 /// Deadlines closer together than this are looked at together.
 const TICK: Duration = Duration::from_millis(1);
 
+/// A fetch of a proxy ends within this by itself.
+const WORTH_SAYING: Duration = Duration::from_secs(2);
+
 /// What has become of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum State {
@@ -102,9 +105,13 @@ impl Session {
     }
 
     /// Asks one request and waits for its reply.
-    pub(super) async fn ask(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
+    pub(super) async fn ask(
+        &self,
+        request: Request<'_>,
+        deadline: Instant,
+        now: Instant,
+    ) -> Result<Bytes, LinkError> {
         let (reply, answer) = oneshot::channel();
-        let now = Instant::now();
         let offering = self.lock().take(request, reply, deadline, now, &self.limits)? == State::Offering;
         if offering {
             // The task looks at deadlines only once the session is open.
@@ -178,7 +185,8 @@ impl Inner {
         self.out.extend_from_slice(itoa::Buffer::new().format(id).as_bytes());
         self.out.push(b' ');
         write(&mut self.out);
-        if let Some(left) = left {
+        // A peer's own limits are not longer than this, so only less is worth a word.
+        if let Some(left) = left.filter(|left| *left < WORTH_SAYING) {
             self.out.extend_from_slice(b" deadline=");
             self.out.extend_from_slice(itoa::Buffer::new().format(left.as_millis() as u64).as_bytes());
         }

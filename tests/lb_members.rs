@@ -1,0 +1,128 @@
+//! Proves what a balancer does when its members change: by file, by DRAIN, and by a purge that one of them missed.
+
+use serde_json::Value;
+
+use crate::support::ask::parse;
+use crate::support::load::Load;
+use crate::support::node::own_host;
+use crate::support::{Address, Data, Node, Start, TempDir, ask, get, heavy, until};
+
+const POLLS: &str = "--health-interval 200ms";
+
+fn proxies(origin: &Node, count: usize) -> Vec<Node> {
+    (0..count).map(|_| Start::proxy(origin.address, "").run()).collect()
+}
+
+fn put(file: &std::path::Path, lines: &[String]) {
+    let beside = file.with_extension("new");
+    std::fs::write(&beside, lines.join("\n")).expect("the list is written");
+    std::fs::rename(&beside, file).expect("the list is replaced");
+}
+
+fn names(balancer: &Node) -> Vec<String> {
+    let metrics = balancer.metrics();
+    metrics["proxies"].as_object().expect("the proxies").keys().cloned().collect()
+}
+
+#[test]
+fn the_file_of_proxies_is_followed_without_a_failed_request() {
+    let _alone = heavy();
+    let data = Data::articles(20);
+    let origin = Start::origin(data.path(), "").run();
+    let proxies = proxies(&origin, 3);
+    let lines: Vec<String> = proxies.iter().map(|proxy| proxy.address.to_string()).collect();
+    let scratch = TempDir::new();
+    let file = scratch.path().join("proxies");
+    put(&file, &lines[..2]);
+    let balancer = Start::role("lb", POLLS).arg("--proxies-file").arg(file.to_str().expect("UTF-8")).run();
+    let load = Load::sessions(balancer.address, 20);
+    load.go_on(100);
+    let sent = |name: &str| balancer.metrics()["proxies"][name]["requests"].as_f64().unwrap_or_default();
+    let before = sent(&lines[1]);
+    put(&file, &["# ours".to_owned(), lines[1].clone(), format!("{} 2.5", lines[2])]);
+    balancer.signal("HUP");
+    until("the list is followed", || names(&balancer).len() == 2 && !names(&balancer).contains(&lines[0]));
+    until("the new one is used", || sent(&lines[2]) > 20.0);
+    assert!(sent(&lines[1]) >= before, "a node that stays keeps its counts");
+    assert_eq!(balancer.metrics()["proxies"][&lines[2]]["weight"], 2.5);
+    put(&file, &["not a proxy".to_owned()]);
+    until("the bad list is reported", || balancer.log().contains("bad"));
+    load.go_on(50);
+    assert_eq!(names(&balancer).len(), 2, "and changes nothing");
+    load.end_without_errors();
+}
+
+#[test]
+fn a_drained_proxy_gets_no_new_requests_until_it_is_undrained() {
+    let _alone = heavy();
+    let data = Data::articles(20);
+    let origin = Start::origin(data.path(), "").run();
+    let proxies = proxies(&origin, 2);
+    let addresses: Vec<Address> = proxies.iter().map(|proxy| proxy.address).collect();
+    let balancer = Start::balancer(&addresses, POLLS).run();
+    let load = Load::plain(balancer.address, 20);
+    load.go_on(50);
+    let reply = parse(&ask(balancer.address, &format!("DRAIN {}", addresses[0])));
+    assert_eq!((&reply["status"], &reply["data"]["state"]), (&"OK".into(), &"draining".into()), "{reply}");
+    let drained = || balancer.metrics()["proxies"][addresses[0].to_string()].clone();
+    until("what was under way is answered", || drained()["in_flight"] == 0);
+    let before = drained()["requests"].clone();
+    load.go_on(100);
+    assert_eq!(drained()["requests"], before);
+    let reply = parse(&ask(balancer.address, &format!("UNDRAIN {}", addresses[0])));
+    assert_eq!(reply["data"]["state"], "healthy", "{reply}");
+    until("it is used again", || drained()["requests"] != before);
+    load.end_without_errors();
+    let reply = parse(&ask(balancer.address, "DRAIN 127.0.0.1:1"));
+    assert_eq!(reply["status"], "BAD_REQUEST");
+    let strict = Start::balancer(&addresses, "--admin-from 10.0.0.0/8").run();
+    for line in [format!("DRAIN {}", addresses[0]), "PURGE article/*".to_owned()] {
+        assert_eq!(parse(&ask(strict.address, &line))["status"], "FORBIDDEN");
+    }
+}
+
+#[test]
+fn a_purge_reaches_every_proxy_and_one_that_is_down_before_it_serves() {
+    let data = Data::empty();
+    data.put("article/1", br#"{"version":1}"#);
+    let origin = Start::origin(data.path(), "").run();
+    let host = own_host();
+    let proxies: Vec<Node> =
+        (0..2).map(|_| Start::proxy(origin.address, &format!("--host {host} --ttl 1h")).run()).collect();
+    let addresses: Vec<Address> = proxies.iter().map(|proxy| proxy.address).collect();
+    let balancer = Start::balancer(&addresses, &format!("{POLLS} --slow-start 0")).run();
+    for address in &addresses {
+        assert_eq!(get(*address, "article/1")["data"]["version"], 1);
+    }
+    // Stopped, not killed: it will come back with what it holds.
+    proxies[0].signal("STOP");
+    until("it is down", || !balancer.holds_healthy(addresses[0]));
+    data.put("article/1", br#"{"version":2}"#);
+    let reply = parse(&ask(balancer.address, "PURGE article/*"));
+    let of = |address: Address| -> &Value { &reply["data"]["proxies"][address.to_string()] };
+    assert_eq!((&reply["data"]["purged"], &of(addresses[1])["purged"]), (&1.into(), &1.into()), "{reply}");
+    assert_eq!(of(addresses[0])["owed"], true, "{reply}");
+    proxies[0].signal("CONT");
+    until("it is back", || balancer.holds_healthy(addresses[0]));
+    for _ in 0..20 {
+        assert_eq!(get(balancer.address, "article/1")["data"]["version"], 2);
+    }
+    assert_eq!(get(addresses[0], "article/1")["data"]["version"], 2, "it was told before it served");
+}
+
+#[test]
+fn explain_tells_the_home_of_a_key_and_what_it_knows() {
+    let data = Data::articles(3);
+    let origin = Start::origin(data.path(), "").run();
+    let proxies = proxies(&origin, 3);
+    let addresses: Vec<Address> = proxies.iter().map(|proxy| proxy.address).collect();
+    let balancer = Start::balancer(&addresses, &format!("{POLLS} --strategy hash")).run();
+    let before = parse(&ask(balancer.address, "EXPLAIN article/1"));
+    assert_eq!((&before["status"], &before["data"]["cached"]), (&"OK".into(), &false.into()), "{before}");
+    let node = get(balancer.address, "article/1")["node"].as_u64().expect("a node");
+    let after = parse(&ask(balancer.address, "EXPLAIN article/1"));
+    assert_eq!(after["data"]["cached"], true, "{after}");
+    assert_eq!(after["data"]["node"], node, "the home that was told is the home that is asked");
+    assert!(after["data"]["proxy"].as_str().is_some_and(|name| name.ends_with(&format!(":{node}"))));
+    assert_eq!(balancer.count("total_requests"), 1.0, "nothing was counted");
+}

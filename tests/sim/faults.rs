@@ -1,0 +1,133 @@
+//! What goes wrong, and when: at most two things at a time, each for some seconds, then all is mended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::FAULTS_END;
+use crate::cluster::{BALANCERS, Plan, balancer, proxy};
+use crate::world::{World, pair};
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Crash(String),
+    Partition(String, String),
+    Hold(String, String),
+    Slow(String, String),
+}
+
+struct Fault {
+    kind: Kind,
+    until: Duration,
+}
+
+/// The schedule, made up as time goes by.
+pub(crate) struct Faults {
+    world: Arc<World>,
+    proxies: usize,
+    now: Vec<Fault>,
+    next: Duration,
+}
+
+impl Kind {
+    fn random(proxies: usize) -> Self {
+        let proxy = || proxy(fastrand::usize(..proxies));
+        let balancer = || balancer(fastrand::usize(..BALANCERS));
+        // Either side of a proxy.
+        let link =
+            || if fastrand::u8(..4) == 0 { (proxy(), "origin".to_owned()) } else { (balancer(), proxy()) };
+        match fastrand::u8(..12) {
+            0..=4 => Kind::Crash(proxy()),
+            5 => Kind::Crash(balancer()),
+            6 => Kind::Crash("origin".to_owned()),
+            kind => {
+                let (a, b) = link();
+                match kind {
+                    7 | 8 => Kind::Partition(a, b),
+                    9 | 10 => Kind::Hold(a, b),
+                    _ => Kind::Slow(a, b),
+                }
+            }
+        }
+    }
+
+    /// What is broken by it.
+    fn broken(&self) -> Vec<String> {
+        match self {
+            Kind::Crash(host) => vec![host.clone()],
+            Kind::Partition(a, b) | Kind::Hold(a, b) => vec![pair(a, b)],
+            // It works, if not fast: until its deadline nobody can tell.
+            Kind::Slow(..) => Vec::new(),
+        }
+    }
+
+    fn touches(&self, other: &Kind) -> bool {
+        let hosts = |kind: &Kind| match kind {
+            Kind::Crash(host) => vec![host.clone()],
+            Kind::Partition(a, b) | Kind::Hold(a, b) | Kind::Slow(a, b) => vec![a.clone(), b.clone()],
+        };
+        let ours = hosts(self);
+        hosts(other).iter().any(|host| ours.contains(host) && !host.starts_with("lb"))
+    }
+}
+
+impl Faults {
+    pub(crate) fn new(plan: &Plan, world: Arc<World>) -> Self {
+        Self { world, proxies: plan.proxies, now: Vec::new(), next: Duration::from_secs(2) }
+    }
+
+    /// Begins and ends what is due.
+    pub(crate) fn step(&mut self, sim: &mut turmoil::Sim<'_>) {
+        let now = sim.elapsed();
+        let (over, on): (Vec<Fault>, Vec<Fault>) =
+            std::mem::take(&mut self.now).into_iter().partition(|fault| now >= fault.until.min(FAULTS_END));
+        self.now = on;
+        for fault in over {
+            self.mend(sim, &fault.kind, now);
+        }
+        for fault in &self.now {
+            self.world.note_broken(&fault.kind.broken(), now);
+        }
+        if now >= self.next && now < FAULTS_END {
+            self.next = now + Duration::from_millis(fastrand::u64(100..3_000));
+            let kind = Kind::random(self.proxies);
+            if self.now.len() < 2 && !self.now.iter().any(|fault| fault.kind.touches(&kind)) {
+                let until = now + Duration::from_millis(fastrand::u64(50..6_000));
+                self.begin(sim, &kind, now);
+                self.now.push(Fault { kind, until });
+            }
+        }
+    }
+
+    fn begin(&self, sim: &mut turmoil::Sim<'_>, kind: &Kind, now: Duration) {
+        self.tell(now, "begins", kind);
+        self.world.note_broken(&kind.broken(), now);
+        match kind {
+            Kind::Crash(host) => {
+                sim.crash(host.as_str());
+                if let Some(index) = host.strip_prefix("lb").and_then(|index| index.parse().ok()) {
+                    self.world.forget_purges(index);
+                }
+            }
+            Kind::Partition(a, b) => sim.partition(a.as_str(), b.as_str()),
+            Kind::Hold(a, b) => sim.hold(a.as_str(), b.as_str()),
+            Kind::Slow(a, b) => {
+                let latency = Duration::from_millis(fastrand::u64(20..300));
+                sim.set_link_latency(a.as_str(), b.as_str(), latency);
+            }
+        }
+    }
+
+    fn mend(&self, sim: &mut turmoil::Sim<'_>, kind: &Kind, now: Duration) {
+        self.tell(now, "is over", kind);
+        match kind {
+            Kind::Crash(host) => sim.bounce(host.as_str()),
+            Kind::Partition(a, b) => sim.repair(a.as_str(), b.as_str()),
+            Kind::Hold(a, b) => sim.release(a.as_str(), b.as_str()),
+            Kind::Slow(a, b) => sim.set_link_latency(a.as_str(), b.as_str(), Duration::from_millis(1)),
+        }
+    }
+
+    fn tell(&self, now: Duration, what: &str, kind: &Kind) {
+        self.world.say(|| format!("({:.3}) {kind:?} {what}", now.as_secs_f64()));
+    }
+}
