@@ -33,7 +33,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("net", &["wire", "handler", "stats", "trace"]),
     ("measured", &["wire", "handler", "stats", "net"]),
-    ("http", &["wire", "handler", "stats", "net", "measured"]),
+    ("http", &["wire", "handler", "stats", "net", "measured", "trace"]),
     ("origin", &["wire", "handler", "stats"]),
     ("proxy", &["wire", "handler", "stats", "net", "admin", "trace"]),
     ("lb", &["wire", "handler", "stats", "net", "admin"]),

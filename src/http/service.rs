@@ -21,6 +21,7 @@ use super::path::decoded;
 use super::problem::problem;
 use super::{Site, page};
 use crate::handler::{Answer, Ask, Handler};
+use crate::trace;
 use crate::wire::{self, Key, Status};
 
 /// The requests of one connection.
@@ -113,7 +114,7 @@ impl<H: Handler> Service<H> {
         let headers = request.headers();
         let trace = trace_id(headers);
         let ask = Ask { request: wire::Request::Get(key), from: self.from, deadline: None, trace };
-        match self.site.handler.answer(ask) {
+        match trace::answer(&self.site.handler, ask, self.site.config.limits.slow_log) {
             Answer::Now(reply) => match document::response(reply, Wants { headers }, &self.site.lenience) {
                 Ok(response) => Responding::now(response),
                 Err(long) => Responding::later(encoded(long)),
