@@ -28,5 +28,6 @@ pub mod shutdown;
 pub mod simulate;
 pub mod stats;
 pub mod systemd;
+pub mod trace;
 pub mod watch;
 pub mod wire;

@@ -115,7 +115,7 @@ impl<H: Handler> Handler for Measured<H> {
             return self.inner.answer(ask);
         }
         let shard = self.tally.shard();
-        let is_timed = shard.at_once.load(Ordering::Relaxed) % SAMPLE == 0;
+        let is_timed = shard.at_once.load(Ordering::Relaxed).is_multiple_of(SAMPLE);
         let began = is_timed.then(Instant::now);
         match self.inner.answer(ask) {
             Answer::Now(reply) => {

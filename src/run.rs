@@ -224,7 +224,9 @@ impl House {
         let at = Listen { host: args.http_host.unwrap_or(server.host), port, flag: "--http-port" };
         let bound = listen(role, &at, server)?;
         self.greeting.push(format!("dproxy {role} serves http on http://{}/", address_of(&bound)?));
-        let gateway = Gateway::new(handler, config, self.stop.clone(), self.lines_ended.clone());
+        // Where a next process takes the port over, it is the one to say that the node is ready.
+        let close = if server.reuse_port { &self.stop } else { &self.lines_ended };
+        let gateway = Gateway::new(handler, config, self.stop.clone(), close.clone());
         self.beside(gateway.clone().watch());
         self.on_every_thread(bound, move |listener| {
             let gateway = gateway.clone();

@@ -82,8 +82,8 @@ fn it_shows_what_happens_as_it_happens() {
         );
         let (time, ()) = timed(|| browser.until("the killed node is red", &is_red));
         assert!(time < SEEN_WITHIN, "it took {time:?}");
-        assert_eq!(browser.text("#events li.down span"), format!("{name} is down"));
-        assert_eq!(browser.text("#said"), format!("{name} is down"), "a screen reader is told");
+        assert!(browser.text("#events li.down span").starts_with(&format!("{name} is down")));
+        assert!(browser.text("#said").starts_with(&format!("{name} is down")), "a screen reader is told");
         if std::env::var_os("DPROXY_SCREENSHOT").is_some() {
             pause(Duration::from_secs(40));
             let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/live-page.png");

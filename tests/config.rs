@@ -41,7 +41,7 @@ fn every_setting_has_its_variable() {
     let said =
         ["help", "version", "get", "keys", "metrics", "purge", "purge-soft", "explain", "watch", "count"]
             .into_iter()
-            .chain(["out"]);
+            .chain(["out", "drain", "undrain"]);
     let said: BTreeSet<&str> = said.collect();
     let mut command = Cli::command();
     command.build();

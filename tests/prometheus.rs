@@ -7,8 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::browser::has_command;
-use crate::support::command::{run_to_end, text};
+use crate::support::command::{has_command, run_to_end, text};
 use crate::support::http::{Http, fetch, fetch_with};
 use crate::support::{Address, Data, Node, Start, TempDir, until};
 
@@ -136,6 +135,9 @@ fn prometheus_scrapes_it() {
     let at = prometheus.address();
     let query = |expression: &str| -> Vec<Value> {
         let answer = Http::connect(at).ask("GET", &format!("/api/v1/query?query={expression}"), &[], "");
+        if answer.code != 200 {
+            return Vec::new();
+        }
         answer.json()["data"]["result"].as_array().cloned().unwrap_or_default()
     };
     until("both are scraped", || query("up%3D%3D1").len() == 2);

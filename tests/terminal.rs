@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::command::{BINARY, clean, dproxy, run_to_end, signal, text};
+use crate::support::command::{BINARY, clean, dproxy, has_command, run_to_end, signal, text};
 use crate::support::{Address, Data, Node, Start, TempDir, eventually, get, until};
 
 /// A terminal of its own, with a shell in it. It and all in it are gone on drop.
@@ -14,14 +14,18 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn open(variables: &str) -> Self {
+    /// `None` where there is no tmux and none was promised.
+    fn open(variables: &str) -> Option<Self> {
+        if !has_command("tmux", "tmux") {
+            return None;
+        }
         let directory = TempDir::new();
         let socket = directory.path().join("tmux").to_str().expect("a path in UTF-8").to_owned();
         let terminal = Self { socket, _directory: directory };
         let shell = format!("env -u TMUX {variables} PS1='$ ' sh");
         terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "30", &shell]);
         until("there is a prompt", || terminal.shows("$"));
-        terminal
+        Some(terminal)
     }
 
     fn tmux(&self, words: &[&str]) -> String {
@@ -97,7 +101,7 @@ fn cluster() -> (Data, Node, Node, Node) {
 #[test]
 fn the_watch_shows_every_node_and_leaves_by_each_key() {
     let (_data, origin, proxy, balancer) = cluster();
-    let terminal = Terminal::open("");
+    let Some(terminal) = Terminal::open("") else { return };
     for (key, word) in [("q", "one"), ("Escape", "two"), ("C-c", "three")] {
         terminal.watch(balancer.address, "");
         terminal.waits_for("q leaves");
@@ -117,7 +121,7 @@ fn the_watch_shows_every_node_and_leaves_by_each_key() {
 #[test]
 fn the_watch_shows_load_and_a_node_that_dies() {
     let (_data, _origin, proxy, balancer) = cluster();
-    let terminal = Terminal::open("");
+    let Some(terminal) = Terminal::open("") else { return };
     terminal.watch(balancer.address, "");
     let dead = proxy.address.to_string();
     eventually("the plot moves and the hits show", || {
@@ -137,7 +141,7 @@ fn the_watch_shows_load_and_a_node_that_dies() {
 #[test]
 fn the_watch_survives_a_restart_of_what_it_watches() {
     let (_data, _origin, proxy, balancer) = cluster();
-    let terminal = Terminal::open("");
+    let Some(terminal) = Terminal::open("") else { return };
     let address = balancer.address;
     terminal.watch(address, "");
     terminal.waits_for("healthy");
@@ -154,7 +158,7 @@ fn the_watch_survives_a_restart_of_what_it_watches() {
 #[test]
 fn a_signal_gives_the_terminal_back() {
     let (_data, _origin, _proxy, balancer) = cluster();
-    let terminal = Terminal::open("");
+    let Some(terminal) = Terminal::open("") else { return };
     for name in ["TERM", "INT"] {
         terminal.types("clear; echo shell=$$;");
         terminal.watch(balancer.address, "& echo pid=$!; fg");
@@ -170,7 +174,7 @@ fn a_signal_gives_the_terminal_back() {
 #[test]
 fn no_color_is_heeded() {
     let (_data, _origin, _proxy, balancer) = cluster();
-    let terminal = Terminal::open("NO_COLOR=1");
+    let Some(terminal) = Terminal::open("NO_COLOR=1") else { return };
     terminal.watch(balancer.address, "");
     terminal.waits_for("healthy");
     let has_colour = || {
@@ -188,7 +192,7 @@ fn no_color_is_heeded() {
 
 #[test]
 fn colours_are_for_terminals() {
-    let terminal = Terminal::open("");
+    let Some(terminal) = Terminal::open("") else { return };
     terminal.types(&format!("clear; {BINARY} --colour"));
     terminal.waits_for("unexpected argument");
     let painted = terminal.painted();

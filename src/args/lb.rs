@@ -91,7 +91,8 @@ pub struct BalanceArgs {
     #[arg(long, env = "DPROXY_SLOW_START", default_value = "10s", value_parser = units::duration, value_name = "TIME")]
     pub slow_start: Duration,
     /// Ask a second proxy as well when the first takes longer than the others do in 95 of 100 cases.
-    #[arg(long, env = "DPROXY_HEDGE", default_value = "on", value_parser = units::switch, value_name = "on|off")]
+    #[arg(long, env = "DPROXY_HEDGE", action = clap::ArgAction::Set, default_value = "on", value_parser = units::switch,
+        value_name = "on|off")]
     pub hedge: bool,
     /// Requests under way at one proxy.
     #[arg(long, env = "DPROXY_PROXY_MAX_IN_FLIGHT", default_value = "16384", value_parser = units::count, value_name = "N")]

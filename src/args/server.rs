@@ -39,6 +39,9 @@ pub struct ServerArgs {
         default_value = "false", default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new(),
         value_name = "BOOL")]
     pub reuse_port: bool,
+    /// Log requests that take as long or longer, with where the time went and an id that goes from node to node.
+    #[arg(long, env = "DPROXY_SLOW_LOG", value_parser = units::duration, value_name = "TIME")]
+    pub slow_log: Option<Duration>,
     /// Threads that serve, each with its own listener and runtime [default: one per core].
     #[arg(long, env = "DPROXY_THREADS", value_parser = units::count, value_name = "N")]
     pub threads: Option<usize>,
@@ -54,6 +57,7 @@ impl ServerArgs {
             write_deadline: self.write_deadline,
             idle_deadline: self.idle_deadline,
             drain: self.drain,
+            slow_log: self.slow_log,
             hand_over: self.reuse_port.then(|| self.threads()),
         }
     }

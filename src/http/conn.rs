@@ -99,7 +99,6 @@ pub(super) async fn serve<S>(
         .max_header_size(MAX_HEAD)
         .max_buf_size(MAX_BUFFER)
         .header_read_timeout(None::<Duration>)
-        .pipeline_flush(true)
         .serve_connection(io, service);
     let shortest = limits.line_deadline.min(limits.write_deadline).min(limits.idle_deadline);
     let tick = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));

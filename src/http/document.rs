@@ -38,7 +38,7 @@ struct Told {
 /// The response to a reply. `lenience` is what a proxy adds to `max-age`: how long it serves what is stale.
 ///
 /// Short documents are a matter of a few header lines; `Err` hands back a long text that the asker wants coded.
-pub(super) fn response(reply: Reply, wants: Wants<'_>, lenience: &str) -> Result<Response, Long> {
+pub(super) fn response(reply: Reply, wants: Wants<'_>, lenience: &str) -> Result<Response, Box<Long>> {
     let told = reply.served.map(|served| Told {
         node: Some(served.node),
         cache_hit: served.cache_hit,
@@ -47,16 +47,16 @@ pub(super) fn response(reply: Reply, wants: Wants<'_>, lenience: &str) -> Result
         fresh_for: served.fresh_for,
     });
     match reply.data {
-        Data::Document(document) => found(Bytes::from_owner(document), told, wants, lenience),
+        Data::Document(document) => found(Bytes::from_owner(document), told.as_ref(), wants, lenience),
         Data::Text(text) => Ok(failed(reply.status, Some(&text), told)),
-        Data::Json(text) => found(Bytes::from(text), told, wants, lenience),
+        Data::Json(text) => found(Bytes::from(text), told.as_ref(), wants, lenience),
         Data::Null => Ok(failed(reply.status, None, told)),
         Data::Line(line) => relayed(&line, wants, lenience),
     }
 }
 
 /// A proxy's line, relayed by a balancer: it knows of the document what the line says.
-fn relayed(line: &Bytes, wants: Wants<'_>, lenience: &str) -> Result<Response, Long> {
+fn relayed(line: &Bytes, wants: Wants<'_>, lenience: &str) -> Result<Response, Box<Long>> {
     let Ok(view) = ReplyView::parse(line) else {
         return Ok(problem(Status::ProxyUnreachable, "the reply of the proxy is none"));
     };
@@ -69,7 +69,7 @@ fn relayed(line: &Bytes, wants: Wants<'_>, lenience: &str) -> Result<Response, L
     });
     if view.status == Status::Ok {
         return match view.document(usize::MAX) {
-            Ok(document) => found(Bytes::from_owner(document), told, wants, lenience),
+            Ok(document) => found(Bytes::from_owner(document), told.as_ref(), wants, lenience),
             Err(_) => Ok(problem(Status::ProxyUnreachable, "the reply of the proxy is no document")),
         };
     }
@@ -94,7 +94,7 @@ impl Long {
     }
 }
 
-fn found(text: Bytes, told: Option<Told>, wants: Wants<'_>, lenience: &str) -> Result<Response, Long> {
+fn found(text: Bytes, told: Option<&Told>, wants: Wants<'_>, lenience: &str) -> Result<Response, Box<Long>> {
     let is_worth_it = text.len() >= WORTH_IT;
     let encoding = if is_worth_it { Encoding::negotiate(wants.headers) } else { Encoding::Identity };
     let tag = ETag::of(&text);
@@ -103,11 +103,11 @@ fn found(text: Bytes, told: Option<Told>, wants: Wants<'_>, lenience: &str) -> R
     if let Ok(tag) = HeaderValue::from_maybe_shared(Bytes::from(tag.header(encoding))) {
         headers.insert(ETAG, tag);
     }
-    headers.insert(CACHE_CONTROL, told.as_ref().map_or(ASK_AGAIN, |told| cache_control(told, lenience)));
+    headers.insert(CACHE_CONTROL, told.map_or(ASK_AGAIN, |told| cache_control(told, lenience)));
     if is_worth_it {
         headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     }
-    if let Some(told) = &told {
+    if let Some(told) = told {
         tell(told, &mut headers);
     }
     if wants.headers.contains_key(hyper::header::IF_NONE_MATCH) && tag.is_known_to(wants.headers) {
@@ -123,7 +123,7 @@ fn found(text: Bytes, told: Option<Told>, wants: Wants<'_>, lenience: &str) -> R
     match encoding {
         Encoding::Identity => Ok(response.map(|_| Body::Whole(text))),
         _ if text.len() < LONG => Ok(Long { head: response, text, encoding }.encode()),
-        _ => Err(Long { head: response, text, encoding }),
+        _ => Err(Box::new(Long { head: response, text, encoding })),
     }
 }
 
@@ -188,7 +188,8 @@ mod tests {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let headers: HeaderMap = pairs.collect();
-        response(reply, Wants { headers: &headers }, ", stale-if-error=60").unwrap_or_else(Long::encode)
+        response(reply, Wants { headers: &headers }, ", stale-if-error=60")
+            .unwrap_or_else(|long| long.encode())
     }
 
     fn header<'a>(response: &'a Response, name: &str) -> &'a str {

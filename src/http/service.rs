@@ -21,6 +21,7 @@ use super::path::decoded;
 use super::problem::problem;
 use super::{Site, page};
 use crate::handler::{Answer, Ask, Handler};
+use crate::trace;
 use crate::wire::{self, Key, Status};
 
 /// The requests of one connection.
@@ -113,7 +114,7 @@ impl<H: Handler> Service<H> {
         let headers = request.headers();
         let trace = trace_id(headers);
         let ask = Ask { request: wire::Request::Get(key), from: self.from, deadline: None, trace };
-        match self.site.handler.answer(ask) {
+        match trace::answer(&self.site.handler, ask, self.site.config.limits.slow_log) {
             Answer::Now(reply) => match document::response(reply, Wants { headers }, &self.site.lenience) {
                 Ok(response) => Responding::now(response),
                 Err(long) => Responding::later(encoded(long)),
@@ -153,7 +154,7 @@ impl<H: Handler> Service<H> {
 }
 
 /// Codes a long text where it holds nobody up.
-async fn encoded(long: Long) -> Response {
+async fn encoded(long: Box<Long>) -> Response {
     let encoding = tokio::task::spawn_blocking(move || long.encode());
     encoding.await.unwrap_or_else(|_| problem(Status::Overloaded, "the document could not be coded in time"))
 }

@@ -12,6 +12,7 @@ use super::inbox::Take;
 use super::outbox::Outbox;
 use super::server::Shared;
 use crate::handler::{Answer, Ask, Handler};
+use crate::trace;
 use crate::wire::request::{RequestError, split_id};
 use crate::wire::{Options, Reply, Request, Status};
 
@@ -153,7 +154,7 @@ impl<'a, H: Handler> Exchange<'a, H> {
             deadline: options.deadline.map(|left| self.now + left),
             trace: options.trace,
         };
-        match self.shared.handler.answer(ask) {
+        match trace::answer(&self.shared.handler, ask, self.shared.limits.slow_log) {
             Answer::Now(reply) => self.say(id, &reply),
             Answer::Later(reply) => self.pending.push(Pending { id, reply }),
         }

@@ -31,6 +31,8 @@ pub struct ServerLimits {
     /// How many listeners this process has, if it leaves the port to another one after a stop: nobody may be lost
     /// between the two.
     pub hand_over: Option<usize>,
+    /// Requests that take as long are logged.
+    pub slow_log: Option<Duration>,
 }
 
 impl Default for ServerLimits {
@@ -43,6 +45,7 @@ impl Default for ServerLimits {
             idle_deadline: Duration::from_secs(300),
             drain: Duration::from_secs(10),
             hand_over: None,
+            slow_log: None,
         }
     }
 }

@@ -20,6 +20,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 pub(super) struct Gate {
     /// The pause after the first failure.
     retry: Duration,
+    /// A probe has told of itself after this long.
+    probe_deadline: Duration,
     failures: u32,
     next_probe: Millis,
     last_error: Option<(Millis, &'static str)>,
@@ -35,9 +37,9 @@ pub(super) enum Flip {
 }
 
 impl Gate {
-    /// An open gate, which after a failure waits `retry` before it asks again.
-    pub(super) fn new(retry: Duration) -> Self {
-        Self { retry, failures: 0, next_probe: Millis(0), last_error: None }
+    /// An open gate, which after a failure waits `retry` before it asks again; a probe ends within `probe_deadline`.
+    pub(super) fn new(retry: Duration, probe_deadline: Duration) -> Self {
+        Self { retry, probe_deadline, failures: 0, next_probe: Millis(0), last_error: None }
     }
 
     /// Whether to ask now. A request that has a stale document to serve holds back after the first failure already.
@@ -46,8 +48,8 @@ impl Gate {
             return true;
         }
         if now >= self.next_probe {
-            // One probe at a time: the next one is due when this one has had its pause.
-            self.next_probe = Millis(now.0 + self.pause().as_millis() as u64);
+            // One probe at a time: its failure says when the next one is due. One that is never heard of delays that.
+            self.next_probe = later(now, self.probe_deadline + self.pause());
             return true;
         }
         self.failures < FAILING_FROM && !has_fallback
@@ -63,13 +65,18 @@ impl Gate {
     pub(super) fn failed(&mut self, now: Millis, error: &'static str) -> Option<Flip> {
         self.failures = self.failures.saturating_add(1);
         self.last_error = Some((now, error));
-        self.next_probe = Millis(now.0 + self.pause().as_millis() as u64);
+        self.next_probe = later(now, self.pause());
         (self.failures == FAILING_FROM).then_some(Flip::Failing)
     }
 
     /// Whether it is failing.
     pub(super) fn is_failing(&self) -> bool {
         self.failures >= FAILING_FROM
+    }
+
+    /// Whether it is failing, and failed after that time or at it.
+    pub(super) fn is_failing_since(&self, earlier: Millis) -> bool {
+        self.is_failing() && self.last_error.is_some_and(|(at, _)| at >= earlier)
     }
 
     /// The last failure, when it was and what.
@@ -83,13 +90,22 @@ impl Gate {
     }
 }
 
+fn later(now: Millis, wait: Duration) -> Millis {
+    Millis(now.0 + wait.as_millis() as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Probed after a second, by what takes two at most.
+    fn gate() -> Gate {
+        Gate::new(Duration::from_secs(1), Duration::from_secs(2))
+    }
+
     #[test]
     fn asks_a_failing_origin_ever_more_seldom() {
-        let mut gate = Gate::new(Duration::from_secs(1));
+        let mut gate = gate();
         assert!(gate.admit(Millis(0), true));
         assert_eq!(gate.failed(Millis(0), "late"), None);
         assert!(!gate.admit(Millis(1), true), "something stale can be served");
@@ -111,12 +127,31 @@ mod tests {
     }
 
     #[test]
+    fn tells_when_it_failed() {
+        let mut gate = gate();
+        gate.failed(Millis(1), "late");
+        gate.failed(Millis(2), "late");
+        assert!(!gate.is_failing_since(Millis(0)), "twice is no rule");
+        gate.failed(Millis(3), "late");
+        assert!(gate.is_failing_since(Millis(3)) && !gate.is_failing_since(Millis(4)));
+        gate.answered();
+        assert!(!gate.is_failing_since(Millis(0)));
+    }
+
+    #[test]
     fn one_probe_at_a_time() {
-        let mut gate = Gate::new(Duration::from_secs(1));
+        let mut gate = gate();
         for _ in 0..3 {
             gate.failed(Millis(0), "late");
         }
         assert!(gate.admit(Millis(1000), false));
         assert!(!gate.admit(Millis(1001), false), "the probe is still under way");
+        assert!(!gate.admit(Millis(2999), false), "as it may be for its whole deadline");
+        gate.failed(Millis(3000), "late");
+        assert!(
+            !gate.admit(Millis(4999), false) && gate.admit(Millis(5000), false),
+            "the pause follows its failure"
+        );
+        assert!(gate.admit(Millis(9000), false), "that probe was never heard of");
     }
 }

@@ -33,12 +33,13 @@ pub use self::freshness::Freshness;
 use self::freshness::Verdict;
 use self::metrics::Counts;
 use self::traffic::Traffic;
-use self::upstream::{Fetched, Upstream};
+use self::upstream::{Fetched, LEFT_ALONE, Upstream};
 use crate::admin::{Admins, FORBIDDEN};
 use crate::handler::{Answer, Ask, Handler};
 use crate::net::link::Peer;
 use crate::net::{Link, LinkLimits};
 use crate::stats::StartTime;
+use crate::trace;
 use crate::wire::{Key, KeyBuf, Reply, Request, Served, Status};
 
 /// What a proxy is told at its start.
@@ -150,7 +151,7 @@ impl Proxy {
         }
         if let Some(ticket) = self.flights.begin(key.as_str()) {
             self.counts.refreshes.add_one();
-            tokio::spawn(self.clone().fly(key.to_owned(), ticket));
+            tokio::spawn(trace::carried(self.clone().fly(key.to_owned(), ticket)));
         }
     }
 
@@ -174,14 +175,11 @@ impl Proxy {
                     return Answer::Now(self.settle(landed, fallback));
                 }
                 if !self.upstream.admits(self.now(), fallback.is_some()) {
-                    let failed = Landed::Failed(
-                        Status::OriginFailure,
-                        "the origin fails and is left alone for a moment",
-                    );
+                    let failed = Landed::Failed(Status::OriginFailure, LEFT_ALONE);
                     ticket.land(&failed, || ());
                     return Answer::Now(self.settle(failed, fallback));
                 }
-                tokio::spawn(self.clone().fly(key.to_owned(), ticket));
+                tokio::spawn(trace::carried(self.clone().fly(key.to_owned(), ticket)));
                 answer
             }
             Joined::Full => {
@@ -193,10 +191,13 @@ impl Proxy {
         let proxy = self.clone();
         Answer::later(async move {
             // A fetch ends within its own deadline, so only an asker's may be earlier.
-            let landed = match deadline {
-                None => joined.await.ok(),
-                Some(deadline) => timeout_at(deadline, joined).await.ok().and_then(Result::ok),
+            let landing = async {
+                match deadline {
+                    None => joined.await.ok(),
+                    Some(deadline) => timeout_at(deadline, joined).await.ok().and_then(Result::ok),
+                }
             };
+            let landed = trace::step(|| "the fetch".to_owned(), landing).await;
             let landed =
                 landed.unwrap_or(Landed::Failed(Status::OriginFailure, "the fetch did not end in time"));
             proxy.settle(landed, fallback)

@@ -13,6 +13,9 @@ use crate::net::{Link, LinkError};
 use crate::stats::{Counter, Gauge};
 use crate::wire::{Document, Key, ReplyView, Request, Status};
 
+/// What an asker is told who is not let through to a failing origin.
+pub(super) const LEFT_ALONE: &str = "the origin fails and is left alone for a moment";
+
 /// What the origin said, or why it said nothing.
 #[derive(Clone, Debug)]
 pub(super) enum Fetched {
@@ -54,7 +57,7 @@ impl Upstream {
     ) -> Self {
         Self {
             link,
-            gate: Mutex::new(Gate::new(retry)),
+            gate: Mutex::new(Gate::new(retry, deadline)),
             room: Semaphore::new(max_fetches),
             deadline,
             max_document,
@@ -82,8 +85,19 @@ impl Upstream {
     /// Asks the origin when there is room; `clock` says what time it is when it has answered.
     pub(super) async fn fetch(&self, key: Key<'_>, clock: impl Fn() -> Millis) -> Fetched {
         let deadline = Instant::now() + self.deadline;
-        let Ok(Ok(_room)) = timeout_at(deadline, self.room.acquire()).await else {
-            return Fetched::Overloaded("too many fetches are under way");
+        let _room = match self.room.try_acquire() {
+            Ok(room) => room,
+            Err(_) => {
+                let waits_since = clock();
+                let Ok(Ok(room)) = timeout_at(deadline, self.room.acquire()).await else {
+                    return Fetched::Overloaded("too many fetches are under way");
+                };
+                // It was let in by what was known when its wait began.
+                if self.gate().is_failing_since(waits_since) {
+                    return Fetched::Failed(LEFT_ALONE);
+                }
+                room
+            }
         };
         let asked = {
             let _in_flight = self.in_flight.enter();

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 
 use super::ask::Address;
+use super::command::has_command;
 use super::http::Http;
 use super::temp::TempDir;
 use super::{eventually, until};
@@ -27,14 +28,6 @@ const ARGS: [&str; 10] = [
     "--disable-sync",
     "--hide-scrollbars",
 ];
-
-/// A command of Debian's is there, or the test that needs it is let off where nobody promised it: `false`.
-pub(crate) fn has_command(name: &str, package: &str) -> bool {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = std::env::split_paths(&paths).any(|directory| directory.join(name).is_file());
-    assert!(is_there || std::env::var_os("CI").is_none(), "{name} is not here: apt-get install {package}");
-    is_there
-}
 
 /// A browser with one page. It ends, and its traces go, on drop.
 pub(crate) struct Browser {

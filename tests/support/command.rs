@@ -74,3 +74,11 @@ pub(crate) fn proc_file(pid: u32, name: &str) -> String {
     file.unwrap_or_else(|error| panic!("{path}: {error}"));
     text
 }
+
+/// A command of Debian's is there, or the test that needs it is let off where nobody promised it: `false`.
+pub(crate) fn has_command(name: &str, package: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = std::env::split_paths(&paths).any(|directory| directory.join(name).is_file());
+    assert!(is_there || std::env::var_os("CI").is_none(), "{name} is not here: apt-get install {package}");
+    is_there
+}

@@ -40,7 +40,7 @@ impl Http {
 
     /// Asks with these header lines, and reads the response whole.
     pub(crate) fn ask(&mut self, method: &str, target: &str, headers: &[&str], body: &str) -> Response {
-        let mut request = format!("{method} {target} HTTP/1.1\r\nhost: test\r\n");
+        let mut request = format!("{method} {target} HTTP/1.1\r\nhost: 127.0.0.1\r\n");
         for header in headers {
             request += &format!("{header}\r\n");
         }
@@ -67,13 +67,27 @@ impl Http {
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
         let mut response = Response { code, headers, body: Vec::new() };
-        if let Ok(length) = response.header("content-length").parse::<usize>()
-            && !to_head
-        {
-            response.body.resize(length, 0);
-            self.0.read_exact(&mut response.body).expect("the whole body");
+        if to_head {
+            return response;
+        }
+        if let Ok(length) = response.header("content-length").parse::<usize>() {
+            self.body(length, &mut response.body);
+        }
+        while response.header("transfer-encoding") == "chunked" {
+            let length = usize::from_str_radix(&self.line(), 16).expect("the length of a chunk");
+            self.body(length, &mut response.body);
+            self.line();
+            if length == 0 {
+                break;
+            }
         }
         response
+    }
+
+    fn body(&mut self, length: usize, body: &mut Vec<u8>) {
+        let before = body.len();
+        body.resize(before + length, 0);
+        self.0.read_exact(&mut body[before..]).expect("the whole body");
     }
 
     /// A line, its end removed; empty at the end of the stream.

@@ -9,6 +9,8 @@ use serde_json::Value;
 pub(super) struct Family {
     /// Members on the way to the number.
     path: &'static [&'static str],
+    /// A word: the number is 1 where it stands, else 0.
+    word: Option<&'static str>,
     /// Without the unit and without `_total`, which are added.
     pub(super) name: &'static str,
     pub(super) unit: Option<Unit>,
@@ -20,16 +22,20 @@ impl Family {
     /// The number; true is 1, false is 0.
     pub(super) fn value(&self, samples: &Value) -> Option<f64> {
         let value = self.path.iter().try_fold(samples, |value, member| value.get(member))?;
-        value.as_f64().or_else(|| value.as_bool().map(|is| f64::from(u8::from(is))))
+        let flag = |is: bool| f64::from(u8::from(is));
+        match self.word {
+            Some(word) => value.as_str().map(|text| flag(text == word)),
+            None => value.as_f64().or_else(|| value.as_bool().map(flag)),
+        }
     }
 }
 
 const fn counter(path: &'static [&'static str], name: &'static str, help: &'static str) -> Family {
-    Family { path, name, unit: None, is_counter: true, help }
+    Family { path, word: None, name, unit: None, is_counter: true, help }
 }
 
 const fn gauge(path: &'static [&'static str], name: &'static str, help: &'static str) -> Family {
-    Family { path, name, unit: None, is_counter: false, help }
+    Family { path, word: None, name, unit: None, is_counter: false, help }
 }
 
 /// Of the node itself.
@@ -54,6 +60,7 @@ pub(super) const ONE: &[Family] = &[
     gauge(&["entries"], "dproxy_cache_entries", "Entries held"),
     Family {
         path: &["bytes"],
+        word: None,
         name: "dproxy_cache",
         unit: Some(Unit::Bytes),
         is_counter: false,
@@ -71,9 +78,19 @@ pub(super) const ONE: &[Family] = &[
 /// Of each proxy, as its balancer sees it.
 pub(super) const NODE: &[Family] = &[
     gauge(&["healthy"], "dproxy_node_healthy", "1 while the proxy is healthy, 0 while it is down"),
-    gauge(&["draining"], "dproxy_node_draining", "1 while the proxy is drained"),
+    Family {
+        path: &["state"],
+        word: Some("draining"),
+        name: "dproxy_node_draining",
+        unit: None,
+        is_counter: false,
+        help: "1 while the proxy is drained",
+    },
     gauge(&["in_flight"], "dproxy_node_requests_in_flight", "GETs under way at the proxy from here"),
     counter(&["requests"], "dproxy_node_requests", "GETs sent to the proxy, retries included"),
+    counter(&["retries"], "dproxy_node_retries", "GETs sent to the proxy because another one failed"),
+    counter(&["hedges"], "dproxy_node_hedges", "GETs sent to the proxy because another one was slow"),
+    gauge(&["owed_purges"], "dproxy_node_owed_purges", "Purges that the proxy gets before it is asked again"),
     counter(&["errors"], "dproxy_node_errors", "GETs that failed at the proxy"),
     gauge(&["failures_in_a_row"], "dproxy_node_failures_in_a_row", "Failures since the proxy last answered"),
     counter(&["metrics", "hits"], "dproxy_node_cache_hits", "GETs that the proxy served from its cache"),
@@ -117,5 +134,7 @@ mod tests {
         assert_eq!(gauge(&["flag"], "", "").value(&samples), Some(1.0));
         assert_eq!(gauge(&["text"], "", "").value(&samples), None);
         assert_eq!(gauge(&["a", "c"], "", "").value(&samples), None);
+        let word = Family { word: Some("x"), ..gauge(&["text"], "", "") };
+        assert_eq!(word.value(&samples), Some(1.0));
     }
 }

@@ -9,7 +9,7 @@ use std::fmt;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use serde_json::{Map, Value};
@@ -128,12 +128,11 @@ impl Collector for Snapshot {
         gauge(out, "dproxy_http_connections", "HTTP connections that are open", None, &self.connections)?;
         for family in ONE {
             if let Some(value) = family.value(&self.samples) {
-                family.encode(out, &[(NO_LABELS, value)])?;
+                family.encode_one(out, value)?;
             }
         }
-        let nodes = self.samples["proxies"].as_object();
-        for family in NODE {
-            family.encode(out, &of_nodes(family, nodes))?;
+        if let Some(nodes) = self.samples["proxies"].as_object() {
+            NODE.iter().try_for_each(|family| family.encode_nodes(out, nodes))?;
         }
         let labels = [("version", env!("CARGO_PKG_VERSION")), ("role", self.role)];
         out.encode_descriptor("dproxy_build_info", "What runs here; always 1", None, MetricType::Gauge)?
@@ -150,7 +149,6 @@ impl Collector for Snapshot {
 }
 
 type NoLabels = [(&'static str, &'static str); 0];
-const NO_LABELS: NoLabels = [];
 
 fn gauge(
     out: &mut DescriptorEncoder<'_>,
@@ -162,29 +160,33 @@ fn gauge(
     out.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(value)
 }
 
-/// The samples of a family, one a node.
-fn of_nodes(family: &Family, nodes: Option<&Map<String, Value>>) -> Vec<(Vec<(&'static str, String)>, f64)> {
-    let nodes = nodes.into_iter().flatten();
-    nodes.filter_map(|(name, node)| Some((vec![("node", name.clone())], family.value(node)?))).collect()
-}
-
 impl Family {
-    fn encode<S: EncodeLabelSet>(
-        &self,
-        out: &mut DescriptorEncoder<'_>,
-        samples: &[(S, f64)],
-    ) -> fmt::Result {
-        if samples.is_empty() {
+    fn kind(&self) -> MetricType {
+        if self.is_counter { MetricType::Counter } else { MetricType::Gauge }
+    }
+
+    fn encode_value(&self, metric: &mut MetricEncoder<'_>, value: f64) -> fmt::Result {
+        match self.is_counter {
+            true => metric.encode_counter::<NoLabels, _, f64>(&value, None),
+            false => metric.encode_gauge(&value),
+        }
+    }
+
+    fn encode_one(&self, out: &mut DescriptorEncoder<'_>, value: f64) -> fmt::Result {
+        let mut metric = out.encode_descriptor(self.name, self.help, self.unit.as_ref(), self.kind())?;
+        self.encode_value(&mut metric, value)
+    }
+
+    /// One sample a node, which is its label.
+    fn encode_nodes(&self, out: &mut DescriptorEncoder<'_>, nodes: &Map<String, Value>) -> fmt::Result {
+        let told = nodes.iter().filter_map(|(name, node)| Some((name.as_str(), self.value(node)?)));
+        let mut told = told.peekable();
+        if told.peek().is_none() {
             return Ok(());
         }
-        let kind = if self.is_counter { MetricType::Counter } else { MetricType::Gauge };
-        let mut metric = out.encode_descriptor(self.name, self.help, self.unit.as_ref(), kind)?;
-        for (labels, value) in samples {
-            let mut sample = metric.encode_family(labels)?;
-            match self.is_counter {
-                true => sample.encode_counter::<NoLabels, _, f64>(value, None)?,
-                false => sample.encode_gauge(value)?,
-            }
+        let mut metric = out.encode_descriptor(self.name, self.help, self.unit.as_ref(), self.kind())?;
+        for (name, value) in told {
+            self.encode_value(&mut metric.encode_family(&[("node", name)])?, value)?;
         }
         Ok(())
     }

@@ -83,7 +83,7 @@ impl Node {
     /// A balancer's word on it.
     pub(super) fn hear(&mut self, told: &Value, now: Instant, events: &mut Events) -> Shown {
         let health = health_of(told);
-        self.flip(health, events);
+        self.flip(health, told["why"].as_str().unwrap_or(""), events);
         self.requests.hear(told["requests"].as_f64());
         let mut shown = self.hear_itself(&told["metrics"], now, events);
         shown.health = health;
@@ -132,7 +132,8 @@ impl Node {
         }
     }
 
-    fn flip(&mut self, health: Health, events: &mut Events) {
+    /// Tells what changed, and why if that is known.
+    fn flip(&mut self, health: Health, why: &str, events: &mut Events) {
         let was = self.health.replace(health);
         let note = match (was, health) {
             (Some(Health::Down), Health::Down) | (Some(Health::Drained), Health::Drained) => None,
@@ -143,13 +144,15 @@ impl Node {
             _ => None,
         };
         if let Some((kind, text)) = note {
-            events.note(kind, &self.name, text);
+            let because =
+                if kind == Kind::Down && !why.is_empty() { format!(": {why}") } else { String::new() };
+            events.note(kind, &self.name, format!("{text}{because}"));
         }
     }
 }
 
 fn health_of(told: &Value) -> Health {
-    let is_drained = told["draining"] == true || told["drained"] == true;
+    let is_drained = told["state"] == "draining";
     let failures = told["failures_in_a_row"].as_f64().unwrap_or(0.0);
     match told["healthy"] == true {
         false => Health::Down,
@@ -172,15 +175,18 @@ mod tests {
         let mut hear = |told: Value| node.hear(&told, now, &mut events).health;
         assert_eq!(hear(json!({ "healthy": true })), Health::Healthy);
         assert_eq!(hear(json!({ "healthy": true, "failures_in_a_row": 1 })), Health::Failing);
-        assert_eq!(hear(json!({ "healthy": false, "metrics": null })), Health::Down);
+        assert_eq!(hear(json!({ "healthy": false, "why": "late", "metrics": null })), Health::Down);
         assert_eq!(hear(json!({ "healthy": false })), Health::Down);
         assert_eq!(hear(json!({ "healthy": true })), Health::Healthy);
-        assert_eq!(hear(json!({ "healthy": true, "draining": true })), Health::Drained);
+        assert_eq!(hear(json!({ "healthy": true, "state": "draining" })), Health::Drained);
         assert_eq!(hear(json!({ "healthy": true, "metrics": { "purged": 1 } })), Health::Healthy);
         assert_eq!(hear(json!({ "healthy": true, "metrics": { "purged": 4 } })), Health::Healthy);
         let told = serde_json::to_value(events.all()).unwrap();
         let texts: Vec<_> =
             told.as_array().unwrap().iter().map(|event| event["text"].as_str().unwrap()).collect();
-        assert_eq!(texts, ["is down", "is back", "is drained", "takes requests again", "purged 3 entries"]);
+        assert_eq!(
+            texts,
+            ["is down: late", "is back", "is drained", "takes requests again", "purged 3 entries"]
+        );
     }
 }

@@ -27,6 +27,7 @@ pub(crate) use self::session::hello;
 use self::session::{Session, State};
 use super::locality::core_index;
 use crate::stats::Gauge;
+use crate::trace;
 use crate::wire::Request;
 
 /// Connections that are made for one request each, beside the others.
@@ -217,6 +218,15 @@ impl Link {
 
     /// The same, but a request whose session is lost is `Broken`: for those who ask somebody else then.
     pub async fn ask_once(
+        &self,
+        request: Request<'_>,
+        deadline: Instant,
+        now: Instant,
+    ) -> Result<Bytes, LinkError> {
+        trace::step(|| self.peer.to_string(), self.ask_somehow(request, deadline, now)).await
+    }
+
+    async fn ask_somehow(
         &self,
         request: Request<'_>,
         deadline: Instant,

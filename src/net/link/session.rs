@@ -20,6 +20,7 @@ use super::calls::{Call, Calls};
 use super::traffic::Traffic;
 use super::{LinkError, LinkLimits, Peer, plain};
 use crate::net::transport::{self, Stream};
+use crate::trace;
 use crate::wire::{ReplyView, Request, Status};
 
 /// Deadlines closer together than this are looked at together.
@@ -158,11 +159,11 @@ impl Inner {
             State::Open if self.calls.len() < self.max_in_flight && self.waiting.is_empty() => {
                 let left =
                     matches!(request, Request::Get(_)).then(|| deadline.saturating_duration_since(now));
-                self.send(call, left, |out| request.write(out));
+                self.send(call, left, |out| write(request, out));
             }
             State::Open | State::Offering if self.waiting.len() < limits.max_waiting => {
                 let mut line = Vec::with_capacity(64);
-                request.write(&mut line);
+                write(request, &mut line);
                 self.waiting.push_back(Waiting { line, call, until: deadline.min(now + limits.max_wait) });
             }
             State::Open | State::Offering => return Err(LinkError::Busy),
@@ -297,4 +298,12 @@ pub(crate) async fn hello(stream: &mut Stream) -> io::Result<Option<usize>> {
             (data["protocol"].as_f64()? as u64 == 2).then_some(data["max_in_flight"].as_f64()? as usize)
         });
     Ok(accepted)
+}
+
+/// Writes a request, with the id of the one that it is asked for.
+fn write(request: Request<'_>, out: &mut Vec<u8>) {
+    request.write(out);
+    if matches!(request, Request::Get(_)) {
+        trace::write_option(out);
+    }
 }

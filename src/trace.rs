@@ -1,0 +1,168 @@
+//! One request on its way through the nodes: an id that goes with it, and where its time went.
+//!
+//! An id comes with the `trace=` option of a session, or is given here when requests over `--slow-log` are to be told.
+//! What is logged while the request is answered carries the id, and links send it on. Without both, nothing is done.
+
+use std::fmt::Write;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{Instrument, info_span, warn};
+
+use crate::handler::{Answer, Ask, Handler};
+
+/// A longer id is nobody's: the request gets another one.
+const LONGEST_ID: usize = 64;
+/// More steps than this are not told: a request that is tried so often shows it by then.
+const STEPS: usize = 16;
+
+tokio::task_local! {
+    static CURRENT: Trace;
+}
+
+/// A request that is watched.
+#[derive(Clone)]
+struct Trace(Arc<Inner>);
+
+struct Inner {
+    id: String,
+    began: Instant,
+    /// What was waited for, from when on, and how long. A std Mutex: nothing is awaited while it is held.
+    steps: Mutex<Vec<(String, Duration, Duration)>>,
+}
+
+impl Trace {
+    fn new(id: Option<&str>) -> Self {
+        let fits = |id: &&str| id.len() <= LONGEST_ID && id.bytes().all(|byte| byte.is_ascii_graphic());
+        let id = id.filter(fits).map_or_else(|| format!("{:016x}", fastrand::u64(..)), str::to_owned);
+        Self(Arc::new(Inner { id, began: Instant::now(), steps: Mutex::default() }))
+    }
+
+    fn ended(&self, slow: Duration, request: &str, status: &str) {
+        let took = self.0.began.elapsed();
+        if took >= slow {
+            warn!(
+                target: "dproxy::slow",
+                trace = self.0.id, request, status, took_ms = milliseconds(took), steps = self.told(),
+                "a slow request"
+            );
+        }
+    }
+
+    fn told(&self) -> String {
+        let mut told = String::new();
+        for (name, after, took) in self.0.steps.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let part = if told.is_empty() { "" } else { "; " };
+            let (after, took) = (milliseconds(*after), milliseconds(*took));
+            // Writing to a String does not fail.
+            let _ = write!(told, "{part}{name} took {took} ms after {after} ms");
+        }
+        told
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e4).round() / 10.0
+}
+
+/// Has a handler answer, and watches the request if it has an id or `slow` says so: one that takes as long is logged.
+pub fn answer<H: Handler>(handler: &Arc<H>, ask: Ask<'_>, slow: Option<Duration>) -> Answer {
+    if slow.is_none() && ask.trace.is_none() {
+        return handler.answer(ask);
+    }
+    let trace = Trace::new(ask.trace);
+    let span = info_span!("request", trace = trace.0.id);
+    let entered = span.enter();
+    let answer = CURRENT.sync_scope(trace.clone(), || handler.answer(ask));
+    drop(entered);
+    let Answer::Later(reply) = answer else { return answer };
+    let mut request = Vec::new();
+    ask.request.write(&mut request);
+    let reply = CURRENT.scope(trace.clone(), reply).instrument(span);
+    Answer::later(async move {
+        let reply = reply.await;
+        if let Some(slow) = slow {
+            trace.ended(slow, &String::from_utf8_lossy(&request), reply.status.as_str());
+        }
+        reply
+    })
+}
+
+/// Notes how long something takes that the current request waits for, also when it is given up.
+pub async fn step<F: Future>(name: impl FnOnce() -> String, work: F) -> F::Output {
+    let _step =
+        CURRENT.try_with(|trace| Step { trace: trace.clone(), name: name(), began: Instant::now() }).ok();
+    work.await
+}
+
+struct Step {
+    trace: Trace,
+    name: String,
+    began: Instant,
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        let inner = &self.trace.0;
+        let mut steps = inner.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        if steps.len() < STEPS {
+            let after = self.began.saturating_duration_since(inner.began);
+            steps.push((std::mem::take(&mut self.name), after, self.began.elapsed()));
+        }
+    }
+}
+
+/// Work for a task of its own that belongs to the current request.
+pub fn carried<F: Future<Output = ()>>(work: F) -> impl Future<Output = ()> {
+    let trace = CURRENT.try_with(Clone::clone).ok();
+    let span = tracing::Span::current();
+    async move {
+        match trace {
+            Some(trace) => CURRENT.scope(trace, work.instrument(span)).await,
+            None => work.await,
+        }
+    }
+}
+
+/// Writes the option that takes the id of the current request to the next node.
+pub fn write_option(out: &mut Vec<u8>) {
+    // Without a current request there is nothing to write.
+    let _ = CURRENT.try_with(|trace| {
+        out.extend_from_slice(b" trace=");
+        out.extend_from_slice(trace.0.id.as_bytes());
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn steps_are_told_also_of_what_was_given_up() {
+        let trace = Trace::new(Some("abc"));
+        CURRENT
+            .scope(trace.clone(), async {
+                step(|| "a:1".into(), tokio::time::sleep(Duration::from_millis(100))).await;
+                let second = step(|| "b:2".into(), tokio::time::sleep(Duration::from_secs(9)));
+                let _ = tokio::time::timeout(Duration::from_millis(50), second).await;
+                let mut line = Vec::new();
+                write_option(&mut line);
+                assert_eq!(line, b" trace=abc");
+            })
+            .await;
+        assert_eq!(trace.told(), "a:1 took 100 ms after 0 ms; b:2 took 50 ms after 100 ms");
+    }
+
+    #[tokio::test]
+    async fn an_id_of_somebody_else_is_bounded() {
+        for id in ["", "x".repeat(65).as_str(), "a\u{7f}"] {
+            assert_eq!(Trace::new(Some(id).filter(|id| !id.is_empty())).0.id.len(), 16);
+        }
+        assert_eq!(step(String::new, async { 7 }).await, 7);
+        let mut line = Vec::new();
+        write_option(&mut line);
+        assert!(line.is_empty());
+    }
+}

@@ -1,0 +1,180 @@
+//! The files under `examples/` that others run: units, images, manifests. Each is held against the tool that knows its
+//! form, and every dproxy command line in it against dproxy.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory;
+use dproxy::args::Cli;
+use serde_json::Value;
+
+use crate::support::TempDir;
+use crate::support::command::{BINARY, clean, dproxy, has_command, run_to_end, text};
+
+fn examples(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(folder)
+}
+
+/// The files of a folder with one of these endings.
+fn files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
+    let entries = fs::read_dir(examples(folder)).expect("a folder of examples");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let is_wanted = |path: &PathBuf| endings.iter().any(|ending| path.to_string_lossy().ends_with(ending));
+    let mut files: Vec<PathBuf> = paths.filter(is_wanted).collect();
+    files.sort();
+    files
+}
+
+/// A program of the environment that .ci/run makes; `None` where it was not made and nobody promised it.
+fn venv(program: &str) -> Option<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin").join(program);
+    assert!(
+        path.exists() || std::env::var_os("CI").is_none(),
+        "{path:?} is not there; make it: python3 -m venv target/venv && target/venv/bin/pip install kubernetes-validate"
+    );
+    path.exists().then(|| path.to_string_lossy().into_owned())
+}
+
+/// The documents of a YAML file, as JSON, read by the Python of that environment.
+fn yaml(python: &str, path: &Path) -> Vec<Value> {
+    let script = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(open(sys.argv[1], encoding='utf-8')))))";
+    let mut command = clean(python);
+    command.args(["-c", script]).arg(path);
+    let output = run_to_end(command, b"");
+    assert!(output.status.success(), "{path:?}: {}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// Has clap read a command line as a node would.
+fn assert_reads(words: &[String], place: &str) {
+    let mut line = vec!["dproxy".to_owned()];
+    line.extend(words.iter().cloned());
+    let read = Cli::command().try_get_matches_from(&line);
+    assert!(read.is_ok(), "{place}: {line:?}: {}", read.map(|_| ()).unwrap_err());
+}
+
+fn words(value: &Value) -> Vec<String> {
+    let list = value.as_array().expect("a list of words");
+    list.iter().map(|word| word.as_str().expect("a word").to_owned()).collect()
+}
+
+/// A file of settings must be sound.
+fn assert_checks(settings: &str, place: &str) {
+    let directory = TempDir::new();
+    let path = directory.path().join("dproxy.toml");
+    fs::write(&path, settings).expect("a file");
+    let output = dproxy(&["check", "--config", path.to_str().expect("UTF-8")]);
+    assert!(output.status.success(), "{place}: {}", text(&output.stderr));
+}
+
+#[test]
+fn units_are_clean() {
+    if !has_command("systemd-analyze", "systemd") {
+        return;
+    }
+    let units = files("systemd", &[".service", ".socket"]);
+    assert_eq!(units.len(), 6);
+    let directory = TempDir::new();
+    let mut verify = clean("systemd-analyze");
+    verify.args(["verify", "--man=no"]);
+    for unit in &units {
+        // It wants the program to be there.
+        let lines = fs::read_to_string(unit).expect("a unit").replace("/usr/local/bin/dproxy", BINARY);
+        let copy = directory.path().join(unit.file_name().expect("a name"));
+        fs::write(&copy, lines).expect("a copy");
+        verify.arg(copy);
+    }
+    let output = run_to_end(verify, b"");
+    let told = text(&output.stderr) + &text(&output.stdout);
+    assert!(output.status.success() && told.is_empty(), "{told}");
+}
+
+#[test]
+fn units_start_what_dproxy_reads() {
+    for unit in files("systemd", &[".service"]) {
+        let lines = fs::read_to_string(&unit).expect("a unit");
+        let line = lines.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/dproxy "));
+        let words: Vec<String> = line.expect("a command").split_whitespace().map(str::to_owned).collect();
+        assert_reads(&words, &unit.to_string_lossy());
+        for needed in
+            ["Type=notify", "WatchdogSec=", "DynamicUser=yes", "ProtectSystem=strict", "SystemCallFilter="]
+        {
+            assert!(lines.contains(needed), "{unit:?} has no {needed}");
+        }
+        let set: Vec<(String, String)> = lines
+            .lines()
+            .filter_map(|line| line.strip_prefix("Environment="))
+            .flat_map(str::split_whitespace)
+            .filter_map(|pair| pair.split_once('='))
+            .filter(|(name, _)| *name != "DPROXY_CONFIG")
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let mut check = clean(BINARY);
+        check.args(["check", &words[0]]).envs(set);
+        let output = run_to_end(check, b"");
+        assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+    }
+    let settings = fs::read_to_string(examples("systemd").join("dproxy.toml")).expect("settings");
+    assert_checks(&settings, "examples/systemd/dproxy.toml");
+}
+
+#[test]
+fn manifests_keep_to_the_schema() {
+    let Some(program) = venv("kubernetes-validate") else { return };
+    let mut validate = clean(&program);
+    validate.args(["--strict", "--no-warn"]).args(files("kubernetes", &[".yaml"]));
+    let output = run_to_end(validate, b"");
+    let told = text(&output.stdout) + &text(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert_eq!(told.matches(" passed ").count(), 10, "{told}");
+}
+
+#[test]
+fn manifests_start_what_dproxy_reads() {
+    let Some(python) = venv("python") else { return };
+    let mut nodes = 0;
+    for path in files("kubernetes", &[".yaml"]) {
+        let place = path.to_string_lossy().into_owned();
+        for object in yaml(&python, &path) {
+            if let Some(settings) = object["data"]["dproxy.toml"].as_str() {
+                assert_checks(settings, &place);
+            }
+            let pod = &object["spec"]["template"]["spec"];
+            for container in pod["containers"].as_array().into_iter().flatten() {
+                nodes += 1;
+                assert_reads(&words(&container["args"]), &place);
+                for probe in ["readinessProbe", "livenessProbe"] {
+                    let command = words(&container[probe]["exec"]["command"]);
+                    assert_eq!(command[0], "/dproxy");
+                    assert_reads(&command[1..], &place);
+                }
+                assert!(container["resources"]["limits"]["memory"].is_string(), "{place}");
+                let wait = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().expect("a wait");
+                let grace = pod["terminationGracePeriodSeconds"].as_u64().expect("a grace");
+                assert!(wait + 10 < grace, "{place}: the drain of 10 s does not fit");
+                assert_eq!(pod["enableServiceLinks"], false, "{place}: a service's DPROXY_PORT is no port");
+            }
+        }
+    }
+    assert_eq!(nodes, 3);
+}
+
+#[test]
+fn images_start_what_dproxy_reads() {
+    let Some(python) = venv("python") else { return };
+    let compose = examples("container").join("compose.yaml");
+    let services = yaml(&python, &compose).remove(0)["services"].take();
+    let services = services.as_object().expect("services");
+    assert_eq!(services.keys().map(String::as_str).collect::<Vec<_>>(), ["balancer", "origin", "proxy"]);
+    for (name, service) in services {
+        assert_reads(&words(&service["command"]), name);
+        assert!(service["environment"]["DPROXY_PORT"].is_string(), "{name}: its health check asks the port");
+    }
+    assert_eq!(services["proxy"]["deploy"]["replicas"], 3);
+    let recipe = fs::read_to_string(examples("container").join("Dockerfile")).expect("a recipe");
+    let check =
+        recipe.lines().find_map(|line| line.trim().strip_prefix("CMD [\"/dproxy\"")).expect("a check");
+    let check: Value = serde_json::from_str(&format!("[\"dproxy\"{check}")).expect("a list of words");
+    assert_reads(&words(&check)[1..], "Dockerfile");
+    assert!(recipe.contains("FROM scratch") && recipe.contains("USER 65532") && recipe.contains("Untried"));
+}
