@@ -105,6 +105,10 @@ impl House {
         let link = args.link.limits(args.server.threads(), args.max_document);
         let proxy = Proxy::new(args.cache.config(port, origin, link, args.max_document));
         self.beside(proxy.clone().sweep());
+        if args.http.http_port.is_none() {
+            // Nobody could read what would be measured.
+            return self.serve("proxy", bound, proxy, &args.server);
+        }
         let proxy = Measured::new(proxy);
         let address = self.serve("proxy", bound, proxy.clone(), &args.server)?;
         let config = HttpConfig {
@@ -126,6 +130,9 @@ impl House {
         self.beside(lb.clone().follow());
         if args.proxies_file.is_some() {
             self.beside(reload_at_sighup(lb.clone()));
+        }
+        if args.http.http_port.is_none() {
+            return self.serve("balancer", bound, lb, &args.server);
         }
         let lb = Measured::new(lb);
         let address = self.serve("balancer", bound, lb.clone(), &args.server)?;

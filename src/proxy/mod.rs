@@ -197,7 +197,8 @@ impl Proxy {
                     Some(deadline) => timeout_at(deadline, joined).await.ok().and_then(Result::ok),
                 }
             };
-            let landed = trace::step(|| "the fetch".to_owned(), landing).await;
+            let _step = trace::step(|| "the fetch".to_owned());
+            let landed = landing.await;
             let landed =
                 landed.unwrap_or(Landed::Failed(Status::OriginFailure, "the fetch did not end in time"));
             proxy.settle(landed, fallback)

@@ -223,15 +223,7 @@ impl Link {
         deadline: Instant,
         now: Instant,
     ) -> Result<Bytes, LinkError> {
-        trace::step(|| self.peer.to_string(), self.ask_somehow(request, deadline, now)).await
-    }
-
-    async fn ask_somehow(
-        &self,
-        request: Request<'_>,
-        deadline: Instant,
-        now: Instant,
-    ) -> Result<Bytes, LinkError> {
+        let _step = trace::step(|| self.peer.to_string());
         loop {
             let session = match self.route() {
                 Route::Session(session) => session,

@@ -115,7 +115,8 @@ impl Session {
         let offering = self.lock().take(request, reply, deadline, now, &self.limits)? == State::Offering;
         if offering {
             // The task looks at deadlines only once the session is open.
-            return timeout_at(deadline, answer)
+            // Boxed, so that who asks over an open session does not carry the room for a timer.
+            return Box::pin(timeout_at(deadline, answer))
                 .await
                 .map_err(|_| LinkError::Late)?
                 .unwrap_or(Err(LinkError::Broken));
