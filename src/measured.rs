@@ -1,6 +1,6 @@
 //! A role whose GETs are counted by status and timed, whichever front end they come through.
 //!
-//! What is answered at once is timed one time in [`SAMPLE`], and lends its time to those that follow: reading the clock
+//! What is answered at once is timed one time in `SAMPLE`, and lends its time to those that follow: reading the clock
 //! twice would be a notable part of a hit. All that waits for something is timed itself.
 
 use std::sync::Arc;

@@ -33,7 +33,6 @@ mod prometheus;
 mod purge;
 mod schedules;
 mod sessions;
-mod sessions;
 mod simulate;
 mod slow;
 mod stampede;

@@ -1,4 +1,9 @@
 //! The command line: what may be typed, what it defaults to, and what it means to each role. No I/O.
+#![allow(
+    rustdoc::invalid_html_tags,
+    rustdoc::bare_urls,
+    reason = "doc comments are the help that people read in a terminal"
+)]
 
 mod bench;
 mod client;
