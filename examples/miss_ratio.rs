@@ -18,8 +18,8 @@ const REQUESTS: usize = 600_000;
 /// Every so many requests a crawler reads so many keys in order.
 const CRAWL_EVERY: usize = 60_000;
 const CRAWL: u32 = 12_000;
-/// Every so many requests all keys move down one place in popularity.
-const AGE_EVERY: usize = 400;
+/// Every so many requests two keys change places in popularity.
+const AGE_EVERY: usize = 20;
 const PERCENTS: [f64; 8] = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 35.0, 50.0];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -45,15 +45,18 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn trace() -> Vec<String> {
     let mut random = fastrand::Rng::with_seed(42);
     let mut keys = Vec::with_capacity(REQUESTS);
-    let mut age = 0;
+    let mut by_rank: Vec<u32> = (0..KEYS).collect();
+    random.shuffle(&mut by_rank);
     while keys.len() < REQUESTS {
         if keys.len() % CRAWL_EVERY == CRAWL_EVERY - 1 {
             keys.extend((0..CRAWL).map(|key| format!("product/{key}")));
         }
-        age += u32::from(keys.len() % AGE_EVERY == 0);
+        if keys.len().is_multiple_of(AGE_EVERY) {
+            by_rank.swap(random.usize(..KEYS as usize), random.usize(..KEYS as usize));
+        }
         // Zipf with an exponent of 1, by inversion of its continuous form.
-        let rank = f64::from(KEYS).powf(random.f64()) as u32;
-        keys.push(format!("product/{}", rank.wrapping_mul(7_919).wrapping_add(age) % KEYS));
+        let rank = f64::from(KEYS).powf(random.f64()) as usize - 1;
+        keys.push(format!("product/{}", by_rank[rank]));
     }
     keys
 }
@@ -89,7 +92,12 @@ fn draw(file: &str, outcomes: &[(f64, Outcome)]) -> Result<(), Box<dyn Error>> {
             .label(label)
             .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], colour.stroke_width(3)));
     }
-    chart.configure_series_labels().background_style(WHITE).border_style(BLACK.mix(0.3)).draw()?;
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerLeft)
+        .background_style(WHITE)
+        .border_style(BLACK.mix(0.3))
+        .draw()?;
     area.present()?;
     Ok(())
 }
