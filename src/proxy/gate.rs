@@ -23,6 +23,10 @@ pub(super) struct Gate {
     /// A probe has told of itself after this long.
     probe_deadline: Duration,
     failures: u32,
+    /// Whether a probe is under way.
+    probing: bool,
+    /// How many probes have failed in a row.
+    probes_failed: u32,
     next_probe: Millis,
     last_error: Option<(Millis, &'static str)>,
 }
@@ -39,7 +43,8 @@ pub(super) enum Flip {
 impl Gate {
     /// An open gate, which after a failure waits `retry` before it asks again; a probe ends within `probe_deadline`.
     pub(super) fn new(retry: Duration, probe_deadline: Duration) -> Self {
-        Self { retry, probe_deadline, failures: 0, next_probe: Millis(0), last_error: None }
+        let (failures, probing, probes_failed, next_probe) = (0, false, 0, Millis(0));
+        Self { retry, probe_deadline, failures, probing, probes_failed, next_probe, last_error: None }
     }
 
     /// Whether to ask now. A request that has a stale document to serve holds back after the first failure already.
@@ -50,6 +55,7 @@ impl Gate {
         if now >= self.next_probe {
             // One probe at a time: its failure says when the next one is due. One that is never heard of delays that.
             self.next_probe = later(now, self.probe_deadline + self.pause());
+            self.probing = self.is_failing();
             return true;
         }
         self.failures < FAILING_FROM && !has_fallback
@@ -58,13 +64,21 @@ impl Gate {
     /// The origin answered, whatever it said.
     pub(super) fn answered(&mut self) -> Option<Flip> {
         let was_failing = std::mem::take(&mut self.failures) >= FAILING_FROM;
+        (self.probing, self.probes_failed) = (false, 0);
         was_failing.then_some(Flip::Well)
     }
 
-    /// It did not.
+    /// It did not. Only a probe's failure lengthens the pause: of many fetches that fail together, all but the first few
+    /// say what is known already.
     pub(super) fn failed(&mut self, now: Millis, error: &'static str) -> Option<Flip> {
+        let was_failing = self.is_failing();
         self.failures = self.failures.saturating_add(1);
         self.last_error = Some((now, error));
+        if std::mem::take(&mut self.probing) {
+            self.probes_failed += 1;
+        } else if was_failing {
+            return None;
+        }
         self.next_probe = later(now, self.pause());
         (self.failures == FAILING_FROM).then_some(Flip::Failing)
     }
@@ -85,7 +99,7 @@ impl Gate {
     }
 
     fn pause(&self) -> Duration {
-        let doublings = self.failures.saturating_sub(FAILING_FROM).min(16);
+        let doublings = self.probes_failed.min(16);
         (self.retry * 2_u32.pow(doublings)).min(MAX_PAUSE.max(self.retry))
     }
 }
@@ -124,6 +138,18 @@ mod tests {
         assert_eq!(pauses, [2000, 4000, 8000, 16_000, 30_000, 30_000], "{asked:?}");
         assert_eq!(gate.answered(), Some(Flip::Well));
         assert!(gate.admit(Millis(100_000), true));
+    }
+
+    #[test]
+    fn many_that_fail_together_are_one_failure() {
+        let mut gate = gate();
+        for _ in 0..64 {
+            gate.failed(Millis(10), "closed");
+        }
+        assert!(!gate.admit(Millis(1009), false));
+        assert!(gate.admit(Millis(1010), false), "the first pause is not longer for that");
+        assert_eq!(gate.answered(), Some(Flip::Well));
+        assert!(gate.admit(Millis(1011), false));
     }
 
     #[test]

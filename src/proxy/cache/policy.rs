@@ -39,6 +39,8 @@ pub(super) trait Policy: Send {
     /// Gives up the least worth holding; `None` only when nothing is held.
     fn evict(&mut self, limit: Limit) -> Option<Arc<Entry>>;
 
-    /// Gives up what `keep` does not want, and hands each to `gone` at once: `keep` may panic. Gives tables back to the allocator when nothing is left.
+    /// Gives up what `keep` does not want, and hands each to `gone` at once: `keep` may panic.
+    ///
+    /// Tables go back to the allocator when nothing is left.
     fn retain(&mut self, keep: &mut dyn FnMut(&Entry) -> bool, gone: &mut dyn FnMut(Arc<Entry>));
 }
