@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use dproxy::{config, logs, run};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = match config::command_line(std::env::args_os()) {

@@ -107,19 +107,16 @@ fn keeps_to_its_limit(kind: &str) {
 }
 
 #[test]
-#[ignore = "fails: 152 MiB at the peak where 95 are promised, and what a purge frees stays with the allocator"]
 fn ttl_keeps_to_its_limit_under_churn() {
     keeps_to_its_limit("ttl");
 }
 
 #[test]
-#[ignore = "fails: 152 MiB at the peak where 95 are promised, and what a purge frees stays with the allocator"]
 fn lru_keeps_to_its_limit_under_churn() {
     keeps_to_its_limit("lru");
 }
 
 #[test]
-#[ignore = "fails: 152 MiB at the peak where 95 are promised, and what a purge frees stays with the allocator"]
 fn s3fifo_keeps_to_its_limit_under_churn() {
     keeps_to_its_limit("s3fifo");
 }
