@@ -36,15 +36,6 @@ struct Shard {
     told: AtomicU64,
 }
 
-/// A request that is in flight.
-pub(super) struct InFlight<'a>(&'a AtomicU64);
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Percentiles in milliseconds.
 #[derive(Clone, Copy, serde::Serialize)]
 pub(super) struct Percentiles {
@@ -96,12 +87,16 @@ impl Latency {
         &self.shards[core_index() % self.shards.len()]
     }
 
-    /// Counts a request for as long as it is in flight.
-    pub(super) fn begin(&self) -> InFlight<'_> {
+    /// A request was sent: it is in flight until [`Latency::end`].
+    pub(super) fn begin(&self) {
         let shard = self.shard();
         shard.sent.fetch_add(1, Ordering::Relaxed);
         shard.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(&shard.in_flight)
+    }
+
+    /// A request that was sent is not in flight any more.
+    pub(super) fn end(&self) {
+        self.shard().in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether this core has its part of `most` requests in flight.

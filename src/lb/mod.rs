@@ -7,6 +7,7 @@
 //!   members ──▶ nodes        health, latency, polled ◀─ node ◀── probe polls
 //! ```
 
+mod asked;
 pub mod balance;
 mod budget;
 mod get;
@@ -21,6 +22,7 @@ mod owed;
 mod polled;
 mod polls;
 mod probe;
+mod tries;
 mod verbs;
 mod watch;
 
@@ -185,7 +187,7 @@ impl Lb {
 impl Handler for Lb {
     fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer {
         match ask.request {
-            Request::Get(key) => Answer::later(self.clone().get(key.to_owned(), ask.deadline)),
+            Request::Get(key) => self.get(key, ask.deadline),
             Request::Metrics => Answer::Now(Reply::json(&self.metrics())),
             Request::Explain(key) => self.explain(key),
             Request::Purge { pattern, soft } => self.purge(pattern, soft, ask.from),

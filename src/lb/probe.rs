@@ -66,7 +66,11 @@ impl Lb {
         };
         let late = interval.mul_f64(JITTER * fastrand::f64());
         let deadline = match suspect {
-            true => SIGN_OF_LIFE,
+            true => {
+                // Two round trips; one that is far away needs longer for them, and its answers have told how long.
+                let worst = Duration::from_micros(node.latency.counts().quantile_us(0.99));
+                SIGN_OF_LIFE.max(4 * worst).min(POLL_DEADLINE)
+            }
             false => self.config.health_interval.min(POLL_DEADLINE),
         };
         poll.next_at(now + (interval + late).as_millis() as Millis);

@@ -3,10 +3,8 @@
 //! A request that is not answered at once puts its waker into a slot of the wheel; its answer takes it out again. Both are
 //! a few moves of memory. A task turns the wheel while there is something in it.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -35,18 +33,17 @@ struct Inner {
     armed: usize,
 }
 
-/// A place in the wheel, given up on drop.
-struct Armed<'a> {
-    wheel: &'a Wheel,
+/// A place in the wheel.
+struct Armed {
     place: usize,
     generation: u64,
 }
 
-/// Waits for something, but only so long before it says so.
-pub(super) struct Watch<'a> {
-    wheel: &'a Arc<Wheel>,
+/// Says when something takes long.
+pub(super) struct Watch {
+    wheel: Arc<Wheel>,
     due: Instant,
-    armed: Option<Armed<'a>>,
+    armed: Option<Armed>,
 }
 
 impl Wheel {
@@ -63,7 +60,7 @@ impl Wheel {
         at.saturating_duration_since(self.began).as_millis() as u64
     }
 
-    fn arm(self: &Arc<Self>, due: Instant, waker: Waker) -> Armed<'_> {
+    fn arm(self: &Arc<Self>, due: Instant, waker: Waker) -> Armed {
         let mut inner = self.lock();
         if !inner.is_turning {
             inner.is_turning = true;
@@ -82,19 +79,16 @@ impl Wheel {
         let generation = slot.0;
         inner.slots[due as usize % SLOTS].push((place, generation));
         inner.armed += 1;
-        drop(inner);
-        Armed { wheel: self, place, generation }
+        Armed { place, generation }
     }
-}
 
-impl Drop for Armed<'_> {
-    fn drop(&mut self) {
-        let mut inner = self.wheel.lock();
+    fn disarm(&self, armed: &Armed) {
+        let mut inner = self.lock();
         // Its entry in the slot stays until the wheel comes by; the generation tells that it means nobody.
-        if inner.places[self.place].0 == self.generation {
-            let waker = inner.places[self.place].1.take();
-            inner.places[self.place].0 += 1;
-            inner.free.push(self.place);
+        if inner.places[armed.place].0 == armed.generation {
+            let waker = inner.places[armed.place].1.take();
+            inner.places[armed.place].0 += 1;
+            inner.free.push(armed.place);
             inner.armed -= 1;
             drop(inner);
             drop(waker);
@@ -145,71 +139,87 @@ impl Turning {
     }
 }
 
-impl<'a> Watch<'a> {
-    pub(super) fn new(wheel: &'a Arc<Wheel>, due: Instant) -> Self {
+impl Watch {
+    pub(super) fn new(wheel: Arc<Wheel>, due: Instant) -> Self {
         Self { wheel, due, armed: None }
     }
 
     /// Says again that it takes long when so much more time has passed.
     pub(super) fn again(&mut self, after: Duration) {
+        self.disarm();
         self.due = Instant::now() + after;
-        self.armed = None;
     }
 
-    /// What the future brings; `None` when it is due before.
-    pub(super) async fn race<F: Future>(&mut self, mut future: Pin<&mut F>) -> Option<F::Output> {
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Some(output));
-            }
-            if self.armed.is_some() && Instant::now() >= self.due {
-                self.armed = None;
-                return Poll::Ready(None);
-            }
-            // What is armed may have been woken for another reason, or long before it is due.
-            self.armed = None;
-            self.armed = Some(self.wheel.arm(self.due, cx.waker().clone()));
-            Poll::Pending
-        })
-        .await
+    /// Ready when it is due. Due things may be told a few milliseconds late, and once only.
+    pub(super) fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // What is armed may have been woken for another reason, or long before it is due.
+        let is_due = self.armed.is_some() && Instant::now() >= self.due;
+        self.disarm();
+        if is_due {
+            return Poll::Ready(());
+        }
+        self.armed = Some(self.wheel.arm(self.due, cx.waker().clone()));
+        Poll::Pending
+    }
+
+    fn disarm(&mut self) {
+        if let Some(armed) = self.armed.take() {
+            self.wheel.disarm(&armed);
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.disarm();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::pin::pin;
 
     use super::*;
+
+    /// What the future brings; `None` when it takes long.
+    async fn race<T>(watch: &mut Watch, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => watch.poll_due(cx).map(|()| None),
+        })
+        .await
+    }
 
     #[tokio::test(start_paused = true)]
     async fn says_that_it_takes_long_and_goes_on() {
         let wheel = Wheel::new();
         let began = Instant::now();
         let mut work = pin!(sleep(Duration::from_millis(500)));
-        let mut watch = Watch::new(&wheel, began + Duration::from_millis(3));
-        assert!(watch.race(work.as_mut()).await.is_none());
+        let mut watch = Watch::new(wheel.clone(), began + Duration::from_millis(3));
+        assert!(race(&mut watch, work.as_mut()).await.is_none());
         let took = began.elapsed().as_millis();
         assert!((3..=3 + 2 * u128::from(NAP)).contains(&took), "{took}");
         watch.again(Duration::from_millis(200));
-        assert!(watch.race(work.as_mut()).await.is_none(), "past one turn of the wheel");
+        assert!(race(&mut watch, work.as_mut()).await.is_none(), "past one turn of the wheel");
         assert!(began.elapsed() >= Duration::from_millis(203));
         watch.again(Duration::from_secs(1));
-        assert!(watch.race(work.as_mut()).await.is_some());
+        assert!(race(&mut watch, work.as_mut()).await.is_some());
         drop(watch);
         assert_eq!(wheel.lock().armed, 0);
         sleep(Duration::from_secs(2)).await;
         assert!(!wheel.lock().is_turning, "it rests");
-        let mut watch = Watch::new(&wheel, Instant::now() + Duration::from_millis(10));
-        assert!(watch.race(pin!(std::future::pending::<()>())).await.is_none(), "and turns again");
+        let mut watch = Watch::new(wheel, Instant::now() + Duration::from_millis(10));
+        assert!(race(&mut watch, std::future::pending::<()>()).await.is_none(), "and turns again");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_answered_leaves_nothing_behind() {
         let wheel = Wheel::new();
         for _ in 0..1000 {
-            let mut watch = Watch::new(&wheel, Instant::now() + Duration::from_millis(50));
-            let mut work = pin!(tokio::task::yield_now());
-            assert!(watch.race(work.as_mut()).await.is_some());
+            let mut watch = Watch::new(wheel.clone(), Instant::now() + Duration::from_millis(50));
+            assert!(race(&mut watch, tokio::task::yield_now()).await.is_some());
         }
         let inner = wheel.lock();
         assert_eq!((inner.armed, inner.free.len()), (0, inner.places.len()));

@@ -135,7 +135,8 @@ impl Inbox {
     }
 }
 
-fn without_cr(line: &[u8]) -> &[u8] {
+/// A line may end in CR LF.
+pub(super) fn without_cr(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 

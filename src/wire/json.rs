@@ -299,32 +299,55 @@ fn escape_end(text: &[u8], at: usize) -> Result<usize, JsonError> {
     }
 }
 
-/// The offset of the first quote, backslash or control character at or after `at`, eight bytes at a step.
+/// The offset of the first quote, backslash or control character at or after `at`.
 ///
-/// A document is mostly the inside of strings, so this loop is what a relayed reply costs.
+/// A document is mostly the inside of strings, so this is what a relayed reply costs: names and short values end within
+/// the first words, long texts are passed a block at a time.
 fn plain_end(text: &[u8], mut at: usize) -> usize {
+    for _ in 0..2 {
+        match special_in_word(text, at) {
+            Some(8) => at += 8,
+            Some(offset) => return at + offset,
+            None => break,
+        }
+    }
+    while let Some(block) = text.get(at..at + BLOCK)
+        && !has_special(block)
+    {
+        at += BLOCK;
+    }
+    while let Some(offset) = special_in_word(text, at) {
+        at += offset;
+        if offset < 8 {
+            return at;
+        }
+    }
+    at + text[at..].iter().position(|&byte| is_special(byte)).unwrap_or(text.len() - at)
+}
+
+/// What is passed at a time where there is nothing to be seen.
+const BLOCK: usize = 32;
+
+fn is_special(byte: u8) -> bool {
+    byte == b'"' || byte == b'\\' || byte < 0x20
+}
+
+/// Without a branch per byte, so that it is done on vectors.
+fn has_special(block: &[u8]) -> bool {
+    block.iter().fold(false, |any, &byte| any | is_special(byte))
+}
+
+/// The offset of the first special byte among the next eight, 8 when there is none; `None` when there are fewer.
+fn special_in_word(text: &[u8], at: usize) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const TOPS: u64 = 0x8080_8080_8080_8080;
+    let word = u64::from_le_bytes(*text.get(at..)?.first_chunk()?);
     // The top bit of each zero byte; of the bytes flagged, the lowest is always a true one, which is all that is used.
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word & TOPS;
-    while let Some(chunk) = text.get(at..at + 8) {
-        let word = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
-        let quote = zeros(word ^ (ONES * u64::from(b'"')));
-        let backslash = zeros(word ^ (ONES * u64::from(b'\\')));
-        let control = word.wrapping_sub(ONES * 0x20) & !word & TOPS;
-        let found = quote | backslash | control;
-        if found != 0 {
-            return at + (found.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    while let Some(&byte) = text.get(at) {
-        if byte == b'"' || byte == b'\\' || byte < 0x20 {
-            break;
-        }
-        at += 1;
-    }
-    at
+    let quote = zeros(word ^ (ONES * u64::from(b'"')));
+    let backslash = zeros(word ^ (ONES * u64::from(b'\\')));
+    let control = word.wrapping_sub(ONES * 0x20) & !word & TOPS;
+    Some(((quote | backslash | control).trailing_zeros() / 8) as usize)
 }
 
 #[cfg(test)]

@@ -7,12 +7,16 @@ use crate::FAULTS_END;
 use crate::cluster::{BALANCERS, Plan, balancer, proxy};
 use crate::world::{World, pair};
 
+/// A balancer wants a word from a silent proxy within this.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(300);
+
 #[derive(Clone, Debug)]
 enum Kind {
     Crash(String),
     Partition(String, String),
     Hold(String, String),
-    Slow(String, String),
+    /// So long for each message.
+    Slow(String, String, Duration),
 }
 
 struct Fault {
@@ -44,7 +48,7 @@ impl Kind {
                 match kind {
                     7 | 8 => Kind::Partition(a, b),
                     9 | 10 => Kind::Hold(a, b),
-                    _ => Kind::Slow(a, b),
+                    _ => Kind::Slow(a, b, Duration::from_millis(fastrand::u64(20..300))),
                 }
             }
         }
@@ -55,6 +59,8 @@ impl Kind {
         match self {
             Kind::Crash(host) => vec![host.clone()],
             Kind::Partition(a, b) | Kind::Hold(a, b) => vec![pair(a, b)],
+            // Two round trips are a sign of life: a node that cannot give one in time is given up with good reason.
+            Kind::Slow(a, b, latency) if *latency * 4 > SIGN_OF_LIFE => vec![pair(a, b)],
             // It works, if not fast: until its deadline nobody can tell.
             Kind::Slow(..) => Vec::new(),
         }
@@ -63,7 +69,7 @@ impl Kind {
     fn touches(&self, other: &Kind) -> bool {
         let hosts = |kind: &Kind| match kind {
             Kind::Crash(host) => vec![host.clone()],
-            Kind::Partition(a, b) | Kind::Hold(a, b) | Kind::Slow(a, b) => vec![a.clone(), b.clone()],
+            Kind::Partition(a, b) | Kind::Hold(a, b) | Kind::Slow(a, b, _) => vec![a.clone(), b.clone()],
         };
         let ours = hosts(self);
         hosts(other).iter().any(|host| ours.contains(host) && !host.starts_with("lb"))
@@ -110,10 +116,7 @@ impl Faults {
             }
             Kind::Partition(a, b) => sim.partition(a.as_str(), b.as_str()),
             Kind::Hold(a, b) => sim.hold(a.as_str(), b.as_str()),
-            Kind::Slow(a, b) => {
-                let latency = Duration::from_millis(fastrand::u64(20..300));
-                sim.set_link_latency(a.as_str(), b.as_str(), latency);
-            }
+            Kind::Slow(a, b, latency) => sim.set_link_latency(a.as_str(), b.as_str(), *latency),
         }
     }
 
@@ -123,7 +126,7 @@ impl Faults {
             Kind::Crash(host) => sim.bounce(host.as_str()),
             Kind::Partition(a, b) => sim.repair(a.as_str(), b.as_str()),
             Kind::Hold(a, b) => sim.release(a.as_str(), b.as_str()),
-            Kind::Slow(a, b) => sim.set_link_latency(a.as_str(), b.as_str(), Duration::from_millis(1)),
+            Kind::Slow(a, b, _) => sim.set_link_latency(a.as_str(), b.as_str(), Duration::from_millis(1)),
         }
     }
 

@@ -9,17 +9,20 @@
 
 mod calls;
 mod plain;
+mod reading;
 mod session;
 mod traffic;
 
 use std::fmt;
+use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout};
 
 pub(crate) use self::plain::exchange;
@@ -135,6 +138,20 @@ pub enum LinkError {
     Busy,
 }
 
+/// The reply to a request that is on its way. Who drops it does not want it any more.
+pub struct Awaited {
+    answer: oneshot::Receiver<Result<Bytes, LinkError>>,
+    _step: Option<Box<trace::Step>>,
+}
+
+impl Future for Awaited {
+    type Output = Result<Bytes, LinkError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.answer).poll(cx).map(|told| told.unwrap_or(Err(LinkError::Broken)))
+    }
+}
+
 /// A way to ask one peer.
 pub struct Link {
     peer: Peer,
@@ -238,6 +255,16 @@ impl Link {
                 result => return result,
             }
         }
+    }
+
+    /// Puts a request on the session that is open, at once; `None` when there is none, or no place on it: see
+    /// [`Link::ask_once`].
+    pub fn call(&self, request: Request<'_>, deadline: Instant, now: Instant) -> Option<Awaited> {
+        let answer = match &*self.slot() {
+            Slot::Session(session) => session.call(request, deadline, now)?,
+            Slot::Unused | Slot::Plain { .. } => return None,
+        };
+        Some(Awaited { answer, _step: trace::step(|| self.peer.to_string()).map(Box::new) })
     }
 
     /// Asks on a connection made for this one request: what a health check wants, for it learns whether a new asker would

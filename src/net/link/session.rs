@@ -104,6 +104,22 @@ impl Session {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Puts a request on its way, if the session is open and has a place for it.
+    pub(super) fn call(
+        &self,
+        request: Request<'_>,
+        deadline: Instant,
+        now: Instant,
+    ) -> Option<oneshot::Receiver<Result<Bytes, LinkError>>> {
+        let mut inner = self.lock();
+        if inner.state != State::Open || !inner.has_place() {
+            return None;
+        }
+        let (reply, answer) = oneshot::channel();
+        inner.take(request, reply, deadline, now, &self.limits).ok()?;
+        Some(answer)
+    }
+
     /// Asks one request and waits for its reply.
     pub(super) async fn ask(
         &self,
@@ -145,6 +161,11 @@ impl Session {
 }
 
 impl Inner {
+    /// Whether a request can be sent at once.
+    fn has_place(&self) -> bool {
+        self.calls.len() < self.max_in_flight && self.waiting.is_empty()
+    }
+
     /// Takes a request in; tells in which state.
     fn take(
         &mut self,
@@ -157,7 +178,7 @@ impl Inner {
         let call = Call { reply: Some(reply), deadline, received_before: self.received };
         match self.state {
             State::Plain | State::Over => return Err(self.error),
-            State::Open if self.calls.len() < self.max_in_flight && self.waiting.is_empty() => {
+            State::Open if self.has_place() => {
                 let left =
                     matches!(request, Request::Get(_)).then(|| deadline.saturating_duration_since(now));
                 self.send(call, left, |out| write(request, out));

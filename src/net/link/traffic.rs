@@ -5,19 +5,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use memchr::memchr;
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::io::poll_read_buf;
 
 use super::LinkError;
+use super::reading::Reading;
 use super::session::{Session, State};
+use crate::net::inbox::without_cr;
 use crate::net::transport::Stream;
 use crate::wire::request::split_id;
 
-/// Room for one read.
-const READ: usize = 64 * 1024;
 /// The longest id, and its space.
 const ID: usize = 21;
 /// A reply that is this many times too long is taken to have no end.
@@ -31,9 +29,7 @@ pub(super) struct Traffic<'a> {
     stream: Stream,
     sending: Vec<u8>,
     sent: usize,
-    reading: BytesMut,
-    /// How much of `reading` is known to hold no line end.
-    scanned: usize,
+    reading: Reading,
     /// Within a reply that was too long: its end is awaited.
     skipping: bool,
     /// How much of it was passed over.
@@ -49,8 +45,7 @@ impl<'a> Traffic<'a> {
             stream,
             sending: Vec::new(),
             sent: 0,
-            reading: BytesMut::new(),
-            scanned: 0,
+            reading: Reading::default(),
             skipping: false,
             skipped: 0,
             timer: Box::pin(sleep_until(Instant::now() + FAR)),
@@ -103,39 +98,34 @@ impl<'a> Traffic<'a> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
-        self.reading.reserve(READ);
-        let n = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.reading));
+        let n = ready!(self.reading.poll_fill(cx, &mut self.stream));
         if n.unwrap_or(0) == 0 {
             return Poll::Ready(Err(LinkError::Broken));
         }
+        let lines = self.reading.take_lines().unwrap_or_default();
         let mut inner = self.session.lock();
-        while let Some(end) = memchr(b'\n', &self.reading[self.scanned..]).map(|at| self.scanned + at) {
-            let mut line = self.reading.split_to(end + 1).freeze();
-            self.scanned = 0;
+        let mut from = 0;
+        while let Some(end) = memchr(b'\n', &lines[from..]).map(|at| from + at) {
+            let line = without_cr(&lines[from..end]);
+            from = end + 1;
             if std::mem::take(&mut self.skipping) {
                 continue;
             }
-            line.truncate(end);
-            if line.last() == Some(&b'\r') {
-                line.truncate(end - 1);
-            }
-            let (id, reply) = split_id(&line).ok_or(LinkError::Garbage)?;
-            let reply = line.slice_ref(reply);
-            let result =
-                if reply.len() > self.session.limits.max_reply { Err(LinkError::Garbage) } else { Ok(reply) };
+            let (id, reply) = split_id(line).ok_or(LinkError::Garbage)?;
+            let is_short = reply.len() <= self.session.limits.max_reply;
+            let result = if is_short { Ok(lines.slice_ref(reply)) } else { Err(LinkError::Garbage) };
             inner.deliver(id, result)?;
         }
-        self.scanned = self.reading.len();
-        let max_reply = self.session.limits.max_reply;
-        if self.skipping || self.scanned > max_reply + ID {
+        let (part, max_reply) = (self.reading.part(), self.session.limits.max_reply);
+        if self.skipping || part.len() > max_reply + ID {
             // Too long, and it has not ended: its caller is told, the others on the session are not harmed.
             if !std::mem::replace(&mut self.skipping, true) {
                 self.skipped = 0;
-                let (id, _) = split_id(&self.reading[..ID]).ok_or(LinkError::Garbage)?;
+                let (id, _) = split_id(&part[..ID]).ok_or(LinkError::Garbage)?;
                 inner.deliver(id, Err(LinkError::Garbage))?;
             }
-            self.skipped += std::mem::take(&mut self.scanned);
-            self.reading.clear();
+            self.skipped += part.len();
+            self.reading.forget();
             if self.skipped > SKIP * max_reply {
                 // It will not end: the others are better served on another session.
                 return Poll::Ready(Err(LinkError::Garbage));

@@ -1,0 +1,138 @@
+//! What one request has tried, and what it says in the end. Pure.
+
+use super::nodes::Tried;
+use crate::wire::{Reply, Status};
+
+/// Tries after one that was sent and failed.
+const MORE_TRIES: u32 = 2;
+
+/// What came of asking a node.
+pub(super) enum Outcome {
+    /// A reply to be relayed.
+    Reply(Reply),
+    /// An error that is no fault of the node, and that another node may not have.
+    Soft(Reply),
+    /// The request was not sent.
+    NotSent,
+    /// A limit of ours: the node was not asked.
+    Busy,
+    /// It was sent, and no sound reply came.
+    Failed,
+    /// The asker's own time is up.
+    TooLate,
+}
+
+/// What one request has tried.
+#[derive(Default)]
+pub(super) struct Tries {
+    pub(super) tried: Tried,
+    /// Tries that the budget paid for.
+    paid: u32,
+    /// Whether the next one has to be paid for.
+    costs: bool,
+    /// What to relay when nothing better comes.
+    soft: Option<Reply>,
+    origin_failures: u32,
+    pub(super) hedged: bool,
+    busy: usize,
+    too_late: bool,
+}
+
+impl Tries {
+    /// Nothing but a first try, at the node of this serial number.
+    pub(super) fn first(serial: u64) -> Self {
+        Self { tried: Tried::from_iter([serial]), ..Self::default() }
+    }
+
+    pub(super) fn is_first(&self) -> bool {
+        self.tried.is_empty()
+    }
+
+    /// Pays for the next try, if it costs anything: false when that cannot be done.
+    pub(super) fn pay(&mut self, may_retry: impl FnOnce() -> bool) -> bool {
+        !self.costs || self.pay_for_retry(may_retry)
+    }
+
+    /// Pays for a try after a failure.
+    pub(super) fn pay_for_retry(&mut self, may_retry: impl FnOnce() -> bool) -> bool {
+        let paid = self.paid < MORE_TRIES && may_retry();
+        self.paid += u32::from(paid);
+        paid
+    }
+
+    /// Takes note of an outcome without a reply. False when nothing more is to be tried.
+    pub(super) fn go_on(&mut self, outcome: Outcome) -> bool {
+        self.costs = matches!(outcome, Outcome::Failed | Outcome::Soft(_));
+        match outcome {
+            Outcome::Busy => self.busy += 1,
+            Outcome::Soft(reply) => {
+                self.origin_failures += u32::from(reply.status == Status::OriginFailure);
+                // What the proxy said of the origin says more than that it had no time.
+                if self.soft.is_none() || reply.status == Status::OriginFailure {
+                    self.soft = Some(reply);
+                }
+            }
+            Outcome::TooLate => self.too_late = true,
+            Outcome::NotSent | Outcome::Failed | Outcome::Reply(_) => {}
+        }
+        !self.too_late && self.origin_failures < 2
+    }
+
+    /// The reply when no node gave one.
+    pub(super) fn verdict(self) -> Reply {
+        if let Some(reply) = self.soft {
+            return reply;
+        }
+        let (status, text) = match self.tried.len() {
+            0 => (Status::ProxyError, "there is no healthy proxy to try"),
+            tried if self.busy == tried => {
+                (Status::Overloaded, "every proxy has as many requests as it may have")
+            }
+            _ if self.too_late => {
+                (Status::ProxyUnreachable, "no proxy answered within the deadline of the request")
+            }
+            _ => (Status::ProxyUnreachable, "every proxy that was tried failed"),
+        };
+        Reply::text(status, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_and_failed_is_paid_for_twice_at_most() {
+        let mut tries = Tries::first(1);
+        assert!(tries.pay(|| false), "nothing failed yet");
+        assert!(tries.go_on(Outcome::NotSent) && tries.pay(|| false), "what was not sent costs nothing");
+        assert!(tries.go_on(Outcome::Failed) && !tries.pay(|| false), "the budget is empty");
+        assert!(tries.pay(|| true) && tries.pay(|| true) && !tries.pay(|| true));
+    }
+
+    #[test]
+    fn the_verdict_tells_what_happened() {
+        let verdict = |outcomes: Vec<Outcome>| {
+            let mut tries = Tries::default();
+            for (serial, outcome) in outcomes.into_iter().enumerate() {
+                tries.tried.push(serial as u64);
+                tries.go_on(outcome);
+            }
+            tries.verdict().status
+        };
+        let soft = |status| Outcome::Soft(Reply::null(status));
+        assert_eq!(verdict(vec![]), Status::ProxyError);
+        assert_eq!(verdict(vec![Outcome::Busy, Outcome::Busy]), Status::Overloaded);
+        assert_eq!(verdict(vec![Outcome::Busy, Outcome::Failed]), Status::ProxyUnreachable);
+        assert_eq!(verdict(vec![Outcome::Failed, Outcome::TooLate]), Status::ProxyUnreachable);
+        let both = vec![soft(Status::OriginFailure), soft(Status::Overloaded)];
+        assert_eq!(verdict(both), Status::OriginFailure);
+    }
+
+    #[test]
+    fn two_proxies_that_cannot_reach_the_origin_are_enough() {
+        let mut tries = Tries::first(1);
+        assert!(tries.go_on(Outcome::Soft(Reply::null(Status::OriginFailure))));
+        assert!(!tries.go_on(Outcome::Soft(Reply::null(Status::OriginFailure))));
+    }
+}
