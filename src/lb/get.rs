@@ -31,6 +31,8 @@ use crate::wire::{Key, KeyBuf, Reply};
 
 /// How soon a request that could not be hedged looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// A node that is alive gives the sign of life that it is asked for within this; who waits for it longer asks elsewhere.
+const GRACE: Duration = Duration::from_millis(15);
 
 /// A GET at the first node that it tries.
 struct First {
@@ -238,8 +240,10 @@ impl Lb {
         if is_silent && waited >= first.silence() && first.set_suspect(true) {
             self.attention.notify_one();
         }
-        // Who waits for a node that was given up meanwhile asks again, as after a failure.
-        let is_gone = first.state() == State::Down;
+        // Who waits for a node that was given up meanwhile, or gives no sign of life, asks again, as after a failure: hedges
+        // are few, and all that wait for a node that froze need one.
+        let is_frozen = first.is_suspect() && waited >= first.silence() + GRACE;
+        let is_gone = is_frozen || first.state() == State::Down;
         if !is_gone && !self.may_hedge(first, key, waited, tries) {
             return None;
         }

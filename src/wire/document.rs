@@ -27,7 +27,7 @@ impl Document {
         if bytes.len() > limit {
             return Err(DocumentError::TooLarge(limit));
         }
-        let text = std::str::from_utf8(bytes).map_err(|_| JsonError::Encoding)?;
+        let text = simdutf8::basic::from_utf8(bytes).map_err(|_| JsonError::Encoding)?;
         Ok(Self::from_checked(text, json::check(text)?))
     }
 

@@ -200,7 +200,7 @@ impl<'a> ReplyView<'a> {
     ///
     /// Readers ignore members that they do not know; a member that is there twice makes the line unsound.
     pub fn parse(line: &'a [u8]) -> Result<Self, ReplyError> {
-        let text = std::str::from_utf8(line).map_err(|_| JsonError::Encoding)?;
+        let text = simdutf8::basic::from_utf8(line).map_err(|_| JsonError::Encoding)?;
         let mut status = None;
         let mut data = None;
         let mut twice = false;

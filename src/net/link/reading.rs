@@ -12,29 +12,51 @@ use bytes::Bytes;
 use memchr::memrchr;
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// Room for one read.
+/// Room for one read, where lines are short.
 const CHUNK: usize = 64 * 1024;
-/// Chunks that a thread keeps for later.
-const SPARES: usize = 16;
+/// And where they are long: some lines, so that little is left over at its end to be moved.
+const LINES: usize = 4;
+/// A chunk that grew beyond this goes back to the system.
+const LARGEST: usize = 1024 * 1024;
+/// Bytes in chunks that a thread keeps for later.
+const SPARE: usize = 4 * 1024 * 1024;
 /// Lines that are shorter than this together are copied: a lone reply must not hold a whole chunk.
 const COPY_BELOW: usize = 4 * 1024;
 
-thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+/// The chunks of a thread that nobody uses.
+#[derive(Default)]
+struct Spares {
+    chunks: Vec<Vec<u8>>,
+    bytes: usize,
 }
 
-fn chunk() -> Vec<u8> {
-    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; CHUNK])
+thread_local! {
+    static SPARES: RefCell<Spares> = RefCell::default();
+}
+
+impl Spares {
+    fn take(&mut self, room: usize) -> Option<Vec<u8>> {
+        let at = self.chunks.iter().rposition(|chunk| (room..=room * LINES).contains(&chunk.len()))?;
+        let chunk = self.chunks.swap_remove(at);
+        self.bytes -= chunk.len();
+        Some(chunk)
+    }
+
+    fn keep(&mut self, chunk: Vec<u8>) {
+        if chunk.len() <= LARGEST && self.bytes + chunk.len() <= SPARE {
+            self.bytes += chunk.len();
+            self.chunks.push(chunk);
+        }
+    }
+}
+
+fn chunk(room: usize) -> Vec<u8> {
+    SPARES.with_borrow_mut(|spares| spares.take(room)).unwrap_or_else(|| vec![0; room])
 }
 
 fn give_back(chunk: Vec<u8>) {
-    // One that grew for a long line goes back to the system. At the end of a thread there is nowhere to keep it.
-    let _ = SPARE.try_with(|spare| {
-        let mut spare = spare.borrow_mut();
-        if chunk.len() == CHUNK && spare.len() < SPARES {
-            spare.push(chunk);
-        }
-    });
+    // At the end of a thread there is nowhere to keep it.
+    let _ = SPARES.try_with(|spares| spares.borrow_mut().keep(chunk));
 }
 
 /// A chunk whose lines have been handed out.
@@ -60,9 +82,16 @@ pub(super) struct Reading {
     filled: usize,
     /// How much is known to hold no line end.
     scanned: usize,
+    /// Lines have been about so long of late.
+    long: usize,
 }
 
 impl Reading {
+    /// How large the next chunk is to be.
+    fn room(&self) -> usize {
+        (self.long * LINES).next_power_of_two().clamp(CHUNK, LARGEST)
+    }
+
     /// Reads once; 0 at the end of the stream.
     pub(super) fn poll_fill(
         &mut self,
@@ -70,9 +99,13 @@ impl Reading {
         stream: &mut (impl AsyncRead + Unpin),
     ) -> Poll<io::Result<usize>> {
         if self.chunk.is_empty() {
-            self.chunk = chunk();
+            self.chunk = chunk(self.room());
         } else if self.filled == self.chunk.len() {
-            self.chunk.resize(self.filled * 2, 0);
+            // A line that is longer than the chunk: the next chunks are larger from the start.
+            self.long = self.filled;
+            let mut larger = chunk(self.filled * 2);
+            larger[..self.filled].copy_from_slice(&self.chunk);
+            give_back(std::mem::replace(&mut self.chunk, larger));
         }
         let mut room = ReadBuf::new(&mut self.chunk[self.filled..]);
         let read = Pin::new(stream).poll_read(cx, &mut room);
@@ -91,15 +124,14 @@ impl Reading {
         };
         let end = self.scanned + end + 1;
         let part = self.filled - end;
+        // What is left over is a part of a line, so lines are at least as long.
+        self.long = part.max(self.long - self.long / 8);
         let lines = if end < COPY_BELOW {
             let lines = Bytes::copy_from_slice(&self.chunk[..end]);
             self.chunk.copy_within(end..self.filled, 0);
             lines
         } else {
-            let mut next = if part > 0 { chunk() } else { Vec::new() };
-            if part > next.len() {
-                next.resize(part, 0);
-            }
+            let mut next = if part > 0 { chunk(self.room().max(part)) } else { Vec::new() };
             next[..part].copy_from_slice(&self.chunk[end..self.filled]);
             Bytes::from_owner(Shared(std::mem::replace(&mut self.chunk, next))).slice(..end)
         };
@@ -167,8 +199,8 @@ mod tests {
         assert!(reading.part().is_empty());
         assert_eq!(held.concat(), all.into_bytes());
         drop(held);
-        let kept = SPARE.with_borrow(Vec::len);
-        assert!((1..=SPARES).contains(&kept), "{kept}");
+        let kept = SPARES.with_borrow(|spares| spares.bytes);
+        assert!((CHUNK..=SPARE).contains(&kept), "{kept}");
     }
 
     #[tokio::test]
