@@ -11,7 +11,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-#[cfg(not(sim))]
 use super::handover;
 use super::transport::{Listener, Stream};
 
@@ -98,7 +97,6 @@ pub async fn accept<F: Front>(
         };
         entrance.accepted(accepted).await;
     }
-    #[cfg(not(sim))]
     if let Some(ours) = door.hand_over {
         handover::leave(&listener, ours);
         // Only now: who loses a session comes back at once, and shall meet the next process.

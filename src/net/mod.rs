@@ -8,7 +8,6 @@ pub mod accept;
 mod conn;
 mod exchange;
 #[cfg(not(sim))]
-#[cfg(not(sim))]
 mod handover;
 #[cfg(sim)]
 #[path = "handover_sim.rs"]
