@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::fake::{Fault, Hello};
 use crate::support::load::Load;
 use crate::support::node::own_host;
-use crate::support::{Address, Data, Fake, Node, Start, ask, at_once, get, heavy, status_of, until};
+use crate::support::{Address, Data, Fake, Node, Session, Start, ask, at_once, get, heavy, status_of, until};
 
 const DOCUMENTS: u64 = 20;
 const POLLS: &str = "--health-interval 200ms";
@@ -177,4 +177,26 @@ fn a_slow_answer_is_asked_of_a_second_proxy() {
     });
     assert!(took < Duration::from_millis(1_400), "two of them would have taken 3 s: {took:?}");
     assert!(balancer.count("hedges") >= 1.0, "{}", balancer.metrics());
+}
+
+#[test]
+fn an_impatient_client_costs_the_others_nothing() {
+    let slow = Fake::start(Hello::Granted, |asked| {
+        let is_slow = asked.path().is_some();
+        asked.answer_soundly_after(move || {
+            crate::support::pause(Duration::from_millis(if is_slow { 400 } else { 0 }))
+        });
+    });
+    let balancer = Start::balancer(&[slow.address], &format!("{POLLS} --hedge off")).run();
+    let mut session = Session::open(balancer.address);
+    session.send("1 GET article/1\n2 GET article/2\n3 GET article/3\n4 GET article/4 deadline=5\n5 GET article/5 deadline=0\n");
+    let replies = session.replies_to(1..=5);
+    for id in 1..=3 {
+        assert_eq!(status_of(&replies[&id]), "OK", "{replies:?}");
+    }
+    for id in 4..=5 {
+        assert_eq!(status_of(&replies[&id]), "PROXY_UNREACHABLE", "{replies:?}");
+    }
+    let errors = &balancer.metrics()["proxies"][&slow.address.to_string()]["errors"];
+    assert_eq!(errors, 0, "its time was the client's");
 }

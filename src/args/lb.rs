@@ -117,6 +117,7 @@ impl BalanceArgs {
                 max_in_flight: self.proxy_max_in_flight.div_ceil(link.sessions),
                 max_waiting: self.proxy_max_waiting.div_ceil(link.sessions),
                 max_wait: self.proxy_max_wait,
+                patience: self.try_deadline,
                 plain_connections: link.plain_connections.min(self.proxy_max_in_flight),
                 ..link
             },

@@ -116,7 +116,7 @@ impl CacheArgs {
         ProxyConfig {
             node: port,
             origin,
-            link,
+            link: LinkLimits { patience: self.fetch_deadline, ..link },
             cache_type: self.cache_type,
             bounds: Bounds { entries: self.capacity, bytes: self.max_bytes },
             freshness: Freshness {

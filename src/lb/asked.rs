@@ -99,7 +99,7 @@ impl Asked {
                 Way::Session(awaited) => ready!(Pin::new(awaited).poll(cx)),
                 Way::Other(waiting) => ready!(waiting.as_mut().poll(cx)),
             };
-            if line != Err(LinkError::Broken) || self.again || self.lb.nodes.load().0.len() > 1 {
+            if line != Err(LinkError::Broken) || self.again || self.lb.nodes.load().has_other(&self.node) {
                 return Poll::Ready(line);
             }
             // There is nobody else: a session that ended while it was asked is made anew, once.

@@ -92,7 +92,7 @@ impl Future for Get {
 }
 
 impl Lb {
-    /// Answers a GET: it is sent before this returns.
+    /// Answers a GET: where a session is open, it is sent before this returns.
     pub(super) fn get(self: &Arc<Self>, key: Key<'_>, deadline: Option<Instant>) -> Answer {
         self.requests.add_one();
         let mut tries = Tries::default();
@@ -211,9 +211,9 @@ impl Lb {
     ) -> Outcome {
         loop {
             match self.second(&first, deadline, tries) {
-                Some(Ok(second)) => return either(first, second).await,
-                Some(Err(_)) => return first.await,
-                None => {}
+                Some(Ok(second)) => return either(first, second, tries).await,
+                // That one is full: there may be another when it looks again.
+                Some(Err(_)) | None => {}
             }
             let (waited, silence) = (first.began().elapsed(), first.node().silence());
             watch.again(if waited < silence { silence - waited } else { LOOK_AGAIN });
@@ -237,12 +237,13 @@ impl Lb {
         let (first, key) = (asked.node(), asked.key());
         let waited = asked.began().elapsed();
         let is_silent = first.last_word() <= self.ms(asked.began());
-        if is_silent && waited >= first.silence() && first.set_suspect(true) {
+        if is_silent && waited >= first.silence() && first.suspect(self.now()) {
             self.attention.notify_one();
         }
         // Who waits for a node that was given up meanwhile, or gives no sign of life, asks again, as after a failure: hedges
         // are few, and all that wait for a node that froze need one.
-        let is_frozen = first.is_suspect() && waited >= first.silence() + GRACE;
+        let grace = GRACE.max(Duration::from_micros(4 * first.latency.average_us(self.now())));
+        let is_frozen = waited >= first.silence() && first.is_suspect_for(self.now(), grace);
         let is_gone = is_frozen || first.state() == State::Down;
         if !is_gone && !self.may_hedge(first, key, waited, tries) {
             return None;
@@ -256,6 +257,9 @@ impl Lb {
             candidates.retain(|candidate| candidate.in_flight < in_flight.max(1));
         }
         let place = nodes.0.get(self.balance.peek(key, &candidates)?)?;
+        if place.node.latency.is_full(self.config.max_in_flight) {
+            return None;
+        }
         if is_gone {
             if !tries.pay_for_retry(|| self.may_retry()) {
                 return None;
@@ -283,14 +287,18 @@ impl Lb {
     }
 }
 
-/// The first reply of two; when neither brings one, what came of the later one.
-async fn either(first: Asked, second: Asked) -> Outcome {
+/// The first reply of two; when neither brings one, what came of the later one, and the earlier is noted.
+async fn either(first: Asked, second: Asked, tries: &mut Tries) -> Outcome {
     let (outcome, other) = match select(first, second).await {
         Either::Left(first_done) => first_done,
         Either::Right(second_done) => second_done,
     };
     match outcome {
         Outcome::Reply(_) => outcome,
-        _ => other.await,
+        _ => {
+            // Whether more is to be tried is said when the other one has ended as well.
+            let _ = tries.go_on(outcome);
+            other.await
+        }
     }
 }

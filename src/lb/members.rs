@@ -179,6 +179,8 @@ impl Lb {
 
     /// Replaces the list. Requests under way hold their nodes, which end with the last of them.
     fn replace(&self, wanted: &[Wanted], is_first: bool) {
+        // Held until the list is replaced: a purge goes to the nodes of the new list, or a node that joins owes it.
+        let purges = Self::lock(&self.purges);
         let old = self.nodes.load_full();
         let find = |peer: &Peer| old.iter().find(|place| place.node.link().peer() == peer);
         let any_stays = wanted.iter().any(|wanted| find(&wanted.peer).is_some());
@@ -187,7 +189,7 @@ impl Lb {
                 let node = self.node(wanted.peer.clone());
                 if !is_first {
                     info!(node = wanted.name, "the node joins");
-                    node.owe(|owed| *owed = Self::lock(&self.purges).clone());
+                    node.owe(|owed| *owed = purges.clone());
                 }
                 if any_stays {
                     node.join(self.now());
@@ -203,6 +205,7 @@ impl Lb {
             info!(node = &*gone.name, in_flight = gone.node.in_flight(), "the node leaves");
         }
         self.nodes.store(Arc::new(nodes));
+        drop(purges);
         self.probing.store(0, Ordering::Relaxed);
         self.count_probing();
     }

@@ -14,6 +14,8 @@ use super::polls::Polls;
 use crate::net::Link;
 use crate::stats::Counter;
 
+/// Instead of when it became suspect.
+const TRUSTED: Millis = Millis::MAX;
 /// A share that is not held back.
 pub(super) const WHOLE: u32 = 100;
 
@@ -39,7 +41,7 @@ pub(super) struct Node {
     is_failing: AtomicBool,
     draining: AtomicBool,
     /// Silent while requests wait: others are preferred until it gave a sign of life.
-    suspect: AtomicBool,
+    suspect_since: AtomicU64,
     owed: Mutex<Owed>,
     owes: AtomicBool,
     pub(super) counts: Counts,
@@ -66,7 +68,7 @@ impl Node {
             state: AtomicU8::new(State::Healthy as u8),
             is_failing: AtomicBool::new(false),
             draining: AtomicBool::new(false),
-            suspect: AtomicBool::new(false),
+            suspect_since: AtomicU64::new(TRUSTED),
             owed: Mutex::default(),
             owes: AtomicBool::new(false),
             counts: Counts::default(),
@@ -115,12 +117,24 @@ impl Node {
     }
 
     pub(super) fn is_suspect(&self) -> bool {
-        self.suspect.load(Ordering::Relaxed)
+        self.suspect_since.load(Ordering::Relaxed) != TRUSTED
     }
 
-    /// True when that is news.
-    pub(super) fn set_suspect(&self, suspect: bool) -> bool {
-        self.suspect.swap(suspect, Ordering::Relaxed) != suspect
+    /// Whether it has been for so long.
+    pub(super) fn is_suspect_for(&self, now: Millis, long: Duration) -> bool {
+        let since = self.suspect_since.load(Ordering::Relaxed);
+        since != TRUSTED && Duration::from_millis(now.saturating_sub(since)) >= long
+    }
+
+    /// It is silent. True when that is news.
+    pub(super) fn suspect(&self, now: Millis) -> bool {
+        let order = Ordering::Relaxed;
+        self.suspect_since.compare_exchange(TRUSTED, now, order, order).is_ok()
+    }
+
+    /// It has said something, or was given up.
+    pub(super) fn trust(&self) {
+        self.suspect_since.store(TRUSTED, Ordering::Relaxed);
     }
 
     pub(super) fn in_flight(&self) -> u64 {

@@ -91,9 +91,9 @@ impl Lb {
             Err(error) => Err(error.to_string()),
         };
         let now = self.now();
-        node.set_suspect(false);
         match told {
             Ok(told) => {
+                node.trust();
                 node.heard(now);
                 node.polled.told(told, node.latency.sent(), now);
                 if node.owes() && !self.settle(node).await {
@@ -103,6 +103,7 @@ impl Lb {
             }
             Err(why) if suspect => {
                 let others = self.nodes.load().has_other(node);
+                node.trust();
                 node.change(now, |health| health.stalled(&why, now, others, fastrand::f64()));
             }
             Err(why) => node.change(now, |health| health.poll_failed(&why, now)),

@@ -89,8 +89,11 @@ impl Lb {
 
     async fn purge_everywhere(&self, pattern: Pattern<'_>, soft: bool) -> Reply {
         // A node that joins later is told as well: it may have been in use before.
-        Self::lock(&self.purges).add(pattern, soft);
-        let nodes = self.nodes.load_full();
+        let nodes = {
+            let mut purges = Self::lock(&self.purges);
+            purges.add(pattern, soft);
+            self.nodes.load_full()
+        };
         let each = nodes
             .iter()
             .map(async |place| (place.name.to_string(), self.purge_at(&place.node, pattern, soft).await));

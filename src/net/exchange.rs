@@ -62,8 +62,8 @@ pub(super) struct Exchange<'a, H> {
     pub(super) shared: &'a Shared<H>,
     pub(super) outbox: Outbox,
     pending: FuturesUnordered<Pending>,
-    /// The largest reply so far that was not answered at once: a measure of how many may be under way.
-    largest: usize,
+    /// About the largest of the last replies that were not answered at once: a measure of how many may be under way.
+    largest: Option<usize>,
     /// Whether the peer may still be sending what will not be read.
     pub(super) unread: bool,
     /// How many lines were taken.
@@ -80,8 +80,7 @@ impl<'a, H: Handler> Exchange<'a, H> {
             shared,
             outbox: Outbox::default(),
             pending: FuturesUnordered::new(),
-            // Until one was seen, replies may be as large as replies get.
-            largest: FLOODED / 16,
+            largest: None,
             unread: false,
             taken: 0,
             now,
@@ -94,7 +93,8 @@ impl<'a, H: Handler> Exchange<'a, H> {
 
     /// How many requests may be under way: as many as the session was promised, fewer when their replies are large.
     fn window(&self) -> usize {
-        (FLOODED / self.largest).clamp(1, self.shared.limits.max_in_flight)
+        // Until one was seen, replies may be as large as replies get.
+        (FLOODED / self.largest.unwrap_or(FLOODED / 16).max(1)).clamp(1, self.shared.limits.max_in_flight)
     }
 
     /// Whether no request is under way.
@@ -168,7 +168,7 @@ impl<'a, H: Handler> Exchange<'a, H> {
             if before < FLOODED {
                 self.say(id, &reply);
                 let size = self.outbox.len() - before;
-                self.largest = if self.largest == FLOODED / 16 { size } else { self.largest.max(size) };
+                self.largest = Some(self.largest.map_or(size, |largest| size.max(largest - largest / 8)));
             } else {
                 self.say(id, &self.shared.handler.error(Status::Overloaded, TOO_MUCH.to_owned()));
             }

@@ -20,6 +20,11 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// Whether nobody waits for it any more.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.reply.as_ref().is_none_or(|reply| reply.is_closed())
+    }
+
     /// Hands the result to the caller, if it still waits.
     pub(super) fn finish(self, result: Result<Bytes, LinkError>) {
         if let Some(reply) = self.reply {

@@ -98,6 +98,9 @@ pub struct LinkLimits {
     pub connect_deadline: Duration,
     /// The offer of a session must be answered within this time.
     pub hello_deadline: Duration,
+    /// How long this node itself waits for a reply. A peer that says nothing for nearly as long while requests wait has gone;
+    /// that an asker with less patience gave up proves nothing.
+    pub patience: Duration,
     /// How long a peer is taken to have no sessions before it is offered one again.
     pub offer_again: Duration,
 }
@@ -113,6 +116,7 @@ impl Default for LinkLimits {
             max_reply: (1 << 20) + 4096,
             connect_deadline: Duration::from_secs(1),
             hello_deadline: Duration::from_millis(500),
+            patience: Duration::from_secs(2),
             offer_again: Duration::from_secs(10),
         }
     }

@@ -126,7 +126,7 @@ impl Reading {
         let part = self.filled - end;
         // What is left over is a part of a line, so lines are at least as long.
         self.long = part.max(self.long - self.long / 8);
-        let lines = if end < COPY_BELOW {
+        let lines = if end < COPY_BELOW.max(self.chunk.len() / 16) {
             let lines = Bytes::copy_from_slice(&self.chunk[..end]);
             self.chunk.copy_within(end..self.filled, 0);
             lines

@@ -61,6 +61,8 @@ pub(super) struct Inner {
     pub(super) next_deadline: Option<Instant>,
     /// How many replies have come.
     pub(super) received: u64,
+    /// Since when requests are in flight and no reply has come.
+    quiet_since: Option<Instant>,
     /// The session's task.
     pub(super) task: Option<Waker>,
 }
@@ -84,6 +86,7 @@ impl Session {
             max_in_flight: limits.max_in_flight,
             next_deadline: None,
             received: 0,
+            quiet_since: None,
             task: None,
         };
         let session = Arc::new(Self { limits, inner: Mutex::new(inner) });
@@ -181,6 +184,7 @@ impl Inner {
             State::Open if self.has_place() => {
                 let left =
                     matches!(request, Request::Get(_)).then(|| deadline.saturating_duration_since(now));
+                self.quiet_since.get_or_insert(now);
                 self.send(call, left, |out| write(request, out));
             }
             State::Open | State::Offering if self.waiting.len() < limits.max_waiting => {
@@ -219,9 +223,14 @@ impl Inner {
     pub(super) fn promote(&mut self) {
         while self.calls.len() < self.max_in_flight {
             let Some(Waiting { line, mut call, .. }) = self.waiting.pop_front() else { return };
+            if call.is_given_up() {
+                continue;
+            }
             call.received_before = self.received;
             let deadline = call.deadline;
-            let left = line.starts_with(b"GET ").then(|| deadline.saturating_duration_since(Instant::now()));
+            let now = Instant::now();
+            self.quiet_since.get_or_insert(now);
+            let left = line.starts_with(b"GET ").then(|| deadline.saturating_duration_since(now));
             self.send(call, left, |out| out.extend_from_slice(&line));
         }
     }
@@ -231,18 +240,22 @@ impl Inner {
         // An id that is not in flight: the peer has lost count, and no further word of it can be trusted.
         self.calls.take(id).ok_or(LinkError::Garbage)?.finish(result);
         self.received += 1;
+        self.quiet_since = None;
         Ok(())
     }
 
-    /// Tells the callers whose time is up. Fails when no reply at all has come since the request of one of them.
-    pub(super) fn expire(&mut self, now: Instant) -> Result<(), LinkError> {
+    /// Tells the callers whose time is up. Fails when no reply at all has come since the request of one of them, for long.
+    pub(super) fn expire(&mut self, now: Instant, limits: &LinkLimits) -> Result<(), LinkError> {
         let mut next: Option<Instant> = None;
+        // Deadlines may be those of impatient askers, which prove nothing of the peer.
+        let quiet_since = *self.quiet_since.get_or_insert(now);
+        let is_quiet = now.saturating_duration_since(quiet_since) >= limits.patience * 9 / 10;
         let (mut silent, mut given_up) = (false, 0);
         for call in self.calls.iter_mut() {
             if call.deadline <= now
                 && let Some(reply) = call.reply.take()
             {
-                silent |= call.received_before == self.received;
+                silent |= call.received_before == self.received && is_quiet;
                 // A caller that was dropped wants nothing.
                 let _ = reply.send(Err(LinkError::Late));
             }

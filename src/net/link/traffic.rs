@@ -148,7 +148,7 @@ impl<'a> Traffic<'a> {
         let mut inner = self.session.lock();
         let now = Instant::now();
         if inner.next_deadline.is_some_and(|next| next <= now) {
-            inner.expire(now)?;
+            inner.expire(now, &self.session.limits)?;
         }
         let next = inner.next_deadline.unwrap_or(now + FAR);
         drop(inner);
