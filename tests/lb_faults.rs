@@ -184,7 +184,7 @@ fn an_impatient_client_costs_the_others_nothing() {
     let slow = Fake::start(Hello::Granted, |asked| {
         let is_slow = asked.path().is_some();
         asked.answer_soundly_after(move || {
-            crate::support::pause(Duration::from_millis(if is_slow { 400 } else { 0 }))
+            crate::support::pause(Duration::from_millis(if is_slow { 400 } else { 0 }));
         });
     });
     let balancer = Start::balancer(&[slow.address], &format!("{POLLS} --hedge off")).run();

@@ -210,10 +210,9 @@ impl Lb {
         tries: &mut Tries,
     ) -> Outcome {
         loop {
-            match self.second(&first, deadline, tries) {
-                Some(Ok(second)) => return either(first, second, tries).await,
-                // That one is full: there may be another when it looks again.
-                Some(Err(_)) | None => {}
+            // When that one is full, there may be another when it looks again.
+            if let Some(Ok(second)) = self.second(&first, deadline, tries) {
+                return either(first, second, tries).await;
             }
             let (waited, silence) = (first.began().elapsed(), first.node().silence());
             watch.again(if waited < silence { silence - waited } else { LOOK_AGAIN });
