@@ -70,6 +70,8 @@ type Job = Box<dyn FnOnce() -> Task + Send>;
 #[derive(Default)]
 struct House {
     stop: CancellationToken,
+    /// Whether all roles are served by this process, each with flags of its own.
+    is_cluster: bool,
     /// A listener that was handed over to this process, for its one node.
     inherited: Option<TcpListener>,
     /// Cancelled when no line is served any more: until then HTTP goes on, and says that the node is not ready.
@@ -94,12 +96,12 @@ impl House {
                     store.data
                 )
             })?;
-        let bound = self.listen("origin", &lines(args.port, &args.server), &args.server)?;
+        let bound = self.listen("origin", &self.lines("origin", args.port, &args.server), &args.server)?;
         self.serve("origin", bound, Origin::new(documents, READ_DEADLINE), &args.server)
     }
 
     fn proxy(&mut self, args: &ProxyArgs) -> Result<SocketAddr> {
-        let bound = self.listen("proxy", &lines(args.port, &args.server), &args.server)?;
+        let bound = self.listen("proxy", &self.lines("proxy", args.port, &args.server), &args.server)?;
         let port = address_of(&bound)?.port();
         let origin = Peer { host: args.origin_host.clone(), port: args.origin_port };
         let link = args.link.limits(args.server.threads(), args.max_document);
@@ -121,7 +123,8 @@ impl House {
     }
 
     fn lb(&mut self, args: &LbArgs) -> Result<SocketAddr> {
-        let bound = self.listen("balancer", &lines(args.port, &args.server), &args.server)?;
+        let bound =
+            self.listen("balancer", &self.lines("balancer", args.port, &args.server), &args.server)?;
         let link = args.link.limits(args.server.threads(), args.max_document);
         let admins = Admins::new(args.admin_from.clone());
         let lb = Lb::new(args.balance.config(args.members(), link, admins))
@@ -141,7 +144,18 @@ impl House {
         Ok(address)
     }
 
+    /// Where a role's lines are served.
+    fn lines(&self, role: &str, port: u16, args: &ServerArgs) -> Listen {
+        let flag = match role {
+            "origin" if self.is_cluster => "--origin-port",
+            "proxy" if self.is_cluster => "--proxy-port",
+            _ => "--port",
+        };
+        Listen { host: args.host, port, flag }
+    }
+
     fn cluster(&mut self, args: &ClusterArgs) -> Result<SocketAddr> {
+        self.is_cluster = true;
         let ClusterArgs { store, server, .. } = args.clone();
         let http = HttpArgs { http_port: Some(http_port(args)), ..args.http.clone() };
         let max_document = store.max_document;
@@ -338,10 +352,6 @@ struct Listen {
     host: IpAddr,
     port: u16,
     flag: &'static str,
-}
-
-fn lines(port: u16, args: &ServerArgs) -> Listen {
-    Listen { host: args.host, port, flag: "--port" }
 }
 
 fn listen(role: &str, at: &Listen, args: &ServerArgs) -> Result<Vec<Bound>> {
