@@ -130,6 +130,18 @@ fn jitter_only_shortens() {
 }
 
 #[test]
+fn the_time_on_the_way_counts() {
+    let origin = Moody::start();
+    let proxy = Start::proxy(origin.fake.address, "--ttl 60s --ttl-jitter 0%").run();
+    origin.slows(Duration::from_millis(400));
+    get(proxy.address, "article/1");
+    let explained = explain(&proxy, "article/1");
+    let seconds = |name: &str| explained[name].as_f64().unwrap_or_else(|| panic!("{explained}"));
+    assert!(seconds("age_seconds") >= 0.399, "the origin may have read it when it was asked: {explained}");
+    assert!(seconds("ttl_left_seconds") <= 59.601, "{explained}");
+}
+
+#[test]
 fn a_hot_key_never_misses() {
     // A fetch takes a tenth of the life: the refresh begins well before the end even on a machine that stalls.
     const TTL: Duration = Duration::from_millis(1200);

@@ -212,10 +212,9 @@ impl Proxy {
 
     /// One fetch, from take-off to landing. It outlives whoever asked first.
     async fn fly(self: Arc<Self>, key: KeyBuf, ticket: Ticket<Landed>) {
-        let began = Instant::now();
-        let fetched = self.upstream.fetch(key.as_key(), || self.now()).await;
+        let (fetched, asked) = self.upstream.fetch(key.as_key(), || self.now()).await;
         let entry = |document, lifetime| {
-            Arc::new(Entry::new(key.as_str(), document, self.now(), lifetime, began.elapsed()))
+            Arc::new(Entry::new(key.as_str(), document, asked, lifetime, self.now().since(asked)))
         };
         let landed = match fetched {
             Fetched::Document(document) => {
@@ -247,12 +246,12 @@ impl Proxy {
                 self.counts.misses.add_one();
                 self.reply(&entry, false, self.now())
             }
-            (Landed::Failed(..), Some(entry)) => {
+            (Landed::Failed(..), Some(entry)) if !self.freshness.is_gone(&entry, self.now()) => {
                 self.counts.hits.add_one();
                 entry.count_use();
                 self.reply(&entry, true, self.now())
             }
-            (Landed::Failed(status, why), None) => {
+            (Landed::Failed(status, why), _) => {
                 self.counts.misses.add_one();
                 let served =
                     Served { cache_hit: false, node: self.node, age: 0, stale: false, fresh_for: None };

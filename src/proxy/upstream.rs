@@ -82,29 +82,30 @@ impl Upstream {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the origin when there is room; `clock` says what time it is when it has answered.
-    pub(super) async fn fetch(&self, key: Key<'_>, clock: impl Fn() -> Millis) -> Fetched {
+    /// Asks the origin when there is room. Tells what it said, and when it was asked; `clock` says what time it is.
+    pub(super) async fn fetch(&self, key: Key<'_>, clock: impl Fn() -> Millis) -> (Fetched, Millis) {
         let deadline = Instant::now() + self.deadline;
         let _room = match self.room.try_acquire() {
             Ok(room) => room,
             Err(_) => {
                 let waits_since = clock();
                 let Ok(Ok(room)) = timeout_at(deadline, self.room.acquire()).await else {
-                    return Fetched::Overloaded("too many fetches are under way");
+                    return (Fetched::Overloaded("too many fetches are under way"), clock());
                 };
                 // It was let in by what was known when its wait began.
                 if self.gate().is_failing_since(waits_since) {
-                    return Fetched::Failed(LEFT_ALONE);
+                    return (Fetched::Failed(LEFT_ALONE), clock());
                 }
                 room
             }
         };
-        let asked = {
+        let asked = clock();
+        let answer = {
             let _in_flight = self.in_flight.enter();
             self.fetches.add_one();
             self.link.ask(Request::Get(key), deadline).await
         };
-        let fetched = match &asked {
+        let fetched = match &answer {
             Ok(line) => self.read(line),
             Err(LinkError::Busy) => Fetched::Overloaded("too many requests wait for the origin"),
             Err(error) => {
@@ -113,7 +114,7 @@ impl Upstream {
             }
         };
         self.learn(&fetched, clock());
-        fetched
+        (fetched, asked)
     }
 
     /// What the origin's line means.

@@ -25,7 +25,8 @@ pub struct Entry {
     // Short ones lie in here: one allocation less, and one less to reach for when a key is compared.
     key: SmolStr,
     document: Option<Document>,
-    stored: Millis,
+    /// All times count from here: the origin may have read it as early as this (RFC 9111, 4.2.3).
+    asked: Millis,
     /// How long it is fresh, in milliseconds; `u32::MAX` for one that does not expire.
     lifetime: u32,
     fetch: u32,
@@ -34,13 +35,13 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// What a fetch of `key` brought at `stored`, having taken `fetch`: a document, or the word that there is none.
+    /// What the origin, asked for `key` at `asked`, brought after `fetch`: a document, or the word that there is none.
     ///
     /// It is fresh for `lifetime`, for ever without one.
     pub fn new(
         key: &str,
         document: Option<Document>,
-        stored: Millis,
+        asked: Millis,
         lifetime: Option<Duration>,
         fetch: Duration,
     ) -> Self {
@@ -48,7 +49,7 @@ impl Entry {
         Self {
             key: SmolStr::new(key),
             document,
-            stored,
+            asked,
             lifetime: lifetime.map_or(u32::MAX, millis),
             fetch: millis(fetch),
             uses: AtomicU32::new(0),
@@ -68,7 +69,7 @@ impl Entry {
 
     /// How long ago it was fetched.
     pub fn age(&self, now: Millis) -> Duration {
-        now.since(self.stored)
+        now.since(self.asked)
     }
 
     /// How long the fetch took.
@@ -80,7 +81,7 @@ impl Entry {
     pub fn fresh_until(&self) -> Option<Millis> {
         match self.lifetime {
             u32::MAX => None,
-            lifetime => Some(Millis(self.stored.0 + u64::from(lifetime))),
+            lifetime => Some(Millis(self.asked.0 + u64::from(lifetime))),
         }
     }
 
