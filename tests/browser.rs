@@ -59,7 +59,7 @@ fn it_shows_what_happens_as_it_happens() {
     let Some(browser) = Browser::start() else { return };
     let mut cluster = cluster();
     under_load(cluster.http, || {
-        browser.show(1200, 1250, "light");
+        browser.show(1200, 1600, "light");
         browser.open(&format!("http://{}/", cluster.http));
         let healthy = "return document.querySelectorAll('#picture g.healthy').length == 5";
         browser.until("origin, three proxies and the balancer are healthy", healthy);
@@ -67,6 +67,15 @@ fn it_shows_what_happens_as_it_happens() {
         browser.until(
             "requests are counted",
             "return parseFloat(document.querySelector('#rate .value').textContent) > 10",
+        );
+        browser.until(
+            "the busiest prefix has all requests, and hits",
+            "const row = [...document.querySelectorAll('#prefixes tbody tr > :not(:nth-child(2))')].map((cell) => cell.textContent);
+             return row[0] == 'article' && parseFloat(row[1]) == 100 && parseFloat(row[2]) > 0",
+        );
+        browser.until(
+            "twelve keys are asked for in turn, ten are shown",
+            "return document.querySelectorAll('#keys tbody tr').length == 10",
         );
         let drawn = browser.run("return document.querySelector('#rate .plot').innerHTML");
         until("the plots move", || {

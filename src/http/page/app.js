@@ -85,19 +85,21 @@ function showEvents(events) {
 
 function showBusy(prefixes, keys) {
   $("busy").hidden = !prefixes.length && !keys.length;
-  const most = Math.max(1, ...prefixes.map((one) => one.requests));
-  const hottest = Math.max(1e-9, ...keys.map((one) => one.share));
-  const row = (name, part, ...rest) => {
+  fillBusy($("prefixes"), prefixes, (one) => `${percent(one.hit_rate)} hits`);
+  fillBusy($("keys"), keys);
+}
+
+function fillBusy(table, busiest, ...more) {
+  const most = Math.max(1e-9, ...busiest.map((one) => one.share));
+  table.tBodies[0].replaceChildren(...busiest.map((one) => {
     const tr = el("tr");
-    const meter = el("meter", undefined, { min: 0, max: 1, value: part, "aria-hidden": "true" });
+    const meter = el("meter", undefined, { min: 0, max: 1, value: one.share / most, "aria-hidden": "true" });
     const cell = el("td");
     cell.append(meter);
-    tr.append(el("th", name, { scope: "row" }), cell, ...rest.map((text) => el("td", text, { class: "number" })));
+    const numbers = [percent(one.share), ...more.map((text) => text(one))];
+    tr.append(el("th", one.name, { scope: "row" }), cell, ...numbers.map((text) => el("td", text, { class: "number" })));
     return tr;
-  };
-  $("prefixes").tBodies[0].replaceChildren(...prefixes.map((one) =>
-    row(one.prefix, one.requests / most, short.format(one.requests), `${percent(one.hit_rate)} hits`)));
-  $("keys").tBodies[0].replaceChildren(...keys.map((one) => row(one.key, one.share / hottest, percent(one.share))));
+  }));
 }
 
 const parser = new DOMParser();

@@ -23,8 +23,8 @@ pub(super) struct State<'a> {
     totals: Totals,
     origin: Health,
     nodes: &'a [Shown],
-    prefixes: Vec<Prefix>,
-    hot_keys: Vec<HotKey>,
+    prefixes: Vec<Busy>,
+    hot_keys: Vec<Busy>,
     events: Vec<&'a Event>,
 }
 
@@ -38,19 +38,13 @@ struct Totals {
     in_flight: f64,
 }
 
-/// The load of all keys beneath a prefix.
+/// The part of all requests that went to one key, or to all keys beneath a prefix.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-struct Prefix {
-    prefix: String,
-    requests: f64,
-    hit_rate: f64,
-}
-
-/// The part of all requests that went to one key.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-struct HotKey {
-    key: String,
+struct Busy {
+    name: String,
     share: f64,
+    /// Where it is told, the part of them that were hits.
+    hit_rate: Option<f64>,
 }
 
 impl<'a> State<'a> {
@@ -74,50 +68,38 @@ impl<'a> State<'a> {
             },
             origin: history.origin(),
             nodes: history.nodes(),
-            prefixes: prefixes(&told),
-            hot_keys: hot_keys(&told),
+            prefixes: busiest(&told, "prefixes", "prefix"),
+            hot_keys: busiest(&told, "hot_keys", "key"),
             events: history.events().all().iter().rev().collect(),
         }
     }
 }
 
-/// Of all proxies together: requests are summed, hits weighed by them.
-fn prefixes(told: &[&Value]) -> Vec<Prefix> {
-    let mut sums: Vec<Prefix> = Vec::new();
-    for one in told.iter().filter_map(|told| told["prefixes"].as_array()).flatten() {
-        let Some(prefix) = one["prefix"].as_str() else { continue };
-        let requests = one["requests"].as_f64().unwrap_or(0.0);
-        let hits = requests * one["hit_rate"].as_f64().unwrap_or(0.0);
-        match sums.iter_mut().find(|sum| sum.prefix == prefix) {
-            Some(sum) => (sum.requests, sum.hit_rate) = (sum.requests + requests, sum.hit_rate + hits),
-            None => sums.push(Prefix { prefix: prefix.to_owned(), requests, hit_rate: hits }),
-        }
-    }
-    for sum in &mut sums {
-        sum.hit_rate = if sum.requests > 0.0 { sum.hit_rate / sum.requests } else { 0.0 };
-    }
-    sums.sort_by(|a, b| b.requests.total_cmp(&a.requests));
-    sums.truncate(BUSIEST);
-    sums
-}
-
-/// Of all proxies together: shares are weighed by the requests of each.
-fn hot_keys(told: &[&Value]) -> Vec<HotKey> {
+/// Of all proxies together, from the list of this name in their METRICS: shares are weighed by the requests of each proxy.
+fn busiest(told: &[&Value], list: &str, name: &str) -> Vec<Busy> {
     let weight = |told: &Value| told["total_requests"].as_f64().unwrap_or(0.0);
     let all: f64 = told.iter().map(|told| weight(told)).sum();
-    let mut sums: Vec<HotKey> = Vec::new();
-    for told in told {
-        for one in told["hot_keys"].as_array().into_iter().flatten() {
-            let (Some(key), Some(share)) = (one["key"].as_str(), one["share"].as_f64()) else { continue };
-            let share = if all > 0.0 { share * weight(told) / all } else { 0.0 };
-            match sums.iter_mut().find(|sum| sum.key == key) {
-                Some(sum) => sum.share += share,
-                None => sums.push(HotKey { key: key.to_owned(), share }),
+    let mut sums: Vec<Busy> = Vec::new();
+    for told in told.iter().filter(|told| weight(told) > 0.0) {
+        for one in told[list].as_array().into_iter().flatten() {
+            let (Some(name), Some(share)) = (one[name].as_str(), one["share"].as_f64()) else { continue };
+            let share = share * weight(told) / all;
+            let hits = one["hit_rate"].as_f64().map(|rate| rate * share);
+            match sums.iter_mut().find(|sum| sum.name == name) {
+                Some(sum) => {
+                    sum.share += share;
+                    sum.hit_rate = sum.hit_rate.zip(hits).map(|(sum, hits)| sum + hits);
+                }
+                None => sums.push(Busy { name: name.to_owned(), share, hit_rate: hits }),
             }
         }
     }
     sums.sort_by(|a, b| b.share.total_cmp(&a.share));
     sums.truncate(BUSIEST);
+    for sum in &mut sums {
+        // Until here it was a part of all requests.
+        sum.hit_rate = sum.hit_rate.map(|hits| if sum.share > 0.0 { hits / sum.share } else { 0.0 });
+    }
     sums
 }
 
@@ -129,16 +111,18 @@ mod tests {
 
     #[test]
     fn weighs_what_proxies_tell() {
-        let a = json!({ "total_requests": 300, "prefixes": [{ "prefix": "article", "requests": 300, "hit_rate": 0.9 }],
+        let a = json!({ "total_requests": 300, "prefixes": [{ "prefix": "article", "share": 1.0, "hit_rate": 0.9 }],
             "hot_keys": [{ "key": "article/1", "share": 0.5 }] });
         let b = json!({ "total_requests": 100, "prefixes": [
-            { "prefix": "article", "requests": 60, "hit_rate": 0.5 }, { "prefix": "menu", "requests": 40, "hit_rate": 1 }],
+            { "prefix": "article", "share": 0.6, "hit_rate": 0.5 }, { "prefix": "menu", "share": 0.4, "hit_rate": 1 }],
             "hot_keys": [{ "key": "article/1", "share": 0.1 }, { "key": "menu/main", "share": 0.4 }] });
-        let told = [&a, &b, &Value::Null];
-        let found = prefixes(&told);
-        assert_eq!((found[0].prefix.as_str(), found[0].requests), ("article", 360.0));
-        assert!((found[0].hit_rate - 300.0 / 360.0).abs() < 1e-9);
-        assert_eq!(hot_keys(&told)[0], HotKey { key: "article/1".to_owned(), share: 0.4 });
-        assert_eq!(hot_keys(&told)[1].key, "menu/main");
+        let idle = json!({ "total_requests": 0, "prefixes": [], "hot_keys": [] });
+        let told = [&a, &b, &idle, &Value::Null];
+        let found = busiest(&told, "prefixes", "prefix");
+        assert_eq!((found[0].name.as_str(), found[0].share), ("article", 0.9));
+        assert!((found[0].hit_rate.unwrap() - 300.0 / 360.0).abs() < 1e-9);
+        let found = busiest(&told, "hot_keys", "key");
+        assert_eq!(found[0], Busy { name: "article/1".to_owned(), share: 0.4, hit_rate: None });
+        assert_eq!(found[1].name, "menu/main");
     }
 }
