@@ -145,6 +145,23 @@ fn an_origin_failure_is_no_fault_of_a_proxy_and_another_may_know_better() {
 }
 
 #[test]
+fn a_proxy_that_does_not_reach_the_origin_is_given_up_when_others_do() {
+    let blind = Fake::start(Hello::Granted, |asked| match asked.path() {
+        Some(_) => asked.reply(r#"{"status":"ORIGIN_FAILURE","data":null,"cache_hit":false,"node":1}"#),
+        None => asked.reply(r#"{"status":"OK","data":{"total_requests":1}}"#),
+    });
+    let fetching = Fake::start(Hello::Granted, |asked| match asked.path() {
+        Some(_) => asked.reply(r#"{"status":"OK","data":{},"cache_hit":false,"node":2}"#),
+        None => asked.reply(r#"{"status":"OK","data":{"total_requests":1}}"#),
+    });
+    let balancer = Start::balancer(&[blind.address, fetching.address], POLLS).run();
+    until("it is given up", || {
+        assert_eq!(get(balancer.address, "article/1")["status"], "OK");
+        !balancer.holds_healthy(blind.address)
+    });
+}
+
+#[test]
 fn with_hash_a_cold_key_is_fetched_once() {
     let _alone = heavy();
     let (data, origin, _proxies, balancer) = cluster("--strategy hash");

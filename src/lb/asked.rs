@@ -136,13 +136,16 @@ impl Asked {
         };
         node.answered(ended - self.began, self.hit == Some(true), now);
         let reply = Reply::relayed(status, line);
+        if status == Status::OriginFailure {
+            return Outcome::Blind(reply, node.serial);
+        }
+        node.served(now);
         match status {
-            Status::OriginFailure => Outcome::Soft(reply),
             Status::Overloaded => {
                 node.latency.penalise(now);
                 Outcome::Soft(reply)
             }
-            _ => Outcome::Reply(reply),
+            _ => Outcome::Reply(reply, self.hit == Some(false)),
         }
     }
 }

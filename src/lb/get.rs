@@ -61,7 +61,7 @@ impl Future for Get {
         let outcome = match &mut *self {
             Get::Rest(rest) => return rest.as_mut().poll(cx),
             Get::First(first) => match Pin::new(&mut first.asked).poll(cx) {
-                Poll::Ready(Outcome::Reply(reply)) => return Poll::Ready(reply),
+                Poll::Ready(Outcome::Reply(reply, _)) => return Poll::Ready(reply),
                 Poll::Ready(outcome) => Some(outcome),
                 Poll::Pending => {
                     ready!(first.watch.poll_due(cx));
@@ -115,7 +115,10 @@ impl Lb {
         mut outcome: Outcome,
     ) -> Reply {
         loop {
-            if let Outcome::Reply(reply) = outcome {
+            if let Outcome::Reply(reply, fetched) = outcome {
+                if fetched {
+                    self.blame(tries.blind());
+                }
                 return reply;
             }
             if !tries.go_on(outcome) {
@@ -128,6 +131,15 @@ impl Lb {
             };
         }
         self.give_up(tries)
+    }
+
+    /// These could not reach the origin, and right after them another one could: it is their own fault, and each request
+    /// that they get costs a second try.
+    fn blame(&self, blind: &[u64]) {
+        let nodes = self.nodes.load();
+        for place in nodes.iter().filter(|place| blind.contains(&place.node.serial)) {
+            self.failed(&place.node, "it does not reach the origin, which others do");
+        }
     }
 
     fn give_up(&self, tries: Tries) -> Reply {
@@ -293,7 +305,7 @@ async fn either(first: Asked, second: Asked, tries: &mut Tries) -> Outcome {
         Either::Right(second_done) => second_done,
     };
     match outcome {
-        Outcome::Reply(_) => outcome,
+        Outcome::Reply(..) => outcome,
         _ => {
             // Whether more is to be tried is said when the other one has ended as well.
             let _ = tries.go_on(outcome);

@@ -171,10 +171,14 @@ impl Node {
         self.change(now, Health::join);
     }
 
-    /// A request was answered by a sound reply.
+    /// A request was answered by a sound reply, whatever it says.
     pub(super) fn answered(&self, took: Duration, hit: bool, now: Millis) {
         self.heard(now);
         self.latency.record(took, hit, now);
+    }
+
+    /// A request was served.
+    pub(super) fn served(&self, now: Millis) {
         if self.is_failing.load(Ordering::Relaxed) {
             self.change(now, |health| health.request_succeeded(now));
         }

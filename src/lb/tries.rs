@@ -8,10 +8,12 @@ const MORE_TRIES: u32 = 2;
 
 /// What came of asking a node.
 pub(super) enum Outcome {
-    /// A reply to be relayed.
-    Reply(Reply),
+    /// A reply to be relayed, and whether the node got it from the origin just now.
+    Reply(Reply, bool),
     /// An error that is no fault of the node, and that another node may not have.
     Soft(Reply),
+    /// The node of this serial number cannot reach the origin. Whether that is its own fault, another node tells.
+    Blind(Reply, u64),
     /// The request was not sent.
     NotSent,
     /// A limit of ours: the node was not asked.
@@ -32,7 +34,8 @@ pub(super) struct Tries {
     costs: bool,
     /// What to relay when nothing better comes.
     soft: Option<Reply>,
-    origin_failures: u32,
+    /// The nodes that could not reach the origin.
+    blind: Tried,
     pub(super) hedged: bool,
     busy: usize,
     too_late: bool,
@@ -62,20 +65,24 @@ impl Tries {
 
     /// Takes note of an outcome without a reply. False when nothing more is to be tried.
     pub(super) fn go_on(&mut self, outcome: Outcome) -> bool {
-        self.costs = matches!(outcome, Outcome::Failed | Outcome::Soft(_));
+        self.costs = matches!(outcome, Outcome::Failed | Outcome::Soft(_) | Outcome::Blind(..));
         match outcome {
             Outcome::Busy => self.busy += 1,
-            Outcome::Soft(reply) => {
-                self.origin_failures += u32::from(reply.status == Status::OriginFailure);
-                // What the proxy said of the origin says more than that it had no time.
-                if self.soft.is_none() || reply.status == Status::OriginFailure {
-                    self.soft = Some(reply);
-                }
+            Outcome::Soft(reply) => drop(self.soft.get_or_insert(reply)),
+            // What the proxy said of the origin says more than that it had no time.
+            Outcome::Blind(reply, serial) => {
+                self.soft = Some(reply);
+                self.blind.push(serial);
             }
             Outcome::TooLate => self.too_late = true,
-            Outcome::NotSent | Outcome::Failed | Outcome::Reply(_) => {}
+            Outcome::NotSent | Outcome::Failed | Outcome::Reply(..) => {}
         }
-        !self.too_late && self.origin_failures < 2
+        !self.too_late && self.blind.len() < 2
+    }
+
+    /// The nodes that could not reach the origin.
+    pub(super) fn blind(&self) -> &[u64] {
+        &self.blind
     }
 
     /// The reply when no node gave one.
@@ -125,14 +132,16 @@ mod tests {
         assert_eq!(verdict(vec![Outcome::Busy, Outcome::Busy]), Status::Overloaded);
         assert_eq!(verdict(vec![Outcome::Busy, Outcome::Failed]), Status::ProxyUnreachable);
         assert_eq!(verdict(vec![Outcome::Failed, Outcome::TooLate]), Status::ProxyUnreachable);
-        let both = vec![soft(Status::OriginFailure), soft(Status::Overloaded)];
+        let blind = Outcome::Blind(Reply::null(Status::OriginFailure), 7);
+        let both = vec![blind, soft(Status::Overloaded)];
         assert_eq!(verdict(both), Status::OriginFailure);
     }
 
     #[test]
     fn two_proxies_that_cannot_reach_the_origin_are_enough() {
         let mut tries = Tries::first(1);
-        assert!(tries.go_on(Outcome::Soft(Reply::null(Status::OriginFailure))));
-        assert!(!tries.go_on(Outcome::Soft(Reply::null(Status::OriginFailure))));
+        assert!(tries.go_on(Outcome::Blind(Reply::null(Status::OriginFailure), 1)));
+        assert_eq!(tries.blind(), [1]);
+        assert!(!tries.go_on(Outcome::Blind(Reply::null(Status::OriginFailure), 2)));
     }
 }
