@@ -22,6 +22,7 @@ pub mod manual;
 pub mod measured;
 pub mod net;
 pub mod origin;
+pub mod pool;
 pub mod proxy;
 pub mod run;
 pub mod shutdown;

@@ -21,6 +21,7 @@ use super::path::decoded;
 use super::problem::problem;
 use super::{Site, page};
 use crate::handler::{Answer, Ask, Handler};
+use crate::pool;
 use crate::trace;
 use crate::wire::{self, Key, Status};
 
@@ -155,7 +156,7 @@ impl<H: Handler> Service<H> {
 
 /// Codes a long text where it holds nobody up.
 async fn encoded(long: Box<Long>) -> Response {
-    let encoding = tokio::task::spawn_blocking(move || long.encode());
+    let encoding = pool::run(move || long.encode());
     encoding.await.unwrap_or_else(|_| problem(Status::Overloaded, "the document could not be coded in time"))
 }
 

@@ -20,6 +20,7 @@ use super::list::{Listed, USUAL, parse};
 use super::nodes::{Nodes, Place};
 use crate::net::link::Peer;
 use crate::net::transport;
+use crate::pool;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -141,7 +142,7 @@ impl Lb {
     async fn read_file(&self, known: &mut Known) -> bool {
         let Some(path) = self.config.members.file.clone() else { return false };
         let shown = path.display().to_string();
-        let read = tokio::task::spawn_blocking(move || read(&path)).await;
+        let read = pool::run(move || read(&path)).await;
         let text = read.unwrap_or_else(|_| Err("the read was cut short".to_owned()));
         let (seen, parsed) = match text {
             Ok(text) => {

@@ -107,6 +107,11 @@ impl<H: Handler> Server<H> {
         Self { shared: Arc::new(Shared { handler, limits, stop, ending }), door }
     }
 
+    /// What counts its connections.
+    pub fn door(&self) -> &Arc<Door> {
+        &self.door
+    }
+
     /// Serves a listener until the stop; returns when its connections have ended. False when some had to be cut.
     pub async fn serve(&self, listener: Listener) -> bool {
         accept(listener, &self.shared, &self.door, self.shared.stop.cancelled()).await

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use self::store::{Store, StoreError};
 use crate::handler::{Answer, Ask, Handler};
+use crate::pool;
 use crate::stats::{Counter, StartTime};
 use crate::wire::{KeyBuf, Reply, Request, Status};
 
@@ -78,7 +79,7 @@ impl<S: Store> Origin<S> {
             // The permit goes into the closure: a read that is given up still occupies its thread.
             let permit = self.reads.clone().acquire_owned().await.ok()?;
             let store = self.store.clone();
-            let read = tokio::task::spawn_blocking(move || {
+            let read = pool::run(move || {
                 let _permit = permit;
                 store.read(key.as_key())
             });

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Proxy;
 use crate::handler::Answer;
+use crate::pool;
 use crate::wire::{Key, Pattern, Reply, Status};
 
 /// The `data` of the reply.
@@ -25,7 +26,7 @@ impl Proxy {
         };
         let proxy = self.clone();
         // Going through a large cache takes a while: not where connections are served.
-        let purge = tokio::task::spawn_blocking(move || {
+        let purge = pool::run(move || {
             let forget = || proxy.purge_beneath(&prefix, soft);
             proxy.flights.purge(|path| path.starts_with(&prefix), forget)
         });

@@ -12,9 +12,11 @@ use dproxy::net::{LinkLimits, Server, ServerLimits, transport};
 use dproxy::origin::Origin;
 use dproxy::proxy::cache::{Bounds, CacheType};
 use dproxy::proxy::{Freshness, Proxy, ProxyConfig};
-use tokio_util::sync::CancellationToken;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
 
-use crate::world::{Documents, World};
+use crate::ledger::{Stopped, Watched};
+use crate::world::{Documents, KEYS, World};
 
 pub(crate) const BALANCERS: usize = 2;
 pub(crate) const PORT: u16 = 9000;
@@ -22,6 +24,10 @@ pub(crate) const PORT: u16 = 9000;
 pub(crate) const TTL: Duration = Duration::from_secs(3);
 /// A fetch ends within this.
 pub(crate) const FETCH: Duration = Duration::from_secs(2);
+/// A session on which nothing happens is closed after this.
+const IDLE: Duration = Duration::from_secs(4);
+/// A poll that was under way at a stop has ended after this.
+const LAST_POLLS: Duration = Duration::from_secs(3);
 
 /// What a seed made of the cluster.
 #[derive(Clone, Debug)]
@@ -29,21 +35,39 @@ pub(crate) struct Plan {
     pub(crate) proxies: usize,
     pub(crate) strategy: Strategy,
     pub(crate) cache: CacheType,
-    pub(crate) stale_if_error: bool,
+    /// How many documents a proxy holds: sometimes fewer than there are.
+    pub(crate) entries: usize,
+    pub(crate) stale_if_error: Duration,
+    pub(crate) stale_while_revalidate: Duration,
+    pub(crate) negative_ttl: Duration,
+    /// Whether some purges are soft ones.
+    pub(crate) soft: bool,
     pub(crate) hedge: bool,
+    /// Requests in flight on one session between nodes: sometimes so few that others wait.
+    pub(crate) max_in_flight: usize,
 }
 
 impl Plan {
     pub(crate) fn random() -> Self {
         let strategies = [Strategy::RoundRobin, Strategy::LeastLoaded, Strategy::Hash, Strategy::TwoChoices];
         let caches = [CacheType::Ttl, CacheType::Lru, CacheType::S3fifo];
+        let some_seconds = || Duration::from_secs([0, 0, 2, 5][fastrand::usize(..4)]);
         Self {
             proxies: fastrand::usize(3..=5),
             strategy: strategies[fastrand::usize(..strategies.len())],
             cache: caches[fastrand::usize(..caches.len())],
-            stale_if_error: fastrand::bool(),
+            entries: [5, 1000][fastrand::usize(..2)],
+            stale_if_error: some_seconds(),
+            stale_while_revalidate: some_seconds(),
+            negative_ttl: Duration::from_secs(fastrand::u64(..2)),
+            soft: fastrand::bool(),
             hedge: fastrand::bool(),
+            max_in_flight: [2, 1024][fastrand::usize(..2)],
         }
+    }
+
+    fn link(&self) -> LinkLimits {
+        LinkLimits { max_in_flight: self.max_in_flight, ..LinkLimits::default() }
     }
 }
 
@@ -63,63 +87,85 @@ fn admins() -> Admins {
     Admins::new(vec!["0.0.0.0/0".parse().expect("a network")])
 }
 
-async fn serve<H: Handler>(handler: Arc<H>) -> turmoil::Result {
+/// Serves a role until all hosts are stopped, and `others`, which it does beside; then nobody may hold it any more.
+async fn serve<H: Handler>(
+    world: &Arc<World>,
+    host: &str,
+    role: Arc<H>,
+    others: &[AbortHandle],
+) -> turmoil::Result {
     let listener = transport::listen(PORT).await?;
-    Server::new(handler, ServerLimits::default(), CancellationToken::new()).serve(listener).await;
+    let watched = Watched::new(role.clone(), host, world);
+    let limits = ServerLimits { idle_deadline: IDLE, ..ServerLimits::default() };
+    let server = Server::new(watched, limits, world.stop.clone());
+    world.ledger.opened(host, server.door());
+    let drained = server.serve(listener).await;
+    drop(server);
+    others.iter().for_each(AbortHandle::abort);
+    let end = Instant::now() + LAST_POLLS;
+    while Arc::strong_count(&role) > 1 && Instant::now() < end {
+        sleep(Duration::from_millis(10)).await;
+    }
+    world.ledger.stopped(host, Stopped { drained, holders: Arc::strong_count(&role) - 1 });
     Ok(())
 }
 
 /// Puts all hosts on the network.
-pub(crate) fn hosts(sim: &mut turmoil::Sim<'_>, plan: &Plan, world: &Arc<World>) {
+pub(crate) fn hosts(sim: &mut turmoil::Sim<'_>, world: &Arc<World>) {
     let origin_world = world.clone();
     sim.host("origin", move || {
-        let store = Documents(origin_world.clone());
-        async move { serve(Origin::new(store, Duration::from_millis(1500))).await }
+        let world = origin_world.clone();
+        async move {
+            let origin = Origin::new(Documents(world.clone()), Duration::from_millis(1500));
+            serve(&world, "origin", origin, &[]).await
+        }
     });
-    for index in 0..plan.proxies {
-        let plan = plan.clone();
-        sim.host(proxy(index), move || run_proxy(plan.clone(), index));
+    for index in 0..world.plan.proxies {
+        let world = world.clone();
+        sim.host(proxy(index), move || run_proxy(world.clone(), index));
     }
     for index in 0..BALANCERS {
-        let plan = plan.clone();
-        sim.host(balancer(index), move || run_balancer(plan.clone()));
+        let world = world.clone();
+        sim.host(balancer(index), move || run_balancer(world.clone(), index));
     }
 }
 
-async fn run_proxy(plan: Plan, index: usize) -> turmoil::Result {
-    let stale_if_error = if plan.stale_if_error { Duration::from_secs(3600) } else { Duration::ZERO };
-    let proxy = Proxy::new(ProxyConfig {
+async fn run_proxy(world: Arc<World>, index: usize) -> turmoil::Result {
+    let plan = &world.plan;
+    let role = Proxy::new(ProxyConfig {
         node: index as u16,
         origin: peer("origin"),
-        link: LinkLimits::default(),
+        link: plan.link(),
         cache_type: plan.cache,
-        bounds: Bounds { entries: 1000, bytes: 16 << 20 },
+        bounds: Bounds { entries: plan.entries, bytes: 16 << 20 },
         freshness: Freshness {
             ttl: Some(TTL),
             ttl_jitter: 0.1,
-            stale_while_revalidate: Duration::ZERO,
-            stale_if_error,
-            negative_ttl: Duration::ZERO,
+            stale_while_revalidate: plan.stale_while_revalidate,
+            stale_if_error: plan.stale_if_error,
+            negative_ttl: plan.negative_ttl,
         },
         max_document: 65_536,
         fetch_deadline: FETCH,
-        max_fetches: 64,
+        // As many as there are documents: one that is not given back is soon missed.
+        max_fetches: KEYS as usize,
         max_waiters: 1000,
         origin_retry: Duration::from_millis(200),
         admins: admins(),
     });
-    tokio::spawn(proxy.clone().sweep());
-    serve(proxy).await
+    let sweep = tokio::spawn(role.clone().sweep()).abort_handle();
+    serve(&world, &proxy(index), role, &[sweep]).await
 }
 
-async fn run_balancer(plan: Plan) -> turmoil::Result {
-    let lb = Lb::new(LbConfig {
+async fn run_balancer(world: Arc<World>, index: usize) -> turmoil::Result {
+    let plan = &world.plan;
+    let role = Lb::new(LbConfig {
         members: Members {
             proxies: (0..plan.proxies).map(|index| peer(&proxy(index))).collect(),
             file: None,
             resolve_interval: Duration::from_secs(5),
         },
-        link: LinkLimits::default(),
+        link: plan.link(),
         strategy: plan.strategy,
         health_interval: Duration::from_secs(1),
         max_failures: 3,
@@ -134,7 +180,7 @@ async fn run_balancer(plan: Plan) -> turmoil::Result {
         max_in_flight: 4096,
         admins: admins(),
     })?;
-    tokio::spawn(lb.clone().probe());
-    tokio::spawn(lb.clone().follow());
-    serve(lb).await
+    let probe = tokio::spawn(role.clone().probe()).abort_handle();
+    let follow = tokio::spawn(role.clone().follow()).abort_handle();
+    serve(&world, &balancer(index), role, &[probe, follow]).await
 }

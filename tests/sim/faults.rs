@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::FAULTS_END;
-use crate::cluster::{BALANCERS, Plan, balancer, proxy};
+use crate::cluster::{BALANCERS, balancer, proxy};
 use crate::world::{World, pair};
 
 /// A balancer wants a word from a silent proxy within this.
@@ -14,6 +14,8 @@ const SIGN_OF_LIFE: Duration = Duration::from_millis(300);
 enum Kind {
     Crash(String),
     Partition(String, String),
+    /// Nothing comes from the first to the second.
+    OneWay(String, String),
     Hold(String, String),
     /// So long for each message.
     Slow(String, String, Duration),
@@ -27,7 +29,6 @@ struct Fault {
 /// The schedule, made up as time goes by.
 pub(crate) struct Faults {
     world: Arc<World>,
-    proxies: usize,
     now: Vec<Fault>,
     next: Duration,
 }
@@ -46,7 +47,9 @@ impl Kind {
             kind => {
                 let (a, b) = link();
                 match kind {
-                    7 | 8 => Kind::Partition(a, b),
+                    7 => Kind::Partition(a, b),
+                    8 if fastrand::bool() => Kind::OneWay(b, a),
+                    8 => Kind::OneWay(a, b),
                     9 | 10 => Kind::Hold(a, b),
                     _ => Kind::Slow(a, b, Duration::from_millis(fastrand::u64(20..300))),
                 }
@@ -59,6 +62,8 @@ impl Kind {
         match self {
             Kind::Crash(host) => vec![host.clone()],
             Kind::Partition(a, b) | Kind::Hold(a, b) => vec![pair(a, b)],
+            // A link has one name, whichever way it is broken.
+            Kind::OneWay(a, b) => vec![pair(a, b), pair(b, a)],
             // Two round trips are a sign of life: a node that cannot give one in time is given up with good reason.
             Kind::Slow(a, b, latency) if *latency * 4 > SIGN_OF_LIFE => vec![pair(a, b)],
             // It works, if not fast: until its deadline nobody can tell.
@@ -69,7 +74,9 @@ impl Kind {
     fn touches(&self, other: &Kind) -> bool {
         let hosts = |kind: &Kind| match kind {
             Kind::Crash(host) => vec![host.clone()],
-            Kind::Partition(a, b) | Kind::Hold(a, b) | Kind::Slow(a, b, _) => vec![a.clone(), b.clone()],
+            Kind::Partition(a, b) | Kind::OneWay(a, b) | Kind::Hold(a, b) | Kind::Slow(a, b, _) => {
+                vec![a.clone(), b.clone()]
+            }
         };
         let ours = hosts(self);
         hosts(other).iter().any(|host| ours.contains(host) && !host.starts_with("lb"))
@@ -77,8 +84,8 @@ impl Kind {
 }
 
 impl Faults {
-    pub(crate) fn new(plan: &Plan, world: Arc<World>) -> Self {
-        Self { world, proxies: plan.proxies, now: Vec::new(), next: Duration::from_secs(2) }
+    pub(crate) fn new(world: Arc<World>) -> Self {
+        Self { world, now: Vec::new(), next: Duration::from_secs(2) }
     }
 
     /// Begins and ends what is due.
@@ -95,7 +102,7 @@ impl Faults {
         }
         if now >= self.next && now < FAULTS_END {
             self.next = now + Duration::from_millis(fastrand::u64(100..3_000));
-            let kind = Kind::random(self.proxies);
+            let kind = Kind::random(self.world.plan.proxies);
             if self.now.len() < 2 && !self.now.iter().any(|fault| fault.kind.touches(&kind)) {
                 let until = now + Duration::from_millis(fastrand::u64(50..6_000));
                 self.begin(sim, &kind, now);
@@ -110,11 +117,13 @@ impl Faults {
         match kind {
             Kind::Crash(host) => {
                 sim.crash(host.as_str());
+                self.world.ledger.died(host, now);
                 if let Some(index) = host.strip_prefix("lb").and_then(|index| index.parse().ok()) {
                     self.world.forget_purges(index);
                 }
             }
             Kind::Partition(a, b) => sim.partition(a.as_str(), b.as_str()),
+            Kind::OneWay(a, b) => sim.partition_oneway(a.as_str(), b.as_str()),
             Kind::Hold(a, b) => sim.hold(a.as_str(), b.as_str()),
             Kind::Slow(a, b, latency) => sim.set_link_latency(a.as_str(), b.as_str(), *latency),
         }
@@ -125,12 +134,13 @@ impl Faults {
         match kind {
             Kind::Crash(host) => sim.bounce(host.as_str()),
             Kind::Partition(a, b) => sim.repair(a.as_str(), b.as_str()),
+            Kind::OneWay(a, b) => sim.repair_oneway(a.as_str(), b.as_str()),
             Kind::Hold(a, b) => sim.release(a.as_str(), b.as_str()),
             Kind::Slow(a, b, _) => sim.set_link_latency(a.as_str(), b.as_str(), Duration::from_millis(1)),
         }
     }
 
     fn tell(&self, now: Duration, what: &str, kind: &Kind) {
-        self.world.say(|| format!("({:.3}) {kind:?} {what}", now.as_secs_f64()));
+        self.world.record.note(now, format_args!("{kind:?} {what}"));
     }
 }

@@ -1,20 +1,24 @@
 //! Whole clusters on a simulated network, under random schedules of faults: the promises that hold whatever happens.
 //!
-//! ```text
-//! RUSTFLAGS="--cfg sim" cargo test --profile sim --target-dir target/sim --test sim
-//! DPROXY_SIM_SEEDS=10000 …   so many seeds        DPROXY_SIM_SEED=17 …   replays one, and says what happens in it
-//! ```
-//! A seed decides the size of the cluster, its strategy and settings, every fault and its time, and what clients ask.
+//! How to run it, and how to replay a seed: `tests/README.md`. A seed decides the size of the cluster, its strategy and
+//! settings, every fault and its time, what clients ask, and so the whole run.
 #![cfg(sim)]
 #![expect(clippy::print_stdout, reason = "the seed of a schedule is what a reader needs")]
 
+mod auditor;
 mod cluster;
+mod editor;
 mod faults;
-mod people;
+mod judge;
+mod ledger;
+mod readers;
+mod record;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::cell::Cell;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use crate::cluster::Plan;
@@ -22,70 +26,150 @@ use crate::faults::Faults;
 use crate::world::World;
 
 /// Faults come until then; afterwards all is mended.
-const FAULTS_END: Duration = Duration::from_secs(30);
+const FAULTS_END: Duration = Duration::from_secs(20);
 /// Clients ask until then.
-const CLIENTS_END: Duration = Duration::from_secs(40);
+const CLIENTS_END: Duration = Duration::from_secs(25);
 /// Then nothing may be left.
-const AT_REST: Duration = Duration::from_secs(50);
+const AT_REST: Duration = Duration::from_secs(33);
 /// Seeds when nobody says how many.
 const SEEDS: u64 = 20;
+
+thread_local! {
+    /// Whether something panicked on this thread: a runtime catches the panics of its tasks.
+    static PANICKED: Cell<bool> = const { Cell::new(false) };
+}
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// Runs one schedule to its end.
-fn run(seed: u64, is_loud: bool) {
+/// Runs one schedule to its end, and gives the digest of what happened; `None` when a promise was broken.
+///
+/// On a thread of its own: buffers that a thread keeps for later would tell in its next run.
+fn run(seed: u64, is_loud: bool) -> Option<u64> {
+    let thread = std::thread::Builder::new().name(format!("seed {seed}"));
+    thread.spawn(move || schedule(seed, is_loud)).expect("a thread").join().ok()
+}
+
+fn schedule(seed: u64, is_loud: bool) -> u64 {
+    note_panics();
     fastrand::seed(seed);
-    let plan = Plan::random();
-    let world = Arc::new(World::new(is_loud));
-    world.say(|| format!("seed {seed}: {plan:?}"));
+    let world = Arc::new(World::new(Plan::random(), is_loud));
+    world.record.note(Duration::ZERO, format_args!("seed {seed}: {:?}", world.plan));
     let mut sim = turmoil::Builder::new()
-        .rng_seed(seed)
+        .rng_seed(fastrand::u64(..))
+        .epoch(std::time::UNIX_EPOCH)
         .simulation_duration(AT_REST + Duration::from_secs(20))
-        .tick_duration(Duration::from_millis(2))
+        .tick_duration(Duration::from_millis(3))
         .min_message_latency(Duration::from_micros(100))
         .max_message_latency(Duration::from_millis(4))
         .tcp_capacity(4096)
         .build();
-    cluster::hosts(&mut sim, &plan, &world);
-    people::clients(&mut sim, &plan, &world);
-    let mut faults = Faults::new(&plan, world.clone());
+    cluster::hosts(&mut sim, &world);
+    people(&mut sim, &world);
+    let mut faults = Faults::new(world.clone());
     loop {
         faults.step(&mut sim);
         if sim.step().expect("the simulation goes on") {
             break;
         }
     }
+    assert!(!PANICKED.get(), "a task panicked");
     world.check_totals();
+    // What was drawn without being seen counts as well.
+    world.record.note(sim.elapsed(), format_args!("the next number is {}", fastrand::u64(..)));
+    world.record.digest()
+}
+
+/// All who use the cluster: on one host, for each host costs as much as all that it does.
+fn people(sim: &mut turmoil::Sim<'_>, world: &Arc<World>) {
+    let world = world.clone();
+    sim.client("people", async move {
+        tokio::join!(
+            readers::through_links(&world),
+            readers::through_links(&world),
+            readers::plainly(&world),
+            readers::in_sessions(&world, "a"),
+            readers::in_sessions(&world, "b"),
+            editor::edit(&world),
+            auditor::audit(&world),
+        );
+        Ok(())
+    });
+}
+
+fn note_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANICKED.set(true);
+            tell(panic);
+        }));
+    });
+}
+
+/// Runs these seeds on all cores; the ones that failed, and a digest of all.
+fn run_all(first: u64, last: u64) -> (Vec<u64>, u64) {
+    let (next, all) = (AtomicU64::new(first), AtomicU64::new(0));
+    let threads = variable("DPROXY_SIM_THREADS").map(|threads| threads as usize);
+    let threads =
+        threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let work = || {
+        let mut failed = Vec::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed > last {
+                return failed;
+            }
+            match run(seed, false) {
+                // In whichever order they end.
+                Some(digest) => drop(all.fetch_add(digest, Ordering::Relaxed)),
+                None => {
+                    println!("seed {seed} failed: DPROXY_SIM_SEED={seed} replays it");
+                    failed.push(seed);
+                }
+            }
+        }
+    };
+    let mut failed: Vec<u64> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a worker")).collect()
+    });
+    failed.sort_unstable();
+    (failed, all.into_inner())
 }
 
 #[test]
 fn whatever_happens_the_promises_hold() {
     if let Some(seed) = variable("DPROXY_SIM_SEED") {
-        return run(seed, true);
+        let digest = run(seed, true).expect("the promises hold");
+        println!("seed {seed} is {digest:016x}");
+        return;
     }
     let first = variable("DPROXY_SIM_FIRST").unwrap_or(1);
-    let last = first + variable("DPROXY_SIM_SEEDS").unwrap_or(SEEDS);
-    let next = std::sync::atomic::AtomicU64::new(first);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let failed: Vec<u64> = std::thread::scope(|scope| {
-        let work = || {
-            let mut failed = Vec::new();
-            loop {
-                let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                if seed >= last {
-                    return failed;
-                }
-                if catch_unwind(AssertUnwindSafe(|| run(seed, false))).is_err() {
-                    println!("seed {seed} failed: DPROXY_SIM_SEED={seed} replays it");
-                    failed.push(seed);
-                }
-            }
-        };
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("a worker")).collect()
-    });
-    assert!(failed.is_empty(), "seeds {first} to {}: {failed:?} failed", last - 1);
-    println!("{} seeds from {first} on held", last - first);
+    let last = first + variable("DPROXY_SIM_SEEDS").unwrap_or(SEEDS) - 1;
+    let (failed, all) = run_all(first, last);
+    assert!(failed.is_empty(), "of seeds {first} to {last}, {failed:?} failed");
+    println!("seeds {first} to {last} held, together they are {all:016x}");
+}
+
+#[test]
+fn a_seed_is_the_same_run_every_time() {
+    for seed in [1, 2, 3] {
+        // At the same time, so that neither has the machine to itself.
+        let (one, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| run(seed, false));
+            (run(seed, false), other.join().expect("a thread"))
+        });
+        assert!(one.is_some() && one == other, "seed {seed}: {one:x?} and {other:x?} in one process");
+        let again = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "whatever_happens_the_promises_hold", "--nocapture"])
+            .env("DPROXY_SIM_SEED", seed.to_string())
+            .output()
+            .expect("another process");
+        let told = String::from_utf8_lossy(&again.stdout);
+        let same = format!("seed {seed} is {:016x}", one.unwrap_or_default());
+        assert!(told.lines().any(|line| line == same), "not `{same}` in another process");
+    }
 }

@@ -1,11 +1,17 @@
-//! What is true outside of the cluster: the documents and their versions, what is broken since when, and what was seen.
+//! What is true outside of the cluster: the documents and their versions, what is broken since when, and what was purged.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dproxy::origin::store::{Store, StoreError};
 use dproxy::wire::{Document, Key};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Plan;
+use crate::ledger::Ledger;
+use crate::record::Record;
 
 /// All documents are named by these numbers.
 pub(crate) const KEYS: u64 = 12;
@@ -14,25 +20,46 @@ const RECOVERY: Duration = Duration::from_secs(9);
 
 /// The truth.
 pub(crate) struct World {
-    is_loud: bool,
+    pub(crate) plan: Plan,
+    pub(crate) record: Record,
+    /// What each host was asked and has answered.
+    pub(crate) ledger: Ledger,
+    /// Ends all hosts, when all that happens has happened.
+    pub(crate) stop: CancellationToken,
     inner: Mutex<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// When each version of a document became the current one.
+    /// When each version of a document after the first became the current one.
     versions: HashMap<String, Vec<Duration>>,
     /// When something was last broken, by its name: a host, or a pair of hosts.
     broken: HashMap<String, Duration>,
-    /// The least version that may be seen through a balancer, since a purge that it had answered.
+    /// The least version that may be seen through a balancer, since a purge that it had answered while nodes owed it.
     floors: HashMap<(usize, String), u64>,
+    /// The least version that may be seen at all, since a purge that every proxy had done.
+    sunk: HashMap<String, u64>,
+    /// What was ever purged softly.
+    softened: HashSet<String>,
     asked: u64,
     ok: u64,
+    /// Answers that had to be documents.
+    due: u64,
+}
+
+/// Where a run has come to; within a host's software only.
+pub(crate) fn now() -> Duration {
+    turmoil::sim_elapsed().unwrap_or_default()
 }
 
 /// The name of a link.
 pub(crate) fn pair(a: &str, b: &str) -> String {
     format!("{a}-{b}")
+}
+
+/// Whether this version is that there is no document.
+pub(crate) fn is_gone(version: u64) -> bool {
+    version % 6 == 4
 }
 
 /// The text of a version: a function of both, so that no mixture of two can pass.
@@ -43,27 +70,37 @@ pub(crate) fn text(key: &str, version: u64) -> String {
 }
 
 impl World {
-    pub(crate) fn new(is_loud: bool) -> Self {
-        Self { is_loud, inner: Mutex::default() }
+    pub(crate) fn new(plan: Plan, is_loud: bool) -> Self {
+        let (record, ledger, inner) = (Record::new(is_loud), Ledger::default(), Mutex::default());
+        Self { plan, record, ledger, stop: CancellationToken::new(), inner }
     }
 
-    pub(crate) fn say(&self, what: impl FnOnce() -> String) {
-        if self.is_loud {
-            let at = if turmoil::in_simulation() { turmoil::sim_elapsed() } else { None };
-            println!("{:>9.3} {}", at.unwrap_or_default().as_secs_f64(), what());
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what happens just now on a host.
+    pub(crate) fn note(&self, event: impl Display) {
+        self.record.note(now(), event);
     }
 
     pub(crate) fn version(&self, key: &str) -> u64 {
         self.lock().versions.get(key).map_or(0, |versions| versions.len() as u64)
     }
 
-    pub(crate) fn change(&self, key: &str, now: Duration) {
-        self.lock().versions.entry(key.to_owned()).or_default().push(now);
+    pub(crate) fn change(&self, key: &str) {
+        self.lock().versions.entry(key.to_owned()).or_default().push(now());
+    }
+
+    /// When a version was replaced by the next one.
+    pub(crate) fn replaced(&self, key: &str, version: u64) -> Option<Duration> {
+        self.lock().versions.get(key).and_then(|versions| versions.get(version as usize)).copied()
+    }
+
+    /// Whether there was no such document at some time from `since` on, by a version not older than `floor`.
+    pub(crate) fn was_gone(&self, key: &str, since: Duration, floor: u64) -> bool {
+        let is_recent = |version: &u64| self.replaced(key, *version).is_none_or(|at| at >= since);
+        (floor..=self.version(key)).filter(is_recent).any(is_gone)
     }
 
     /// Says that these are broken now.
@@ -79,48 +116,69 @@ impl World {
         self.lock().broken.get(name).is_none_or(|at| *at + RECOVERY < start)
     }
 
-    /// A purge was answered by a balancer: nothing older than this is seen through it from now on.
-    pub(crate) fn purged(&self, balancer: usize, key: &str, version: u64) {
+    /// Whether it was whole since then.
+    pub(crate) fn was_unbroken(&self, name: &str, since: Duration) -> bool {
+        self.lock().broken.get(name).is_none_or(|at| *at < since)
+    }
+
+    /// A purge of a version was answered by a balancer. Nothing older is seen through it from now on, and nowhere when no
+    /// proxy owes it.
+    pub(crate) fn purged(&self, balancer: usize, key: &str, version: u64, owed: bool) {
         let mut inner = self.lock();
-        let floor = inner.floors.entry((balancer, key.to_owned())).or_default();
+        let floor = match owed {
+            true => inner.floors.entry((balancer, key.to_owned())).or_default(),
+            false => inner.sunk.entry(key.to_owned()).or_default(),
+        };
         *floor = version.max(*floor);
     }
 
-    /// A balancer that is started anew knows of no purge.
+    pub(crate) fn purged_softly(&self, key: &str) {
+        self.lock().softened.insert(key.to_owned());
+    }
+
+    pub(crate) fn was_purged_softly(&self, key: &str) -> bool {
+        self.lock().softened.contains(key)
+    }
+
+    /// A balancer that is started anew knows of no purge that nodes owe.
     pub(crate) fn forget_purges(&self, balancer: usize) {
         self.lock().floors.retain(|(of, _), _| *of != balancer);
     }
 
     pub(crate) fn floor(&self, balancer: usize, key: &str) -> u64 {
-        self.lock().floors.get(&(balancer, key.to_owned())).copied().unwrap_or_default()
+        let inner = self.lock();
+        let here = inner.floors.get(&(balancer, key.to_owned())).copied().unwrap_or_default();
+        here.max(inner.sunk.get(key).copied().unwrap_or_default())
     }
 
-    /// When a version was replaced by the next one.
-    pub(crate) fn replaced(&self, key: &str, version: u64) -> Option<Duration> {
-        self.lock().versions.get(key).and_then(|versions| versions.get(version as usize)).copied()
-    }
-
-    pub(crate) fn note_answer(&self, is_ok: bool) {
+    /// Counts an answer; `due` says that nothing but a document would have done.
+    pub(crate) fn note_answer(&self, is_ok: bool, due: bool) {
         let mut inner = self.lock();
         inner.asked += 1;
         inner.ok += u64::from(is_ok);
+        inner.due += u64::from(due);
     }
 
     /// The schedule must have proved something.
     pub(crate) fn check_totals(&self) {
         let inner = self.lock();
-        self.say(|| format!("{} of {} answers were documents", inner.ok, inner.asked));
-        assert!(inner.asked > 200, "clients asked {}", inner.asked);
-        assert!(inner.ok * 2 > inner.asked, "{} of {} answers were documents", inner.ok, inner.asked);
+        let (ok, asked, due) = (inner.ok, inner.asked, inner.due);
+        self.record.say(|| format!("of {asked} answers {ok} were documents, {due} had to be"));
+        assert!(asked > 500, "clients asked {asked}");
+        assert!(ok * 4 > asked, "{ok} of {asked} answers were documents");
     }
 }
 
 /// The origin's view of it.
-pub(crate) struct Documents(pub(crate) std::sync::Arc<World>);
+pub(crate) struct Documents(pub(crate) Arc<World>);
 
 impl Store for Documents {
     fn read(&self, key: Key<'_>) -> Result<Document, StoreError> {
-        let text = text(key.as_str(), self.0.version(key.as_str()));
+        let version = self.0.version(key.as_str());
+        if is_gone(version) {
+            return Err(StoreError::Missing);
+        }
+        let text = text(key.as_str(), version);
         Document::parse(text.as_bytes(), 65_536).map_err(|error| StoreError::Unfit(error.to_string()))
     }
 }

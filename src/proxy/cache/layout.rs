@@ -78,7 +78,12 @@ impl Layout {
     /// A policy decides within its shard, so a shard has to stay large enough to decide like the whole.
     pub fn of(bounds: Bounds) -> Self {
         let shards = (bounds.entries / SHARD_ENTRIES).min(bounds.bytes / SHARD_BYTES).max(1);
-        Self { bounds, shards, hasher: SeedableRandomState::random() }
+        // What chance decides in a simulation, its seed decides.
+        let hasher = match cfg!(sim) {
+            true => SeedableRandomState::with_seed(fastrand::u64(..), SharedSeed::global_fixed()),
+            false => SeedableRandomState::random(),
+        };
+        Self { bounds, shards, hasher }
     }
 
     /// The same with this many shards: one at least, and no more than entries.

@@ -1,0 +1,113 @@
+//! Who comes when all is mended and nobody asks any more: nothing may be left, and the books must balance.
+
+use std::time::Duration;
+
+use dproxy::wire::{ReplyView, Request, Status};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::AT_REST;
+use crate::cluster::{BALANCERS, balancer, proxy};
+use crate::judge::Asked;
+use crate::readers::{PATIENCE, link, plain};
+use crate::world::{KEYS, World, is_gone, now, text};
+
+/// Hosts that are told to stop have stopped within this.
+const STOP: Duration = Duration::from_secs(10);
+
+/// Comes when all is at rest.
+pub(crate) async fn audit(world: &World) {
+    sleep(AT_REST.saturating_sub(now())).await;
+    for index in 0..BALANCERS {
+        balance(world, &balancer(index)).await;
+    }
+    assert_eq!(world.ledger.connections("origin"), 0, "nobody asks the origin");
+    for index in 0..world.plan.proxies {
+        count(world, &proxy(index)).await;
+    }
+    world.ledger.check_budgets(now());
+    world.ledger.check_tries(world);
+    for key in 0..KEYS {
+        serves_what_is_true(world, &format!("article/{key}")).await;
+    }
+    stop(world).await;
+}
+
+async fn metrics(host: &str) -> Value {
+    let reply = link(host).ask_apart(Request::Metrics, Instant::now() + PATIENCE).await;
+    let reply: Value = serde_json::from_slice(&reply.expect("METRICS")).expect("a reply");
+    reply["data"].clone()
+}
+
+/// A balancer's books.
+async fn balance(world: &World, host: &str) {
+    let told = metrics(host).await;
+    let life = world.ledger.life(host);
+    world.record.say(|| format!("{host}: {life:?} {told}"));
+    let proxies = told["proxies"].as_object().expect("the proxies");
+    assert_eq!(proxies.len(), world.plan.proxies);
+    for (name, node) in proxies {
+        assert_eq!(node["state"], "healthy", "{name}: {node}");
+        assert_eq!((&node["in_flight"], &node["owed_purges"]), (&0.into(), &0.into()), "{name}: {node}");
+    }
+    let of = |field: &str| told[field].as_u64().expect("a number");
+    let sum = |field: &str| proxies.values().map(|node| node[field].as_u64().expect("a number")).sum::<u64>();
+    let (requests, retries, hedges) = (of("total_requests"), of("retries"), of("hedges"));
+    assert_eq!((of("in_flight"), life.under_way), (0, 0), "{told}");
+    assert_eq!((requests, of("failures")), (life.asked, life.failed), "{life:?} {told}");
+    assert_eq!((sum("retries"), sum("hedges")), (retries, hedges), "{told}");
+    let open = world.ledger.connections(host);
+    assert!(open <= 1, "{host} has {open} connections beside this audit's own");
+    // Those who could not even be asked once were not sent.
+    assert!(sum("requests") <= requests + retries + hedges, "{told}");
+    assert!(hedges as f64 <= 0.02 * requests as f64 + 1.0 && (world.plan.hedge || hedges == 0), "{told}");
+}
+
+/// A proxy's books.
+async fn count(world: &World, host: &str) {
+    let told = metrics(host).await;
+    let life = world.ledger.life(host);
+    world.record.say(|| format!("{host}: {life:?} {told}"));
+    let of = |field: &str| told[field].as_u64().expect("a number");
+    assert_eq!((of("fetches_in_flight"), life.under_way), (0, 0), "{told}");
+    assert_eq!(of("hits") + of("misses"), life.answered, "{life:?} {told}");
+    assert_eq!(of("total_requests"), life.answered, "{told}");
+    assert!(of("entries") <= world.plan.entries as u64, "{told}");
+    // Polls that happen to be under way, and this audit's own.
+    let open = world.ledger.connections(host);
+    assert!(open <= BALANCERS + 1, "{host} has {open} connections");
+}
+
+/// Long after the last change every proxy and balancer has the document as it is.
+async fn serves_what_is_true(world: &World, path: &str) {
+    for through in 0..BALANCERS {
+        let asked = Asked::of(world, through, path.to_owned());
+        let told = plain(&balancer(through), path).await;
+        asked.told(world, told.as_ref().map(|line| &line[..]).map_err(Clone::clone));
+    }
+    let version = world.version(path);
+    for index in 0..world.plan.proxies {
+        let line = plain(&proxy(index), path).await.expect("a reply");
+        let view = ReplyView::parse(&line).expect("a sound reply");
+        let told = (view.status, view.data.to_owned());
+        let truth = match is_gone(version) {
+            true => (Status::NotFound, "null".to_owned()),
+            false => (Status::Ok, text(path, version)),
+        };
+        assert!(view.stale || told == truth, "{path} from proxy{index}: {told:?}, and {truth:?} is true");
+    }
+}
+
+/// Stops all hosts: every connection ends by itself, and nobody holds their roles any more.
+async fn stop(world: &World) {
+    world.stop.cancel();
+    let hosts = 1 + BALANCERS + world.plan.proxies;
+    let until = now() + STOP;
+    while world.ledger.all_stopped().len() < hosts {
+        assert!(now() < until, "not all hosts have stopped: {:?}", world.ledger.all_stopped());
+        sleep(Duration::from_millis(20)).await;
+    }
+    for (host, stopped) in world.ledger.all_stopped() {
+        assert!(stopped.drained && stopped.holders == 0, "{host}: {stopped:?}");
+    }
+}

@@ -1,0 +1,67 @@
+//! Who changes documents, and purges what was changed.
+
+use dproxy::net::Link;
+use dproxy::wire::Request;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::CLIENTS_END;
+use crate::cluster::{BALANCERS, balancer};
+use crate::judge::some_key;
+use crate::readers::{PATIENCE, link, pause};
+use crate::world::{KEYS, World, now};
+
+/// Changes and purges until clients go home.
+pub(crate) async fn edit(world: &World) {
+    let links: Vec<Link> = (0..BALANCERS).map(|index| link(&balancer(index))).collect();
+    while now() < CLIENTS_END {
+        let path = some_key();
+        world.change(&path);
+        world.note(format_args!("{path} is version {}", world.version(&path)));
+        pause(400).await;
+        if fastrand::u8(..3) == 0 {
+            let through = fastrand::usize(..BALANCERS);
+            purge(world, &links[through], through).await;
+        }
+    }
+}
+
+/// Purges one document, or all, and remembers what may be seen from then on.
+async fn purge(world: &World, link: &Link, through: usize) {
+    let is_soft = world.plan.soft && fastrand::bool();
+    let paths: Vec<String> = match fastrand::u8(..4) {
+        0 => (0..KEYS).map(|key| format!("article/{key}")).collect(),
+        _ => vec![some_key()],
+    };
+    let pattern = if paths.len() > 1 { "article/*" } else { &paths[0] };
+    let line = format!("PURGE {}{pattern}", if is_soft { "soft " } else { "" });
+    let versions: Vec<u64> = paths.iter().map(|path| world.version(path)).collect();
+    if is_soft {
+        paths.iter().for_each(|path| world.purged_softly(path));
+    }
+    let request = Request::parse(line.as_bytes()).expect("a request");
+    let asked = now();
+    let answered = link.ask_apart(request, Instant::now() + PATIENCE).await;
+    world.note(format_args!("{line} through lb{through}: {answered:?}"));
+    let Some(owed) = answered.ok().and_then(|reply| owes(world, &reply)) else { return };
+    // A balancer that was started anew since has forgotten what nodes owe.
+    let forgotten = owed && !world.was_unbroken(&balancer(through), asked);
+    if !is_soft && !forgotten {
+        paths.iter().zip(versions).for_each(|(path, version)| world.purged(through, path, version, owed));
+    }
+}
+
+/// Whether some proxy owes the purge; `None` when it was not done.
+fn owes(world: &World, reply: &[u8]) -> Option<bool> {
+    let reply: Value = serde_json::from_slice(reply).expect("a reply");
+    let proxies = reply["data"]["proxies"].as_object()?;
+    assert_eq!(proxies.len(), world.plan.proxies, "{reply}");
+    let (mut owed, mut purged) = (false, 0);
+    for told in proxies.values() {
+        owed |= told["owed"] == true;
+        purged += told["purged"].as_u64().unwrap_or(0);
+        assert!(told["owed"] == true || told["purged"].is_u64(), "{reply}");
+    }
+    assert_eq!(reply["data"]["purged"], purged, "{reply}");
+    (reply["status"] == "OK").then_some(owed)
+}

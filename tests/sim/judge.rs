@@ -1,0 +1,122 @@
+//! A GET, and all that must be true of what comes back.
+
+use std::time::Duration;
+
+use dproxy::wire::{ReplyView, Status};
+use serde_json::Value;
+
+use crate::cluster::{FETCH, TTL, balancer, proxy};
+use crate::world::{KEYS, World, now, pair, text};
+
+/// Times are counted in whole milliseconds at every node.
+const ROUNDING: Duration = Duration::from_millis(50);
+
+/// A GET that was asked, and what was true then.
+pub(crate) struct Asked {
+    pub(crate) path: String,
+    through: usize,
+    start: Duration,
+    floor: u64,
+    /// Whether the asker gave it so little time that no answer is a fault.
+    is_hasty: bool,
+}
+
+/// Some are asked for far more often than others.
+pub(crate) fn some_key() -> String {
+    let (a, b) = (fastrand::u64(..KEYS), fastrand::u64(..KEYS));
+    format!("article/{}", a.min(b))
+}
+
+impl Asked {
+    /// Of this balancer, now, for some document.
+    pub(crate) fn some(world: &World, through: usize) -> Self {
+        Self::of(world, through, some_key())
+    }
+
+    pub(crate) fn of(world: &World, through: usize, path: String) -> Self {
+        let (start, floor) = (now(), world.floor(through, &path));
+        Self { path, through, start, floor, is_hasty: false }
+    }
+
+    /// The same, with hardly any time for it.
+    pub(crate) fn hastily(self) -> Self {
+        Self { is_hasty: true, ..self }
+    }
+
+    /// What came: a line without its end, or why none did.
+    pub(crate) fn told(&self, world: &World, line: Result<&[u8], String>) {
+        let Self { path, through, start, .. } = self;
+        let shown = line.as_ref().map(|line| String::from_utf8_lossy(line));
+        let what = format!("{path} asked of lb{through} at {start:?}, told {shown:?}");
+        world.note(&what);
+        let view = line.map(|line| ReplyView::parse(line).expect("a sound reply, and one only"));
+        let is_due = self.is_due(world);
+        let is_sound = match &view {
+            Ok(view) if view.status == Status::Ok => {
+                self.check_document(world, view);
+                true
+            }
+            Ok(view) if view.status == Status::NotFound => {
+                self.check_missing(world);
+                true
+            }
+            Ok(view) => {
+                use Status::{OriginFailure, Overloaded, ProxyError, ProxyUnreachable};
+                let is_known =
+                    matches!(view.status, OriginFailure | Overloaded | ProxyError | ProxyUnreachable);
+                assert!(is_known, "{what}");
+                false
+            }
+            Err(_) => false,
+        };
+        let node = view.as_ref().ok().and_then(|view| view.node).unwrap_or_default();
+        assert!(usize::from(node) < world.plan.proxies, "{what}");
+        world.note_answer(is_sound, is_due);
+        assert!(is_sound || !is_due, "{what} though a healthy proxy was there");
+    }
+
+    fn check_document(&self, world: &World, view: &ReplyView<'_>) {
+        let Self { path, start, floor, .. } = self;
+        let document: Value = serde_json::from_str(view.data).expect("a document");
+        let version = document["version"].as_u64().expect("a version");
+        assert_eq!(view.data, text(path, version), "a document is a function of its key and version");
+        assert!(version <= world.version(path), "{path}: version {version} is not there yet");
+        let plan = &world.plan;
+        let stale = plan.stale_while_revalidate.max(plan.stale_if_error);
+        assert!(
+            !view.stale || !stale.is_zero() || world.was_purged_softly(path),
+            "{path}: version {version} was stale at {start:?}, and nothing allows that"
+        );
+        // A fetch counts from when it was begun, and who waited for one that another had begun gets what it brings.
+        let limit = TTL.max(FETCH) + ROUNDING + if view.stale { stale } else { Duration::ZERO };
+        if let Some(replaced) = world.replaced(path, version) {
+            assert!(
+                replaced + limit >= *start,
+                "{path}: version {version}, replaced at {replaced:?}, was seen by who asked at {start:?}"
+            );
+        }
+        assert!(
+            version >= *floor,
+            "{path}: version {version} was seen at {start:?}, and {floor} was purged for before"
+        );
+    }
+
+    fn check_missing(&self, world: &World) {
+        let Self { path, start, floor, .. } = self;
+        let since = start.saturating_sub(world.plan.negative_ttl + FETCH + ROUNDING);
+        assert!(world.was_gone(path, since, *floor), "{path}: missed by who asked at {start:?}");
+    }
+
+    /// Whether nothing but a document can be excused: a proxy was well and reachable all the time, and so was the origin.
+    fn is_due(&self, world: &World) -> bool {
+        let whole = |name: &str| world.was_whole(name, self.start);
+        let lb = balancer(self.through);
+        let sees_origin = |index: &usize| whole(&pair(&proxy(*index), "origin"));
+        let blind = (0..world.plan.proxies).filter(|index| !sees_origin(index)).count();
+        let well = (0..world.plan.proxies)
+            .filter(|index| sees_origin(index) && whole(&proxy(*index)) && whole(&pair(&lb, &proxy(*index))))
+            .count();
+        // What another proxy that does not see the origin says may be relayed when two of them say it.
+        !self.is_hasty && whole(&lb) && whole("origin") && well > 0 && blind < 2
+    }
+}
