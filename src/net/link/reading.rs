@@ -14,12 +14,13 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 /// Room for one read, where lines are short.
 const CHUNK: usize = 64 * 1024;
-/// And where they are long: some lines, so that little is left over at its end to be moved.
-const LINES: usize = 4;
+/// And where they are long: two lines, so that few are left over at its end to be moved, and it stays in the core's cache.
+const LINES: usize = 2;
 /// A chunk that grew beyond this goes back to the system.
 const LARGEST: usize = 1024 * 1024;
 /// Bytes in chunks that a thread keeps for later.
 const SPARE: usize = 4 * 1024 * 1024;
+
 /// Lines that are shorter than this together are copied: a lone reply must not hold a whole chunk.
 const COPY_BELOW: usize = 4 * 1024;
 
