@@ -18,6 +18,8 @@ pub struct Ask<'a> {
     pub request: Request<'a>,
     /// The address that it came from.
     pub from: IpAddr,
+    /// When it was read: what came together has one look at the clock in common.
+    pub now: Instant,
     /// When the asker gives up, if it said so.
     pub deadline: Option<Instant>,
     /// The id of the request across nodes, if it has one.

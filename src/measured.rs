@@ -162,8 +162,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn counts_every_get_and_nothing_else() {
         let measured = Measured::new(Arc::new(Slow));
-        let ask =
-            |request| Ask { request, from: IpAddr::V4(Ipv4Addr::LOCALHOST), deadline: None, trace: None };
+        let ask = |request| Ask {
+            request,
+            from: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            now: Instant::now(),
+            deadline: None,
+            trace: None,
+        };
         for _ in 0..100 {
             measured.answer(ask(Request::Get(Key::parse(b"now/1").unwrap()))).reply().await;
         }

@@ -28,6 +28,7 @@ use std::time::Duration;
 use axum::Router;
 use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::cors::{CorsOrigin, CorsOriginError};
@@ -155,7 +156,7 @@ impl<H: Handler> Site<H> {
     /// The `data` of METRICS: what every view of the node is made of.
     async fn samples(&self) -> Value {
         let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let ask = Ask { request: Request::Metrics, from, deadline: None, trace: None };
+        let ask = Ask { request: Request::Metrics, from, now: Instant::now(), deadline: None, trace: None };
         match self.handler.answer(ask).reply().await.data {
             Data::Json(text) => serde_json::from_str(&text).unwrap_or_default(),
             _ => Value::Null,

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use hyper::{HeaderMap, Method, Request};
 use hyper_util::service::TowerToHyperService;
+use tokio::time::Instant;
 
 use super::body::{Body, Response};
 use super::conn::Watch;
@@ -114,7 +115,8 @@ impl<H: Handler> Service<H> {
         };
         let headers = request.headers();
         let trace = trace_id(headers);
-        let ask = Ask { request: wire::Request::Get(key), from: self.from, deadline: None, trace };
+        let (from, now) = (self.from, Instant::now());
+        let ask = Ask { request: wire::Request::Get(key), from, now, deadline: None, trace };
         match trace::answer(&self.site.handler, ask, self.site.config.limits.slow_log) {
             Answer::Now(reply) => match document::response(reply, Wants { headers }, &self.site.lenience) {
                 Ok(response) => Responding::now(response),

@@ -93,10 +93,10 @@ impl Future for Get {
 
 impl Lb {
     /// Answers a GET: where a session is open, it is sent before this returns.
-    pub(super) fn get(self: &Arc<Self>, key: Key<'_>, deadline: Option<Instant>) -> Answer {
+    pub(super) fn get(self: &Arc<Self>, key: Key<'_>, deadline: Option<Instant>, now: Instant) -> Answer {
         self.requests.add_one();
         let mut tries = Tries::default();
-        Answer::Later(match self.ask_next(key, deadline, &mut tries) {
+        Answer::Later(match self.ask_next(key, deadline, now, &mut tries) {
             Some(Ok(asked)) => {
                 let watch = self.watch(&asked);
                 Box::pin(Get::First(First { asked, watch, deadline }))
@@ -124,7 +124,7 @@ impl Lb {
             if !tries.go_on(outcome) {
                 break;
             }
-            outcome = match self.ask_next(key.as_key(), deadline, &mut tries) {
+            outcome = match self.ask_next(key.as_key(), deadline, Instant::now(), &mut tries) {
                 Some(Ok(asked)) => self.wait(asked, deadline, &mut tries).await,
                 Some(Err(outcome)) => outcome,
                 None => break,
@@ -152,9 +152,9 @@ impl Lb {
         self: &Arc<Self>,
         key: Key<'_>,
         deadline: Option<Instant>,
+        began: Instant,
         tries: &mut Tries,
     ) -> Option<Result<Asked, Outcome>> {
-        let began = Instant::now();
         let nodes = self.nodes.load();
         let is_first = tries.is_first();
         let index = match is_first && self.any_probing() {

@@ -46,7 +46,7 @@ use crate::admin::Admins;
 use crate::handler::{Answer, Ask, Handler};
 use crate::net::link::Peer;
 use crate::net::{Link, LinkLimits};
-use crate::stats::{Counter, StartTime};
+use crate::stats::{BusyCounter, Counter, StartTime};
 use crate::wire::{Reply, Request, Status};
 
 /// Second tries after failures: a fifth of the requests, and ten a second.
@@ -104,7 +104,7 @@ pub struct Lb {
     attention: Notify,
     /// How many nodes are probing: none, nearly always.
     probing: AtomicU64,
-    requests: Counter,
+    requests: BusyCounter,
     retries: Counter,
     hedges: Counter,
     failures: Counter,
@@ -129,7 +129,7 @@ impl Lb {
             reload: Notify::new(),
             attention: Notify::new(),
             probing: AtomicU64::new(0),
-            requests: Counter::default(),
+            requests: BusyCounter::default(),
             retries: Counter::default(),
             hedges: Counter::default(),
             failures: Counter::default(),
@@ -187,7 +187,7 @@ impl Lb {
 impl Handler for Lb {
     fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer {
         match ask.request {
-            Request::Get(key) => self.get(key, ask.deadline),
+            Request::Get(key) => self.get(key, ask.deadline, ask.now),
             Request::Metrics => Answer::Now(Reply::json(&self.metrics())),
             Request::Explain(key) => self.explain(key),
             Request::Purge { pattern, soft } => self.purge(pattern, soft, ask.from),

@@ -122,8 +122,8 @@ impl<'a, H: Handler> Conn<'a, H> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<End>> {
-        self.exchange.now = Instant::now();
         loop {
+            self.exchange.now = Instant::now();
             let mut progress = self.exchange.poll_pending(cx);
             progress |= self.poll_read(cx)?;
             progress |= self.poll_write(cx)?;

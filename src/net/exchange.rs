@@ -151,6 +151,7 @@ impl<'a, H: Handler> Exchange<'a, H> {
         let ask = Ask {
             request,
             from: self.from,
+            now: self.now,
             deadline: options.deadline.map(|left| self.now + left),
             trace: options.trace,
         };

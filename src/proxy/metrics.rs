@@ -4,13 +4,13 @@ use serde::Serialize;
 
 use super::Proxy;
 use super::traffic::{HotKey, Prefix};
-use crate::stats::{Counter, ratio};
+use crate::stats::{BusyCounter, Counter, ratio};
 use crate::wire::Key;
 
 /// What a proxy counts.
 #[derive(Default)]
 pub(super) struct Counts {
-    pub(super) hits: Counter,
+    pub(super) hits: BusyCounter,
     pub(super) misses: Counter,
     /// Requests that waited for a fetch which another one had begun.
     pub(super) coalesced: Counter,

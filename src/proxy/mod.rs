@@ -121,14 +121,17 @@ impl Proxy {
     }
 
     fn now(&self) -> Millis {
-        Millis(self.began.elapsed().as_millis() as u64)
+        self.millis(Instant::now())
     }
 
-    fn get(self: &Arc<Self>, key: Key<'_>, deadline: Option<Instant>) -> Answer {
+    fn millis(&self, at: Instant) -> Millis {
+        Millis(at.saturating_duration_since(self.began).as_millis() as u64)
+    }
+
+    fn get(self: &Arc<Self>, key: Key<'_>, deadline: Option<Instant>, now: Millis) -> Answer {
         let Some(entry) = self.cache.get(key.as_str()) else {
             return self.miss(key, None, deadline);
         };
-        let now = self.now();
         match self.freshness.verdict(&entry, now, fastrand::f64) {
             Verdict::Fresh => {}
             Verdict::FreshRefresh | Verdict::StaleRefresh => self.refresh(key, now),
@@ -296,7 +299,7 @@ impl Proxy {
 impl Handler for Proxy {
     fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer {
         match ask.request {
-            Request::Get(key) => self.get(key, ask.deadline),
+            Request::Get(key) => self.get(key, ask.deadline, self.millis(ask.now)),
             Request::Metrics => Answer::Now(Reply::json(&self.metrics())),
             Request::Explain(key) => Answer::Now(Reply::json(&self.explain(key))),
             Request::Purge { pattern, soft } => self.if_admin(ask.from, || self.purge(pattern, soft)),

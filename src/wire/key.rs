@@ -1,8 +1,8 @@
 //! The name of a document: `<resource>/<key>`, checked once and then trusted everywhere.
 
 use std::fmt;
-use std::sync::Arc;
 
+use smol_str::SmolStr;
 use thiserror::Error;
 
 /// The longest path, in bytes.
@@ -81,7 +81,7 @@ impl<'a> Key<'a> {
 
     /// A copy that outlives the line.
     pub fn to_owned(&self) -> KeyBuf {
-        KeyBuf { path: self.path.into(), slash: self.slash }
+        KeyBuf { path: SmolStr::new(self.path), slash: self.slash }
     }
 }
 
@@ -91,10 +91,10 @@ impl fmt::Display for Key<'_> {
     }
 }
 
-/// A [`Key`] that owns its text and is cheap to share.
+/// A [`Key`] that owns its text and is cheap to share: a short one lies in here, without an allocation.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct KeyBuf {
-    path: Arc<str>,
+    path: SmolStr,
     slash: usize,
 }
 

@@ -24,6 +24,7 @@ use axum::http::header::{
 };
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::time::Instant;
 
 pub(super) use self::live::{Live, watch};
 use super::Site;
@@ -82,7 +83,7 @@ async fn explain<H: Handler>(
         Ok(key) => key,
         Err(error) => return from_ours(problem(Status::BadRequest, &error.to_string())),
     };
-    let ask = Ask { request: Request::Explain(key), from, deadline: None, trace: None };
+    let ask = Ask { request: Request::Explain(key), from, now: Instant::now(), deadline: None, trace: None };
     let reply = site.handler.answer(ask).reply().await;
     let headers = [
         (CONTENT_TYPE, "application/json"),
