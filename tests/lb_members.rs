@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::support::ask::parse;
+use crate::support::http::fetch;
 use crate::support::load::Load;
 use crate::support::node::own_host;
 use crate::support::{Address, Data, Node, Start, TempDir, ask, get, heavy, until};
@@ -125,4 +126,24 @@ fn explain_tells_the_home_of_a_key_and_what_it_knows() {
     assert_eq!(after["data"]["node"], node, "the home that was told is the home that is asked");
     assert!(after["data"]["proxy"].as_str().is_some_and(|name| name.ends_with(&format!(":{node}"))));
     assert_eq!(balancer.count("total_requests"), 1.0, "nothing was counted");
+}
+
+#[test]
+fn a_proxy_whose_name_has_no_address_is_down_at_once_and_everywhere() {
+    let data = Data::articles(1);
+    let origin = Start::origin(data.path(), "").run();
+    let proxy = Start::proxy(origin.address, "").run();
+    let words =
+        format!("--proxies no-such-proxy.invalid:1,{} --health-interval 1h --http-port 0", proxy.address);
+    let mut balancer = Start::role("lb", &words).run();
+    let http = balancer.serves_http();
+    let state = |name: &str| balancer.metrics()["proxies"]["no-such-proxy.invalid:1"][name].take();
+    // Long before so many polls could have failed.
+    until("it is down", || state("state") == "down");
+    assert_eq!((state("healthy"), state("why")), (false.into(), "its name cannot be resolved".into()));
+    assert_eq!(balancer.metrics()["cluster"]["healthy"], 1);
+    let scraped = fetch(http, "/metrics").text().to_owned();
+    assert!(scraped.contains("dproxy_node_healthy{node=\"no-such-proxy.invalid:1\"} 0"), "{scraped}");
+    assert_eq!(balancer.log().matches("the name cannot be resolved").count(), 1, "{}", balancer.log());
+    assert_eq!(get(balancer.address, "article/1")["status"], "OK");
 }

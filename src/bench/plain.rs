@@ -30,7 +30,7 @@ pub(super) async fn run(worker: Arc<Worker>, index: usize) {
                 worker.state().tally.reply(due, now, &line);
                 continue;
             }
-            Err(LinkError::Refused) => Failure::Refused,
+            Err(LinkError::Refused | LinkError::Unresolved) => Failure::Refused,
             Err(LinkError::Broken | LinkError::Busy) => Failure::Broken,
             Err(LinkError::Late) => Failure::Late,
             Err(LinkError::Garbage) => Failure::Bad,

@@ -118,7 +118,7 @@ impl Asked {
             Err(LinkError::Late) if !self.is_ours => return Outcome::TooLate,
             Err(error) => {
                 lb.failed(node, &error.to_string());
-                return if error == LinkError::Refused { Outcome::NotSent } else { Outcome::Failed };
+                return if error.was_not_sent() { Outcome::NotSent } else { Outcome::Failed };
             }
         };
         let ended = Instant::now();

@@ -84,6 +84,13 @@ impl Health {
         true
     }
 
+    /// Nobody can find it: there is no poll to wait for. It comes back as any other.
+    pub(super) fn lost(&mut self, why: &str, now: Millis) -> bool {
+        let flips = self.state != State::Down;
+        self.turn_into(State::Down, why, now);
+        flips
+    }
+
     pub(super) fn state(&self) -> State {
         self.state
     }
@@ -269,6 +276,14 @@ mod tests {
         let mut health = health();
         assert!(health.join() && health.state() == State::Down);
         assert!(health.poll_succeeded(5) && health.state() == State::Healthy);
+    }
+
+    #[test]
+    fn who_is_lost_is_down_at_once_and_comes_back_by_polls() {
+        let mut health = health();
+        assert!(health.lost("no address", 5) && !health.lost("no address", 6));
+        assert_eq!((health.state(), health.since()), (State::Down, (6, "no address")));
+        assert!(!health.poll_succeeded(7) && health.poll_succeeded(8));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A node that stays keeps its health, counts and connections; one that goes finishes what it was asked. What cannot be
 //! read or resolved changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::balance::hash_of;
 use super::list::{Listed, USUAL, parse};
 use super::nodes::{Nodes, Place};
 use crate::net::link::Peer;
-use crate::net::transport;
+use crate::net::{LinkError, transport};
 use crate::pool;
 
 /// How often the file is looked at.
@@ -54,6 +54,8 @@ struct Known {
     /// What the file said when it was last read, good or bad.
     seen: Option<String>,
     resolved: HashMap<Peer, Vec<IpAddr>>,
+    /// Names that could not be resolved when it was last tried: said once, not each time.
+    unresolved: HashSet<Peer>,
     wanted: Vec<Wanted>,
 }
 
@@ -111,19 +113,27 @@ impl Lb {
     /// Follows the members, for ever. [`Lb::reload`] makes it look at once.
     pub async fn follow(self: Arc<Self>) {
         let listed = self.config.members.first().unwrap_or_default();
-        let mut known = Known { listed, seen: None, resolved: HashMap::new(), wanted: Vec::new() };
+        let mut known = Known {
+            listed,
+            seen: None,
+            resolved: HashMap::new(),
+            unresolved: HashSet::new(),
+            wanted: Vec::new(),
+        };
         let mut resolved_at: Option<Instant> = None;
         loop {
+            let mut lost = Vec::new();
             let mut changed = self.read_file(&mut known).await;
             let names = known.listed.iter().any(|listed| named(&listed.peer));
             let is_due = resolved_at.is_none_or(|at| at.elapsed() >= self.config.members.resolve_interval);
             if names && (is_due || changed) {
-                resolve(&mut known).await;
+                lost = resolve(&mut known).await;
                 resolved_at = Some(Instant::now());
                 changed = true;
             }
             if changed {
                 self.update(&mut known);
+                self.lose(&lost);
             }
             if !names && self.config.members.file.is_none() {
                 // Addresses given on the command line stay what they are.
@@ -161,6 +171,14 @@ impl Lb {
                 warn!(file = shown, error, "the list of proxies is bad; the one before stays");
                 false
             }
+        }
+    }
+
+    /// Nodes whose names have no address are down: nothing but a poll that succeeds would say otherwise.
+    fn lose(&self, lost: &[Peer]) {
+        let now = self.now();
+        for place in self.nodes.load().iter().filter(|place| lost.contains(place.node.link().peer())) {
+            place.node.change(now, |health| health.lost(&LinkError::Unresolved.to_string(), now));
         }
     }
 
@@ -212,33 +230,42 @@ impl Lb {
     }
 }
 
-/// Resolves all names at once. What cannot be resolved stays what it was.
-async fn resolve(known: &mut Known) {
+/// Resolves all names at once. What cannot be resolved stays what it was; the names that were never resolved and begin to
+/// fail now come back.
+async fn resolve(known: &mut Known) -> Vec<Peer> {
     let names: Vec<Peer> = known.listed.iter().map(|listed| listed.peer.clone()).filter(named).collect();
     known.resolved.retain(|peer, _| names.contains(peer));
-    let resolve =
-        async |peer: &Peer| timeout(RESOLVE_DEADLINE, transport::resolve(&peer.host, peer.port)).await;
-    let answers = join_all(names.iter().map(resolve)).await;
+    known.unresolved.retain(|peer| names.contains(peer));
+    let answers = join_all(names.iter().map(addresses_of)).await;
+    let mut lost = Vec::new();
     for (peer, answer) in names.into_iter().zip(answers) {
-        let mut addresses = match answer {
-            Ok(Ok(addresses)) if !addresses.is_empty() => addresses,
-            Ok(Ok(_)) => {
-                warn!(%peer, "the name has no address; what it had stays");
-                continue;
+        match answer {
+            Ok(addresses) => {
+                if known.unresolved.remove(&peer) {
+                    info!(%peer, "the name is resolved again");
+                }
+                known.resolved.insert(peer, addresses);
             }
-            Ok(Err(error)) => {
-                warn!(%peer, %error, "the name cannot be resolved; what it had stays");
-                continue;
-            }
-            Err(_) => {
-                warn!(%peer, "the name was not resolved in time; what it had stays");
-                continue;
-            }
-        };
-        addresses.sort();
-        addresses.dedup();
-        known.resolved.insert(peer, addresses);
+            Err(error) if known.unresolved.insert(peer.clone()) => match known.resolved.get(&peer) {
+                Some(_) => warn!(%peer, error, "the name cannot be resolved; what it had stays"),
+                None => {
+                    warn!(%peer, error, "the name cannot be resolved");
+                    lost.push(peer);
+                }
+            },
+            Err(_) => {}
+        }
     }
+    lost
+}
+
+/// The addresses of a name, in order; one at least.
+async fn addresses_of(peer: &Peer) -> Result<Vec<IpAddr>, String> {
+    let resolved = timeout(RESOLVE_DEADLINE, transport::resolve(&peer.host, peer.port)).await;
+    let mut addresses = resolved.map_err(|_| "no answer in time")?.map_err(|error| error.to_string())?;
+    addresses.sort();
+    addresses.dedup();
+    if addresses.is_empty() { Err("it has no address".to_owned()) } else { Ok(addresses) }
 }
 
 #[cfg(test)]

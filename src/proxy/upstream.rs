@@ -162,7 +162,7 @@ impl Upstream {
 /// What an asker is told.
 fn told(error: LinkError) -> &'static str {
     match error {
-        LinkError::Refused => "the origin cannot be reached",
+        LinkError::Refused | LinkError::Unresolved => "the origin cannot be reached",
         LinkError::Late => "the origin did not answer in time",
         LinkError::Broken => "the origin closed the connection before it had answered",
         LinkError::Garbage | LinkError::Busy => "the origin answered with something else",

@@ -8,6 +8,7 @@
 //! connections, requests in flight and waiting, and the time of each.
 
 mod calls;
+mod error;
 mod plain;
 mod reading;
 mod session;
@@ -25,6 +26,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout};
 
+pub use self::error::LinkError;
 pub(crate) use self::plain::exchange;
 pub(crate) use self::session::hello;
 use self::session::{Session, State};
@@ -120,26 +122,6 @@ impl Default for LinkLimits {
             offer_again: Duration::from_secs(10),
         }
     }
-}
-
-/// Why a peer gave no reply.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-pub enum LinkError {
-    /// No connection was made, so the request was not sent.
-    #[error("it cannot be reached")]
-    Refused,
-    /// The connection ended before the reply was whole.
-    #[error("it closed the connection before it had answered")]
-    Broken,
-    /// The reply did not come in time.
-    #[error("it did not answer in time")]
-    Late,
-    /// What came is not one line of bounded length.
-    #[error("its reply is not one line")]
-    Garbage,
-    /// A limit of this link is reached; the peer was not asked.
-    #[error("too many requests wait for it")]
-    Busy,
 }
 
 /// The reply to a request that is on its way. Who drops it does not want it any more.

@@ -21,7 +21,7 @@ pub(super) async fn ask(
     let asked = async {
         let _place = room.enter(limits).await?;
         let stream = transport::dial(&peer.host, peer.port, limits.connect_deadline).await;
-        exchange(&mut stream.map_err(|_| LinkError::Refused)?, request, limits.max_reply).await
+        exchange(&mut stream.map_err(|error| LinkError::of_dial(&error))?, request, limits.max_reply).await
     };
     timeout_at(deadline, asked).await.unwrap_or(Err(LinkError::Late))
 }

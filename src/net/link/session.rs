@@ -297,7 +297,7 @@ impl Ending {
             Ok(stream) => stream,
             Err(error) => {
                 debug!(%peer, %error, "cannot connect");
-                return session.close(State::Over, LinkError::Refused);
+                return session.close(State::Over, LinkError::of_dial(&error));
             }
         };
         match timeout(limits.hello_deadline, hello(&mut stream)).await {
