@@ -10,17 +10,14 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Sparkline, Table};
 
 use super::history::{History, Rates};
+use super::sample::NodeSample;
 
-/// The columns of the table, with how wide they are.
-const COLUMNS: [(&str, Constraint); 7] = [
-    ("node", Constraint::Min(16)),
-    ("state", Constraint::Length(12)),
-    ("in flight", Constraint::Length(9)),
-    ("req/s", Constraint::Length(9)),
-    ("hits", Constraint::Length(6)),
-    ("errors", Constraint::Length(8)),
-    ("", Constraint::Length(24)),
-];
+/// What stands behind the name and the state of a node, and how wide it is; the last go first where there is no room.
+const COLUMNS: [(&str, u16); 4] = [("req/s", 7), ("hits", 6), ("errors", 7), ("in flight", 9)];
+/// How wide the plot behind them is, at the least and at the most.
+const PLOT: (u16, u16) = (5, 24);
+/// How high the plots above them are: a frame, and one line at the least.
+const HIGH: (u16, u16) = (3, 6);
 /// The steps of a plot that is one line high.
 const STEPS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -33,33 +30,46 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// Draws what the history says at this time.
+    /// Draws what the history says at this time. The nodes come before the plots where there is no room for both.
     pub(super) fn draw(&self, frame: &mut Frame<'_>, history: &History, date: SystemTime) {
-        let rows = [Constraint::Length(1), Constraint::Length(6), Constraint::Min(3), Constraint::Length(1)];
-        let [head, plots, table, foot] = Layout::vertical(rows).areas(frame.area());
+        let area = frame.area();
+        let nodes = history.last.as_ref().map(|sample| sample.nodes.as_slice()).unwrap_or_default();
+        let rows = u16::try_from(nodes.len()).unwrap_or(u16::MAX).saturating_add(1);
+        let room = area.height.saturating_sub(2).saturating_sub(rows);
+        let high = if room < HIGH.0 { 0 } else { room.min(HIGH.1) };
+        let rows =
+            [Constraint::Length(1), Constraint::Length(high), Constraint::Min(1), Constraint::Length(1)];
+        let [head, plots, table, foot] = Layout::vertical(rows).areas(area);
         let [left, right] = Layout::horizontal([Constraint::Percentage(50); 2]).areas(plots);
-        frame.render_widget(Paragraph::new(self.head(history)), head);
+        frame.render_widget(Paragraph::new(self.head(history, head.width)), head);
         let rates = history.all.rates;
         self.plot(frame, left, &format!(" {:.0} requests/s ", rates.requests), &history.all.requests, None);
         self.plot(frame, right, &format!(" hit ratio {} ", percent(rates)), &history.all.hits, Some(100));
-        self.table(frame, table, history);
-        frame.render_widget(Paragraph::new(self.foot(history, date)), foot);
+        let hidden = self.table(frame, table, history, nodes);
+        frame.render_widget(Paragraph::new(self.foot(history, date, hidden)), foot);
     }
 
-    fn head(&self, history: &History) -> Line<'static> {
+    /// Who is watched, and as much about it as there is room for.
+    fn head(&self, history: &History, width: u16) -> Line<'static> {
         let Some(sample) = &history.last else {
             return Line::from(format!(" {}", self.peer)).style(Modifier::BOLD);
         };
         let name = format!(" {} {}", sample.role, self.peer);
+        let parts = [
+            format!("{:.0} requests", sample.all.requests),
+            format!("{:.0} errors", sample.all.errors),
+            format!("{:.0} in flight", sample.in_flight),
+            sample.detail.clone(),
+            if sample.start_time.is_empty() { String::new() } else { format!("since {}", sample.start_time) },
+        ];
+        let mut room = usize::from(width).saturating_sub(name.len());
         let mut text = String::new();
-        for part in [&sample.detail, &sample.start_time].into_iter().filter(|part| !part.is_empty()) {
+        for part in parts.iter().filter(|part| !part.is_empty()) {
+            let Some(left) = room.checked_sub(part.chars().count() + 3) else { break };
+            room = left;
             text.push_str(" · ");
             text.push_str(part);
         }
-        text.push_str(&format!(
-            " · {:.0} requests, {:.0} errors, {:.0} in flight",
-            sample.all.requests, sample.all.errors, sample.in_flight
-        ));
         Line::from(vec![Span::styled(name, Modifier::BOLD), Span::raw(text)])
     }
 
@@ -81,36 +91,68 @@ impl Screen {
         frame.render_widget(plot, area);
     }
 
-    fn table(&self, frame: &mut Frame<'_>, area: Rect, history: &History) {
-        let heads = Row::new(COLUMNS.map(|(name, _)| name)).style(Modifier::UNDERLINED);
-        let nodes = history.last.as_ref().map(|sample| sample.nodes.as_slice()).unwrap_or_default();
-        let rows = nodes.iter().map(|node| {
-            let track = history.nodes.get(&node.name);
-            let rates = track.map(|track| track.rates).unwrap_or_default();
-            let state = match node.is_well {
-                true => self.colour(Color::Green),
-                false => self.colour(Color::Red).add_modifier(Modifier::BOLD),
-            };
-            Row::new([
-                Cell::from(node.name.clone()),
-                Cell::from(node.state.clone()).style(state),
-                Cell::from(format!("{:.0}", node.in_flight)),
-                Cell::from(format!("{:.0}", rates.requests)),
-                Cell::from(percent(rates)),
-                Cell::from(format!("{:.0}", node.counts.errors)),
-                Cell::from(track.map(|track| steps(&track.requests)).unwrap_or_default()),
-            ])
-        });
-        let table = Table::new(rows, COLUMNS.map(|(_, width)| width)).header(heads).column_spacing(1);
-        frame.render_widget(table, area);
+    /// A row for each node; how many did not fit, which are none of those that are not well if that can be.
+    fn table(&self, frame: &mut Frame<'_>, area: Rect, history: &History, nodes: &[NodeSample]) -> usize {
+        let room = usize::from(area.height.saturating_sub(1));
+        let mut shown: Vec<&NodeSample> = nodes.iter().collect();
+        if shown.len() > room {
+            shown.sort_by_key(|node| node.is_well);
+            shown.truncate(room);
+        }
+        let longest = |text: fn(&NodeSample) -> &str, least: usize| {
+            let lengths = shown.iter().map(|node| text(node).chars().count());
+            u16::try_from(lengths.max().unwrap_or(0).max(least)).unwrap_or(u16::MAX)
+        };
+        let mut widths = vec![longest(|node| &node.name, 4), longest(|node| &node.state, 5)];
+        let mut heads = vec!["node", "state"];
+        let mut left = area.width.saturating_sub(widths[0].saturating_add(widths[1]).saturating_add(1));
+        for (name, width) in COLUMNS {
+            let Some(rest) = left.checked_sub(width + 1) else { break };
+            left = rest;
+            heads.push(name);
+            widths.push(width);
+        }
+        let columns = heads.len();
+        let plot = left.saturating_sub(1).min(PLOT.1);
+        if columns == COLUMNS.len() + 2 && plot >= PLOT.0 {
+            heads.push("");
+            widths.push(plot);
+        }
+        let rows = shown.iter().map(|node| self.row(node, history, columns, usize::from(plot)));
+        let heads = Row::new(heads).style(Modifier::UNDERLINED);
+        let table = Table::new(rows, widths.iter().map(|width| Constraint::Length(*width))).column_spacing(1);
+        frame.render_widget(table.header(heads), area);
+        nodes.len() - shown.len()
     }
 
-    fn foot(&self, history: &History, date: SystemTime) -> Line<'static> {
+    /// As many cells of a node as there are columns, and its plot.
+    fn row(&self, node: &NodeSample, history: &History, columns: usize, plot: usize) -> Row<'static> {
+        let track = history.nodes.get(&node.name);
+        let rates = track.map(|track| track.rates).unwrap_or_default();
+        let state = match node.is_well {
+            true => self.colour(Color::Green),
+            false => self.colour(Color::Red).add_modifier(Modifier::BOLD),
+        };
+        let cells = [
+            Cell::from(node.name.clone()),
+            Cell::from(node.state.clone()).style(state),
+            Cell::from(format!("{:.0}", rates.requests)),
+            Cell::from(percent(rates)),
+            Cell::from(format!("{:.0}", node.counts.errors)),
+            Cell::from(format!("{:.0}", node.in_flight)),
+        ];
+        let steps = Cell::from(track.map(|track| steps(&track.requests, plot)).unwrap_or_default());
+        Row::new(cells.into_iter().take(columns).chain([steps]))
+    }
+
+    /// How to leave comes first: what is behind may be cut.
+    fn foot(&self, history: &History, date: SystemTime, hidden: usize) -> Line<'static> {
         match &history.silence {
+            None if hidden > 0 => Line::from(format!(" q leaves · no room for {hidden} more")),
             None => Line::from(" q leaves"),
             Some((since, why)) => {
                 let seconds = date.duration_since(*since).map_or(0, |silence| silence.as_secs());
-                let text = format!(" no answer since {} ({seconds} s): {why} · q leaves", clock(*since));
+                let text = format!(" q leaves · no answer since {} ({seconds} s): {why}", clock(*since));
                 Line::from(text).style(self.colour(Color::Red).add_modifier(Modifier::BOLD))
             }
         }
@@ -131,11 +173,12 @@ fn percent(rates: Rates) -> String {
     rates.hit_ratio.map_or("-".to_owned(), |ratio| format!("{:.1}%", ratio * 100.0))
 }
 
-/// A plot one line high.
-fn steps(points: &VecDeque<u64>) -> String {
+/// A plot one line high of the last points.
+fn steps(points: &VecDeque<u64>, width: usize) -> String {
     let most = points.iter().copied().max().unwrap_or(0).max(1);
     let step = |point: &u64| (point * (STEPS.len() as u64 - 1)).div_ceil(most) as usize;
-    points.iter().map(|point| STEPS[step(point).min(STEPS.len() - 1)]).collect()
+    let last = points.iter().skip(points.len().saturating_sub(width));
+    last.map(|point| STEPS[step(point).min(STEPS.len() - 1)]).collect()
 }
 
 #[cfg(test)]
@@ -171,9 +214,46 @@ mod tests {
         }
     }
 
+    /// A balancer over so many proxies, the last of them down.
+    fn balancer(proxies: usize) -> History {
+        let node = |index: usize| {
+            let healthy = index + 1 < proxies;
+            let state = if healthy { "healthy" } else { "down" };
+            format!(r#""127.0.0.1:80{index:02}":{{"healthy":{healthy},"state":"{state}","metrics":null}}"#)
+        };
+        let nodes: Vec<String> = (0..proxies).map(node).collect();
+        let line = format!(
+            r#"{{"status":"OK","data":{{"strategy":"round_robin","start_time":"2026-11-25T07:25:48Z","total_requests":5138376,"failures":12,"proxies":{{{}}}}}}}"#,
+            nodes.join(",")
+        );
+        let mut history = History::default();
+        history.add(sample::read(line.as_bytes(), "x"), Instant::now(), SystemTime::UNIX_EPOCH);
+        history
+    }
+
+    #[test]
+    fn what_matters_is_whole_in_a_small_terminal() {
+        let (three, many) = (balancer(3), balancer(40));
+        let small = drawn(&three, 40, 10);
+        for text in
+            ["127.0.0.1:8000 ", "127.0.0.1:8002 ", "healthy ", "down ", "req/s", "requests/s", "q leaves"]
+        {
+            assert!(small.contains(text), "{text} in {small}");
+        }
+        let usual = drawn(&three, 80, 24);
+        for text in ["5138376 requests · 12 errors · 0 in flight", "in flight", "errors"] {
+            assert!(usual.contains(text), "{text} in {usual}");
+        }
+        assert!(!usual.contains("since"), "half a date: {usual}");
+        assert!(drawn(&three, 120, 24).contains("round_robin · since 2026-11-25T07:25:48Z"));
+        let full = drawn(&many, 80, 24);
+        assert!(full.contains("down") && full.contains("no room for 19 more"), "{full}");
+    }
+
     #[test]
     fn steps_go_from_low_to_high() {
-        assert_eq!(steps(&VecDeque::from([0, 1, 50, 100])), "▁▂▅█");
-        assert_eq!(steps(&VecDeque::from([0, 0])), "▁▁");
+        assert_eq!(steps(&VecDeque::from([0, 1, 50, 100]), 9), "▁▂▅█");
+        assert_eq!(steps(&VecDeque::from([0, 1, 50, 100]), 2), "▅█");
+        assert_eq!(steps(&VecDeque::from([0, 0]), 9), "▁▁");
     }
 }
