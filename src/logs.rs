@@ -1,6 +1,6 @@
 //! Logs to standard error, which never stop a node: a reader that is slow, gone or full loses lines, not requests.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::args::{LogArgs, LogFormat};
+use crate::terminal::has_colours;
 
 /// Lines that may wait for a slow reader.
 const WAITING: usize = 1024;
@@ -37,17 +38,13 @@ enum Word {
 
 /// Begins to log as the flags say.
 pub fn start(args: &LogArgs) -> Result<Log> {
-    let filter = EnvFilter::try_new(&args.log).with_context(|| {
-        format!("--log {:?} is no filter; write info, debug, or dproxy::lb=debug", args.log)
-    })?;
-    let has_colours =
-        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?}", args.log))?;
     let lines = Lines::start();
     let log = Log(lines.0.clone());
     let format = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(lines)
-        .with_ansi(has_colours)
+        .with_ansi(has_colours(&io::stderr()))
         // It would write to standard error that it cannot write to standard error, and panic.
         .log_internal_errors(false);
     match args.log_format {

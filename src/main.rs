@@ -1,9 +1,8 @@
 //! Arguments, logs, run, exit code: nothing else is here.
 
-use std::io::Write;
 use std::process::ExitCode;
 
-use dproxy::{config, logs, run};
+use dproxy::{config, logs, run, terminal};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -15,8 +14,7 @@ fn main() -> ExitCode {
     };
     let done = logs::start(&cli.log).and_then(|_log| run::run(cli));
     done.unwrap_or_else(|error| {
-        // Nobody may be reading it, which changes nothing.
-        let _ = writeln!(std::io::stderr(), "dproxy: {error:#}");
+        terminal::complain(format!("{error:#}"));
         ExitCode::FAILURE
     })
 }

@@ -1,27 +1,31 @@
 //! Completions and manual pages, written from the same definition of the flags that reads them.
 
-use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Command, CommandFactory};
+use clap::Command;
 
-use crate::args::{Cli, CompletionsArgs, ManArgs};
+use crate::args::{CompletionsArgs, ManArgs, command};
+use crate::terminal::print;
 
 /// Writes completions to standard output.
 pub fn completions(args: &CompletionsArgs) -> Result<ExitCode> {
     let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "dproxy", &mut text);
-    print(&text)
+    clap_complete::generate(args.shell, &mut command(), "dproxy", &mut text);
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Writes the manual: one page to standard output, or all of them into a directory.
 pub fn man(args: &ManArgs) -> Result<ExitCode> {
-    let mut command = Cli::command().disable_help_subcommand(true);
+    let mut command = command().disable_help_subcommand(true);
     command.build();
     match &args.out {
-        None => print(&page(&command)?),
+        None => {
+            print(&page(&command)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Some(directory) => {
             std::fs::create_dir_all(directory)
                 .with_context(|| format!("cannot make the directory {directory:?}"))?;
@@ -44,13 +48,4 @@ fn page(command: &Command) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     clap_mangen::Man::new(command.clone()).render(&mut text)?;
     Ok(text)
-}
-
-fn print(text: &[u8]) -> Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write"),
-        // Whoever read has what it wanted.
-        Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
-    }
 }

@@ -2,13 +2,13 @@
 
 use std::future::Future;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -18,6 +18,7 @@ use crate::args::{Cli, ClusterArgs, Command, HttpArgs, LbArgs, OriginArgs, Proxy
 use crate::handler::Handler;
 use crate::http::{Gateway, HttpConfig, Role};
 use crate::lb::Lb;
+use crate::listen::{Listen, address_of, listen};
 use crate::measured::Measured;
 use crate::net::Server;
 use crate::net::link::Peer;
@@ -26,13 +27,21 @@ use crate::origin::Origin;
 use crate::origin::store::DirStore;
 use crate::proxy::Proxy;
 use crate::systemd::{self, Watchdog};
-use crate::{bench, client, config, cores, manual, shutdown, simulate, watch};
+use crate::{bench, client, config, cores, manual, shutdown, simulate, terminal, watch};
 
 /// A read of a document must end within this time: sooner than a proxy gives the fetch up.
 const READ_DEADLINE: Duration = Duration::from_millis(1500);
 
 /// Does what the command line says, to its end.
 pub fn run(cli: Cli) -> Result<ExitCode> {
+    // What is meant to be set and is not would be found out late.
+    match &cli.command {
+        Command::Origin(_) | Command::Proxy(_) | Command::Lb(_) | Command::Cluster(_) => {
+            config::strays().iter().for_each(|stray| warn!("{stray}"));
+        }
+        Command::Client(_) | Command::Bench(_) => config::strays().iter().for_each(terminal::complain),
+        Command::Simulate(_) | Command::Check(_) | Command::Completions(_) | Command::Man(_) => {}
+    }
     let mut house = House::default();
     if matches!(cli.command, Command::Origin(_) | Command::Proxy(_) | Command::Lb(_)) {
         house.inherited =
@@ -44,7 +53,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Lb(args) => house.lb(&args)?,
         Command::Cluster(args) => house.cluster(&args)?,
         Command::Simulate(args) => {
-            simulate::command::run(&args, &mut std::io::stdout().lock())?;
+            simulate::command::run(&args, terminal::print)?;
             return Ok(ExitCode::SUCCESS);
         }
         Command::Bench(args) => return bench::run(&args.config()),
@@ -55,7 +64,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
                 None => runtime.block_on(client::run(args.config())),
             };
         }
-        Command::Check(args) => return Ok(config::check(&args, cli.config.as_deref())),
+        Command::Check(args) => return Ok(config::check(&args, cli.config.as_deref())?),
         Command::Completions(args) => return manual::completions(&args),
         Command::Man(args) => return manual::man(&args),
     };
@@ -201,7 +210,9 @@ impl House {
             http,
         };
         let balancer = local(self.lb(&lb)?);
-        self.greeting.push(format!("try it: dproxy client --port {} --get article/1", balancer.port()));
+        // By the name that it was called by, which may stand in no PATH.
+        let program = std::env::args().next().unwrap_or_else(|| "dproxy".to_owned());
+        self.greeting.push(format!("try it: {program} client --port {} --get article/1", balancer.port()));
         Ok(balancer)
     }
 
@@ -347,25 +358,6 @@ fn say(lines: &[String]) {
     let _ = out.flush();
 }
 
-/// Where to listen, and the flag that says so.
-struct Listen {
-    host: IpAddr,
-    port: u16,
-    flag: &'static str,
-}
-
-fn listen(role: &str, at: &Listen, args: &ServerArgs) -> Result<Vec<Bound>> {
-    let Listen { host, port, flag } = *at;
-    let address = SocketAddr::new(host, port);
-    match bind(address, args.threads(), args.reuse_port) {
-        Ok(bound) => Ok(bound),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            bail!("port {port} is in use on {host}; stop what listens there, or choose another with {flag}")
-        }
-        Err(error) => Err(error).context(format!("the {role} cannot listen on {address}")),
-    }
-}
-
 /// A cluster serves HTTP on a port of its own accord, and does not fail for it.
 fn http_port(args: &ClusterArgs) -> u16 {
     const DEFAULT: u16 = 9080;
@@ -377,8 +369,4 @@ fn http_port(args: &ClusterArgs) -> u16 {
             0
         }
     })
-}
-
-fn address_of(bound: &[Bound]) -> Result<SocketAddr> {
-    Ok(bound.first().context("nothing is bound")?.address()?)
 }

@@ -224,20 +224,45 @@ fn a_node_that_dies_costs_errors_and_no_hang() {
 
 #[test]
 fn an_interrupt_prints_what_there_is() {
+    for name in ["INT", "TERM"] {
+        let (_data, _origin, proxy) = origin_and_proxy(12);
+        let mut command = clean(BINARY);
+        command.args(["bench", "--port", &proxy.port().to_string(), "--duration", "10m", "--warmup", "0"]);
+        command
+            .args(["--output", "json", "--connections", "4"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = command.spawn().expect("a run");
+        until("it is asked", || proxy.count("total_requests") > 100.0);
+        signal(child.id(), name);
+        let output = child.wait_with_output().expect("its output");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let result = parse(text(&output.stdout).trim_end());
+        assert!(
+            count(&result, "requests") > 0 && result["seconds"].as_f64().expect("seconds") < 60.0,
+            "{result}"
+        );
+    }
+}
+
+#[test]
+fn an_interrupt_while_it_warms_up_is_told_as_that() {
     let (_data, _origin, proxy) = origin_and_proxy(12);
     let mut command = clean(BINARY);
-    command.args(["bench", "--port", &proxy.port().to_string(), "--duration", "10m", "--warmup", "0"]);
-    command.args(["--output", "json", "--connections", "4"]).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().expect("a run");
-    until("it is asked", || proxy.count("total_requests") > 100.0);
+    command.args(["bench", "--port", &proxy.port().to_string(), "--warmup", "10m"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a run");
+    until("it is asked", || proxy.count("total_requests") > 0.0);
     signal(child.id(), "INT");
     let output = child.wait_with_output().expect("its output");
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let result = parse(text(&output.stdout).trim_end());
-    assert!(
-        count(&result, "requests") > 0 && result["seconds"].as_f64().expect("seconds") < 60.0,
-        "{result}"
-    );
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""));
+    assert!(text(&output.stderr).contains("warmed up"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn what_a_node_does_not_take_is_not_reported() {
+    let (_data, _origin, proxy) = origin_and_proxy(12);
+    let (result, _) = measured(proxy.address, "--requests 60 --connections 2 --in-flight 5000");
+    assert_eq!(count(&result, "in_flight"), 1024, "{result}");
 }
 
 #[test]

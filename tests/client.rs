@@ -86,6 +86,24 @@ fn a_name_that_is_none_is_exit_code_3() {
     let output = dproxy(&["client", "--host", "no-such-host.invalid", "--get", "article/1"]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     assert_eq!(only_reply(&output)["status"], "CLIENT_CONNECTION_ERROR");
+    assert!(text(&output.stderr).contains("no-such-host.invalid cannot be resolved"), "{output:?}");
+    let output = dproxy(&["bench", "--host", "no-such-host.invalid"]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(text(&output.stderr).contains("no-such-host.invalid cannot be resolved"), "{output:?}");
+}
+
+#[test]
+fn what_is_wrong_is_told_once_and_not_for_every_key() {
+    let nobody = Address((own_host(), 9).into());
+    let output = client(nobody, &["--get", "a/1", "a/2", "a/3"]);
+    assert_eq!((output.status.code(), replies(&output).len()), (Some(3), 3));
+    assert_eq!(text(&output.stderr).matches("nothing listens on").count(), 1, "{output:?}");
+    let http = Fake::start(Hello::Refused, |asked| {
+        asked.raw(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    });
+    let output = client(http.address, &["--get", "article/1"]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(text(&output.stderr).contains("is it a dproxy node?"), "{output:?}");
 }
 
 #[test]
@@ -131,6 +149,20 @@ fn keys_come_from_a_file_or_from_the_standard_input() {
     let mut command = clean(BINARY);
     command.args(["client", "--port", &origin.port().to_string(), "--keys", "-"]);
     let from_input = run_to_end(command, b"article/3\narticle/1\n");
+    let told = |words: &[&str], input: &[u8]| {
+        let mut command = clean(BINARY);
+        command.args(["client", "--port", &origin.port().to_string()]).args(words);
+        let output = run_to_end(command, input);
+        (output.status.code(), text(&output.stderr))
+    };
+    assert_eq!(told(&["--keys", "-"], b"\xEF\xBB\xBFarticle/1\r\n\r\n \n"), (Some(0), String::new()));
+    for (input, line) in [(&b"article/1\nwrong\n"[..], "line 2 of standard input"), (b"\xff\n", "line 1 of")]
+    {
+        let (code, complaint) = told(&["--keys", "-"], input);
+        assert!(code == Some(1) && complaint.contains(line), "{complaint}");
+    }
+    let (code, complaint) = told(&["--keys", "/no/such"], b"");
+    assert!(code == Some(1) && complaint.contains("/no/such"), "{complaint}");
     for output in [from_file, from_input] {
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let ids: Vec<Value> =

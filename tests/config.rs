@@ -9,7 +9,7 @@ use dproxy::args::Cli;
 
 use crate::support::ask::get;
 use crate::support::command::{BINARY, clean, dproxy, run_to_end, text};
-use crate::support::{Data, Start, TempDir};
+use crate::support::{Data, Start, TempDir, until};
 
 /// A file with these lines, and what keeps it there.
 fn file(lines: &str) -> (TempDir, String) {
@@ -75,7 +75,8 @@ fn a_flag_beats_a_variable_and_a_variable_beats_the_file() {
     assert_eq!(row("capacity"), ["78", "DPROXY_CAPACITY"]);
     assert_eq!(row("max-fetches"), ["7", &format!("{path}:4")]);
     assert_eq!(row("max-waiters"), ["10000", "default"]);
-    assert_eq!(row("threads"), ["-", "not", "set"]);
+    assert_eq!(row("threads"), ["one", "per", "core", "default"]);
+    assert!(!shown.contains("not set"), "{shown}");
 
     // The same on real nodes: what each listens on tells which one counted.
     let data = Data::articles(1);
@@ -127,7 +128,7 @@ fn what_is_wrong_is_told_with_its_line_and_what_to_write() {
     let expected: [(usize, &[&str]); 7] = [
         (3, &["cache_tpye", "did you mean cache-type?"]),
         (4, &["soon", "250ms"]),
-        (5, &["70000", "0..=65535"]),
+        (5, &["70000", "from 0 to 65535"]),
         (6, &["one value"]),
         (7, &["[orgin]", "did you mean origin?"]),
         (9, &["xml", "text, json"]),
@@ -171,6 +172,29 @@ fn a_variable_that_sets_nothing_is_told() {
     let output = with_variables(&["check"], &[("DPROXY_TTL", "soon")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("soon"));
+    // A node and a client tell it as well, when they start.
+    let data = Data::articles(1);
+    let node = Start::origin(data.path(), "").shell("export DPROXY_HOTS=::1", "").run();
+    until("it is told", || node.log().contains("DPROXY_HOTS sets nothing; did you mean DPROXY_HOST?"));
+    let output = with_variables(&["client", "--get", "a/1", "--port", "1"], &[("DPROXY_TIMOUT", "3s")]);
+    assert!(text(&output.stderr).contains("did you mean DPROXY_TIMEOUT?"));
+}
+
+#[test]
+fn a_file_that_is_no_configuration_is_refused_at_once() {
+    let (_directory, path) = file("");
+    for (bytes, why) in [(&b"[proxy]\nttl = \xff"[..], "UTF-8"), (&[b'#'; (1 << 20) + 1], "1 MiB")] {
+        fs::write(&path, bytes).expect("a file for the test");
+        let output = dproxy(&["check", "--config", &path]);
+        let told = text(&output.stderr);
+        assert_eq!((output.status.code(), told.lines().count()), (Some(2), 1), "{told}");
+        assert!(told.contains(why), "{told}");
+    }
+    assert_eq!(dproxy(&["check", "--config", "/dev/zero"]).status.code(), Some(2));
+    // What editors put at the beginning is no part of it.
+    fs::write(&path, "\u{feff}[proxy]\r\nttl = \"3s\"\r\n").expect("a file for the test");
+    let output = dproxy(&["check", "--config", &path]);
+    assert!(output.status.success() && text(&output.stdout).contains(&format!("{path}:2")));
 }
 
 #[test]

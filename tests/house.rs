@@ -9,24 +9,26 @@ const LONGEST: usize = 400;
 /// Which modules of ours each module may import. A module that is not here may not exist.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("lib", &[]),
-    ("main", &["args", "config", "logs", "run"]),
+    ("main", &["args", "config", "logs", "run", "terminal"]),
     (
         "run",
         &[
-            "admin", "args", "bench", "client", "config", "cores", "handler", "http", "lb", "manual",
-            "measured", "net", "origin", "proxy", "shutdown", "simulate", "stats", "systemd", "watch",
-            "wire",
+            "admin", "args", "bench", "client", "config", "cores", "handler", "http", "lb", "listen",
+            "manual", "measured", "net", "origin", "proxy", "shutdown", "simulate", "stats", "systemd",
+            "terminal", "watch", "wire",
         ],
     ),
     ("args", &["admin", "bench", "client", "http", "lb", "net", "origin", "proxy", "simulate", "watch"]),
-    ("logs", &["args"]),
+    ("listen", &["args", "net"]),
+    ("logs", &["args", "terminal"]),
     ("cores", &["net"]),
     ("shutdown", &["systemd"]),
     ("systemd", &[]),
+    ("terminal", &[]),
     ("trace", &["handler"]),
-    ("config", &["args"]),
-    ("manual", &["args"]),
-    ("watch", &["net", "wire"]),
+    ("config", &["args", "terminal"]),
+    ("manual", &["args", "terminal"]),
+    ("watch", &["net", "terminal", "wire"]),
     ("admin", &["wire"]),
     ("handler", &["wire"]),
     ("stats", &[]),
@@ -38,9 +40,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("origin", &["wire", "handler", "stats", "pool"]),
     ("proxy", &["wire", "handler", "stats", "net", "admin", "pool", "trace"]),
     ("lb", &["wire", "handler", "stats", "net", "admin", "pool"]),
-    ("client", &["wire", "net"]),
-    ("bench", &["cores", "wire", "net", "stats"]),
-    ("simulate", &["proxy", "wire"]),
+    ("keylist", &["wire"]),
+    ("client", &["keylist", "wire", "net", "terminal"]),
+    ("bench", &["cores", "keylist", "wire", "net", "stats", "terminal"]),
+    ("simulate", &["proxy", "terminal", "wire"]),
 ];
 
 /// One source file.

@@ -2,13 +2,13 @@
 //! test makes itself.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::support::TempDir;
 use crate::support::ask::parse;
-use crate::support::command::{dproxy, text};
+use crate::support::command::{BINARY, clean, dproxy, make_fifo, run_to_end, text};
 
 const KEYS: u64 = 4000;
 const REQUESTS: usize = 60_000;
@@ -229,4 +229,27 @@ fn a_broken_trace_is_an_error_and_no_figures() {
         assert!(!output.status.success() && output.stdout.is_empty(), "{}", text(&output.stdout));
         assert!(text(&output.stderr).contains(path.to_str().expect("a path")), "{}", text(&output.stderr));
     }
+}
+
+#[test]
+fn what_is_no_trace_is_told_on_one_line_and_once() {
+    let (dir, gzip) = file(b"\x1f\x8b\x08\0");
+    let fifo = dir.path().join("fifo");
+    make_fifo(&fifo);
+    for (path, why) in [(Path::new("/no/such"), "No such file"), (&fifo, "not a file"), (&gzip, "gunzip")] {
+        let output = dproxy(&["simulate", "--trace", path.to_str().expect("a path")]);
+        let told = text(&output.stderr);
+        assert_eq!((output.status.code(), told.lines().count()), (Some(1), 1), "{told}");
+        assert_eq!(told.matches(why).count(), 1, "{told}");
+    }
+}
+
+#[test]
+fn who_reads_only_the_first_line_is_no_failure() {
+    let (_dir, path) = file(lines(&trace()).as_bytes());
+    let mut shell = clean("bash");
+    let line = "set -o pipefail; \"$0\" simulate --trace \"$1\" | head -1";
+    shell.args(["-c", line, BINARY]).arg(&path);
+    let output = run_to_end(shell, b"");
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 
 use super::units;
 use crate::bench::{Config, KeyRange, KeySource, Length, Mode, Output};
@@ -18,10 +18,10 @@ const WARMUP: Duration = Duration::from_secs(1);
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
     /// The host to ask.
-    #[arg(long, env = "DPROXY_HOST", default_value = "127.0.0.1")]
+    #[arg(long, env = "DPROXY_HOST", default_value = "127.0.0.1", value_parser = units::host)]
     pub host: String,
     /// The port to ask.
-    #[arg(long, env = "DPROXY_PORT", default_value = "9000")]
+    #[arg(long, env = "DPROXY_PORT", default_value = "9000", value_parser = units::port_there)]
     pub port: u16,
     /// How to ask.
     #[command(flatten)]
@@ -30,7 +30,13 @@ pub struct BenchArgs {
     #[command(flatten)]
     pub keys: KeysArgs,
     /// How to say what was found.
-    #[arg(long, env = "DPROXY_OUTPUT", default_value = "text", value_name = "FORMAT")]
+    #[arg(
+        long,
+        env = "DPROXY_OUTPUT",
+        default_value = "text",
+        value_name = "FORMAT",
+        help_heading = "Result"
+    )]
     pub output: OutputArg,
 }
 
@@ -52,21 +58,21 @@ pub struct LoadArgs {
     #[arg(long, env = "DPROXY_DURATION", default_value = "10s", value_parser = units::positive_duration,
         value_name = "TIME", conflicts_with = "requests")]
     pub duration: Duration,
-    /// How many requests to ask, instead.
+    /// How many requests to ask, instead [default: as many as --duration gives time for].
     #[arg(long, env = "DPROXY_REQUESTS", value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
     pub requests: Option<u64>,
     /// How long to ask before anything is counted [default: 1s; none with --requests].
     #[arg(long, env = "DPROXY_WARMUP", value_parser = units::duration, value_name = "TIME")]
     pub warmup: Option<Duration>,
-    /// So many requests are due in a second, whether the node keeps up or not; latency counts from when each was due.
-    /// Without it, as many as the node answers.
+    /// So many requests are due in a second, whether the node keeps up or not; latency counts from when each was due
+    /// [default: as many as the node answers].
     #[arg(long, env = "DPROXY_RATE", value_parser = rate, value_name = "N")]
     pub rate: Option<f64>,
     /// A reply must come within this time from when its request was due.
     #[arg(long, env = "DPROXY_TIMEOUT", default_value = "5s", value_parser = units::positive_duration, value_name = "TIME")]
     pub timeout: Duration,
     /// Threads that ask, each with a part of the connections.
-    #[arg(long, env = "DPROXY_THREADS", default_value = "1", value_parser = units::count, value_name = "N")]
+    #[arg(long, env = "DPROXY_THREADS", default_value = "1", value_parser = units::few(), value_name = "N")]
     pub threads: usize,
 }
 
@@ -75,12 +81,13 @@ pub struct LoadArgs {
 #[command(next_help_heading = "Keys")]
 pub struct KeysArgs {
     /// Documents whose paths stand in a file, one a line, in the order of the file; - is standard input.
-    #[arg(long, value_name = "FILE", conflicts_with = "key_range")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "key_range")]
     pub keys: Option<PathBuf>,
     /// Documents whose paths end in numbers, from the first to the last.
     #[arg(long, env = "DPROXY_KEY_RANGE", default_value = "article/1..12", value_name = "RANGE")]
     pub key_range: KeyRange,
-    /// Choose by Zipf's law with this exponent, the first the oftenest; 0 chooses evenly. Without it: in turn.
+    /// Choose by Zipf's law with this exponent, the first the oftenest; 0 chooses evenly
+    /// [default: each in turn].
     #[arg(long, env = "DPROXY_ZIPF", value_parser = exponent, value_name = "S")]
     pub zipf: Option<f64>,
     /// The same seed chooses the same keys.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::units;
 use crate::client::{ClientConfig, What};
@@ -14,16 +14,17 @@ use crate::watch::Watch;
 #[derive(Args, Clone, Debug)]
 pub struct ClientArgs {
     /// The host to ask.
-    #[arg(long, env = "DPROXY_HOST", default_value = "127.0.0.1")]
+    #[arg(long, env = "DPROXY_HOST", default_value = "127.0.0.1", value_parser = units::host)]
     pub host: String,
     /// The port to ask.
-    #[arg(long, env = "DPROXY_PORT", default_value = "9000")]
+    #[arg(long, env = "DPROXY_PORT", default_value = "9000", value_parser = units::port_there)]
     pub port: u16,
     /// The reply must come within this time.
     #[arg(long, env = "DPROXY_TIMEOUT", default_value = "10s", value_parser = units::positive_duration, value_name = "TIME")]
     pub timeout: Duration,
     /// With --metrics: ask again and again, and show what changes; q leaves. Without a terminal, a JSON object a line.
-    #[arg(long, requires = "metrics", help_heading = "Watching")]
+    #[arg(long, requires = "metrics", conflicts_with_all = ["get", "keys", "purge", "purge_soft", "explain", "drain", "undrain"],
+        help_heading = "Watching")]
     pub watch: bool,
     /// The time between two looks.
     #[arg(long, env = "DPROXY_EVERY", default_value = "1s", value_parser = units::positive_duration, value_name = "TIME",
@@ -39,18 +40,19 @@ pub struct ClientArgs {
 
 /// What to ask: exactly one of these.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "What to ask, one of these")]
 #[group(required = true, multiple = false)]
 pub struct WhatArgs {
     /// Documents by their paths, <resource>/<key>; several are asked for over one session.
     #[arg(long, num_args = 1.., value_name = "PATH")]
     pub get: Vec<String>,
     /// Documents whose paths stand in a file, one a line; - is standard input.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub keys: Option<PathBuf>,
     /// What the node counted.
     #[arg(long)]
     pub metrics: bool,
-    /// Forget a document, or all beneath a prefix: <prefix>/*.
+    /// Make a proxy, or all of a balancer, forget a document, or all beneath a prefix: <prefix>/*.
     #[arg(long, value_name = "PATH")]
     pub purge: Option<String>,
     /// The same, but what is held is served until it is fetched anew.
@@ -69,7 +71,7 @@ pub struct WhatArgs {
 
 impl ClientArgs {
     fn peer(&self) -> Peer {
-        Peer { host: self.host.trim_matches(['[', ']']).to_owned(), port: self.port }
+        Peer { host: self.host.clone(), port: self.port }
     }
 
     /// What to watch, if that is what it is to do.

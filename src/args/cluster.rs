@@ -8,10 +8,10 @@ use super::{BalanceArgs, CacheArgs, HttpArgs, LinkArgs, ServerArgs, StoreArgs, u
 #[derive(Args, Clone, Debug)]
 pub struct ClusterArgs {
     /// How many proxies.
-    #[arg(long, env = "DPROXY_PROXIES_COUNT", default_value = "3", value_parser = units::count, value_name = "N")]
+    #[arg(long, env = "DPROXY_PROXIES_COUNT", default_value = "3", value_parser = units::few(), value_name = "N")]
     pub proxies: usize,
     /// The port of the balancer; 0 picks a free one.
-    #[arg(long, env = "DPROXY_PORT", default_value = "9000")]
+    #[arg(long, env = "DPROXY_PORT", default_value = "9000", value_parser = units::port)]
     pub port: u16,
     /// The port of the origin; 0 picks a free one.
     #[arg(
@@ -19,11 +19,12 @@ pub struct ClusterArgs {
         alias = "origin_port",
         env = "DPROXY_ORIGIN_PORT",
         default_value = "8000",
+        value_parser = units::port,
         value_name = "PORT"
     )]
     pub origin_port: u16,
     /// The port of the first proxy, the others follow; 0 picks free ones.
-    #[arg(long, env = "DPROXY_PROXY_PORT", default_value = "8001", value_name = "PORT")]
+    #[arg(long, env = "DPROXY_PROXY_PORT", default_value = "8001", value_parser = units::port, value_name = "PORT")]
     pub proxy_port: u16,
     /// Files and their layout.
     #[command(flatten)]

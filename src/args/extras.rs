@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use clap_complete::Shell;
 
 /// Flags of `dproxy check`.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
-    /// The tables whose settings to show: origin, proxy, lb, client, cluster, log [default: those in the file].
-    #[arg(value_name = "ROLE")]
+    /// The tables whose settings to show [default: those in the file, or all].
+    #[arg(value_name = "ROLE", value_parser = ["origin", "proxy", "lb", "client", "bench", "cluster", "log"])]
     pub roles: Vec<String>,
 }
 
@@ -25,6 +25,6 @@ pub struct CompletionsArgs {
 #[derive(Args, Clone, Debug)]
 pub struct ManArgs {
     /// Write a page for dproxy and one per subcommand into this directory, rather than one page to standard output.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::ServerArgs;
+use super::{ServerArgs, units};
 use crate::http::{CorsOrigin, HttpConfig, Role};
 
 /// Where to serve HTTP, if at all, and for whom.
@@ -14,12 +14,12 @@ use crate::http::{CorsOrigin, HttpConfig, Role};
 pub struct HttpArgs {
     /// Serve HTTP as well, on this port: documents, /metrics, health, and the live page; 0 picks a free one
     /// [default: none; of a cluster 9080, or a free one when that is taken].
-    #[arg(long, env = "DPROXY_HTTP_PORT", value_name = "PORT")]
+    #[arg(long, env = "DPROXY_HTTP_PORT", value_parser = units::port, value_name = "PORT")]
     pub http_port: Option<u16>,
     /// The address to serve HTTP on [default: that of --host].
-    #[arg(long, env = "DPROXY_HTTP_HOST", value_name = "ADDRESS")]
+    #[arg(long, env = "DPROXY_HTTP_HOST", value_parser = units::address, value_name = "ADDRESS")]
     pub http_host: Option<IpAddr>,
-    /// Origins whose pages may read documents, such as https://app.example, or *.
+    /// Origins whose pages may read documents, such as https://app.example, or * [default: none].
     #[arg(long, env = "DPROXY_CORS_ORIGIN", value_delimiter = ',', num_args = 1.., value_name = "ORIGIN")]
     pub cors_origin: Vec<CorsOrigin>,
 }

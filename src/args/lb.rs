@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::{HttpArgs, LinkArgs, ServerArgs, units};
 use crate::admin::{Admins, Network};
@@ -16,14 +16,15 @@ use crate::net::link::Peer;
 #[derive(Args, Clone, Debug)]
 pub struct LbArgs {
     /// The port to listen on; 0 picks a free one.
-    #[arg(long, env = "DPROXY_PORT", default_value = "9000")]
+    #[arg(long, env = "DPROXY_PORT", default_value = "9000", value_parser = units::port)]
     pub port: u16,
     /// The proxies, as host:port: several values, or a comma list. A name stands for all of its addresses.
     #[arg(long, env = "DPROXY_PROXIES", default_value = "127.0.0.1:8001,127.0.0.1:8002,127.0.0.1:8003", value_delimiter = ',',
         num_args = 1.., value_parser = units::peer, value_name = "HOST:PORT")]
     pub proxies: Vec<Peer>,
-    /// A file that lists them instead, one host:port a line, a weight behind it if need be; it is watched.
-    #[arg(long, env = "DPROXY_PROXIES_FILE", value_name = "FILE")]
+    /// A file that lists them instead, one host:port a line, a weight behind it if need be; it is watched
+    /// [default: none].
+    #[arg(long, env = "DPROXY_PROXIES_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub proxies_file: Option<PathBuf>,
     /// How often the names of proxies are resolved.
     #[arg(long, env = "DPROXY_RESOLVE_INTERVAL", default_value = "10s", value_parser = units::positive_duration, value_name = "TIME")]
@@ -32,13 +33,15 @@ pub struct LbArgs {
     #[command(flatten)]
     pub balance: BalanceArgs,
     /// The largest document.
-    #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = "1MiB", value_parser = units::size, value_name = "SIZE")]
+    #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = "1MiB", value_parser = units::size, value_name = "SIZE",
+        help_heading = "Server")]
     pub max_document: usize,
     /// Links to the proxies.
     #[command(flatten)]
     pub link: LinkArgs,
     /// Whose addresses may PURGE, DRAIN and UNDRAIN: addresses or networks such as 10.0.0.0/8.
-    #[arg(long, env = "DPROXY_ADMIN_FROM", default_value = "127.0.0.0/8,::1", value_delimiter = ',', num_args = 1.., value_name = "NETWORK")]
+    #[arg(long, env = "DPROXY_ADMIN_FROM", default_value = "127.0.0.0/8,::1", value_delimiter = ',', num_args = 1..,
+        value_name = "NETWORK", help_heading = "Server")]
     pub admin_from: Vec<Network>,
     /// The server.
     #[command(flatten)]
@@ -63,8 +66,7 @@ impl LbArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Balance")]
 pub struct BalanceArgs {
-    /// round_robin: each in turn; least_loaded: fewest in flight, then fewest requests in all; hash: every key has a
-    /// home; p2c: the less loaded of two at random, by what is in flight and how long answers take.
+    /// Which proxy a request goes to.
     #[arg(long, env = "DPROXY_STRATEGY", default_value = "round_robin", value_name = "STRATEGY")]
     pub strategy: Strategy,
     /// How often each proxy is polled.

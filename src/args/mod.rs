@@ -19,7 +19,7 @@ pub mod units;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub use bench::BenchArgs;
 pub use client::ClientArgs;
@@ -34,6 +34,9 @@ pub use server::ServerArgs;
 
 use crate::simulate::command::SimulateArgs;
 
+/// What every subcommand has stands behind what is its own.
+const LAST: usize = 900;
+
 /// The version and what it was built from and for.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("DPROXY_BUILD"), ")");
 
@@ -42,6 +45,17 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("DPROXY_
 pub fn group<A: Args>(words: &[&str]) -> Result<A, clap::Error> {
     let command = A::augment_args(clap::Command::new("flags").no_binary_name(true));
     command.try_get_matches_from(words).and_then(|matches| A::from_arg_matches(&matches))
+}
+
+/// The definition of all flags, for those who read the command line and those who describe it.
+pub fn command() -> clap::Command {
+    // A value may begin with a minus: its own words about it are better than that there is no such flag. And a variable
+    // that is not set would be shown with an empty value.
+    let tidy = |arg: clap::Arg| match arg.get_action().takes_values() {
+        true => arg.allow_negative_numbers(true).hide_env_values(true),
+        false => arg.hide_env_values(true),
+    };
+    Cli::command().mut_args(tidy).mut_subcommands(move |role| role.mut_args(tidy))
 }
 
 /// A distributed read-through cache for JSON documents.
@@ -65,7 +79,7 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
     /// Read settings from a TOML file: a table per role, named and filled as the flags are.
-    #[arg(long, global = true, env = "DPROXY_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "DPROXY_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath, display_order = LAST)]
     pub config: Option<PathBuf>,
     /// How to log.
     #[command(flatten)]
@@ -77,10 +91,11 @@ pub struct Cli {
 #[command(next_help_heading = "Logs (to standard error)")]
 pub struct LogArgs {
     /// What to log: off, error, warn, info, debug, trace, or parts such as dproxy::lb=debug.
-    #[arg(long, global = true, env = "DPROXY_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, global = true, env = "DPROXY_LOG", default_value = "info", value_parser = units::filter, value_name = "FILTER",
+        display_order = LAST)]
     pub log: String,
     /// How to write it.
-    #[arg(long, global = true, env = "DPROXY_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    #[arg(long, global = true, env = "DPROXY_LOG_FORMAT", default_value = "text", value_name = "FORMAT", display_order = LAST)]
     pub log_format: LogFormat,
 }
 
@@ -112,9 +127,7 @@ pub enum Command {
     /// Ask a node.
     #[command(
         override_usage = "dproxy client [OPTIONS] --get <PATH>...\n       dproxy client [OPTIONS] --metrics [--watch]\n       \
-        dproxy client [OPTIONS] --keys <FILE>\n       \
-        dproxy client [OPTIONS] --purge <PATH> | --purge-soft <PATH>\n       \
-        dproxy client [OPTIONS] --explain <PATH>",
+        dproxy client [OPTIONS] --keys, --purge, --explain, --drain ...",
         after_help = "Examples:  dproxy client --get article/1\n           dproxy client --metrics --port 8001\n           \
         dproxy client --metrics --watch\n\n\
         Exit code: 0 OK, 1 any other status, 2 wrong usage, 3 no reply came."

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 
 use super::{ServerArgs, units};
 use crate::origin::store::Layout;
@@ -11,7 +11,7 @@ use crate::origin::store::Layout;
 #[derive(Args, Clone, Debug)]
 pub struct OriginArgs {
     /// The port to listen on; 0 picks a free one.
-    #[arg(long, env = "DPROXY_PORT", default_value = "8000")]
+    #[arg(long, env = "DPROXY_PORT", default_value = "8000", value_parser = units::port)]
     pub port: u16,
     /// Files and their layout.
     #[command(flatten)]
@@ -26,7 +26,7 @@ pub struct OriginArgs {
 #[command(next_help_heading = "Documents")]
 pub struct StoreArgs {
     /// The directory of the documents.
-    #[arg(long, env = "DPROXY_DATA", default_value = "data", value_name = "DIR")]
+    #[arg(long, env = "DPROXY_DATA", default_value = "data", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub data: PathBuf,
     /// flat: <data>/<resource><key>.json; nested: <data>/<resource>/<key>.json.
     #[arg(long, env = "DPROXY_LAYOUT", default_value = "flat", value_name = "LAYOUT")]

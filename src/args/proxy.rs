@@ -18,7 +18,7 @@ const DEFAULT_TTL: Duration = Duration::from_secs(30);
 #[derive(Args, Clone, Debug)]
 pub struct ProxyArgs {
     /// The port to listen on; 0 picks a free one.
-    #[arg(long, env = "DPROXY_PORT", default_value = "8001")]
+    #[arg(long, env = "DPROXY_PORT", default_value = "8001", value_parser = units::port)]
     pub port: u16,
     /// The host of the origin.
     #[arg(
@@ -26,6 +26,7 @@ pub struct ProxyArgs {
         alias = "origin_host",
         env = "DPROXY_ORIGIN_HOST",
         default_value = "127.0.0.1",
+        value_parser = units::host,
         value_name = "HOST"
     )]
     pub origin_host: String,
@@ -35,6 +36,7 @@ pub struct ProxyArgs {
         alias = "origin_port",
         env = "DPROXY_ORIGIN_PORT",
         default_value = "8000",
+        value_parser = units::port_there,
         value_name = "PORT"
     )]
     pub origin_port: u16,
@@ -42,7 +44,8 @@ pub struct ProxyArgs {
     #[command(flatten)]
     pub cache: CacheArgs,
     /// The largest document.
-    #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = "1MiB", value_parser = units::size, value_name = "SIZE")]
+    #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = "1MiB", value_parser = units::size, value_name = "SIZE",
+        help_heading = "Server")]
     pub max_document: usize,
     /// Links to the origin.
     #[command(flatten)]
@@ -59,7 +62,7 @@ pub struct ProxyArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Cache")]
 pub struct CacheArgs {
-    /// ttl: the oldest goes first; lru: the least recently used; s3fifo: the best hit ratio.
+    /// What goes when the cache is full.
     #[arg(long, alias = "cache_type", env = "DPROXY_CACHE_TYPE", default_value = "ttl", value_name = "TYPE")]
     pub cache_type: CacheType,
     /// How long a document is fresh [default: 30s with the type ttl, else for ever].

@@ -13,7 +13,8 @@ use crate::net::ServerLimits;
 #[command(next_help_heading = "Server")]
 pub struct ServerArgs {
     /// The address to listen on.
-    #[arg(long, env = "DPROXY_HOST", default_value = "127.0.0.1", value_name = "ADDRESS")]
+    #[arg(long, env = "DPROXY_HOST", default_value = "127.0.0.1", value_parser = units::address,
+        value_name = "ADDRESS")]
     pub host: IpAddr,
     /// Connections open at once; further ones are told OVERLOADED.
     #[arg(long, env = "DPROXY_MAX_CONNECTIONS", default_value = "10000", value_parser = units::count, value_name = "N")]
@@ -39,11 +40,12 @@ pub struct ServerArgs {
         default_value = "false", default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new(),
         value_name = "BOOL")]
     pub reuse_port: bool,
-    /// Log requests that take as long or longer, with where the time went and an id that goes from node to node.
+    /// Log requests that take as long or longer, with where the time went and an id that goes from node to node
+    /// [default: none].
     #[arg(long, env = "DPROXY_SLOW_LOG", value_parser = units::duration, value_name = "TIME")]
     pub slow_log: Option<Duration>,
     /// Threads that serve, each with its own listener and runtime [default: one per core].
-    #[arg(long, env = "DPROXY_THREADS", value_parser = units::count, value_name = "N")]
+    #[arg(long, env = "DPROXY_THREADS", value_parser = units::few(), value_name = "N")]
     pub threads: Option<usize>,
 }
 

@@ -1,7 +1,5 @@
 //! What is asked for: keys from a file or a range, in turn or by Zipf's law.
 
-use std::io;
-use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -60,24 +58,6 @@ pub(super) enum Keys {
 }
 
 impl Keys {
-    /// Reads a file, or standard input for `-`: a key a line.
-    pub(super) fn read(path: &Path) -> io::Result<Self> {
-        let text = match path.as_os_str() == "-" {
-            true => io::read_to_string(io::stdin())?,
-            false => std::fs::read_to_string(path)?,
-        };
-        let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
-        let parse = |line: &str| {
-            KeyBuf::parse(line.as_bytes()).map_err(|error| wrong(format!("{line:?} is no key: {error}")))
-        };
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let keys = lines.map(parse).collect::<io::Result<Vec<_>>>()?;
-        match keys.is_empty() {
-            true => Err(wrong("there is no key in it".to_owned())),
-            false => Ok(Self::List(keys.into())),
-        }
-    }
-
     fn len(&self) -> u64 {
         match self {
             Keys::List(keys) => keys.len() as u64,

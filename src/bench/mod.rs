@@ -22,13 +22,13 @@ mod worker;
 mod zipf;
 
 use std::future::Future;
-use std::io::Write;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -38,8 +38,11 @@ use self::progress::Progress;
 use self::tally::Tally;
 use self::worker::{Orders, Worker};
 use crate::cores;
+use crate::keylist;
+use crate::net::LinkError;
 use crate::net::link::hello;
 use crate::net::transport;
+use crate::terminal::{complain, print};
 
 pub use self::config::{Config, KeySource, Length, Mode, Output};
 pub use self::keys::{KeyRange, KeyRangeError};
@@ -55,13 +58,16 @@ const NO_REPLY: u8 = 3;
 /// Puts the load on, and says what came of it. Exit code: 0 when all replies were OK, 3 when there was none, else 1.
 pub fn run(config: &Config) -> Result<ExitCode> {
     let keys = match &config.keys {
-        KeySource::File(path) => {
-            Keys::read(path).with_context(|| format!("cannot read the keys in {path:?}"))?
-        }
+        KeySource::File(path) => match keylist::read(path)? {
+            keys if keys.is_empty() => bail!("there is no key in {}", path.display()),
+            keys => Keys::List(keys.into()),
+        },
         KeySource::Range(range) => Keys::Range(range.clone()),
     };
     let runtime = cores::runtime()?;
     let Some(orders) = runtime.block_on(try_out(config))? else { return Ok(ExitCode::from(NO_REPLY)) };
+    // A node may have said that it takes fewer.
+    let config = &Config { in_flight: orders.in_flight, ..config.clone() };
     let start = Instant::now() + LEAD;
     let begin = start + config.warmup;
     let end = match config.length {
@@ -72,13 +78,19 @@ pub fn run(config: &Config) -> Result<ExitCode> {
     let workers: Vec<Arc<Worker>> =
         (0..config.threads()).map(|index| worker(config, orders, &keys, window, index)).collect();
     let ended = load(&runtime, &workers, Progress::new(window, config.requests()))?;
+    if ended < begin {
+        complain("it was stopped while it warmed up: nothing is counted yet");
+        return Ok(ExitCode::FAILURE);
+    }
     let mut sum = Tally::new(window);
     workers.iter().for_each(|worker| sum.add(&worker.state().tally));
     let report = Report::new(config, &sum, ended);
-    say(&match config.output {
-        Output::Text => report.text(),
-        Output::Json => report.json()?,
-    })?;
+    print(
+        match config.output {
+            Output::Text => report.text(),
+            Output::Json => report.json()?,
+        } + "\n",
+    )?;
     Ok(match (sum.replies(), report.errors) {
         (0, _) => ExitCode::from(NO_REPLY),
         (_, 0) => ExitCode::SUCCESS,
@@ -103,7 +115,7 @@ async fn try_out(config: &Config) -> Result<Option<Orders>> {
     let mut stream = match transport::dial(&peer.host, peer.port, deadline).await {
         Ok(stream) => stream,
         Err(error) => {
-            complain(&format!("cannot connect to {peer}: {error}; name another node with --host and --port"));
+            complain(LinkError::of_dial(&error).advice(peer));
             return Ok(None);
         }
     };
@@ -112,13 +124,13 @@ async fn try_out(config: &Config) -> Result<Option<Orders>> {
     if config.mode == Mode::Session {
         match timeout(deadline, hello(&mut stream)).await {
             Ok(Ok(Some(most))) if most < in_flight => {
-                complain(&format!("{peer} takes {most} requests in flight on a session, not {in_flight}"));
+                complain(format!("{peer} takes {most} requests in flight on a session, not {in_flight}"));
                 in_flight = most;
             }
             Ok(Ok(Some(_))) => {}
             Ok(Ok(None) | Err(_)) => bail!("{peer} has no sessions; ask it with --plain"),
             Err(_) => {
-                complain(&format!("{peer} does not answer; a node without sessions is asked with --plain"));
+                complain(format!("{peer} does not answer; a node without sessions is asked with --plain"));
                 return Ok(None);
             }
         }
@@ -136,7 +148,7 @@ async fn try_out(config: &Config) -> Result<Option<Orders>> {
 
 type Job = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
-/// Runs the workers, each on a thread of its own, to their end or to a Ctrl-C; tells when that was.
+/// Runs the workers, each on a thread of its own, to their end or to a signal; tells when that was.
 fn load(
     runtime: &tokio::runtime::Runtime,
     workers: &[Arc<Worker>],
@@ -158,33 +170,18 @@ fn load(
     drop(running);
     let ended = runtime.block_on(async {
         let mut draw = tokio::time::interval(progress::EVERY);
-        let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
         loop {
             tokio::select! {
-                _ = all.recv() => return Instant::now(),
-                Ok(()) = &mut interrupt => {
-                    stop.cancel();
-                    return Instant::now();
-                }
+                _ = all.recv() => break,
+                Some(()) = interrupt.recv() => break stop.cancel(),
+                Some(()) = terminate.recv() => break stop.cancel(),
                 _ = draw.tick() => progress.draw(workers),
             }
         }
-    });
+        Ok::<_, std::io::Error>(Instant::now())
+    })?;
     threads.join();
     Ok(ended)
-}
-
-/// Prints the result. Nobody may be reading it any more, which is no failure.
-fn say(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            bail!("cannot write the result: {error}")
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "dproxy: {text}");
 }

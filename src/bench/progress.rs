@@ -1,6 +1,7 @@
 //! How far a run is, shown on standard error while it runs; on a terminal only.
 
 use std::fmt::Write;
+use std::io::stderr;
 use std::time::Duration;
 
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 
 use super::feed::Window;
 use super::worker::Worker;
+use crate::terminal::{can_draw, no_colour};
 
 /// How often it is drawn anew.
 pub(super) const EVERY: Duration = Duration::from_millis(200);
@@ -26,8 +28,12 @@ impl Progress {
     pub(super) fn new(window: Window, requests: Option<u64>) -> Self {
         let span = window.end.map(|end| end.duration_since(window.start).as_millis() as u64);
         let length = span.or(requests).unwrap_or(1);
-        let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-        let template = match std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty()) {
+        let target = match can_draw(&stderr()) {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(Some(length), target);
+        let template = match no_colour() {
             true => "{elapsed_precise} [{bar:30}] {msg}",
             false => "{elapsed_precise} [{bar:30.cyan}] {msg}",
         };

@@ -2,18 +2,21 @@
 
 mod show;
 
-use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::borrow::Cow;
+use std::io::{IsTerminal, stdout};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
+use crate::keylist;
 use crate::net::link::Peer;
 use crate::net::{Link, LinkError, LinkLimits};
+use crate::terminal::{self, complain};
 use crate::wire::{KeyBuf, Reply, ReplyView, Request, Status};
 
 /// Requests of one client in flight at once.
@@ -62,10 +65,18 @@ pub async fn run(config: ClientConfig) -> Result<ExitCode> {
     let link = Link::new(config.peer, LinkLimits { max_reply: MAX_REPLY, ..LinkLimits::default() });
     let outcome = match config.what {
         What::Line(line) => ask_one(&link, &line, config.timeout).await?,
-        What::Documents(paths) => ask_many(&link, &paths, config.timeout).await?,
+        What::Documents(paths) => {
+            let parse =
+                |path: &String| KeyBuf::parse(path.as_bytes()).map_err(|error| format!("{path:?}: {error}"));
+            let keys = paths.iter().map(parse).collect::<Result<Vec<KeyBuf>, String>>();
+            ask_many(&link, keys.unwrap_or_else(|error| usage(&error)), config.timeout).await?
+        }
         What::Keys(file) => {
-            let paths = read_keys(&file).with_context(|| format!("cannot read the keys in {file:?}"))?;
-            ask_many(&link, &paths, config.timeout).await?
+            let keys = keylist::read(&file)?;
+            if keys.is_empty() {
+                complain(format!("there is no key in {}", file.display()));
+            }
+            ask_many(&link, keys, config.timeout).await?
         }
     };
     Ok(ExitCode::from(outcome as u8))
@@ -78,16 +89,11 @@ async fn ask_one(link: &Link, line: &str, timeout: Duration) -> Result<Outcome> 
     };
     let began = Instant::now();
     let line = link.ask_apart(request, began + timeout).await;
-    print(&Answer { line, took: began.elapsed() }, link.peer())
+    print(&Answer { line, took: began.elapsed() }, link.peer(), &mut String::new())
 }
 
 /// Asks for many documents over one session; their replies are printed in the order in which they were asked for.
-async fn ask_many(link: &Link, paths: &[String], timeout: Duration) -> Result<Outcome> {
-    let parse = |path: &String| KeyBuf::parse(path.as_bytes()).map_err(|error| format!("{path:?}: {error}"));
-    let keys: Vec<KeyBuf> = match paths.iter().map(parse).collect() {
-        Ok(keys) => keys,
-        Err(error) => usage(&error),
-    };
+async fn ask_many(link: &Link, keys: Vec<KeyBuf>, timeout: Duration) -> Result<Outcome> {
     let mut answers = stream::iter(keys)
         .map(|key| async move {
             let began = Instant::now();
@@ -95,56 +101,39 @@ async fn ask_many(link: &Link, paths: &[String], timeout: Duration) -> Result<Ou
             Answer { line, took: began.elapsed() }
         })
         .buffered(IN_FLIGHT);
-    let mut worst = Outcome::Ok;
+    let (mut worst, mut complaint) = (Outcome::Ok, String::new());
     while let Some(answer) = answers.next().await {
-        worst = worst.max(print(&answer, link.peer())?);
+        worst = worst.max(print(&answer, link.peer(), &mut complaint)?);
     }
     Ok(worst)
 }
 
-fn read_keys(file: &Path) -> std::io::Result<Vec<String>> {
-    let text = match file.as_os_str() == "-" {
-        true => std::io::read_to_string(std::io::stdin())?,
-        false => std::fs::read_to_string(file)?,
-    };
-    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
-}
-
-/// Prints one answer: indented for people, one line for programs.
-fn print(answer: &Answer, peer: &Peer) -> Result<Outcome> {
-    let mut outcome = Outcome::NoReply;
-    let mut text = Reply::null(Status::ClientConnectionError).to_line();
-    match &answer.line {
+/// Prints one answer: indented for people, one line for programs. What it complains of is told once in a row.
+fn print(answer: &Answer, peer: &Peer, complaint: &mut String) -> Result<Outcome> {
+    let (outcome, text, wrong) = match &answer.line {
         Ok(line) => match ReplyView::parse(line) {
-            Ok(reply) => {
-                outcome = if reply.status == Status::Ok { Outcome::Ok } else { Outcome::OtherStatus };
-                text = String::from_utf8_lossy(line).into_owned();
-            }
-            Err(error) => complain(&format!("{peer} answered, but {error}; is it a dproxy node?")),
+            Ok(reply) if reply.status == Status::Ok => (Outcome::Ok, String::from_utf8_lossy(line), None),
+            Ok(_) => (Outcome::OtherStatus, String::from_utf8_lossy(line), None),
+            Err(error) => no_reply(format!("{peer} answered, but {error}; is it a dproxy node?")),
         },
-        Err(LinkError::Refused) => complain(&format!(
-            "nothing listens on {peer}; start it with: dproxy cluster (or dproxy origin, proxy, lb), or name another with --host and --port"
-        )),
-        Err(error) => complain(&format!("{peer}: {error}")),
+        Err(error) => no_reply(error.advice(peer)),
+    };
+    if let Some(wrong) = wrong.filter(|wrong| wrong != complaint) {
+        complain(&wrong);
+        *complaint = wrong;
     }
-    let mut out = std::io::stdout().lock();
     let shown = show::with_latency(&text, answer.took);
-    let shown = if out.is_terminal() { show::indented(&shown) } else { shown };
-    match writeln!(out, "{shown}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            bail!("cannot write the reply: {error}")
-        }
-        // Whoever read has what it wanted.
-        Ok(()) | Err(_) => Ok(outcome),
-    }
+    let shown = if stdout().is_terminal() { show::indented(&shown) } else { shown };
+    terminal::print(shown + "\n")?;
+    Ok(outcome)
 }
 
-fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "dproxy: {text}");
+fn no_reply<'a>(why: String) -> (Outcome, Cow<'a, str>, Option<String>) {
+    (Outcome::NoReply, Reply::null(Status::ClientConnectionError).to_line().into(), Some(why))
 }
 
 /// Ends like any other wrong use of the command line.
 fn usage(error: &str) -> ! {
-    complain(&format!("{error}\n\nFor more information, try 'dproxy client --help'."));
+    complain(format!("{error}; see dproxy client --help"));
     std::process::exit(2);
 }

@@ -1,27 +1,28 @@
 //! `dproxy check`: what is wrong with a file, and what the settings come to, each with the place it came from.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, CommandFactory};
+use clap::{Arg, ArgMatches, Command};
 
-use super::settings::{COMMON, Setting, apply, nearest, owner, relaxed, settings_of, tables};
+use super::settings::{COMMON, Setting, apply, owner, relaxed, settings_of, tables};
+use super::strays::strays;
 use super::{Refused, USAGE, load};
-use crate::args::{CheckArgs, Cli};
+use crate::args::{self, CheckArgs};
+use crate::terminal::{self, print};
 
 /// Values that are longer push what follows to the right.
 const WIDEST: usize = 40;
 
 /// Checks a file and says what the settings come to. Exit code 0, or 2 when something is wrong.
-pub fn check(args: &CheckArgs, config: Option<&std::path::Path>) -> ExitCode {
-    let command = Cli::command();
+pub fn check(args: &CheckArgs, config: Option<&std::path::Path>) -> std::io::Result<ExitCode> {
+    let command = args::command();
     let settings = match config {
         None => Vec::new(),
         Some(path) => match load(path, &command) {
             Ok(settings) => settings,
-            Err(problems) => return Refused::File(path.to_owned(), problems).report(),
+            Err(problems) => return Ok(Refused::File(path.to_owned(), problems).report()),
         },
     };
     let file = config.map(|path| path.display().to_string()).unwrap_or_default();
@@ -37,10 +38,6 @@ pub fn check(args: &CheckArgs, config: Option<&std::path::Path>) -> ExitCode {
     if shown.is_empty() {
         shown = known.clone();
     }
-    if let Some(role) = shown.iter().find(|role| !known.contains(role)) {
-        let _ = writeln!(std::io::stderr(), "dproxy: no role {role:?}; write one of {}", known.join(", "));
-        return ExitCode::from(USAGE);
-    }
     if !shown.contains(&COMMON) {
         shown.push(COMMON);
     }
@@ -54,12 +51,9 @@ pub fn check(args: &CheckArgs, config: Option<&std::path::Path>) -> ExitCode {
             Err(error) => complaints.push(error),
         }
     }
-    // Nobody may be reading it, which changes nothing.
-    let _ = std::io::stdout().write_all(report.as_bytes());
-    for complaint in strays(&command).iter().chain(&complaints) {
-        let _ = writeln!(std::io::stderr(), "dproxy: {complaint}");
-    }
-    if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
+    strays().iter().chain(&complaints).for_each(terminal::complain);
+    print(report)?;
+    Ok(if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) })
 }
 
 /// One table of a file, and what it sets.
@@ -97,8 +91,7 @@ impl Places<'_> {
                 arg.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
             }
             (Some(_), Some(set)) => format!("{}:{}", self.file, set.line),
-            (Some(_), None) => "default".to_owned(),
-            (None, _) => "not set".to_owned(),
+            (_, None) | (None, _) => "default".to_owned(),
         }
     }
 }
@@ -106,23 +99,38 @@ impl Places<'_> {
 fn value(matches: &ArgMatches, arg: &Arg) -> String {
     let raw = matches.get_raw(arg.get_id().as_str());
     let values: Vec<String> = raw.into_iter().flatten().map(|value| value.to_string_lossy().into()).collect();
-    if values.is_empty() { "-".to_owned() } else { values.join(",") }
+    if values.is_empty() { default_in_words(arg) } else { values.join(",") }
 }
 
-/// Variables that look like settings and are none: slips of the pen, mostly.
-fn strays(command: &Command) -> Vec<String> {
-    let commands = std::iter::once(command).chain(command.get_subcommands());
-    let known: Vec<String> = commands
-        .flat_map(Command::get_arguments)
-        .filter_map(|arg| arg.get_env().map(|name| name.to_string_lossy().into_owned()))
-        .collect();
-    let known: Vec<&str> = known.iter().map(String::as_str).collect();
-    let strays = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
-    strays
-        .filter(|name| name.starts_with("DPROXY_") && !known.contains(&name.as_str()))
-        .map(|name| match nearest(&name, &known) {
-            Some(near) => format!("the variable {name} sets nothing; did you mean {near}?"),
-            None => format!("the variable {name} sets nothing"),
-        })
-        .collect()
+/// A default that hangs on other settings or on the machine stands in the help alone, as `[default: …]`.
+fn default_in_words(arg: &Arg) -> String {
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let words = help.split_once("[default: ").and_then(|(_, words)| words.split_once(']'));
+    words.map_or("-", |(words, _)| words).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_has_a_default_or_words_for_it() {
+        let command = args::command();
+        for table in tables(&command) {
+            for arg in settings_of(owner(&command, table).unwrap()) {
+                let is_told = !arg.get_default_values().is_empty()
+                    || !arg.get_action().takes_values()
+                    || default_in_words(arg) != "-";
+                assert!(is_told, "[{table}] {} has no [default: …] in its help", arg.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn the_roles_that_can_be_named_are_the_tables() {
+        let command = args::command();
+        let named = command.find_subcommand("check").and_then(|check| check.get_positionals().next());
+        let named = named.unwrap().get_possible_values();
+        assert_eq!(named.iter().map(|role| role.get_name()).collect::<Vec<_>>(), tables(&command));
+    }
 }

@@ -6,22 +6,30 @@
 mod check;
 mod file;
 mod settings;
+mod strays;
+mod usage;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Write;
+use std::fs::File;
+use std::io::{ErrorKind as IoErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Command, FromArgMatches};
 
 pub use check::check;
 use settings::Setting;
+pub use strays::strays;
 
-use crate::args::Cli;
+use crate::args::{self, Cli};
+use crate::terminal;
 
 /// The exit code of wrong usage, as clap has it.
 const USAGE: u8 = 2;
+/// The largest file that is read.
+const LARGEST: u64 = 1 << 20;
 /// The subcommand that reports on a file instead of heeding it.
 const CHECK: &str = "check";
 
@@ -37,22 +45,19 @@ pub struct Problem {
 /// Why there are no settings to start with.
 #[derive(Debug)]
 pub enum Refused {
-    /// Wrong usage, or a call for help, which is no failure.
-    Usage(clap::Error),
+    /// A call for help or for the version, which is no failure; or nothing at all was said.
+    Help(clap::Error),
+    /// Wrong usage.
+    Usage(String),
     /// The file is wrong.
     File(PathBuf, Vec<Problem>),
-}
-
-impl From<clap::Error> for Refused {
-    fn from(error: clap::Error) -> Self {
-        Self::Usage(error)
-    }
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(error) => error.fmt(f),
+            Self::Help(error) => error.fmt(f),
+            Self::Usage(line) => line.fmt(f),
             Self::File(path, problems) => write_problems(f, path, problems),
         }
     }
@@ -62,10 +67,14 @@ impl Refused {
     /// Tells the user, and the exit code.
     pub fn report(&self) -> ExitCode {
         match self {
-            Self::Usage(error) => {
+            Self::Help(error) => {
                 // Nobody may be reading it, which changes nothing.
                 let _ = error.print();
                 ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
+            }
+            Self::Usage(line) => {
+                terminal::complain(line);
+                ExitCode::from(USAGE)
             }
             Self::File(..) => {
                 let _ = write!(std::io::stderr(), "{self}");
@@ -88,16 +97,22 @@ fn write_problems(out: &mut impl fmt::Write, path: &Path, problems: &[Problem]) 
 /// What the words of a command line mean, with the environment and the file that they name.
 pub fn command_line(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Refused> {
     let words: Vec<OsString> = words.into_iter().collect();
-    let mut command = Cli::command();
+    let mut command = args::command();
     // A file may hold what the command line lacks: this pass looks for the file's name and for nothing else.
-    let first = command.clone().ignore_errors(true).try_get_matches_from(&words)?;
-    let is_for_check = first.subcommand_name() == Some(CHECK);
+    let first = command.clone().ignore_errors(true).try_get_matches_from(&words).map_err(Refused::Help)?;
+    let role = first.subcommand_name();
+    let is_for_check = role == Some(CHECK);
     if let Some(path) = config_path(&first).filter(|_| !is_for_check) {
         let settings = load(&path, &command).map_err(|problems| Refused::File(path, problems))?;
         command = settings::apply(command, &settings);
     }
-    let matches = command.clone().try_get_matches_from(words)?;
-    Ok(Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?)
+    let matches = command.clone().try_get_matches_from(words);
+    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Refused::Help(error),
+        _ => Refused::Usage(usage::line(&error, role, &command)),
+    })
 }
 
 fn config_path(matches: &ArgMatches) -> Option<PathBuf> {
@@ -109,8 +124,17 @@ fn config_path(matches: &ArgMatches) -> Option<PathBuf> {
 /// The settings of a file, all of them known and valid.
 fn load(path: &Path, command: &Command) -> Result<Vec<Setting>, Vec<Problem>> {
     let problem = |text| vec![Problem { line: 0, text }];
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        problem(format!("cannot read the configuration: {error}; name another file with --config"))
+    let mut text = String::new();
+    File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text)).map_err(|error| {
+        let why = if error.kind() == IoErrorKind::InvalidData {
+            "it is not text in UTF-8"
+        } else {
+            &error.to_string()
+        };
+        problem(format!("cannot read the configuration: {why}; name another file with --config"))
     })?;
+    if text.len() as u64 > LARGEST {
+        return Err(problem("it is larger than 1 MiB, which no configuration is".to_owned()));
+    }
     settings::resolve(file::read(&text)?, command)
 }

@@ -156,11 +156,10 @@ pub(super) fn apply(command: Command, settings: &[Setting]) -> Command {
 
 /// That something is not known, what may be meant, and what there is.
 pub(super) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
-    let meant = match nearest(name, known) {
-        Some(near) => format!("did you mean {near}? All there are: "),
-        None => String::from("there are: "),
-    };
-    format!("{what}; {meant}{}", known.join(", "))
+    match nearest(name, known) {
+        Some(near) => format!("{what}; did you mean {near}?"),
+        None => format!("{what}; there are: {}", known.join(", ")),
+    }
 }
 
 /// The known name that is most like this one.

@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+/// More entries than a log has keys, and no more shards than fit into memory.
+const MOST: usize = 1_000_000_000;
+
 /// How many entries a simulated cache holds.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Capacity {
@@ -16,7 +19,7 @@ pub enum Capacity {
 
 /// It is neither a number of entries nor a part of the keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-#[error("write entries such as 2000, or a part of the keys such as 1% or 0.5%")]
+#[error("write entries such as 2000, {MOST} at the most, or a part of the keys such as 1% or 0.5%")]
 pub struct BadCapacity;
 
 impl Capacity {
@@ -38,7 +41,7 @@ impl FromStr for Capacity {
             None => Capacity::Entries(text.replace('_', "").parse().map_err(|_| BadCapacity)?),
         };
         match capacity {
-            Capacity::Entries(1..) => Ok(capacity),
+            Capacity::Entries(1..=MOST) => Ok(capacity),
             Capacity::Percent(percent) if percent > 0.0 && percent <= 100.0 => Ok(capacity),
             _ => Err(BadCapacity),
         }
@@ -66,7 +69,7 @@ mod tests {
         assert_eq!(of("0.1%", 13_756), Ok(14));
         assert_eq!(of("100%", 7), Ok(7));
         assert_eq!(of("1%", 3), Ok(1));
-        for bad in ["", "%", "0", "0%", "-1", "101%", "NaN%", "inf%", "1.5", "10 000", "5%%"] {
+        for bad in ["", "%", "0", "0%", "-1", "101%", "NaN%", "inf%", "1.5", "10 000", "5%%", "1000000001"] {
             assert_eq!(of(bad, 100), Err(BadCapacity), "{bad}");
         }
     }

@@ -1,15 +1,17 @@
 //! `dproxy simulate`: runs traces through caches and prints what each would have missed.
 
-use std::io::{IsTerminal, Write};
-use std::num::NonZeroUsize;
+use std::fmt::Write;
+use std::io::{self, stderr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{RangedU64ValueParser, ValueHint};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Capacity, Outcome, Survey, Trace, TraceError, run as simulate, survey};
 use crate::proxy::cache::CacheType;
+use crate::terminal::can_draw;
 
 /// Runs a log of keys through the cache of a proxy, to choose its type and size.
 ///
@@ -17,31 +19,30 @@ use crate::proxy::cache::CacheType;
 /// what came first (FIFO).
 #[derive(Args, Clone, Debug)]
 pub struct SimulateArgs {
-    /// File of one key a line, in the order of the requests; plain or compressed with zstd
-    #[arg(long, required = true, value_name = "FILE")]
+    /// Files of one key a line, in the order of the requests; plain or compressed with zstd.
+    #[arg(long, required = true, num_args = 1.., value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub trace: Vec<PathBuf>,
 
-    /// Cache types to compare: lru, s3fifo, ttl (without a clock: first in, first out)
+    /// Cache types to compare; ttl without a clock is first in, first out.
     #[arg(
         long,
         alias = "cache_type",
         value_name = "TYPE",
         value_delimiter = ',',
-        default_value = "lru,s3fifo,ttl",
-        hide_possible_values = true
+        default_value = "lru,s3fifo,ttl"
     )]
     pub cache_type: Vec<CacheType>,
 
-    /// Sizes to compare: entries such as 2000, or a part of the keys of the trace such as 1%
+    /// Sizes to compare: entries such as 2000, or a part of the keys of the trace such as 1%.
     #[arg(long, value_name = "SIZE", value_delimiter = ',', default_value = "1%,5%,10%")]
     pub capacity: Vec<Capacity>,
 
-    /// Shards to divide the cache into, instead of as many as a proxy would choose; 1 makes lru exact
-    #[arg(long, value_name = "COUNT")]
-    pub shards: Option<NonZeroUsize>,
+    /// Shards to divide the cache into; 1 makes lru exact [default: as many as a proxy would choose].
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000), value_name = "N")]
+    pub shards: Option<usize>,
 
-    /// As a table, or as one JSON object a line for each run
-    #[arg(long, value_enum, default_value_t)]
+    /// How to say what was found.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Output,
 }
 
@@ -55,16 +56,19 @@ pub enum Output {
     Json,
 }
 
-/// Runs each trace through each size and type, and prints each outcome as soon as there is one.
-pub fn run(args: &SimulateArgs, out: &mut impl Write) -> anyhow::Result<()> {
-    let mut first = true;
+/// Runs each trace through each size and type, and prints each outcome as soon as there is one, while `print` says that
+/// somebody reads them.
+pub fn run(args: &SimulateArgs, mut print: impl FnMut(String) -> io::Result<bool>) -> anyhow::Result<()> {
+    let mut head = args.output == Output::Text;
     for path in &args.trace {
         let trace = Trace::new(path);
         let survey = count(&trace, args.output)?;
         for capacity in &args.capacity {
             for &cache_type in &args.cache_type {
                 let outcome = run_one(&trace, survey, cache_type, *capacity, args)?;
-                print(&outcome, std::mem::take(&mut first), args.output, out)?;
+                if !print(written(&outcome, std::mem::take(&mut head), args.output)?)? {
+                    return Ok(());
+                }
             }
         }
     }
@@ -91,34 +95,33 @@ fn run_one(
     let bar = bar(args.output, Some(survey.requests), format!("{cache_type} of {capacity}"));
     let name = trace.path().display().to_string();
     let entries = capacity.of(survey.keys);
-    let shards = args.shards.map(NonZeroUsize::get);
-    let outcome = simulate(&name, trace.lines()?, cache_type, entries, shards, |done| bar.set_position(done));
+    let outcome =
+        simulate(&name, trace.lines()?, cache_type, entries, args.shards, |done| bar.set_position(done));
     bar.finish_and_clear();
     outcome
 }
 
-fn print(outcome: &Outcome, first: bool, output: Output, out: &mut impl Write) -> anyhow::Result<()> {
-    match output {
-        Output::Json => writeln!(out, "{}", serde_json::to_string(outcome)?)?,
-        Output::Text => {
-            if first {
-                let [a, b, c, d, e] = ["capacity", "shards", "requests", "misses", "miss ratio"];
-                writeln!(out, "{:<10} {a:>10} {b:>6} {c:>12} {d:>12} {e:>10}  trace", "cache type")?;
-            }
-            let Outcome { trace, cache_type, capacity, shards, requests, misses, miss_ratio } = outcome;
-            writeln!(
-                out,
-                "{cache_type:<10} {capacity:>10} {shards:>6} {requests:>12} {misses:>12} {miss_ratio:>10.4}  {trace}"
-            )?;
-        }
+/// A line for an outcome, beneath the head of the table if that is wanted.
+fn written(outcome: &Outcome, head: bool, output: Output) -> anyhow::Result<String> {
+    if output == Output::Json {
+        return Ok(serde_json::to_string(outcome)? + "\n");
     }
-    Ok(out.flush()?)
+    let mut text = String::new();
+    if head {
+        let [a, b, c, d, e] = ["capacity", "shards", "requests", "misses", "miss ratio"];
+        writeln!(text, "{:<10} {a:>10} {b:>6} {c:>12} {d:>12} {e:>10}  trace", "cache type")?;
+    }
+    let Outcome { trace, cache_type, capacity, shards, requests, misses, miss_ratio } = outcome;
+    writeln!(
+        text,
+        "{cache_type:<10} {capacity:>10} {shards:>6} {requests:>12} {misses:>12} {miss_ratio:>10.4}  {trace}"
+    )?;
+    Ok(text)
 }
 
 /// A bar for who watches: not into a pipe or a file, not beside JSON, not on a terminal that cannot move its cursor.
 fn bar(output: Output, length: Option<u64>, what: String) -> ProgressBar {
-    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-    if output == Output::Json || dumb || !std::io::stderr().is_terminal() {
+    if output == Output::Json || !can_draw(&stderr()) {
         return ProgressBar::hidden();
     }
     // No colours in it, with NO_COLOR or without.
@@ -148,9 +151,12 @@ mod tests {
 
     fn lines(arguments: &[&str]) -> anyhow::Result<Vec<String>> {
         let cli = Cli::try_parse_from([&["dproxy"], arguments].concat())?;
-        let mut out = Vec::new();
-        run(&cli.simulate, &mut out)?;
-        Ok(String::from_utf8(out)?.lines().map(str::to_owned).collect())
+        let mut out = String::new();
+        run(&cli.simulate, |text| {
+            out.push_str(&text);
+            Ok(true)
+        })?;
+        Ok(out.lines().map(str::to_owned).collect())
     }
 
     /// A trace of 100 keys, asked for ten times over.
@@ -203,7 +209,9 @@ mod tests {
         assert!(error(&[]).contains("--trace <FILE>"));
         assert!(error(&["--trace", "/no/such"]).contains("cannot read the trace /no/such"));
         assert!(error(&["--trace", "a", "--capacity", "1,0"]).contains("write entries such as 2000"));
-        assert!(error(&["--trace", "a", "--cache-type", "arc"]).contains("use ttl, lru or s3fifo"));
+        assert!(
+            error(&["--trace", "a", "--cache-type", "arc"]).contains("[possible values: ttl, lru, s3fifo]")
+        );
         let path = std::env::temp_dir().join(format!("dproxy-simulate-empty-{}", std::process::id()));
         std::fs::write(&path, "\n").expect("a temporary file");
         let empty = error(&["--trace", &path.display().to_string()]);

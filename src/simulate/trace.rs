@@ -15,6 +15,8 @@ use super::frames::{Frames, MAGIC};
 /// A key is no longer than this, in bytes.
 const MAX_KEY: usize = 4096;
 const BUFFER: usize = 64 << 10;
+/// The first bytes of a gzip file.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// A file of one key a line.
 #[derive(Clone, Debug)]
@@ -26,7 +28,7 @@ pub struct Trace {
 #[derive(Debug, Error)]
 pub enum TraceError {
     /// The file cannot be opened, or not be read to its end.
-    #[error("cannot read the trace {}: {source}", path.display())]
+    #[error("cannot read the trace {}", path.display())]
     Unreadable {
         /// Of the trace.
         path: PathBuf,
@@ -68,12 +70,18 @@ impl Trace {
     }
 
     fn open(&self) -> io::Result<Lines> {
-        let mut file = File::open(&self.path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("it is not a file; it is read more than once"));
+        // Before it is opened: opening a pipe waits for its writer.
+        if !std::fs::metadata(&self.path)?.is_file() {
+            return Err(io::Error::other("it is not a file, and it is read more than once; write it to one"));
         }
+        let mut file = File::open(&self.path)?;
         let mut start = Vec::new();
         file.by_ref().take(MAGIC.len() as u64).read_to_end(&mut start)?;
+        if start.starts_with(&GZIP) {
+            return Err(io::Error::other(
+                "it is compressed with gzip; decompress it with gunzip, or use zstd",
+            ));
+        }
         file.rewind()?;
         let file = BufReader::with_capacity(BUFFER, file);
         let reader: Box<dyn BufRead> = match start == MAGIC {
@@ -214,6 +222,8 @@ mod tests {
     fn refuses_what_is_no_file() {
         assert!(matches!(Trace::new("/no/such").lines(), Err(TraceError::Unreadable { .. })));
         assert!(matches!(Trace::new("/").lines(), Err(TraceError::Unreadable { .. })));
+        assert!(matches!(Scratch::new(b"\x1f\x8b\x08\0").keys(), Err(TraceError::Unreadable { source, .. })
+            if source.to_string().contains("gunzip")));
         let mut zstd = compress_to_vec(&b"a\nb\n"[..], CompressionLevel::Fastest);
         zstd.pop();
         assert!(matches!(Scratch::new(&zstd).keys(), Err(TraceError::Unreadable { .. })));

@@ -8,7 +8,7 @@ mod lines;
 mod sample;
 mod screen;
 
-use std::io::{IsTerminal, Write};
+use std::io::stdout;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::net::link::Peer;
 use crate::net::{Link, LinkError, LinkLimits};
+use crate::terminal::{self, can_draw, no_colour};
 use crate::wire::Request;
 use history::History;
 use sample::Sample;
@@ -47,9 +48,7 @@ pub struct Watch {
 /// Watches until the user, the count or a signal ends it. The exit code tells whether the last poll was answered.
 pub async fn run(watch: Watch) -> Result<ExitCode> {
     let mut history = History::default();
-    let is_for_people =
-        std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-    match is_for_people {
+    match can_draw(&stdout()) {
         true => show(&watch, &mut history).await?,
         false => print(&watch, &mut history).await?,
     }
@@ -82,11 +81,8 @@ async fn print(watch: &Watch, history: &mut History) -> Result<()> {
     while let Some(polled) = polls.next().await {
         let date = SystemTime::now();
         history.add(polled, Instant::now(), date);
-        let mut out = std::io::stdout().lock();
-        let written = writeln!(out, "{}", lines::line(history, &peer, date)).and_then(|()| out.flush());
-        match written {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
-            written => written.context("cannot write")?,
+        if !terminal::print(lines::line(history, &peer, date) + "\n")? {
+            break;
         }
     }
     Ok(())
@@ -103,8 +99,7 @@ impl Drop for Picture {
 
 /// A picture until a key or a signal ends it.
 async fn show(watch: &Watch, history: &mut History) -> Result<()> {
-    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let screen = Screen { peer: watch.peer.to_string(), has_colours: !no_colour };
+    let screen = Screen { peer: watch.peer.to_string(), has_colours: !no_colour() };
     // Listened to before the terminal is changed: from then on each of them must restore it.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;

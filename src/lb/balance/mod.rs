@@ -5,9 +5,7 @@ mod least_loaded;
 mod p2c;
 mod round_robin;
 
-use std::str::FromStr;
-
-use thiserror::Error;
+use clap::ValueEnum;
 
 use self::hash::Hash;
 pub(super) use self::hash::hash as hash_of;
@@ -73,23 +71,21 @@ pub trait Balance: Send + Sync {
     }
 }
 
-/// The names of the ways to choose.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// The ways to choose, by the names that are typed; a hyphen is as good as an underscore.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Strategy {
     /// Each in turn.
+    #[value(name = "round_robin", alias = "round-robin")]
     RoundRobin,
-    /// Fewest requests in flight, then fewest in all, then in turn.
+    /// The one with the fewest requests in flight, then the fewest in all, then in turn.
+    #[value(name = "least_loaded", alias = "least-loaded")]
     LeastLoaded,
     /// Every key has a home.
     Hash,
-    /// The less loaded of two at random.
+    /// The less loaded of two at random, by what is in flight and how long answers take.
+    #[value(name = "p2c")]
     TwoChoices,
 }
-
-/// A name that is no strategy's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-#[error("a strategy is one of round_robin, least_loaded, hash, p2c")]
-pub struct StrategyError;
 
 impl Strategy {
     /// Its name.
@@ -113,21 +109,6 @@ impl Strategy {
     }
 }
 
-impl FromStr for Strategy {
-    type Err = StrategyError;
-
-    /// A hyphen is as good as an underscore.
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name.replace('-', "_").as_str() {
-            "round_robin" => Ok(Strategy::RoundRobin),
-            "least_loaded" => Ok(Strategy::LeastLoaded),
-            "hash" => Ok(Strategy::Hash),
-            "p2c" => Ok(Strategy::TwoChoices),
-            _ => Err(StrategyError),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,7 +124,7 @@ mod tests {
 
     #[test]
     fn every_strategy_keeps_the_contract() {
-        for strategy in [Strategy::RoundRobin, Strategy::LeastLoaded, Strategy::Hash, Strategy::TwoChoices] {
+        for &strategy in Strategy::value_variants() {
             let balance = strategy.build();
             let key = Key::parse(b"article/1").unwrap();
             assert_eq!((balance.pick(key, &[]), balance.peek(key, &[])), (None, None));
@@ -160,8 +141,9 @@ mod tests {
             }
             balance.sent(key, 1);
             balance.ended(key, 1, Some(true));
-            assert_eq!(strategy.as_str().parse(), Ok(strategy));
-            assert_eq!(strategy.as_str().replace('_', "-").parse(), Ok(strategy));
+            let named = |name: &str| Strategy::from_str(name, false);
+            assert_eq!(named(strategy.as_str()), Ok(strategy));
+            assert_eq!(named(&strategy.as_str().replace('_', "-")), Ok(strategy));
         }
     }
 

@@ -36,7 +36,10 @@ pub struct DirStore {
 impl DirStore {
     /// Opens the directory. Files larger than `max_document` bytes are no documents.
     pub fn open(path: &Path, layout: Layout, max_document: usize) -> io::Result<Self> {
-        Ok(Self { root: Dir::open_ambient_dir(path, ambient_authority())?, layout, max_document })
+        let root = Dir::open_ambient_dir(path, ambient_authority())?;
+        // Whether files can be found in it: better learned now than by every request.
+        root.metadata(".")?;
+        Ok(Self { root, layout, max_document })
     }
 
     fn path(&self, key: Key<'_>) -> PathBuf {

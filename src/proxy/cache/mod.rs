@@ -26,7 +26,7 @@ mod contract;
 use std::sync::Arc;
 
 pub use entry::{Entry, Millis};
-pub use layout::{CacheType, Layout, UnknownCacheType, build, build_as};
+pub use layout::{CacheType, Layout, build, build_as};
 
 /// How much a cache may hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

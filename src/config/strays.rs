@@ -1,0 +1,46 @@
+//! Variables that look like settings and are none: slips of the pen, mostly.
+
+use clap::Command;
+
+use super::settings::nearest;
+use crate::args;
+
+/// What the variables of all settings begin with.
+const PREFIX: &str = "DPROXY_";
+
+/// What to say of each variable of the environment that sets nothing, and which one may be meant.
+pub fn strays() -> Vec<String> {
+    let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    told(names, &args::command())
+}
+
+fn told(names: impl Iterator<Item = String>, command: &Command) -> Vec<String> {
+    let commands = std::iter::once(command).chain(command.get_subcommands());
+    let known = commands.flat_map(Command::get_arguments).filter_map(|arg| arg.get_env()?.to_str());
+    let known: Vec<&str> = known.filter_map(|name| name.strip_prefix(PREFIX)).collect();
+    let told = |name: String| {
+        let own = name.strip_prefix(PREFIX).filter(|own| !known.contains(own))?;
+        Some(match nearest(own, &known) {
+            Some(near) => format!("the variable {name} sets nothing; did you mean {PREFIX}{near}?"),
+            None => format!("the variable {name} sets nothing"),
+        })
+    };
+    names.filter_map(told).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_what_sets_nothing_is_told() {
+        let names =
+            ["DPROXY_TTL", "DPROXY_CONFIG", "HOME", "DPROXY_CACHETYPE", "DPROXY_ZZZ"].map(str::to_owned);
+        let told = super::told(names.into_iter(), &crate::args::command());
+        assert_eq!(
+            told,
+            [
+                "the variable DPROXY_CACHETYPE sets nothing; did you mean DPROXY_CACHE_TYPE?",
+                "the variable DPROXY_ZZZ sets nothing"
+            ]
+        );
+    }
+}

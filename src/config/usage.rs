@@ -1,0 +1,106 @@
+//! A wrong use of the command line, told on one line: what is wrong, and what to do.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Command};
+
+/// What clap found wrong in the words of a role, or before there was one.
+pub(super) fn line(error: &clap::Error, role: Option<&str>, command: &Command) -> String {
+    let asked = role.map_or("dproxy".to_owned(), |role| format!("dproxy {role}"));
+    let what = match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(missing))) => {
+            let missing: Vec<String> = missing.iter().map(|one| alternatives(one)).collect();
+            format!("{asked} needs {}", missing.join(" and "))
+        }
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(flag))) => {
+            told(error) + &owners(flag, role, command)
+        }
+        _ => told(error),
+    };
+    format!("{what}; see {asked} --help")
+}
+
+/// `<--get <PATH>...|--metrics>` is one of two.
+fn alternatives(missing: &str) -> String {
+    match missing.strip_prefix('<').and_then(|missing| missing.strip_suffix('>')) {
+        Some(group) if group.starts_with('-') => format!("one of {}", group.replace('|', ", ")),
+        _ => missing.to_owned(),
+    }
+}
+
+/// What clap says, without how the command is used: that is pages long.
+fn told(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let told = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let told = told.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
+    let mut line = String::new();
+    for part in told {
+        match part.strip_prefix("tip: ") {
+            Some(tip) => line.push_str(&format!("; {tip}")),
+            None if line.is_empty() => line.push_str(part.trim_start_matches("error: ")),
+            None => line.push_str(&format!(" {part}")),
+        }
+    }
+    line
+}
+
+/// Whose flag it is, if that is another role's.
+fn owners(flag: &str, role: Option<&str>, command: &Command) -> String {
+    let name = flag.trim_start_matches('-');
+    let is_it = |arg: &Arg| {
+        let aliases = arg.get_all_aliases().unwrap_or_default();
+        arg.get_long().into_iter().chain(aliases).any(|long| long == name)
+    };
+    let roles =
+        command.get_subcommands().filter(|other| other.get_arguments().any(is_it)).map(Command::get_name);
+    let roles: Vec<&str> = roles.filter(|other| Some(*other) != role).collect();
+    match roles.is_empty() {
+        true => String::new(),
+        false => format!("; it is a flag of dproxy {}", roles.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::args;
+
+    fn told(words: &str) -> String {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let command = args::command();
+        let error = command.clone().try_get_matches_from(&words).expect_err("wrong");
+        super::line(&error, words.get(1).copied(), &command)
+    }
+
+    #[test]
+    fn one_line_says_what_is_wrong_and_what_to_do() {
+        for (words, line) in [
+            (
+                "dproxy origin --ttl 3s",
+                "unexpected argument '--ttl' found; it is a flag of dproxy proxy, cluster; see dproxy origin --help",
+            ),
+            (
+                "dproxy proxy --cache-typ lru",
+                "unexpected argument '--cache-typ' found; a similar argument exists: '--cache-type'; see dproxy proxy --help",
+            ),
+            (
+                "dproxy proxy --cache-type arc",
+                "invalid value 'arc' for '--cache-type <TYPE>' [possible values: ttl, lru, s3fifo]; see dproxy proxy --help",
+            ),
+            (
+                "dproxy proxy --port -1",
+                "invalid value '-1' for '--port <PORT>': write a port from 0 to 65535; see dproxy proxy --help",
+            ),
+            ("dproxy simulate", "dproxy simulate needs --trace <FILE>...; see dproxy simulate --help"),
+            (
+                "dproxy client --get a/1 --metrics",
+                "the argument '--get <PATH>...' cannot be used with '--metrics'; see dproxy client --help",
+            ),
+        ] {
+            assert_eq!(told(words), line);
+        }
+        let needs = told("dproxy client");
+        assert!(
+            needs.starts_with("dproxy client needs one of --get <PATH>..., --keys <FILE>, --metrics"),
+            "{needs}"
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! Where nodes listen, and what to do about it when they cannot: `run` asks, the user is told.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result, bail};
+
+use crate::args::ServerArgs;
+use crate::net::transport::{Bound, bind};
+
+/// `EMFILE`, the same on every system.
+const TOO_MANY_FILES: i32 = 24;
+
+/// Where to listen, and the flag that says so.
+pub struct Listen {
+    /// On which address.
+    pub host: IpAddr,
+    /// On which port; 0 is any that is free.
+    pub port: u16,
+    /// The flag that chooses another.
+    pub flag: &'static str,
+}
+
+/// Listens for a role, once for each of its threads.
+pub fn listen(role: &str, at: &Listen, args: &ServerArgs) -> Result<Vec<Bound>> {
+    let Listen { host, port, flag } = *at;
+    let address = SocketAddr::new(host, port);
+    match bind(address, args.threads(), args.reuse_port) {
+        Ok(bound) => Ok(bound),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            bail!("port {port} is in use on {host}; stop what listens there, or choose another with {flag}")
+        }
+        Err(error) => {
+            let advice = match error.kind() {
+                ErrorKind::PermissionDenied => {
+                    format!("; choose a port from 1024 on with {flag}, or allow it lower ones")
+                }
+                ErrorKind::AddrNotAvailable => {
+                    format!(
+                        "; no interface has this address: choose another with {}",
+                        flag.replace("port", "host")
+                    )
+                }
+                _ if error.raw_os_error() == Some(TOO_MANY_FILES) => {
+                    "; allow more with ulimit -n, or take fewer --threads".to_owned()
+                }
+                _ => String::new(),
+            };
+            bail!("the {role} cannot listen on {address}: {error}{advice}")
+        }
+    }
+}
+
+/// Where it listens in the end.
+pub fn address_of(bound: &[Bound]) -> Result<SocketAddr> {
+    Ok(bound.first().context("nothing is bound")?.address()?)
+}
