@@ -202,7 +202,7 @@ async fn drive(
 
 async fn ask(link: Arc<Link>, path: String, due: Instant, began: Instant, seen: Arc<Mutex<Seen>>) {
     let key = KeyBuf::parse(path.as_bytes()).expect("a key");
-    let line = link.ask_once(Request::Get(key.as_key()), due + PATIENCE, Instant::now()).await;
+    let line = link.ask_once(Request::Get(key.as_key()), false, due + PATIENCE, Instant::now()).await;
     let took = due.elapsed();
     let told = match &line {
         Ok(line) => ReplyView::parse(line).map(|view| view.status).map_err(|error| error.to_string()),

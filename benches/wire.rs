@@ -55,7 +55,7 @@ fn texts(c: &mut Criterion) {
     for size in [100, 1_000, 100_000] {
         let text = document(size);
         let mut line = Vec::new();
-        hit(tight(size)).frame(None, &mut line);
+        hit(tight(size)).frame(None, false, &mut line);
         line.pop();
         let mut group = c.benchmark_group("json");
         group.throughput(Throughput::Bytes(text.len() as u64));
@@ -81,7 +81,7 @@ fn replies(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("hit", size), |b| {
             b.iter(|| {
                 out.clear();
-                black_box(&reply).frame(Some(123_456), &mut out);
+                black_box(&reply).frame(Some(123_456), false, &mut out);
                 out.len()
             });
         });

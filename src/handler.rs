@@ -22,8 +22,12 @@ pub struct Ask<'a> {
     pub now: Instant,
     /// When the asker gives up, if it said so.
     pub deadline: Option<Instant>,
+    /// Whether the times of a document are to be told, as far as they are known.
+    pub tell_times: bool,
     /// The id of the request across nodes, if it has one.
     pub trace: Option<&'a str>,
+    /// The `traceparent` that it came with, as it came.
+    pub parent: Option<&'a str>,
 }
 
 /// An answer: at once, or when something else has answered.

@@ -24,6 +24,8 @@ pub mod manual;
 pub mod measured;
 pub mod net;
 pub mod origin;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod pool;
 pub mod proxy;
 pub mod run;

@@ -167,7 +167,9 @@ mod tests {
             from: IpAddr::V4(Ipv4Addr::LOCALHOST),
             now: Instant::now(),
             deadline: None,
+            tell_times: false,
             trace: None,
+            parent: None,
         };
         for _ in 0..100 {
             measured.answer(ask(Request::Get(Key::parse(b"now/1").unwrap()))).reply().await;

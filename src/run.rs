@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -47,6 +48,13 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         house.inherited =
             systemd::listener().context("the socket that was handed over is no TCP listener")?;
     }
+    #[cfg(feature = "otlp")]
+    let role = match cli.command {
+        Command::Origin(_) => "origin",
+        Command::Proxy(_) => "proxy",
+        Command::Lb(_) => "lb",
+        _ => "cluster",
+    };
     match cli.command {
         Command::Origin(args) => house.origin(&args)?,
         Command::Proxy(args) => house.proxy(&args)?,
@@ -68,12 +76,18 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Completions(args) => return manual::completions(&args),
         Command::Man(args) => return manual::man(&args),
     };
+    #[cfg(feature = "otlp")]
+    if let Some(export) = crate::otlp::start(cli.spans.otlp_endpoint.as_deref(), role)? {
+        house.last.push(Box::new(|left| export.flush(left)));
+    }
     house.live()
 }
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 /// Made on one thread, begun on another: the task itself never leaves the thread that it runs on.
 type Job = Box<dyn FnOnce() -> Task + Send>;
+
+type Last = Box<dyn FnOnce(Duration) + Send>;
 
 /// The nodes of this process.
 #[derive(Default)]
@@ -93,6 +107,10 @@ struct House {
     beside: Vec<Job>,
     /// What to say once all of it listens.
     greeting: Vec<String>,
+    /// The longest time that a stop may take.
+    drain: Duration,
+    /// What is done when all else has ended, in what is left of that time.
+    last: Vec<Last>,
 }
 
 impl House {
@@ -234,6 +252,7 @@ impl House {
     ) -> Result<SocketAddr> {
         let address = address_of(&bound)?;
         self.greeting.push(format!("dproxy {role} listens on {address}"));
+        self.drain = self.drain.max(args.drain);
         let server = Server::new(handler, args.limits(), self.stop.clone());
         let lines = self.lines.clone();
         self.on_every_thread(bound, move |listener| {
@@ -296,7 +315,7 @@ impl House {
 
     /// Serves until a signal, and ends when all is drained.
     fn live(self) -> Result<ExitCode> {
-        let Self { stop, lines_ended, lines, mut served, mut beside, greeting, .. } = self;
+        let Self { stop, lines_ended, lines, mut served, mut beside, greeting, drain, last, .. } = self;
         if let Some(mut watchdog) = Watchdog::asked_for() {
             for jobs in &mut served {
                 let beat = watchdog.beat(stop.clone());
@@ -316,11 +335,13 @@ impl House {
                     warn!(%error, "signals are not heard: only SIGKILL will stop this process");
                 }
             });
-            tokio::spawn(async move {
+            let until = tokio::spawn(async move {
                 stopped.cancelled().await;
+                let until = Instant::now() + drain;
                 lines.close();
                 lines.wait().await;
                 lines_ended.cancel();
+                until
             });
             let set = tokio::task::LocalSet::new();
             for job in beside {
@@ -332,6 +353,12 @@ impl House {
             // This thread hears the signals, so it stays until the others have drained as well.
             if tokio::task::spawn_blocking(|| others.join()).await.is_err() {
                 warn!("the other threads could not be awaited");
+            }
+            let until = until.await.unwrap_or_else(|_| Instant::now());
+            for last in last {
+                let left = until.saturating_duration_since(Instant::now());
+                // A panic in it was told, and all else is done.
+                let _ = tokio::task::spawn_blocking(move || last(left)).await;
             }
         });
         // Reads that block, of a disk that hangs, must not hold the end up.

@@ -1,5 +1,6 @@
 //! Proves the live page in a real browser: it shows what happens as it happens, by itself, and takes nothing for markup.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -143,4 +144,40 @@ fn it_fits_a_phone_and_comes_back_by_itself() {
     browser.until("it says that it is lost", "return document.querySelector('#link.lost') !== null");
     let (_second, _) = balancer(&proxies, &format!("--http-host {host} --http-port {}", http.port()));
     browser.until("it is live again", live);
+}
+
+/// The colours of a theme, by their names: the first block of the style is light, the second dark.
+fn colours(style: &str, theme: usize) -> HashMap<&str, [f64; 3]> {
+    let block = style.split(":root").nth(theme + 1).expect("a theme");
+    let block = block.split('}').next().expect("its end");
+    let channel = |code: &str, at: usize| {
+        let value = u8::from_str_radix(&code[at..at + 2], 16).expect("two digits");
+        let value = f64::from(value) / 255.0;
+        if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+    };
+    let pairs = block.split(';').filter_map(|setting| setting.split_once("--")?.1.split_once(": #"));
+    pairs.map(|(name, code)| (name, [0, 2, 4].map(|at| channel(code, at)))).collect()
+}
+
+/// The contrast of two colours, as WCAG has it.
+fn contrast(a: [f64; 3], b: [f64; 3]) -> f64 {
+    let light = |[red, green, blue]: [f64; 3]| 0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05;
+    let (a, b) = (light(a), light(b));
+    a.max(b) / a.min(b)
+}
+
+#[test]
+fn its_words_stand_out_from_their_ground() {
+    let style = include_str!("../src/http/page/style.css");
+    for (theme, name) in ["light", "dark"].into_iter().enumerate() {
+        let colours = colours(style, theme);
+        let on_all = ["ink", "quiet"].map(|word| ["ground", "card"].map(|ground| (word, ground)));
+        let of_states = ["well", "warn", "bad", "off"].map(|word| [(word, "card"), (word, "")]);
+        for (word, ground) in on_all.into_iter().chain(of_states).flatten() {
+            let own = format!("{word}-soft");
+            let ground = if ground.is_empty() { own.as_str() } else { ground };
+            let contrast = contrast(colours[word], colours[ground]);
+            assert!(contrast >= 4.5, "{name}: {word} on {ground} has {contrast:.2}");
+        }
+    }
 }

@@ -39,6 +39,28 @@ fn a_new_process_takes_the_port_over_under_load() {
 }
 
 #[test]
+fn the_http_port_is_taken_over_as_well() {
+    let _alone = heavy();
+    let data = Data::articles(50);
+    let origin = Start::origin(data.path(), "").run();
+    let start = |words: &str| Start::proxy(origin.address, words);
+    let mut proxy = start("--reuse-port --http-port 0").run();
+    let http = proxy.serves_http();
+    let loads = [&[][..], &["connection: close"]].map(|headers| Load::http(http, 50, headers));
+    let go_on = || loads.iter().for_each(|load| load.go_on(150));
+    for _ in 0..TIMES {
+        go_on();
+        replace(&mut proxy, |words| start(&format!("{words} --http-port {}", http.port())));
+        assert_eq!(proxy.serves_http(), http);
+    }
+    go_on();
+    for load in loads {
+        load.end_without_errors();
+    }
+    assert_eq!(proxy.log().matches("WARN").count(), 0, "{}", proxy.log());
+}
+
+#[test]
 fn the_only_proxy_of_a_balancer_is_replaced_under_load() {
     let _alone = heavy();
     let data = Data::articles(50);

@@ -9,7 +9,7 @@ use dproxy::args::Cli;
 use serde_json::Value;
 
 use crate::support::TempDir;
-use crate::support::command::{BINARY, clean, dproxy, has_command, run_to_end, text};
+use crate::support::command::{BINARY, clean, dproxy, has_command, run_to_end, text, venv};
 
 fn examples(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(folder)
@@ -23,16 +23,6 @@ fn files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = paths.filter(is_wanted).collect();
     files.sort();
     files
-}
-
-/// A program of the environment that .ci/run makes; `None` where it was not made and nobody promised it.
-fn venv(program: &str) -> Option<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin").join(program);
-    assert!(
-        path.exists() || std::env::var_os("CI").is_none(),
-        "{path:?} is not there; make it: python3 -m venv target/venv && target/venv/bin/pip install kubernetes-validate"
-    );
-    path.exists().then(|| path.to_string_lossy().into_owned())
 }
 
 /// The documents of a YAML file, as JSON, read by the Python of that environment.

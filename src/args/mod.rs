@@ -84,6 +84,10 @@ pub struct Cli {
     /// How to log.
     #[command(flatten)]
     pub log: LogArgs,
+    /// Where spans go.
+    #[cfg(feature = "otlp")]
+    #[command(flatten)]
+    pub spans: SpanArgs,
 }
 
 /// Logs go to standard error.
@@ -97,6 +101,17 @@ pub struct LogArgs {
     /// How to write it.
     #[arg(long, global = true, env = "DPROXY_LOG_FORMAT", default_value = "text", value_name = "FORMAT", display_order = LAST)]
     pub log_format: LogFormat,
+}
+
+/// Spans of requests.
+#[cfg(feature = "otlp")]
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Spans (OTLP)")]
+pub struct SpanArgs {
+    /// Send spans of requests to the collector at this URL, such as http://127.0.0.1:4318; all else is set by the
+    /// variables of OpenTelemetry, OTEL_TRACES_SAMPLER among them [default: OTEL_EXPORTER_OTLP_ENDPOINT, or nowhere].
+    #[arg(long, global = true, env = "DPROXY_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
 }
 
 /// Forms of a log.

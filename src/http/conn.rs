@@ -29,6 +29,9 @@ use crate::net::transport::Stream;
 const MAX_HEAD: usize = 16 * 1024;
 /// Header lines of a request.
 const MAX_HEADERS: usize = 64;
+/// How long a connection may stay idle once it is to end. Its asker may just have sent something: the next response
+/// tells it to ask elsewhere, which a connection that is gone does not.
+const IDLE_END: Duration = Duration::from_millis(500);
 /// What is read and written at a time, at the most.
 const MAX_BUFFER: usize = 64 * 1024;
 
@@ -39,6 +42,8 @@ pub(super) struct Watch {
     quiet: AtomicBool,
     /// The asker does not take what we write.
     blocked: AtomicBool,
+    /// The next response is the last one.
+    ending: AtomicBool,
     /// Changes whenever something moved.
     moves: AtomicU64,
 }
@@ -48,6 +53,11 @@ impl Watch {
     pub(super) fn heard(&self) {
         self.quiet.store(true, Relaxed);
         self.moved();
+    }
+
+    /// Whether the asker is to be told that this is the last response.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Relaxed)
     }
 
     fn moved(&self) {
@@ -102,7 +112,12 @@ pub(super) async fn serve<S>(
         .serve_connection(io, service);
     let shortest = limits.line_deadline.min(limits.write_deadline).min(limits.idle_deadline);
     let tick = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
-    let (timer, stopped) = (sleep(tick), stop.cancelled());
+    let stopped = async {
+        stop.cancelled().await;
+        watch.ending.store(true, Relaxed);
+        sleep(IDLE_END.min(limits.drain / 2)).await;
+    };
+    let timer = sleep(tick);
     tokio::pin!(conn, timer, stopped);
     let mut is_stopping = false;
     let (mut moves, mut since) = (u64::MAX, Instant::now());

@@ -65,7 +65,7 @@ fn relayed(line: &Bytes, wants: Wants<'_>, lenience: &str) -> Result<Response, B
         cache_hit,
         stale: view.stale,
         age: view.age,
-        fresh_for: None,
+        fresh_for: view.fresh_for,
     });
     if view.status == Status::Ok {
         return match view.document(usize::MAX) {
@@ -134,24 +134,26 @@ fn failed(status: Status, detail: Option<&str>, told: Option<Told>) -> Response 
     });
     let mut response = problem(status, detail);
     if let Some(told) = told {
-        if let (Status::NotFound, Some(fresh_for @ 1..)) = (status, told.fresh_for) {
-            response.headers_mut().insert(CACHE_CONTROL, text(&format!("max-age={fresh_for}")));
+        if let (Status::NotFound, Some(1..)) = (status, told.fresh_for) {
+            response.headers_mut().insert(CACHE_CONTROL, cache_control(&told, ""));
         }
         tell(&told, response.headers_mut());
     }
     response
 }
 
+/// How long a document may be kept. Caches count from when it came to us, which `Age` tells: `max-age` less `Age` is what
+/// is left of its time.
 fn cache_control(told: &Told, lenience: &str) -> HeaderValue {
-    let fresh_for = match (told.stale, told.fresh_for) {
+    let lifetime = match (told.stale, told.fresh_for) {
         (true, _) => 0,
-        (false, Some(fresh_for)) => fresh_for,
+        (false, Some(fresh_for)) => fresh_for.saturating_add(told.age.unwrap_or(0)),
         (false, None) => return ASK_AGAIN,
     };
     let mut number = itoa::Buffer::new();
     let mut value = String::with_capacity(20 + lenience.len());
     value.push_str("max-age=");
-    value.push_str(number.format(fresh_for));
+    value.push_str(number.format(lifetime));
     value.push_str(lenience);
     text(&value)
 }
@@ -206,7 +208,7 @@ mod tests {
     fn says_what_is_known_of_a_document() {
         let hit = respond(Reply::document(document("{}")).with(SERVED), &[]);
         assert_eq!(header(&hit, "cache-status"), "dproxy-8001; hit; ttl=12");
-        assert_eq!(header(&hit, "cache-control"), "max-age=12, stale-if-error=60");
+        assert_eq!(header(&hit, "cache-control"), "max-age=30, stale-if-error=60");
         assert_eq!((header(&hit, "age"), header(&hit, "content-type")), ("18", "application/json"));
         let stale = Served { stale: true, fresh_for: Some(0), ..SERVED };
         let stale = respond(Reply::document(document("{}")).with(stale), &[]);

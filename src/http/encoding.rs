@@ -28,13 +28,13 @@ impl Encoding {
 
     /// The best coding that an asker takes: the one it likes most, of two that it likes alike the quicker one.
     pub(super) fn negotiate(headers: &HeaderMap) -> Self {
-        let Some(accepted) = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()) else {
-            return Encoding::Identity;
-        };
         let (mut gzip, mut zstd, mut any, mut identity) = (None, None, None, None);
-        for item in accepted.split(',') {
-            let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
-            let weight = parameters.trim().strip_prefix("q=").map_or(1.0, |q| q.parse().unwrap_or(0.0_f32));
+        // A list may be spread over several lines.
+        let lines = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
+        for item in lines.flat_map(|line| line.split(',')) {
+            let (name, weight) = item.split_once(';').unwrap_or((item, ""));
+            let weight = weight.trim().strip_prefix(['q', 'Q']).and_then(|weight| weight.strip_prefix('='));
+            let weight = weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0_f32));
             match name.trim().to_ascii_lowercase().as_str() {
                 "gzip" | "x-gzip" => gzip = Some(weight),
                 "zstd" => zstd = Some(weight),
@@ -96,6 +96,8 @@ mod tests {
             ("gzip, deflate, br, zstd", Encoding::Zstd),
             ("zstd;q=0.5, gzip", Encoding::Gzip),
             ("gzip;q=0, *;q=0.5", Encoding::Zstd),
+            ("zstd; Q=0, gzip", Encoding::Gzip),
+            ("zstd;q=0|gzip", Encoding::Gzip),
             ("GZIP;q=0.8, identity;q=0.9", Encoding::Identity),
             ("identity", Encoding::Identity),
             ("br", Encoding::Identity),
@@ -103,7 +105,9 @@ mod tests {
             ("", Encoding::Identity),
         ] {
             let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(accepted));
+            for line in accepted.split('|') {
+                headers.append(ACCEPT_ENCODING, HeaderValue::from_static(line));
+            }
             assert_eq!(Encoding::negotiate(&headers), expected, "{accepted}");
         }
         assert_eq!(Encoding::negotiate(&HeaderMap::new()), Encoding::Identity);

@@ -98,7 +98,10 @@ impl<H> Clone for Gateway<H> {
 struct Gate<H> {
     site: Arc<Site<H>>,
     router: TowerToHyperService<Router>,
+    /// No more connections are accepted.
     close: CancellationToken,
+    /// Connections end with their next response.
+    ending: CancellationToken,
 }
 
 /// What all parts know of the node.
@@ -121,12 +124,15 @@ impl<H: Handler> Gateway<H> {
         draining: CancellationToken,
         close: CancellationToken,
     ) -> Self {
-        let door = Arc::new(Door::new(config.limits.max_connections, config.limits.drain));
+        let ServerLimits { max_connections, drain, hand_over, .. } = config.limits;
+        // Who is sent away comes back at once, and shall meet the next process where there is one.
+        let ending = if hand_over.is_some() { CancellationToken::new() } else { close.clone() };
+        let door = Arc::new(Door::new(max_connections, drain).handed_over(hand_over));
         let lenience = lenience(&config);
         let live = Live::default();
         let site = Arc::new(Site { handler, config, lenience, draining, door: door.clone(), live });
         let router = TowerToHyperService::new(router::router(site.clone()));
-        Self { front: Arc::new(Gate { site, router, close }), door }
+        Self { front: Arc::new(Gate { site, router, close, ending }), door }
     }
 
     /// Serves a listener; returns when its connections have ended. False when some had to be cut.
@@ -144,7 +150,11 @@ impl<H: Handler> Front for Gate<H> {
     async fn serve(&self, stream: Stream, from: IpAddr) {
         let watch = Arc::default();
         let service = service::Service::new(self.site.clone(), self.router.clone(), from, Arc::clone(&watch));
-        conn::serve(stream, service, watch, &self.site.config.limits, &self.close).await;
+        conn::serve(stream, service, watch, &self.site.config.limits, &self.ending).await;
+    }
+
+    fn end(&self) {
+        self.ending.cancel();
     }
 
     async fn turn_away(&self, stream: Stream) {
@@ -156,7 +166,15 @@ impl<H: Handler> Site<H> {
     /// The `data` of METRICS: what every view of the node is made of.
     async fn samples(&self) -> Value {
         let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let ask = Ask { request: Request::Metrics, from, now: Instant::now(), deadline: None, trace: None };
+        let ask = Ask {
+            request: Request::Metrics,
+            from,
+            now: Instant::now(),
+            deadline: None,
+            tell_times: false,
+            trace: None,
+            parent: None,
+        };
         match self.handler.answer(ask).reply().await.data {
             Data::Json(text) => serde_json::from_str(&text).unwrap_or_default(),
             _ => Value::Null,

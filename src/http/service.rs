@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
-use hyper::{HeaderMap, Method, Request};
+use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::{Method, Request, Version};
 use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
 
@@ -71,17 +71,11 @@ impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
 
     fn call(&self, request: Request<Incoming>) -> Responding {
         self.watch.heard();
-        let allowed = &self.site.config.cors;
-        if allowed.is_empty() {
-            return self.respond(request);
-        }
-        let page = cors::asking_page(request.headers());
-        if cors::is_preflight(request.method(), request.headers()) {
-            let mut response = cors::preflight();
-            cors::allow(allowed, page.as_ref(), response.headers_mut());
-            return Responding::now(response);
-        }
-        self.allowing(page, self.respond(request))
+        let responding = match names_one_host(&request) {
+            true => self.allow(request),
+            false => Responding::now(problem(Status::BadRequest, "HTTP/1.1 takes exactly one Host header")),
+        };
+        if self.watch.is_ending() { closing(responding) } else { responding }
     }
 }
 
@@ -93,6 +87,21 @@ impl<H: Handler> Service<H> {
         watch: Arc<Watch>,
     ) -> Self {
         Self { site, router, from, watch }
+    }
+
+    /// Responds, and tells pages from elsewhere whether they may read it.
+    fn allow(&self, request: Request<Incoming>) -> Responding {
+        let allowed = &self.site.config.cors;
+        if allowed.is_empty() {
+            return self.respond(request);
+        }
+        let page = cors::asking_page(request.headers());
+        if cors::is_preflight(request.method(), request.headers()) {
+            let mut response = cors::preflight();
+            cors::allow(allowed, page.as_ref(), response.headers_mut());
+            return Responding::now(response);
+        }
+        self.allowing(page, self.respond(request))
     }
 
     fn respond(&self, request: Request<Incoming>) -> Responding {
@@ -114,9 +123,16 @@ impl<H: Handler> Service<H> {
             Err(error) => return Responding::now(problem(Status::BadRequest, &error.to_string())),
         };
         let headers = request.headers();
-        let trace = trace_id(headers);
-        let (from, now) = (self.from, Instant::now());
-        let ask = Ask { request: wire::Request::Get(key), from, now, deadline: None, trace };
+        let parent = headers.get("traceparent").and_then(|parent| parent.to_str().ok());
+        let ask = Ask {
+            request: wire::Request::Get(key),
+            from: self.from,
+            now: Instant::now(),
+            deadline: None,
+            tell_times: true,
+            trace: None,
+            parent,
+        };
         match trace::answer(&self.site.handler, ask, self.site.config.limits.slow_log) {
             Answer::Now(reply) => match document::response(reply, Wants { headers }, &self.site.lenience) {
                 Ok(response) => Responding::now(response),
@@ -156,16 +172,22 @@ impl<H: Handler> Service<H> {
     }
 }
 
+/// Whether those between the asker and us agree with us whom it asks (RFC 9112).
+fn names_one_host(request: &Request<Incoming>) -> bool {
+    request.version() != Version::HTTP_11 || request.headers().get_all(HOST).iter().take(2).count() == 1
+}
+
+/// The last response of a connection.
+fn closing(responding: Responding) -> Responding {
+    Responding::later(async move {
+        let Ok(mut response) = responding.await;
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+    })
+}
+
 /// Codes a long text where it holds nobody up.
 async fn encoded(long: Box<Long>) -> Response {
     let encoding = pool::run(move || long.encode());
     encoding.await.unwrap_or_else(|_| problem(Status::Overloaded, "the document could not be coded in time"))
-}
-
-/// The id in a `traceparent` of W3C Trace Context: `00-<trace>-<span>-<flags>`.
-fn trace_id(headers: &HeaderMap) -> Option<&str> {
-    let parent = headers.get("traceparent")?.to_str().ok()?;
-    let trace = parent.split('-').nth(1)?;
-    let is_one = trace.len() == 32 && trace.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    is_one.then_some(trace)
 }

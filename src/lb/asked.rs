@@ -26,11 +26,21 @@ pub(super) struct Asked {
     until: Instant,
     /// Whether `until` is our own bound, so that missing it is the node's failure.
     is_ours: bool,
+    tell_times: bool,
     /// Whether it was asked again on another session already.
     again: bool,
     /// Whether the document was cached, if that was told.
     hit: Option<bool>,
     way: Way,
+}
+
+/// What an asker wants beside the document.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    /// When it gives up, if it said so.
+    pub(super) deadline: Option<Instant>,
+    /// Whether the times of the document are to be told.
+    pub(super) tell_times: bool,
 }
 
 /// How the reply comes.
@@ -48,17 +58,17 @@ impl Asked {
         place: &Place,
         key: Key<'_>,
         began: Instant,
-        deadline: Option<Instant>,
+        terms: Terms,
     ) -> Result<Self, Outcome> {
         let node = place.held[core_index() % place.held.len()].clone();
         if node.latency.is_full(lb.config.max_in_flight) {
             return Err(Outcome::Busy);
         }
         let latest = began + lb.config.try_deadline;
-        let until = deadline.map_or(latest, |deadline| deadline.min(latest));
-        let way = match node.link().call(Request::Get(key), until, began) {
+        let until = terms.deadline.map_or(latest, |deadline| deadline.min(latest));
+        let way = match node.link().call(Request::Get(key), terms.tell_times, until, began) {
             Some(awaited) => Way::Session(awaited),
-            None => Way::other(&node, key.to_owned(), until, began),
+            None => Way::other(&node, key.to_owned(), terms.tell_times, until, began),
         };
         node.latency.begin();
         lb.balance.sent(key, place.id);
@@ -70,6 +80,7 @@ impl Asked {
             began,
             until,
             is_ours: until == latest,
+            tell_times: terms.tell_times,
             again: false,
             hit: None,
             way,
@@ -104,7 +115,7 @@ impl Asked {
             }
             // There is nobody else: a session that ended while it was asked is made anew, once.
             self.again = true;
-            self.way = Way::other(&self.node, self.key.clone(), self.until, Instant::now());
+            self.way = Way::other(&self.node, self.key.clone(), self.tell_times, self.until, Instant::now());
         }
     }
 
@@ -151,11 +162,11 @@ impl Asked {
 }
 
 impl Way {
-    fn other(node: &Held, key: KeyBuf, until: Instant, now: Instant) -> Self {
+    fn other(node: &Held, key: KeyBuf, tell_times: bool, until: Instant, now: Instant) -> Self {
         let node = node.clone();
-        Way::Other(Box::pin(
-            async move { node.link().ask_once(Request::Get(key.as_key()), until, now).await },
-        ))
+        Way::Other(Box::pin(async move {
+            node.link().ask_once(Request::Get(key.as_key()), tell_times, until, now).await
+        }))
     }
 }
 

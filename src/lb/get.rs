@@ -19,7 +19,7 @@ use futures_util::future::{Either, select};
 use tokio::time::Instant;
 
 use super::Lb;
-use super::asked::Asked;
+use super::asked::{Asked, Terms};
 use super::health::State;
 use super::node::Node;
 use super::nodes::{Candidates, Place, View};
@@ -38,7 +38,7 @@ const GRACE: Duration = Duration::from_millis(15);
 struct First {
     asked: Asked,
     watch: Watch,
-    deadline: Option<Instant>,
+    terms: Terms,
 }
 
 /// A GET.
@@ -71,19 +71,19 @@ impl Future for Get {
         };
         // The first one is taken out whole: it may still be answered.
         let nothing = Get::rest(std::future::pending());
-        if let Get::First(First { asked, watch, deadline }) = std::mem::replace(&mut *self, nothing) {
+        if let Get::First(First { asked, watch, terms }) = std::mem::replace(&mut *self, nothing) {
             let tries = Tries::first(asked.node().serial);
             let lb = asked.lb().clone();
             let key = asked.key().to_owned();
             *self = match outcome {
                 Some(outcome) => {
                     drop((asked, watch));
-                    Get::rest(lb.go_on(key, deadline, tries, outcome))
+                    Get::rest(lb.go_on(key, terms, tries, outcome))
                 }
                 None => Get::rest(async move {
                     let mut tries = tries;
-                    let outcome = lb.wait_longer(asked, watch, deadline, &mut tries).await;
-                    lb.go_on(key, deadline, tries, outcome).await
+                    let outcome = lb.wait_longer(asked, watch, terms, &mut tries).await;
+                    lb.go_on(key, terms, tries, outcome).await
                 }),
             };
         }
@@ -93,15 +93,15 @@ impl Future for Get {
 
 impl Lb {
     /// Answers a GET: where a session is open, it is sent before this returns.
-    pub(super) fn get(self: &Arc<Self>, key: Key<'_>, deadline: Option<Instant>, now: Instant) -> Answer {
+    pub(super) fn get(self: &Arc<Self>, key: Key<'_>, terms: Terms, now: Instant) -> Answer {
         self.requests.add_one();
         let mut tries = Tries::default();
-        Answer::Later(match self.ask_next(key, deadline, now, &mut tries) {
+        Answer::Later(match self.ask_next(key, terms, now, &mut tries) {
             Some(Ok(asked)) => {
                 let watch = self.watch(&asked);
-                Box::pin(Get::First(First { asked, watch, deadline }))
+                Box::pin(Get::First(First { asked, watch, terms }))
             }
-            Some(Err(outcome)) => Box::pin(self.clone().go_on(key.to_owned(), deadline, tries, outcome)),
+            Some(Err(outcome)) => Box::pin(self.clone().go_on(key.to_owned(), terms, tries, outcome)),
             None => return Answer::Now(self.give_up(tries)),
         })
     }
@@ -110,7 +110,7 @@ impl Lb {
     async fn go_on(
         self: Arc<Self>,
         key: KeyBuf,
-        deadline: Option<Instant>,
+        terms: Terms,
         mut tries: Tries,
         mut outcome: Outcome,
     ) -> Reply {
@@ -124,8 +124,8 @@ impl Lb {
             if !tries.go_on(outcome) {
                 break;
             }
-            outcome = match self.ask_next(key.as_key(), deadline, Instant::now(), &mut tries) {
-                Some(Ok(asked)) => self.wait(asked, deadline, &mut tries).await,
+            outcome = match self.ask_next(key.as_key(), terms, Instant::now(), &mut tries) {
+                Some(Ok(asked)) => self.wait(asked, terms, &mut tries).await,
                 Some(Err(outcome)) => outcome,
                 None => break,
             };
@@ -151,7 +151,7 @@ impl Lb {
     fn ask_next(
         self: &Arc<Self>,
         key: Key<'_>,
-        deadline: Option<Instant>,
+        terms: Terms,
         began: Instant,
         tries: &mut Tries,
     ) -> Option<Result<Asked, Outcome>> {
@@ -173,7 +173,7 @@ impl Lb {
             self.count_retry(place);
         }
         tries.tried.push(place.node.serial);
-        Some(Asked::new(self, place, key, began, deadline))
+        Some(Asked::new(self, place, key, began, terms))
     }
 
     fn count_retry(&self, place: &Place) {
@@ -196,12 +196,7 @@ impl Lb {
     }
 
     /// Waits for a node, and for a second one when the first takes long.
-    async fn wait(
-        self: &Arc<Self>,
-        mut asked: Asked,
-        deadline: Option<Instant>,
-        tries: &mut Tries,
-    ) -> Outcome {
+    async fn wait(self: &Arc<Self>, mut asked: Asked, terms: Terms, tries: &mut Tries) -> Outcome {
         let mut watch = self.watch(&asked);
         let outcome = poll_fn(|cx| match Pin::new(&mut asked).poll(cx) {
             Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
@@ -209,7 +204,7 @@ impl Lb {
         });
         match outcome.await {
             Some(outcome) => outcome,
-            None => self.wait_longer(asked, watch, deadline, tries).await,
+            None => self.wait_longer(asked, watch, terms, tries).await,
         }
     }
 
@@ -218,12 +213,12 @@ impl Lb {
         self: &Arc<Self>,
         mut first: Asked,
         mut watch: Watch,
-        deadline: Option<Instant>,
+        terms: Terms,
         tries: &mut Tries,
     ) -> Outcome {
         loop {
             // When that one is full, there may be another when it looks again.
-            if let Some(Ok(second)) = self.second(&first, deadline, tries) {
+            if let Some(Ok(second)) = self.second(&first, terms, tries) {
                 return either(first, second, tries).await;
             }
             let (waited, silence) = (first.began().elapsed(), first.node().silence());
@@ -242,7 +237,7 @@ impl Lb {
     fn second(
         self: &Arc<Self>,
         asked: &Asked,
-        deadline: Option<Instant>,
+        terms: Terms,
         tries: &mut Tries,
     ) -> Option<Result<Asked, Outcome>> {
         let (first, key) = (asked.node(), asked.key());
@@ -285,7 +280,7 @@ impl Lb {
             place.node.counts.hedges.add_one();
         }
         tries.tried.push(place.node.serial);
-        Some(Asked::new(self, place, key, Instant::now(), deadline))
+        Some(Asked::new(self, place, key, Instant::now(), terms))
     }
 
     fn may_hedge(&self, first: &Node, key: Key<'_>, waited: Duration, tries: &Tries) -> bool {

@@ -34,6 +34,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::asked::Terms;
 use self::balance::{Balance, Strategy};
 use self::budget::{Allowance, Budget};
 use self::health::{Millis, Rules};
@@ -187,7 +188,10 @@ impl Lb {
 impl Handler for Lb {
     fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer {
         match ask.request {
-            Request::Get(key) => self.get(key, ask.deadline, ask.now),
+            Request::Get(key) => {
+                let terms = Terms { deadline: ask.deadline, tell_times: ask.tell_times };
+                self.get(key, terms, ask.now)
+            }
             Request::Metrics => Answer::Now(Reply::json(&self.metrics())),
             Request::Explain(key) => self.explain(key),
             Request::Purge { pattern, soft } => self.purge(pattern, soft, ask.from),

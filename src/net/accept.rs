@@ -53,7 +53,7 @@ impl Door {
     }
 
     /// The same, at a port that a next process may take over from these `listeners`.
-    pub(super) fn handed_over(self, listeners: Option<usize>) -> Self {
+    pub fn handed_over(self, listeners: Option<usize>) -> Self {
         Self { hand_over: listeners, ..self }
     }
 

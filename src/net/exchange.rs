@@ -43,15 +43,16 @@ struct Hello {
 /// A request that is not answered yet, and its id in the session.
 struct Pending {
     id: Option<u64>,
+    tell_times: bool,
     reply: Pin<Box<dyn Future<Output = Reply> + Send>>,
 }
 
 impl Future for Pending {
-    type Output = (Option<u64>, Reply);
+    type Output = (Option<u64>, bool, Reply);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let reply = ready!(self.reply.as_mut().poll(cx));
-        Poll::Ready((self.id, reply))
+        Poll::Ready((self.id, self.tell_times, reply))
     }
 }
 
@@ -153,21 +154,25 @@ impl<'a, H: Handler> Exchange<'a, H> {
             from: self.from,
             now: self.now,
             deadline: options.deadline.map(|left| self.now + left),
+            tell_times: options.tell_times,
             trace: options.trace,
+            parent: options.parent,
         };
         match trace::answer(&self.shared.handler, ask, self.shared.limits.slow_log) {
-            Answer::Now(reply) => self.say(id, &reply),
-            Answer::Later(reply) => self.pending.push(Pending { id, reply }),
+            Answer::Now(reply) => reply.frame(id, options.tell_times, &mut self.outbox),
+            Answer::Later(reply) => {
+                self.pending.push(Pending { id, tell_times: options.tell_times, reply });
+            }
         }
     }
 
     /// Frames what has become ready. True when something had.
     pub(super) fn poll_pending(&mut self, cx: &mut Context<'_>) -> bool {
         let mut progress = false;
-        while let Poll::Ready(Some((id, reply))) = self.pending.poll_next_unpin(cx) {
+        while let Poll::Ready(Some((id, tell_times, reply))) = self.pending.poll_next_unpin(cx) {
             let before = self.outbox.len();
             if before < FLOODED {
-                self.say(id, &reply);
+                reply.frame(id, tell_times, &mut self.outbox);
                 let size = self.outbox.len() - before;
                 self.largest = Some(self.largest.map_or(size, |largest| size.max(largest - largest / 8)));
             } else {
@@ -179,7 +184,7 @@ impl<'a, H: Handler> Exchange<'a, H> {
     }
 
     fn say(&mut self, id: Option<u64>, reply: &Reply) {
-        reply.frame(id, &mut self.outbox);
+        reply.frame(id, false, &mut self.outbox);
     }
 
     /// Ends the connection with a BAD_REQUEST that has no id, behind what is still being answered.

@@ -200,7 +200,7 @@ impl Proxy {
                     Some(deadline) => timeout_at(deadline, joined).await.ok().and_then(Result::ok),
                 }
             };
-            let _step = trace::step(|| "the fetch".to_owned());
+            let _step = trace::step("the fetch");
             let landed = landing.await;
             let landed =
                 landed.unwrap_or(Landed::Failed(Status::OriginFailure, "the fetch did not end in time"));

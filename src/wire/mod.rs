@@ -6,9 +6,11 @@ pub mod key;
 pub mod reply;
 pub mod request;
 pub mod status;
+pub mod traceparent;
 
 pub use document::Document;
 pub use key::{Key, KeyBuf, Pattern};
 pub use reply::{Frame, Reply, ReplyView, Served};
 pub use request::{Options, Request};
 pub use status::Status;
+pub use traceparent::TraceParent;

@@ -44,11 +44,11 @@ pub struct Served {
     pub cache_hit: bool,
     /// The port of the proxy.
     pub node: u16,
-    /// Seconds since the document was fetched; said on the wire only when it is past its time.
+    /// Seconds since the document was fetched; said on the wire when it is past its time, or when the asker wants it.
     pub age: u32,
     /// Whether the document is past its time.
     pub stale: bool,
-    /// Seconds that it stays fresh; `None` when it does not expire. Not said on the wire.
+    /// Seconds that it stays fresh; `None` when it does not expire. Said when the asker wants it.
     pub fresh_for: Option<u32>,
 }
 
@@ -110,7 +110,7 @@ impl Reply {
     }
 
     /// Writes the line, its end included, behind the id that it has in a session.
-    pub fn frame(&self, id: Option<u64>, out: &mut impl Frame) {
+    pub fn frame(&self, id: Option<u64>, tell_times: bool, out: &mut impl Frame) {
         let mut number = itoa::Buffer::new();
         if let Some(id) = id {
             out.small(number.format(id).as_bytes());
@@ -144,8 +144,15 @@ impl Reply {
             });
             out.small(number.format(served.node).as_bytes());
             if served.stale {
-                out.small(b",\"stale\":true,\"age\":");
+                out.small(b",\"stale\":true");
+            }
+            if served.stale || tell_times {
+                out.small(b",\"age\":");
                 out.small(number.format(served.age).as_bytes());
+            }
+            if let (true, Some(seconds)) = (tell_times, served.fresh_for) {
+                out.small(b",\"fresh_for\":");
+                out.small(number.format(seconds).as_bytes());
             }
         }
         out.small(b"}\n");
@@ -154,7 +161,7 @@ impl Reply {
     /// The line without its end, as text for logs and tests.
     pub fn to_line(&self) -> String {
         let mut line = Vec::new();
-        self.frame(None, &mut line);
+        self.frame(None, false, &mut line);
         line.pop();
         String::from_utf8(line).unwrap_or_default()
     }
@@ -180,6 +187,8 @@ pub struct ReplyView<'a> {
     pub stale: bool,
     /// Seconds since it was fetched, if told.
     pub age: Option<u32>,
+    /// Seconds that it stays fresh, if told.
+    pub fresh_for: Option<u32>,
     /// The port of the proxy that answered, if told.
     pub node: Option<u16>,
 }
@@ -204,7 +213,7 @@ impl<'a> ReplyView<'a> {
         let mut status = None;
         let mut data = None;
         let mut twice = false;
-        let (mut cache_hit, mut stale, mut age, mut node) = (None, false, None, None);
+        let (mut cache_hit, mut stale, mut age, mut fresh_for, mut node) = (None, false, None, None, None);
         json::members(text, |name, value, spaced| match name {
             "status" => twice |= status.replace(value).is_some(),
             "data" => twice |= data.replace((value, spaced)).is_some(),
@@ -212,6 +221,7 @@ impl<'a> ReplyView<'a> {
             "stale" => stale = value == "true",
             // Older nodes print floats for whole numbers.
             "age" => age = value.parse::<f64>().ok().map(|seconds| seconds as u32),
+            "fresh_for" => fresh_for = value.parse().ok(),
             "node" => node = value.parse::<f64>().ok().map(|port| port as u16),
             _ => {}
         })?;
@@ -223,7 +233,7 @@ impl<'a> ReplyView<'a> {
             }
             (Some(status), data) => {
                 let (data, spaced) = data.unwrap_or(("null", false));
-                Ok(Self { status, data, spaced, cache_hit, stale, age, node })
+                Ok(Self { status, data, spaced, cache_hit, stale, age, fresh_for, node })
             }
         }
     }
@@ -263,8 +273,17 @@ mod tests {
         let bad = Reply::text(Status::BadRequest, "a \"quote\"");
         assert_eq!(bad.to_line(), r#"{"status":"BAD_REQUEST","data":"a \"quote\""}"#);
         let mut framed = Vec::new();
-        hit.frame(Some(42), &mut framed);
+        hit.frame(Some(42), false, &mut framed);
         assert_eq!(framed, b"42 {\"status\":\"OK\",\"data\":[1.10],\"cache_hit\":true,\"node\":8001}\n");
+        for (fresh_for, told) in [(Some(27), r#","age":3,"fresh_for":27}"#), (None, r#","age":3}"#)] {
+            let mut framed = Vec::new();
+            let hit = Reply::document(document("[1.10]")).with(Served { fresh_for, ..served });
+            hit.frame(Some(42), true, &mut framed);
+            let framed = String::from_utf8(framed).unwrap();
+            assert!(framed.ends_with(&format!("\"node\":8001{told}\n")), "{framed}");
+            let view = ReplyView::parse(&framed.as_bytes()[3..]).unwrap();
+            assert_eq!((view.age, view.fresh_for, view.stale), (Some(3), fresh_for, false));
+        }
     }
 
     #[test]

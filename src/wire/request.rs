@@ -42,6 +42,10 @@ pub struct Options<'a> {
     pub deadline: Option<Duration>,
     /// `trace=<id>`: the id of the request across nodes.
     pub trace: Option<&'a str>,
+    /// `tell=times`: the reply is to say how old the document is and for how long it stays fresh.
+    pub tell_times: bool,
+    /// `traceparent=<W3C>`: the span that asks, where requests are traced.
+    pub parent: Option<&'a str>,
 }
 
 /// Why a line is not a request that this protocol has.
@@ -169,7 +173,9 @@ impl<'a> Options<'a> {
                         .map_err(|_| RequestError::Usage("deadline= takes whole milliseconds"))?;
                     options.deadline = Some(Duration::from_millis(ms));
                 }
+                ("tell", value) => options.tell_times = value == "times",
                 ("trace", value) => options.trace = Some(value),
+                ("traceparent", value) => options.parent = Some(value),
                 _ => {}
             }
         }
@@ -296,10 +302,13 @@ mod tests {
 
     #[test]
     fn reads_options_behind_the_path() {
-        let (request, options) =
-            Request::parse_with_options(b"GET a/b=c deadline=250 color=blue trace=x-1").unwrap();
+        let (request, options) = Request::parse_with_options(
+            b"GET a/b=c deadline=250 color=blue tell=times trace=x-1 traceparent=00-a",
+        )
+        .unwrap();
         assert_eq!(request, get("a/b=c"));
-        assert_eq!(options, Options { deadline: Some(Duration::from_millis(250)), trace: Some("x-1") });
+        let deadline = Some(Duration::from_millis(250));
+        assert_eq!(options, Options { deadline, trace: Some("x-1"), tell_times: true, parent: Some("00-a") });
         assert_eq!(Request::parse_with_options(b"GET a/b=c").unwrap().1, Options::default());
         for bad in ["GET a/b  deadline=1", "GET a/b deadline=x", "GET a/b x=1 ", "GET a/b =1", "GET a/b c"] {
             assert!(Request::parse_with_options(bad.as_bytes()).is_err(), "{bad}");

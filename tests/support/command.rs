@@ -15,7 +15,7 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_dproxy");
 pub(crate) fn clean(program: &str) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("DPROXY_") {
+        if ["DPROXY_", "OTEL_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);
         }
     }
@@ -81,4 +81,14 @@ pub(crate) fn has_command(name: &str, package: &str) -> bool {
     let is_there = std::env::split_paths(&paths).any(|directory| directory.join(name).is_file());
     assert!(is_there || std::env::var_os("CI").is_none(), "{name} is not here: apt-get install {package}");
     is_there
+}
+
+/// A program of the environment that .ci/run makes; `None` where it was not made and nobody promised it.
+pub(crate) fn venv(program: &str) -> Option<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin").join(program);
+    assert!(
+        path.exists() || std::env::var_os("CI").is_none(),
+        "{path:?} is not there; make it: python3 -m venv target/venv && target/venv/bin/pip install kubernetes-validate opentelemetry-proto"
+    );
+    path.exists().then(|| path.to_string_lossy().into_owned())
 }

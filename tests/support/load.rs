@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::ask::{Address, status_of, try_ask};
+use super::http::Http;
 use super::session::Session;
 use super::{pause, timed, until};
 
@@ -45,6 +46,23 @@ impl Load {
             let reply = session.ask(7, &format!("GET {path}"));
             sessions.lock().expect("the sessions").push(session);
             Ok(reply)
+        })
+    }
+
+    /// Over HTTP, each client on a connection that it keeps until it is told, or tells, that it closes.
+    pub(crate) fn http(to: Address, documents: u64, headers: &'static [&'static str]) -> Self {
+        let kept = Mutex::new(Vec::new());
+        Self::start(documents, move |path| {
+            let taken = kept.lock().expect("the connections").pop();
+            let mut http = taken.unwrap_or_else(|| Http::connect(to));
+            let response = http.ask("GET", &format!("/{path}"), headers, "");
+            if response.header("connection") != "close" {
+                kept.lock().expect("the connections").push(http);
+            }
+            match response.code {
+                200 => Ok(format!("{{\"status\":\"OK\",\"data\":{}}}", response.text())),
+                code => Err(format!("{code}: {}", response.text())),
+            }
         })
     }
 

@@ -18,6 +18,7 @@ use super::{PATIENCE, eventually, pause};
 
 /// A command line that becomes a node.
 pub(crate) struct Start {
+    binary: String,
     args: Vec<String>,
     /// Shell words put before `exec`, such as `ulimit -n 64`, and behind it, such as `2>&-`.
     shell: Option<(String, String)>,
@@ -32,7 +33,7 @@ impl Start {
         if !args.iter().any(|word| word == "--port") {
             args.extend(["--port".to_owned(), "0".to_owned()]);
         }
-        Self { args, shell: None, directory: None }
+        Self { binary: BINARY.to_owned(), args, shell: None, directory: None }
     }
 
     pub(crate) fn origin(data: &Path, words: &str) -> Self {
@@ -53,6 +54,11 @@ impl Start {
     pub(crate) fn arg(mut self, word: &str) -> Self {
         self.args.push(word.to_owned());
         self
+    }
+
+    /// Another build of dproxy.
+    pub(crate) fn binary(self, binary: &str) -> Self {
+        Self { binary: binary.to_owned(), ..self }
     }
 
     /// Runs it in a shell that becomes it: `before` are commands, `redirections` close or move its output.
@@ -93,10 +99,10 @@ impl Start {
         let mut command = match &self.shell {
             Some((before, redirections)) => {
                 let mut shell = clean("sh");
-                shell.arg("-c").arg(format!("{before}\nexec \"$0\" \"$@\" {redirections}")).arg(BINARY);
+                shell.arg("-c").arg(format!("{before}\nexec \"$0\" \"$@\" {redirections}")).arg(&self.binary);
                 shell
             }
-            None => clean(BINARY),
+            None => clean(&self.binary),
         };
         command.args(&self.args);
         if let Some(directory) = &self.directory {
@@ -250,7 +256,7 @@ impl Drop for Node {
 }
 
 /// The lines of a pipe as they come; the end of the channel is the end of the pipe.
-fn lines_of(pipe: ChildStdout) -> Receiver<String> {
+pub(crate) fn lines_of(pipe: ChildStdout) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {

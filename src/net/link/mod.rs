@@ -18,7 +18,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,10 +29,10 @@ use tokio::time::{Instant, timeout};
 pub use self::error::LinkError;
 pub(crate) use self::plain::exchange;
 pub(crate) use self::session::hello;
-use self::session::{Session, State};
+use self::session::{Order, Session, State};
 use super::locality::core_index;
 use crate::stats::Gauge;
-use crate::trace;
+use crate::trace::{self, Step};
 use crate::wire::Request;
 
 /// Connections that are made for one request each, beside the others.
@@ -127,14 +127,19 @@ impl Default for LinkLimits {
 /// The reply to a request that is on its way. Who drops it does not want it any more.
 pub struct Awaited {
     answer: oneshot::Receiver<Result<Bytes, LinkError>>,
-    _step: Option<Box<trace::Step>>,
+    /// Boxed: few requests are traced, and all of them are made of this.
+    step: Option<Box<Step>>,
 }
 
 impl Future for Awaited {
     type Output = Result<Bytes, LinkError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.answer).poll(cx).map(|told| told.unwrap_or(Err(LinkError::Broken)))
+        let told = ready!(Pin::new(&mut self.answer).poll(cx)).unwrap_or(Err(LinkError::Broken));
+        if let Some(step) = &mut self.step {
+            step.ended(told.as_ref().err().map(|error| error as _));
+        }
+        Poll::Ready(told)
     }
 }
 
@@ -206,11 +211,11 @@ impl Link {
     ///
     /// A request whose session is lost is asked once more, on a new one: all that links carry may be asked twice.
     pub async fn ask(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
-        match self.ask_once(request, deadline, Instant::now()).await {
+        match self.ask_once(request, false, deadline, Instant::now()).await {
             Err(LinkError::Broken) => {
                 let now = Instant::now();
                 if now < deadline {
-                    self.ask_once(request, deadline, now).await
+                    self.ask_once(request, false, deadline, now).await
                 } else {
                     Err(LinkError::Broken)
                 }
@@ -223,34 +228,44 @@ impl Link {
     pub async fn ask_once(
         &self,
         request: Request<'_>,
+        tell_times: bool,
         deadline: Instant,
         now: Instant,
     ) -> Result<Bytes, LinkError> {
-        let _step = trace::step(|| self.peer.to_string());
-        loop {
+        let mut step = trace::ask(&self.peer.host, self.peer.port);
+        let result = loop {
             let session = match self.route() {
                 Route::Session(session) => session,
                 Route::Plain => {
                     // Boxed, so that who asks over a session does not carry the room for it.
-                    return Box::pin(plain::ask(&self.peer, &self.limits, &self.plain, request, deadline))
+                    break Box::pin(plain::ask(&self.peer, &self.limits, &self.plain, request, deadline))
                         .await;
                 }
             };
-            match session.ask(request, deadline, now).await {
+            match session.ask(&Order { request, tell_times, step: step.as_ref() }, deadline, now).await {
                 Err(LinkError::Broken) if session.state() == State::Plain => self.fall_back(&session),
-                result => return result,
+                result => break result,
             }
+        };
+        if let Some(step) = &mut step {
+            step.ended(result.as_ref().err().map(|error| error as _));
         }
+        result
     }
 
     /// Puts a request on the session that is open, at once; `None` when there is none, or no place on it: see
     /// [`Link::ask_once`].
-    pub fn call(&self, request: Request<'_>, deadline: Instant, now: Instant) -> Option<Awaited> {
-        let answer = match &*self.slot() {
-            Slot::Session(session) => session.call(request, deadline, now)?,
-            Slot::Unused | Slot::Plain { .. } => return None,
-        };
-        Some(Awaited { answer, _step: trace::step(|| self.peer.to_string()).map(Box::new) })
+    pub fn call(
+        &self,
+        request: Request<'_>,
+        tell_times: bool,
+        deadline: Instant,
+        now: Instant,
+    ) -> Option<Awaited> {
+        match &*self.slot() {
+            Slot::Session(session) => session.call(request, tell_times, deadline, now),
+            Slot::Unused | Slot::Plain { .. } => None,
+        }
     }
 
     /// Asks on a connection made for this one request: what a health check wants, for it learns whether a new asker would

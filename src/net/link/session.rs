@@ -18,9 +18,9 @@ use tracing::debug;
 
 use super::calls::{Call, Calls};
 use super::traffic::Traffic;
-use super::{LinkError, LinkLimits, Peer, plain};
+use super::{Awaited, LinkError, LinkLimits, Peer, plain};
 use crate::net::transport::{self, Stream};
-use crate::trace;
+use crate::trace::{self, Step};
 use crate::wire::{ReplyView, Request, Status};
 
 /// Deadlines closer together than this are looked at together.
@@ -43,6 +43,7 @@ pub(super) enum State {
 }
 
 pub(super) struct Session {
+    peer: Peer,
     pub(super) limits: LinkLimits,
     pub(super) inner: Mutex<Inner>,
 }
@@ -89,8 +90,8 @@ impl Session {
             quiet_since: None,
             task: None,
         };
-        let session = Arc::new(Self { limits, inner: Mutex::new(inner) });
-        tokio::spawn(Ending(session.clone()).run(peer));
+        let session = Arc::new(Self { peer, limits, inner: Mutex::new(inner) });
+        tokio::spawn(Ending(session.clone()).run());
         session
     }
 
@@ -111,27 +112,30 @@ impl Session {
     pub(super) fn call(
         &self,
         request: Request<'_>,
+        tell_times: bool,
         deadline: Instant,
         now: Instant,
-    ) -> Option<oneshot::Receiver<Result<Bytes, LinkError>>> {
+    ) -> Option<Awaited> {
         let mut inner = self.lock();
         if inner.state != State::Open || !inner.has_place() {
             return None;
         }
         let (reply, answer) = oneshot::channel();
-        inner.take(request, reply, deadline, now, &self.limits).ok()?;
-        Some(answer)
+        let step = trace::ask(&self.peer.host, self.peer.port).map(Box::new);
+        let order = Order { request, tell_times, step: step.as_deref() };
+        inner.take(&order, reply, deadline, now, &self.limits).ok()?;
+        Some(Awaited { answer, step })
     }
 
     /// Asks one request and waits for its reply.
     pub(super) async fn ask(
         &self,
-        request: Request<'_>,
+        order: &Order<'_>,
         deadline: Instant,
         now: Instant,
     ) -> Result<Bytes, LinkError> {
         let (reply, answer) = oneshot::channel();
-        let offering = self.lock().take(request, reply, deadline, now, &self.limits)? == State::Offering;
+        let offering = self.lock().take(order, reply, deadline, now, &self.limits)? == State::Offering;
         if offering {
             // The task looks at deadlines only once the session is open.
             // Boxed, so that who asks over an open session does not carry the room for a timer.
@@ -172,7 +176,7 @@ impl Inner {
     /// Takes a request in; tells in which state.
     fn take(
         &mut self,
-        request: Request<'_>,
+        order: &Order<'_>,
         reply: oneshot::Sender<Result<Bytes, LinkError>>,
         deadline: Instant,
         now: Instant,
@@ -183,13 +187,13 @@ impl Inner {
             State::Plain | State::Over => return Err(self.error),
             State::Open if self.has_place() => {
                 let left =
-                    matches!(request, Request::Get(_)).then(|| deadline.saturating_duration_since(now));
+                    matches!(order.request, Request::Get(_)).then(|| deadline.saturating_duration_since(now));
                 self.quiet_since.get_or_insert(now);
-                self.send(call, left, |out| write(request, out));
+                self.send(call, left, |out| order.write(out));
             }
             State::Open | State::Offering if self.waiting.len() < limits.max_waiting => {
                 let mut line = Vec::with_capacity(64);
-                write(request, &mut line);
+                order.write(&mut line);
                 self.waiting.push_back(Waiting { line, call, until: deadline.min(now + limits.max_wait) });
             }
             State::Open | State::Offering => return Err(LinkError::Busy),
@@ -290,9 +294,9 @@ impl Drop for Ending {
 }
 
 impl Ending {
-    async fn run(self, peer: Peer) {
+    async fn run(self) {
         let session = &self.0;
-        let limits = &session.limits;
+        let Session { peer, limits, .. } = &**session;
         let mut stream = match transport::dial(&peer.host, peer.port, limits.connect_deadline).await {
             Ok(stream) => stream,
             Err(error) => {
@@ -335,10 +339,26 @@ pub(crate) async fn hello(stream: &mut Stream) -> io::Result<Option<usize>> {
     Ok(accepted)
 }
 
-/// Writes a request, with the id of the one that it is asked for.
-fn write(request: Request<'_>, out: &mut Vec<u8>) {
-    request.write(out);
-    if matches!(request, Request::Get(_)) {
-        trace::write_option(out);
+/// What is written of a request.
+pub(super) struct Order<'a> {
+    pub(super) request: Request<'a>,
+    /// Whether the peer is asked to tell the times of the document.
+    pub(super) tell_times: bool,
+    /// What is known of the request that it is asked for.
+    pub(super) step: Option<&'a Step>,
+}
+
+impl Order<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        self.request.write(out);
+        if !matches!(self.request, Request::Get(_)) {
+            return;
+        }
+        if self.tell_times {
+            out.extend_from_slice(b" tell=times");
+        }
+        if let Some(step) = self.step {
+            step.write_options(out);
+        }
     }
 }

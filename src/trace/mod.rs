@@ -1,7 +1,15 @@
 //! One request on its way through the nodes: an id that goes with it, and where its time went.
 //!
-//! An id comes with the `trace=` option of a session, or is given here when requests over `--slow-log` are to be told.
-//! What is logged while the request is answered carries the id, and links send it on. Without both, nothing is done.
+//! An id comes with the `trace=` option of a session or as the `traceparent` of W3C, or is given here when requests over
+//! `--slow-log` are to be told. What is logged while the request is answered carries the id, and links send it on, with
+//! the `traceparent`. With the Cargo feature `otlp` the request and what it waits for become spans of that trace (`spans`),
+//! which `otlp` exports. Without all of this, nothing is done.
+
+#[cfg(feature = "otlp")]
+pub(crate) mod spans;
+#[cfg(not(feature = "otlp"))]
+#[path = "no_spans.rs"]
+mod spans;
 
 use std::fmt::Write;
 use std::future::Future;
@@ -11,7 +19,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{Instrument, info_span, warn};
 
+use self::spans::Span;
 use crate::handler::{Answer, Ask, Handler};
+use crate::wire::TraceParent;
 
 /// A longer id is nobody's: the request gets another one.
 const LONGEST_ID: usize = 64;
@@ -28,16 +38,22 @@ struct Trace(Arc<Inner>);
 
 struct Inner {
     id: String,
+    /// What asks are children of: our own span, or, where none are made, that of the asker.
+    parent: Option<TraceParent>,
     began: Instant,
     /// What was waited for, from when on, and how long. A std Mutex: nothing is awaited while it is held.
     steps: Mutex<Vec<(String, Duration, Duration)>>,
 }
 
 impl Trace {
-    fn new(id: Option<&str>) -> Self {
+    fn new(id: Option<&str>, parent: Option<TraceParent>) -> Self {
         let fits = |id: &&str| id.len() <= LONGEST_ID && id.bytes().all(|byte| byte.is_ascii_graphic());
-        let id = id.filter(fits).map_or_else(|| format!("{:016x}", fastrand::u64(..)), str::to_owned);
-        Self(Arc::new(Inner { id, began: Instant::now(), steps: Mutex::default() }))
+        let id = match (id.filter(fits), parent) {
+            (Some(id), _) => id.to_owned(),
+            (None, Some(parent)) => format!("{:032x}", parent.trace),
+            (None, None) => format!("{:016x}", fastrand::u64(..)),
+        };
+        Self(Arc::new(Inner { id, parent, began: Instant::now(), steps: Mutex::default() }))
     }
 
     fn ended(&self, slow: Duration, request: &str, status: &str) {
@@ -69,20 +85,29 @@ fn milliseconds(time: Duration) -> f64 {
 
 /// Has a handler answer, and watches the request if it has an id or `slow` says so: one that takes as long is logged.
 pub fn answer<H: Handler>(handler: &Arc<H>, ask: Ask<'_>, slow: Option<Duration>) -> Answer {
-    if slow.is_none() && ask.trace.is_none() {
+    if slow.is_none() && ask.trace.is_none() && ask.parent.is_none() && !spans::are_wanted() {
         return handler.answer(ask);
     }
-    let trace = Trace::new(ask.trace);
+    let parent = ask.parent.and_then(TraceParent::parse);
+    let mut recorded = Span::of_request(&ask, parent);
+    let trace = Trace::new(ask.trace, recorded.context().or(parent));
     let span = info_span!("request", trace = trace.0.id);
     let entered = span.enter();
     let answer = CURRENT.sync_scope(trace.clone(), || handler.answer(ask));
     drop(entered);
-    let Answer::Later(reply) = answer else { return answer };
+    let reply = match answer {
+        Answer::Now(reply) => {
+            recorded.replied(&reply);
+            return Answer::Now(reply);
+        }
+        Answer::Later(reply) => reply,
+    };
     let mut request = Vec::new();
     ask.request.write(&mut request);
     let reply = CURRENT.scope(trace.clone(), reply).instrument(span);
     Answer::later(async move {
         let reply = reply.await;
+        recorded.replied(&reply);
         if let Some(slow) = slow {
             trace.ended(slow, &String::from_utf8_lossy(&request), reply.status.as_str());
         }
@@ -92,8 +117,13 @@ pub fn answer<H: Handler>(handler: &Arc<H>, ask: Ask<'_>, slow: Option<Duration>
 
 /// Notes how long something takes that the current request waits for, from here to the end of the guard, also when it
 /// is given up. A guard and not a wrapper: a future within a future is stored twice.
-pub fn step(name: impl FnOnce() -> String) -> Option<Step> {
-    CURRENT.try_with(|trace| Step { trace: trace.clone(), name: name(), began: Instant::now() }).ok()
+pub fn step(name: &'static str) -> Option<Step> {
+    Step::begin(|parent| (name.to_owned(), Span::within(parent, name)))
+}
+
+/// The same, of a request to another node.
+pub fn ask(host: &str, port: u16) -> Option<Step> {
+    Step::begin(|parent| (format!("{host}:{port}"), Span::of_ask(parent, host, port)))
 }
 
 /// Something that the current request waits for.
@@ -101,6 +131,33 @@ pub struct Step {
     trace: Trace,
     name: String,
     began: Instant,
+    span: Span,
+}
+
+impl Step {
+    fn begin(what: impl FnOnce(Option<TraceParent>) -> (String, Span)) -> Option<Self> {
+        CURRENT
+            .try_with(|trace| {
+                let (name, span) = what(trace.0.parent);
+                Step { trace: trace.clone(), name, began: Instant::now(), span }
+            })
+            .ok()
+    }
+
+    /// It came to an end by itself: well, or with this error.
+    pub fn ended(&mut self, error: Option<&dyn std::error::Error>) {
+        self.span.ended(error);
+    }
+
+    /// Writes the options that take the request to the next node.
+    pub fn write_options(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b" trace=");
+        out.extend_from_slice(self.trace.0.id.as_bytes());
+        if let Some(parent) = self.span.context().or(self.trace.0.parent) {
+            out.extend_from_slice(b" traceparent=");
+            out.extend_from_slice(parent.to_string().as_bytes());
+        }
+    }
 }
 
 impl Drop for Step {
@@ -126,48 +183,46 @@ pub fn carried<F: Future<Output = ()>>(work: F) -> impl Future<Output = ()> {
     }
 }
 
-/// Writes the option that takes the id of the current request to the next node.
-pub fn write_option(out: &mut Vec<u8>) {
-    // Without a current request there is nothing to write.
-    let _ = CURRENT.try_with(|trace| {
-        out.extend_from_slice(b" trace=");
-        out.extend_from_slice(trace.0.id.as_bytes());
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn steps_are_told_also_of_what_was_given_up() {
-        let trace = Trace::new(Some("abc"));
+        let trace = Trace::new(Some("abc"), None);
         CURRENT
             .scope(trace.clone(), async {
-                let first = step(|| "a:1".into());
+                let first = ask("a", 1).unwrap();
+                let mut line = Vec::new();
+                first.write_options(&mut line);
+                assert_eq!(line, b" trace=abc");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 drop(first);
                 let second = async {
-                    let _step = step(|| "b:2".into());
+                    let _step = step("the fetch");
                     tokio::time::sleep(Duration::from_secs(9)).await;
                 };
                 let _ = tokio::time::timeout(Duration::from_millis(50), second).await;
-                let mut line = Vec::new();
-                write_option(&mut line);
-                assert_eq!(line, b" trace=abc");
             })
             .await;
-        assert_eq!(trace.told(), "a:1 took 100 ms after 0 ms; b:2 took 50 ms after 100 ms");
+        assert_eq!(trace.told(), "a:1 took 100 ms after 0 ms; the fetch took 50 ms after 100 ms");
     }
 
     #[tokio::test]
     async fn an_id_of_somebody_else_is_bounded() {
         for id in ["", "x".repeat(65).as_str(), "a\u{7f}"] {
-            assert_eq!(Trace::new(Some(id).filter(|id| !id.is_empty())).0.id.len(), 16);
+            assert_eq!(Trace::new(Some(id).filter(|id| !id.is_empty()), None).0.id.len(), 16);
         }
-        assert!(step(String::new).is_none(), "nobody asked for a trace");
+        assert!(step("the fetch").is_none(), "nobody asked for a trace");
+    }
+
+    #[tokio::test]
+    async fn the_parent_goes_on() {
+        const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
+        let trace = Trace::new(None, TraceParent::parse(PARENT));
         let mut line = Vec::new();
-        write_option(&mut line);
-        assert!(line.is_empty());
+        CURRENT.sync_scope(trace, || ask("a", 1).unwrap().write_options(&mut line));
+        let line = String::from_utf8(line).unwrap();
+        assert_eq!(line, format!(" trace=0af7651916cd43dd8448eb211c80319c traceparent={PARENT}"));
     }
 }

@@ -1,0 +1,141 @@
+//! Spans of OpenTelemetry: one for a request at this node, beneath it one for each thing that it waits for.
+//!
+//! A sampler says which requests are recorded. Of the others only the decision goes on to the next node. A span goes out
+//! when it is dropped, into the bounded queue of whoever exports: nothing waits for that.
+
+use std::error::Error;
+use std::sync::OnceLock;
+
+use opentelemetry::trace::{
+    Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status as Outcome, TraceContextExt, TraceFlags,
+    TraceId, TraceState,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::trace::{SdkTracer, Span as Recorded};
+
+use crate::handler::Ask;
+use crate::wire::reply::Data;
+use crate::wire::{Reply, ReplyView, Request, Status, TraceParent};
+
+/// Who makes spans, once somebody takes them.
+static TRACER: OnceLock<SdkTracer> = OnceLock::new();
+
+/// From now on there are spans.
+pub(crate) fn begin(tracer: SdkTracer) {
+    // A process exports to one place: that of the first call.
+    let _ = TRACER.set(tracer);
+}
+
+/// Whether somebody takes spans.
+pub(super) fn are_wanted() -> bool {
+    TRACER.get().is_some()
+}
+
+/// A span, if spans are wanted.
+pub(super) struct Span(Option<Recorded>);
+
+impl Span {
+    /// Of a request, from here until its reply. A balancer's polls are none.
+    pub(super) fn of_request(ask: &Ask<'_>, parent: Option<TraceParent>) -> Self {
+        let (verb, key) = match ask.request {
+            Request::Get(key) => ("GET", Some(key)),
+            Request::Explain(key) => ("EXPLAIN", Some(key)),
+            Request::Purge { .. } => ("PURGE", None),
+            Request::Drain(_) => ("DRAIN", None),
+            Request::Undrain(_) => ("UNDRAIN", None),
+            Request::Metrics | Request::Hello => return Self(None),
+        };
+        let mut span = Self::start(verb, SpanKind::Server, parent, true);
+        if let Some(key) = key {
+            span.note("dproxy.key", || key.as_str().to_owned().into());
+        }
+        // An id of another kind cannot be that of a trace.
+        if let (Some(id), None) = (ask.trace, parent) {
+            span.note("dproxy.trace", || id.to_owned().into());
+        }
+        span
+    }
+
+    /// Of a request to another node.
+    pub(super) fn of_ask(parent: Option<TraceParent>, host: &str, port: u16) -> Self {
+        let Some(parent) = parent else { return Self(None) };
+        let mut span = Self::start("ask", SpanKind::Client, Some(parent), false);
+        span.note("server.address", || host.to_owned().into());
+        span.note("server.port", || i64::from(port).into());
+        span
+    }
+
+    /// Of something else that a request waits for.
+    pub(super) fn within(parent: Option<TraceParent>, name: &'static str) -> Self {
+        let Some(parent) = parent else { return Self(None) };
+        Self::start(name, SpanKind::Internal, Some(parent), false)
+    }
+
+    fn start(name: &'static str, kind: SpanKind, parent: Option<TraceParent>, is_remote: bool) -> Self {
+        let start = |tracer: &SdkTracer| {
+            let parent = parent.map_or_else(Context::new, |parent| {
+                Context::new().with_remote_span_context(context_of(parent, is_remote))
+            });
+            SpanBuilder::from_name(name).with_kind(kind).start_with_context(tracer, &parent)
+        };
+        Self(TRACER.get().map(start))
+    }
+
+    /// What is beneath this span has it as parent.
+    pub(super) fn context(&self) -> Option<TraceParent> {
+        let context = self.0.as_ref()?.span_context();
+        let (trace, span) = (context.trace_id().to_bytes(), context.span_id().to_bytes());
+        let sampled = context.trace_flags().is_sampled();
+        context.is_valid().then(|| TraceParent {
+            trace: u128::from_be_bytes(trace),
+            span: u64::from_be_bytes(span),
+            sampled,
+        })
+    }
+
+    fn note(&mut self, name: &'static str, value: impl FnOnce() -> opentelemetry::Value) {
+        if let Some(span) = self.0.as_mut().filter(|span| span.is_recording()) {
+            span.set_attribute(KeyValue::new(name, value()));
+        }
+    }
+
+    /// The request was answered.
+    pub(super) fn replied(&mut self, reply: &Reply) {
+        let Some(span) = self.0.as_mut().filter(|span| span.is_recording()) else { return };
+        span.set_attribute(KeyValue::new("dproxy.status", reply.status.as_str()));
+        let (hit, node) = match (&reply.served, &reply.data) {
+            (Some(served), _) => (Some(served.cache_hit), Some(served.node)),
+            (None, Data::Line(line)) => {
+                ReplyView::parse(line).map_or((None, None), |line| (line.cache_hit, line.node))
+            }
+            (None, _) => (None, None),
+        };
+        if let Some(hit) = hit {
+            span.set_attribute(KeyValue::new("dproxy.cache_hit", hit));
+        }
+        if let Some(node) = node {
+            span.set_attribute(KeyValue::new("dproxy.node", i64::from(node)));
+        }
+        match reply.status {
+            // What the asker did wrong, or what is not there, is no failure of ours.
+            Status::Ok | Status::NotFound | Status::BadRequest | Status::WrongMethod | Status::Forbidden => {}
+            status => span.set_status(Outcome::error(status.as_str())),
+        }
+        span.end();
+    }
+
+    /// What was waited for is over: well, or with this error.
+    pub(super) fn ended(&mut self, error: Option<&dyn Error>) {
+        let Some(span) = self.0.as_mut() else { return };
+        if let Some(error) = error {
+            span.set_status(Outcome::error(error.to_string()));
+        }
+        span.end();
+    }
+}
+
+fn context_of(parent: TraceParent, is_remote: bool) -> SpanContext {
+    let flags = if parent.sampled { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED };
+    let (trace, span) = (TraceId::from(parent.trace), SpanId::from(parent.span));
+    SpanContext::new(trace, span, flags, is_remote, TraceState::NONE)
+}

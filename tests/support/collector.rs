@@ -1,0 +1,74 @@
+//! A collector of spans: a Python program that reads OTLP with the messages that the specification publishes.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::Receiver;
+
+use serde_json::Value;
+
+use super::command::{clean, venv};
+use super::node::lines_of;
+use super::{PATIENCE, eventually};
+
+/// What a kind of span is called in its protobuf.
+pub(crate) const INTERNAL: u64 = 1;
+pub(crate) const SERVER: u64 = 2;
+pub(crate) const CLIENT: u64 = 3;
+
+/// dproxy, built with the feature `otlp`; `None` where it was not built and nobody promised it.
+pub(crate) fn exporter() -> Option<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/otlp/debug/dproxy");
+    assert!(
+        path.exists() || std::env::var_os("CI").is_none(),
+        "{path:?} is not there; make it: cargo build --features otlp --target-dir target/otlp"
+    );
+    path.exists().then(|| path.to_string_lossy().into_owned())
+}
+
+/// A running collector; it ends on drop.
+pub(crate) struct Collector {
+    child: Child,
+    printed: Receiver<String>,
+    port: u16,
+    seen: RefCell<Vec<Value>>,
+}
+
+impl Collector {
+    /// Starts it; `None` where its environment was not made and nobody promised it.
+    pub(crate) fn start() -> Option<Self> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/collector.py");
+        let mut command = clean(&venv("python")?);
+        let command = command.arg(script).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("a collector");
+        let printed = lines_of(child.stdout.take().expect("its standard output"));
+        let mut collector = Self { child, printed, port: 0, seen: RefCell::default() };
+        let port = collector.printed.recv_timeout(PATIENCE).expect("its port");
+        collector.port = port.parse().expect("a port");
+        Some(collector)
+    }
+
+    /// Where to send spans.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// All spans that have come so far.
+    pub(crate) fn spans(&self) -> Vec<Value> {
+        let told = self.printed.try_iter().map(|line| serde_json::from_str(&line).expect("a span as JSON"));
+        self.seen.borrow_mut().extend(told);
+        self.seen.borrow().clone()
+    }
+
+    /// Waits for the span of which this holds.
+    pub(crate) fn span(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        eventually(what, || self.spans().into_iter().find(&is_it))
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
