@@ -96,12 +96,17 @@ impl Wheel {
     }
 }
 
-/// The task that turns a wheel: however it ends, the next one that arms begins another.
+/// The task that turns a wheel: however it ends, whoever is armed by then is woken, and begins another by arming again.
 struct Turning(Arc<Wheel>);
 
 impl Drop for Turning {
     fn drop(&mut self) {
-        self.0.lock().is_turning = false;
+        let wakers: Vec<Waker> = {
+            let mut inner = self.0.lock();
+            inner.is_turning = false;
+            inner.places.iter_mut().filter_map(|(_, waker)| waker.take()).collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -179,6 +184,8 @@ impl Drop for Watch {
 mod tests {
     use std::future::poll_fn;
     use std::pin::pin;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
 
     use super::*;
 
@@ -212,6 +219,25 @@ mod tests {
         assert!(!wheel.lock().is_turning, "it rests");
         let mut watch = Watch::new(wheel, Instant::now() + Duration::from_millis(10));
         assert!(race(&mut watch, std::future::pending::<()>()).await.is_none(), "and turns again");
+    }
+
+    #[test]
+    fn a_wheel_whose_runtime_ends_wakes_who_waits() {
+        struct Woken(AtomicBool);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(woken.clone());
+        let entered = runtime.enter();
+        let mut watch = Watch::new(Wheel::new(), Instant::now() + Duration::from_secs(60));
+        assert!(watch.poll_due(&mut Context::from_waker(&waker)).is_pending());
+        drop(entered);
+        drop(runtime);
+        assert!(woken.0.load(Ordering::Relaxed));
     }
 
     #[tokio::test(start_paused = true)]
