@@ -25,8 +25,7 @@ pub(crate) async fn audit(world: &World) {
     for index in 0..world.plan.proxies {
         count(world, &proxy(index)).await;
     }
-    world.ledger.check_budgets(now());
-    world.ledger.check_tries(world);
+    world.ledger.check_budgets();
     for key in 0..KEYS {
         serves_what_is_true(world, &format!("article/{key}")).await;
     }

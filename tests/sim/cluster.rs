@@ -20,8 +20,6 @@ use crate::world::{Documents, KEYS, World};
 
 pub(crate) const BALANCERS: usize = 2;
 pub(crate) const PORT: u16 = 9000;
-/// How long a proxy keeps a document.
-pub(crate) const TTL: Duration = Duration::from_secs(3);
 /// A fetch ends within this.
 pub(crate) const FETCH: Duration = Duration::from_secs(2);
 /// A session on which nothing happens is closed after this.
@@ -37,6 +35,7 @@ pub(crate) struct Plan {
     pub(crate) cache: CacheType,
     /// How many documents a proxy holds: sometimes fewer than there are.
     pub(crate) entries: usize,
+    pub(crate) ttl: Duration,
     pub(crate) stale_if_error: Duration,
     pub(crate) stale_while_revalidate: Duration,
     pub(crate) negative_ttl: Duration,
@@ -57,6 +56,7 @@ impl Plan {
             strategy: strategies[fastrand::usize(..strategies.len())],
             cache: caches[fastrand::usize(..caches.len())],
             entries: [5, 1000][fastrand::usize(..2)],
+            ttl: Duration::from_secs([3, 6][fastrand::usize(..2)]),
             stale_if_error: some_seconds(),
             stale_while_revalidate: some_seconds(),
             negative_ttl: Duration::from_secs(fastrand::u64(..2)),
@@ -139,7 +139,7 @@ async fn run_proxy(world: Arc<World>, index: usize) -> turmoil::Result {
         cache_type: plan.cache,
         bounds: Bounds { entries: plan.entries, bytes: 16 << 20 },
         freshness: Freshness {
-            ttl: Some(TTL),
+            ttl: Some(plan.ttl),
             ttl_jitter: 0.1,
             stale_while_revalidate: plan.stale_while_revalidate,
             stale_if_error: plan.stale_if_error,

@@ -18,20 +18,21 @@ pub(crate) async fn edit(world: &World) {
         let path = some_key();
         world.change(&path);
         world.note(format_args!("{path} is version {}", world.version(&path)));
-        pause(400).await;
-        if fastrand::u8(..3) == 0 {
+        // Often at once, while somebody may be fetching what it was before.
+        if fastrand::bool() {
             let through = fastrand::usize(..BALANCERS);
-            purge(world, &links[through], through).await;
+            purge(world, &links[through], through, path).await;
         }
+        pause(300).await;
     }
 }
 
 /// Purges one document, or all, and remembers what may be seen from then on.
-async fn purge(world: &World, link: &Link, through: usize) {
+async fn purge(world: &World, link: &Link, through: usize, path: String) {
     let is_soft = world.plan.soft && fastrand::bool();
     let paths: Vec<String> = match fastrand::u8(..4) {
         0 => (0..KEYS).map(|key| format!("article/{key}")).collect(),
-        _ => vec![some_key()],
+        _ => vec![path],
     };
     let pattern = if paths.len() > 1 { "article/*" } else { &paths[0] };
     let line = format!("PURGE {}{pattern}", if is_soft { "soft " } else { "" });

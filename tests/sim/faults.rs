@@ -117,7 +117,7 @@ impl Faults {
         match kind {
             Kind::Crash(host) => {
                 sim.crash(host.as_str());
-                self.world.ledger.died(host, now);
+                self.world.ledger.died(host);
                 if let Some(index) = host.strip_prefix("lb").and_then(|index| index.parse().ok()) {
                     self.world.forget_purges(index);
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dproxy::wire::{ReplyView, Status};
 use serde_json::Value;
 
-use crate::cluster::{FETCH, TTL, balancer, proxy};
+use crate::cluster::{FETCH, balancer, proxy};
 use crate::world::{KEYS, World, now, pair, text};
 
 /// Times are counted in whole milliseconds at every node.
@@ -88,7 +88,7 @@ impl Asked {
             "{path}: version {version} was stale at {start:?}, and nothing allows that"
         );
         // A fetch counts from when it was begun, and who waited for one that another had begun gets what it brings.
-        let limit = TTL.max(FETCH) + ROUNDING + if view.stale { stale } else { Duration::ZERO };
+        let limit = plan.ttl.max(FETCH) + ROUNDING + if view.stale { stale } else { Duration::ZERO };
         if let Some(replaced) = world.replaced(path, version) {
             assert!(
                 replaced + limit >= *start,

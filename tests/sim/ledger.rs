@@ -1,6 +1,6 @@
 //! What each host was asked and has answered, as it is seen from outside of its role.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,13 +8,18 @@ use dproxy::handler::{Answer, Ask, Handler};
 use dproxy::net::accept::Door;
 use dproxy::wire::{Reply, Request, Status};
 
-use crate::cluster::BALANCERS;
 use crate::world::{World, now, pair};
+
+/// What a budget looks back on.
+const WINDOW: Duration = Duration::from_secs(10);
+/// How long a link may hold what is sent.
+const HELD: Duration = Duration::from_secs(6);
+/// A session that was lost was broken within this.
+const LATELY: Duration = Duration::from_secs(3);
 
 /// A host since it was last started.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Life {
-    began: Duration,
     /// GETs that came.
     pub(crate) asked: u64,
     /// Those that were answered to the end.
@@ -23,8 +28,6 @@ pub(crate) struct Life {
     pub(crate) failed: u64,
     /// Those that wait for something.
     pub(crate) under_way: u64,
-    /// GETs that came to proxies from this balancer.
-    pub(crate) sent: u64,
 }
 
 /// How a host ended when it was told to.
@@ -47,10 +50,25 @@ pub(crate) struct Ledger {
     stopped: Mutex<BTreeMap<String, Stopped>>,
     /// By the id of a request and the balancer that it came through.
     tries: Mutex<BTreeMap<(String, String), Tries>>,
+    /// When balancers were asked.
+    asked: Mutex<BTreeMap<String, Vec<Duration>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// No request comes to too many proxies, and to none twice, unless its session there may have been lost.
+fn check(world: &World, balancer: &str, tries: &Tries) {
+    let proxies: BTreeSet<&String> = tries.iter().map(|(proxy, _)| proxy).collect();
+    assert!(proxies.len() <= 3 + usize::from(world.plan.hedge), "through {balancer} to {tries:?}");
+    for proxy in proxies {
+        let times: Vec<Duration> =
+            tries.iter().filter(|(other, _)| other == proxy).map(|(_, at)| *at).collect();
+        let since = times[0].saturating_sub(LATELY);
+        let is_lost = !world.was_unbroken(proxy, since) || !world.was_unbroken(&pair(balancer, proxy), since);
+        assert!(times.len() == 1 || (times.len() == 2 && is_lost), "through {balancer} to {tries:?}");
+    }
 }
 
 impl Ledger {
@@ -64,7 +82,7 @@ impl Ledger {
 
     /// It was started, for the first time or again.
     fn began(&self, host: &str) {
-        self.change(host, |life| *life = Life { began: now(), ..Life::default() });
+        self.change(host, |life| *life = Life::default());
     }
 
     /// Connections to a host go through this door.
@@ -77,13 +95,17 @@ impl Ledger {
         lock(&self.doors).get(host).map_or(0, |door| door.open())
     }
 
-    fn came(&self, host: &str, from: Option<&str>, trace: Option<&str>) {
+    fn came(&self, world: &World, host: &str, from: Option<&str>, trace: Option<&str>) {
         self.change(host, |life| life.asked += 1);
-        let Some(balancer) = from.filter(|from| from.starts_with("lb")) else { return };
-        self.change(balancer, |life| life.sent += 1);
-        if let Some(trace) = trace {
+        if host.starts_with("lb") {
+            lock(&self.asked).entry(host.to_owned()).or_default().push(now());
+        }
+        if let (Some(trace), Some(balancer)) = (trace, from.filter(|from| from.starts_with("lb"))) {
             let at = (trace.to_owned(), balancer.to_owned());
-            lock(&self.tries).entry(at).or_default().push((host.to_owned(), now()));
+            let mut all = lock(&self.tries);
+            let tries = all.entry(at).or_default();
+            tries.push((host.to_owned(), now()));
+            check(world, balancer, tries);
         }
     }
 
@@ -95,11 +117,10 @@ impl Ledger {
         });
     }
 
-    /// A host died: nothing of it may be left, and it must have kept its budget.
-    pub(crate) fn died(&self, host: &str, now: Duration) {
+    /// A host died: nothing of it may be left.
+    pub(crate) fn died(&self, host: &str) {
         let life = self.life(host);
         assert_eq!(life.under_way, 0, "{host} has died: {life:?}");
-        life.check_budget(host, now);
     }
 
     pub(crate) fn stopped(&self, host: &str, stopped: Stopped) {
@@ -110,35 +131,24 @@ impl Ledger {
         lock(&self.stopped).clone()
     }
 
-    /// No request came to too many proxies, and to none twice, unless its session there was lost.
-    pub(crate) fn check_tries(&self, world: &World) {
-        let most = 3 + usize::from(world.plan.hedge);
-        for ((trace, balancer), tries) in lock(&self.tries).iter() {
-            let mut proxies: Vec<&String> = tries.iter().map(|(proxy, _)| proxy).collect();
-            proxies.sort_unstable();
-            proxies.dedup();
-            assert!(proxies.len() <= most, "{trace} came through {balancer} to {tries:?}");
-            let lost = |(proxy, at): &&(String, Duration)| {
-                !world.was_whole(proxy, *at) || !world.was_whole(&pair(balancer, proxy), *at)
-            };
-            let lost = tries.iter().filter(lost).count();
-            assert!(tries.len() - proxies.len() <= lost, "{trace} came through {balancer} to {tries:?}");
+    /// No balancer asked more often for its requests than its budgets allow: a fifth of them and ten a second for retries, a
+    /// fiftieth for hedges. Links may have held what it sent for a while.
+    pub(crate) fn check_budgets(&self) {
+        let tries = lock(&self.tries);
+        for (balancer, asked) in lock(&self.asked).iter() {
+            let of_it = tries.iter().filter(|((_, through), _)| through == balancer);
+            let mut extra: Vec<Duration> =
+                of_it.flat_map(|(_, tries)| tries.iter().skip(1).map(|(_, at)| *at)).collect();
+            extra.sort_unstable();
+            for (index, at) in extra.iter().enumerate() {
+                let within = |times: &[Duration], since| {
+                    times.iter().filter(|time| (at.saturating_sub(since)..=*at).contains(time)).count()
+                };
+                let (spent, asked) = (within(&extra[..=index], WINDOW), within(asked, WINDOW + HELD));
+                let most = 0.22 * asked as f64 + 110.0;
+                assert!(spent as f64 <= most, "{balancer} spent {spent} for {asked} by {at:?}");
+            }
         }
-    }
-
-    /// What all balancers sent was within their budgets.
-    pub(crate) fn check_budgets(&self, now: Duration) {
-        (0..BALANCERS).map(crate::cluster::balancer).for_each(|lb| self.life(&lb).check_budget(&lb, now));
-    }
-}
-
-impl Life {
-    /// A fifth of the requests and ten a second for retries, a fiftieth for hedges, and what a purse of ten seconds holds
-    /// at the start; some on their way when it was started.
-    fn check_budget(&self, host: &str, now: Duration) {
-        let seconds = now.saturating_sub(self.began).as_secs_f64();
-        let most = 1.22 * self.asked as f64 + 10.0 * seconds + 110.0;
-        assert!(self.sent as f64 <= most, "{host} sent more than {most}: {self:?}");
     }
 }
 
@@ -178,7 +188,7 @@ impl<H: Handler> Handler for Watched<H> {
         let from = turmoil::reverse_lookup(ask.from);
         let from = from.as_deref();
         world.note(format_args!("{} asks {host} for {key}", from.unwrap_or("somebody")));
-        world.ledger.came(&host, from, ask.trace);
+        world.ledger.came(&world, &host, from, ask.trace);
         match self.inner.answer(ask) {
             Answer::Now(reply) => Answer::Now(Self::answered(&world, &host, reply)),
             Answer::Later(reply) => {

@@ -116,7 +116,7 @@ impl World {
         self.lock().broken.get(name).is_none_or(|at| *at + RECOVERY < start)
     }
 
-    /// Whether it was whole since then.
+    /// Whether it was not broken since then, and is not.
     pub(crate) fn was_unbroken(&self, name: &str, since: Duration) -> bool {
         self.lock().broken.get(name).is_none_or(|at| *at < since)
     }
