@@ -20,8 +20,6 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 pub(super) struct Gate {
     /// The pause after the first failure.
     retry: Duration,
-    /// A probe has told of itself after this long.
-    probe_deadline: Duration,
     failures: u32,
     /// Whether a probe is under way.
     probing: bool,
@@ -29,6 +27,15 @@ pub(super) struct Gate {
     probes_failed: u32,
     next_probe: Millis,
     last_error: Option<(Millis, &'static str)>,
+}
+
+/// How a fetch was let through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pass {
+    /// As one of many.
+    Usual,
+    /// As the one that finds out. It ends by being heard of, or by being given back.
+    Probe,
 }
 
 /// What an answer, or none, changed.
@@ -41,43 +48,47 @@ pub(super) enum Flip {
 }
 
 impl Gate {
-    /// An open gate, which after a failure waits `retry` before it asks again; a probe ends within `probe_deadline`.
-    pub(super) fn new(retry: Duration, probe_deadline: Duration) -> Self {
+    /// An open gate, which after a failure waits `retry` before it asks again.
+    pub(super) fn new(retry: Duration) -> Self {
         let (failures, probing, probes_failed, next_probe) = (0, false, 0, Millis(0));
-        Self { retry, probe_deadline, failures, probing, probes_failed, next_probe, last_error: None }
+        Self { retry, failures, probing, probes_failed, next_probe, last_error: None }
     }
 
     /// Whether to ask now. A request that has a stale document to serve holds back after the first failure already.
-    pub(super) fn admit(&mut self, now: Millis, has_fallback: bool) -> bool {
+    pub(super) fn admit(&mut self, now: Millis, has_fallback: bool) -> Option<Pass> {
         if self.failures == 0 {
-            return true;
+            return Some(Pass::Usual);
         }
-        if now >= self.next_probe {
-            // One probe at a time: its failure says when the next one is due. One that is never heard of delays that.
-            self.next_probe = later(now, self.probe_deadline + self.pause());
-            self.probing = self.is_failing();
-            return true;
+        if now >= self.next_probe && !self.probing {
+            // One at a time: its failure says when the next one is due.
+            self.probing = true;
+            return Some(Pass::Probe);
         }
-        self.failures < FAILING_FROM && !has_fallback
+        (self.failures < FAILING_FROM && !has_fallback).then_some(Pass::Usual)
+    }
+
+    /// The probe has ended, or was never sent: then another one may be, at once.
+    pub(super) fn give_back(&mut self) {
+        self.probing = false;
     }
 
     /// The origin answered, whatever it said.
     pub(super) fn answered(&mut self) -> Option<Flip> {
         let was_failing = std::mem::take(&mut self.failures) >= FAILING_FROM;
-        (self.probing, self.probes_failed) = (false, 0);
+        self.probes_failed = 0;
         was_failing.then_some(Flip::Well)
     }
 
     /// It did not. Only a probe's failure lengthens the pause: of many fetches that fail together, all but the first few
     /// say what is known already.
-    pub(super) fn failed(&mut self, now: Millis, error: &'static str) -> Option<Flip> {
+    pub(super) fn failed(&mut self, pass: Pass, now: Millis, error: &'static str) -> Option<Flip> {
         let was_failing = self.is_failing();
         self.failures = self.failures.saturating_add(1);
         self.last_error = Some((now, error));
-        if std::mem::take(&mut self.probing) {
-            self.probes_failed += 1;
-        } else if was_failing {
-            return None;
+        match pass {
+            Pass::Probe => self.probes_failed += u32::from(was_failing),
+            Pass::Usual if was_failing => return None,
+            Pass::Usual => {}
         }
         self.next_probe = later(now, self.pause());
         (self.failures == FAILING_FROM).then_some(Flip::Failing)
@@ -112,53 +123,61 @@ fn later(now: Millis, wait: Duration) -> Millis {
 mod tests {
     use super::*;
 
-    /// Probed after a second, by what takes two at most.
+    const USUAL: Option<Pass> = Some(Pass::Usual);
+    const PROBE: Option<Pass> = Some(Pass::Probe);
+
+    /// Probed after a second.
     fn gate() -> Gate {
-        Gate::new(Duration::from_secs(1), Duration::from_secs(2))
+        Gate::new(Duration::from_secs(1))
+    }
+
+    fn probe_fails(gate: &mut Gate, now: u64) {
+        gate.failed(Pass::Probe, Millis(now), "late");
+        gate.give_back();
     }
 
     #[test]
     fn asks_a_failing_origin_ever_more_seldom() {
         let mut gate = gate();
-        assert!(gate.admit(Millis(0), true));
-        assert_eq!(gate.failed(Millis(0), "late"), None);
-        assert!(!gate.admit(Millis(1), true), "something stale can be served");
-        assert!(gate.admit(Millis(1), false), "nothing else can be served, and once is no rule");
-        gate.failed(Millis(2), "late");
-        assert_eq!(gate.failed(Millis(3), "late"), Some(Flip::Failing));
-        assert!(!gate.admit(Millis(4), false));
+        assert_eq!(gate.admit(Millis(0), true), USUAL);
+        assert_eq!(gate.failed(Pass::Usual, Millis(0), "late"), None);
+        assert_eq!(gate.admit(Millis(1), true), None, "something stale can be served");
+        assert_eq!(gate.admit(Millis(1), false), USUAL, "nothing else can be served, and once is no rule");
+        gate.failed(Pass::Usual, Millis(2), "late");
+        assert_eq!(gate.failed(Pass::Usual, Millis(3), "late"), Some(Flip::Failing));
+        assert_eq!(gate.admit(Millis(4), false), None);
         let mut asked = Vec::new();
         for now in (0..100_000).step_by(10) {
-            if gate.admit(Millis(now), false) {
+            if gate.admit(Millis(now), false).is_some() {
                 asked.push(now);
-                gate.failed(Millis(now), "late");
+                probe_fails(&mut gate, now);
             }
         }
         let pauses: Vec<u64> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert_eq!(pauses, [2000, 4000, 8000, 16_000, 30_000, 30_000], "{asked:?}");
         assert_eq!(gate.answered(), Some(Flip::Well));
-        assert!(gate.admit(Millis(100_000), true));
+        assert_eq!(gate.admit(Millis(100_000), true), USUAL);
     }
 
     #[test]
     fn many_that_fail_together_are_one_failure() {
         let mut gate = gate();
         for _ in 0..64 {
-            gate.failed(Millis(10), "closed");
+            gate.failed(Pass::Usual, Millis(10), "closed");
         }
-        assert!(!gate.admit(Millis(1009), false));
-        assert!(gate.admit(Millis(1010), false), "the first pause is not longer for that");
+        assert_eq!(gate.admit(Millis(1009), false), None);
+        assert_eq!(gate.admit(Millis(1010), false), PROBE, "the first pause is not longer for that");
         assert_eq!(gate.answered(), Some(Flip::Well));
-        assert!(gate.admit(Millis(1011), false));
+        assert_eq!(gate.admit(Millis(1011), false), USUAL);
     }
 
     #[test]
     fn tells_when_it_failed() {
         let mut gate = gate();
-        gate.failed(Millis(1), "late");
-        gate.failed(Millis(2), "late");
+        gate.failed(Pass::Usual, Millis(1), "late");
+        gate.failed(Pass::Usual, Millis(2), "late");
         assert!(!gate.is_failing_since(Millis(0)), "twice is no rule");
-        gate.failed(Millis(3), "late");
+        gate.failed(Pass::Usual, Millis(3), "late");
         assert!(gate.is_failing_since(Millis(3)) && !gate.is_failing_since(Millis(4)));
         gate.answered();
         assert!(!gate.is_failing_since(Millis(0)));
@@ -168,16 +187,15 @@ mod tests {
     fn one_probe_at_a_time() {
         let mut gate = gate();
         for _ in 0..3 {
-            gate.failed(Millis(0), "late");
+            gate.failed(Pass::Usual, Millis(0), "late");
         }
-        assert!(gate.admit(Millis(1000), false));
-        assert!(!gate.admit(Millis(1001), false), "the probe is still under way");
-        assert!(!gate.admit(Millis(2999), false), "as it may be for its whole deadline");
-        gate.failed(Millis(3000), "late");
-        assert!(
-            !gate.admit(Millis(4999), false) && gate.admit(Millis(5000), false),
-            "the pause follows its failure"
-        );
-        assert!(gate.admit(Millis(9000), false), "that probe was never heard of");
+        assert_eq!(gate.admit(Millis(1000), false), PROBE);
+        assert_eq!(gate.admit(Millis(2999), false), None, "the probe is still under way");
+        gate.failed(Pass::Usual, Millis(2999), "one that was let through before says nothing new");
+        probe_fails(&mut gate, 3000);
+        assert_eq!(gate.admit(Millis(4999), false), None, "the pause follows its failure");
+        assert_eq!(gate.admit(Millis(5000), false), PROBE);
+        gate.give_back();
+        assert_eq!(gate.admit(Millis(5001), false), PROBE, "that one was never sent");
     }
 }

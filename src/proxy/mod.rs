@@ -33,7 +33,7 @@ pub use self::freshness::Freshness;
 use self::freshness::Verdict;
 use self::metrics::Counts;
 use self::traffic::Traffic;
-use self::upstream::{Fetched, LEFT_ALONE, Upstream};
+use self::upstream::{Fetched, LEFT_ALONE, Leave, Upstream};
 use crate::admin::{Admins, FORBIDDEN};
 use crate::handler::{Answer, Ask, Handler};
 use crate::net::link::Peer;
@@ -149,12 +149,13 @@ impl Proxy {
 
     /// Fetches behind a reply, unless that is under way or the origin had better be left alone.
     fn refresh(self: &Arc<Self>, key: Key<'_>, now: Millis) {
-        if self.flights.is_under_way(key.as_str()) || !self.upstream.admits(now, true) {
+        if self.flights.is_under_way(key.as_str()) {
             return;
         }
+        let Some(leave) = self.upstream.admit(now, true) else { return };
         if let Some(ticket) = self.flights.begin(key.as_str()) {
             self.counts.refreshes.add_one();
-            tokio::spawn(trace::carried(self.clone().fly(key.to_owned(), ticket)));
+            tokio::spawn(trace::carried(self.clone().fly(leave, key.to_owned(), ticket)));
         }
     }
 
@@ -177,12 +178,12 @@ impl Proxy {
                     ticket.land(&landed, || ());
                     return Answer::Now(self.settle(landed, fallback));
                 }
-                if !self.upstream.admits(self.now(), fallback.is_some()) {
+                let Some(leave) = self.upstream.admit(self.now(), fallback.is_some()) else {
                     let failed = Landed::Failed(Status::OriginFailure, LEFT_ALONE);
                     ticket.land(&failed, || ());
                     return Answer::Now(self.settle(failed, fallback));
-                }
-                tokio::spawn(trace::carried(self.clone().fly(key.to_owned(), ticket)));
+                };
+                tokio::spawn(trace::carried(self.clone().fly(leave, key.to_owned(), ticket)));
                 answer
             }
             Joined::Full => {
@@ -214,8 +215,8 @@ impl Proxy {
     }
 
     /// One fetch, from take-off to landing. It outlives whoever asked first.
-    async fn fly(self: Arc<Self>, key: KeyBuf, ticket: Ticket<Landed>) {
-        let (fetched, asked) = self.upstream.fetch(key.as_key(), || self.now()).await;
+    async fn fly(self: Arc<Self>, leave: Leave, key: KeyBuf, ticket: Ticket<Landed>) {
+        let (fetched, asked) = self.upstream.fetch(leave, key.as_key(), || self.now()).await;
         let entry = |document, lifetime| {
             Arc::new(Entry::new(key.as_str(), document, asked, lifetime, self.now().since(asked)))
         };

@@ -1,6 +1,6 @@
 //! What a fetch is: one question to the origin, at most so many at once, and what its line means.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::cache::Millis;
-use super::gate::{Flip, Gate};
+use super::gate::{Flip, Gate, Pass};
 use crate::net::{Link, LinkError};
 use crate::stats::{Counter, Gauge};
 use crate::wire::{Document, Key, ReplyView, Request, Status};
@@ -31,10 +31,24 @@ pub(super) enum Fetched {
     Overloaded(&'static str),
 }
 
+/// The leave to ask the origin once. With its end, used or not, a probe is over.
+pub(super) struct Leave {
+    pass: Pass,
+    gate: Arc<Mutex<Gate>>,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        if self.pass == Pass::Probe {
+            lock(&self.gate).give_back();
+        }
+    }
+}
+
 /// The origin, as a proxy sees it.
 pub(super) struct Upstream {
     link: Link,
-    gate: Mutex<Gate>,
+    gate: Arc<Mutex<Gate>>,
     room: Semaphore,
     deadline: Duration,
     max_document: usize,
@@ -57,7 +71,7 @@ impl Upstream {
     ) -> Self {
         Self {
             link,
-            gate: Mutex::new(Gate::new(retry, deadline)),
+            gate: Arc::new(Mutex::new(Gate::new(retry))),
             room: Semaphore::new(max_fetches),
             deadline,
             max_document,
@@ -67,9 +81,10 @@ impl Upstream {
         }
     }
 
-    /// Whether the origin may be asked now.
-    pub(super) fn admits(&self, now: Millis, has_fallback: bool) -> bool {
-        self.gate().admit(now, has_fallback)
+    /// The leave to ask the origin now, if it is not to be left alone.
+    pub(super) fn admit(&self, now: Millis, has_fallback: bool) -> Option<Leave> {
+        let pass = self.gate().admit(now, has_fallback)?;
+        Some(Leave { pass, gate: self.gate.clone() })
     }
 
     /// Whether the origin is failing, and its last failure.
@@ -79,11 +94,16 @@ impl Upstream {
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.gate)
     }
 
     /// Asks the origin when there is room. Tells what it said, and when it was asked; `clock` says what time it is.
-    pub(super) async fn fetch(&self, key: Key<'_>, clock: impl Fn() -> Millis) -> (Fetched, Millis) {
+    pub(super) async fn fetch(
+        &self,
+        leave: Leave,
+        key: Key<'_>,
+        clock: impl Fn() -> Millis,
+    ) -> (Fetched, Millis) {
         let deadline = Instant::now() + self.deadline;
         let _room = match self.room.try_acquire() {
             Ok(room) => room,
@@ -113,7 +133,7 @@ impl Upstream {
                 Fetched::Failed(told(*error))
             }
         };
-        self.learn(&fetched, clock());
+        self.learn(&fetched, leave.pass, clock());
         (fetched, asked)
     }
 
@@ -135,7 +155,7 @@ impl Upstream {
         }
     }
 
-    fn learn(&self, fetched: &Fetched, now: Millis) {
+    fn learn(&self, fetched: &Fetched, pass: Pass, now: Millis) {
         let origin = self.link.peer();
         let flip = match fetched {
             Fetched::Document(_) | Fetched::Missing => self.gate().answered(),
@@ -145,7 +165,7 @@ impl Upstream {
             }
             Fetched::Failed(why) => {
                 self.failures.add_one();
-                self.gate().failed(now, why)
+                self.gate().failed(pass, now, why)
             }
             Fetched::Overloaded(_) => None,
         };
@@ -159,6 +179,10 @@ impl Upstream {
     }
 }
 
+fn lock(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
+    gate.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What an asker is told.
 fn told(error: LinkError) -> &'static str {
     match error {
@@ -166,5 +190,28 @@ fn told(error: LinkError) -> &'static str {
         LinkError::Late => "the origin did not answer in time",
         LinkError::Broken => "the origin closed the connection before it had answered",
         LinkError::Garbage | LinkError::Busy => "the origin answered with something else",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::LinkLimits;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_is_not_sent_is_given_back() {
+        let link = Link::new("127.0.0.1:9".parse().unwrap(), LinkLimits::default());
+        let (retry, deadline) = (Duration::from_secs(10), Duration::from_secs(2));
+        // No fetch finds room here.
+        let upstream = Upstream::new(link, retry, 0, deadline, 1024);
+        for _ in 0..3 {
+            upstream.learn(&Fetched::Failed("closed"), Pass::Usual, Millis(0));
+        }
+        let probe = upstream.admit(Millis(10_000), false).unwrap();
+        assert!(upstream.admit(Millis(10_000), false).is_none(), "one at a time");
+        let key = Key::parse(b"a/1").unwrap();
+        let (fetched, _) = upstream.fetch(probe, key, || Millis(10_000)).await;
+        assert!(matches!(fetched, Fetched::Overloaded(_)));
+        assert!(upstream.admit(Millis(10_000), false).is_some(), "the next one probes at once");
     }
 }
