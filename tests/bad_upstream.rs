@@ -95,6 +95,50 @@ fn a_plain_peer_answers_once() {
     let proxy = Start::proxy(origin.address, PROXY).run();
     let reply = get(proxy.address, "article/1");
     assert_eq!(reply["status"], "ORIGIN_FAILURE", "two lines are not one reply: {reply}");
+    let origin = Fake::start(Hello::Refused, move |asked| {
+        asked.reply(line);
+        pause(Duration::from_millis(20));
+        asked.reply(line);
+    });
+    let proxy = Start::proxy(origin.address, PROXY).run();
+    let reply = get(proxy.address, "article/1");
+    assert_eq!(reply["status"], "ORIGIN_FAILURE", "nor are two that come apart: {reply}");
+}
+
+#[test]
+fn a_plain_peer_that_does_not_close_is_taken_at_its_word() {
+    let origin = Fake::start(Hello::Refused, |asked| {
+        answer_soundly(asked);
+        asked.wait_for_the_asker_to_leave();
+    });
+    let proxy = Start::proxy(origin.address, "").run();
+    assert_eq!(get(proxy.address, "article/1")["data"]["path"], "article/1");
+}
+
+#[test]
+fn a_reply_that_comes_too_late_meets_nobody() {
+    let origin = Fake::start(Hello::Granted, |asked| {
+        match asked.path().is_some_and(|path| path.starts_with("slow")) {
+            true => asked.answer_soundly_after(|| pause(Duration::from_millis(900))),
+            false => answer_soundly(asked),
+        }
+    });
+    let words = "--try-deadline 300ms --max-failures 1000 --hedge off";
+    let balancer = Start::balancer(&[origin.address], words).run();
+    let mut session = Session::open(balancer.address);
+    for round in 0..3 {
+        session.send(&(0..10).map(|id| format!("{id} GET slow/{round}-{id}\n")).collect::<String>());
+        // Answered while the slow ones are awaited, and while their late replies come in.
+        for id in 10..200 {
+            let path = format!("fast/{round}-{id}");
+            let reply = get(balancer.address, &path);
+            assert_eq!(reply["data"]["path"], path, "an answer met the wrong question: {reply}");
+            pause(Duration::from_millis(5));
+        }
+        for (id, reply) in session.replies_to(0..10) {
+            assert_eq!(parse(&reply)["status"], "PROXY_UNREACHABLE", "{id}: {reply}");
+        }
+    }
 }
 
 #[test]
@@ -183,8 +227,13 @@ fn callers_that_leave_do_not_confuse_a_session() {
         answer_soundly(asked);
     });
     let proxy = Start::proxy(origin.address, "--fetch-deadline 20s").run();
-    let leavers: Vec<usize> = (0..40).collect();
-    at_once(leavers, |i| leave_or_take(proxy.address, i));
+    let balancer = Start::balancer(&[origin.address], "--try-deadline 25s").run();
+    // A proxy fetches on for who comes next; a balancer gives up with its client.
+    for node in [proxy.address, balancer.address] {
+        at_once((0..40).collect(), |i| leave_or_take(node, i));
+    }
+    assert_eq!(balancer.metrics()["proxies"][origin.address.to_string()]["errors"], 0, "nobody failed");
+    until("nothing is left", || balancer.count("in_flight") == 0.0);
 }
 
 /// Every second client leaves without its answer; the others must get their own.

@@ -83,7 +83,7 @@ impl Lb {
     }
 
     async fn poll(&self, node: &Node, deadline: Duration, suspect: bool) {
-        let asked = node.link().ask_apart(Request::Metrics, Instant::now() + deadline).await;
+        let asked = node.link().check(Request::Metrics, Instant::now() + deadline).await;
         let told = match &asked {
             Ok(line) => Told::read(line).ok_or_else(|| "its METRICS are no metrics".to_owned()),
             // Our own limit turned the poll away, so nothing was learned.

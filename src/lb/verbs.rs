@@ -154,7 +154,7 @@ impl Lb {
             return Reply::text(Status::ProxyError, "there is no healthy proxy to try");
         };
         let request = Request::Explain(key.as_key());
-        let line = node.link().ask_apart(request, Instant::now() + EXPLAIN_DEADLINE).await;
+        let line = node.link().ask(request, Instant::now() + EXPLAIN_DEADLINE).await;
         let mut data = Map::new();
         data.insert("proxy".to_owned(), Value::from(&**name));
         data.insert("strategy".to_owned(), Value::from(self.config.strategy.as_str()));

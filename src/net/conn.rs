@@ -9,11 +9,12 @@
 
 use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::exchange::{Exchange, Phase};
@@ -211,7 +212,8 @@ impl<'a, H: Handler> Conn<'a, H> {
             if early && let Some(deadline) = deadline {
                 self.timer.as_mut().reset(deadline);
             }
-            ready!(self.timer.as_mut().poll(cx));
+            // Also when reading has used up what this turn of the task may do.
+            ready!(pin!(unconstrained(self.timer.as_mut())).poll(cx));
             self.exchange.now = Instant::now();
             match deadline {
                 Some(deadline) if deadline <= self.exchange.now => return self.poll_cut(cx),

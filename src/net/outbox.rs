@@ -175,4 +175,35 @@ mod tests {
         drop(near);
         assert!(reader.await.unwrap() == expected);
     }
+    /// Takes all, and counts how often it is asked to.
+    struct Counting(usize);
+
+    impl AsyncWrite for Counting {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.0 += 1;
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_ready_together_leaves_in_one_write() {
+        let (mut outbox, mut stream) = (Outbox::default(), Counting(0));
+        for _ in 0..500 {
+            outbox.line(&Bytes::from_static(b"1 {\"status\":\"OK\"}\n"));
+        }
+        poll_fn(|cx| outbox.poll_write(cx, &mut stream)).await.unwrap();
+        assert!(outbox.is_empty() && stream.0 == 1, "{} writes", stream.0);
+    }
 }

@@ -37,6 +37,8 @@ use crate::wire::Request;
 
 /// Connections that are made for one request each, beside the others.
 const APART: usize = 8;
+/// And for health checks, which wait behind nothing else.
+const CHECKS: usize = 2;
 
 /// Where a peer listens, by name or address.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -151,6 +153,7 @@ pub struct Link {
     plain: Room,
     /// Room for requests that want a connection of their own.
     apart: Room,
+    checks: Room,
 }
 
 /// Places for connections of one request each, and those who wait for one.
@@ -199,7 +202,14 @@ impl Link {
     /// A link to a peer; nothing is connected before the first request.
     pub fn new(peer: Peer, limits: LinkLimits) -> Self {
         let slots = (0..limits.sessions.max(1)).map(|_| Mutex::new(Slot::Unused)).collect();
-        Self { peer, limits, slots, plain: Room::new(limits.plain_connections), apart: Room::new(APART) }
+        Self {
+            peer,
+            limits,
+            slots,
+            plain: Room::new(limits.plain_connections),
+            apart: Room::new(APART),
+            checks: Room::new(CHECKS),
+        }
     }
 
     /// Whom it asks.
@@ -268,10 +278,14 @@ impl Link {
         }
     }
 
-    /// Asks on a connection made for this one request: what a health check wants, for it learns whether a new asker would
-    /// be answered.
+    /// Asks on a connection made for this one request, whatever the sessions carry.
     pub async fn ask_apart(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
         plain::ask(&self.peer, &self.limits, &self.apart, request, deadline).await
+    }
+
+    /// The same for a health check: it learns whether a new asker would be answered.
+    pub async fn check(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
+        plain::ask(&self.peer, &self.limits, &self.checks, request, deadline).await
     }
 
     fn slot(&self) -> MutexGuard<'_, Slot> {

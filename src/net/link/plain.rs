@@ -1,14 +1,18 @@
 //! One request, one connection: for peers that have no sessions.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{LinkError, LinkLimits, Peer, Room};
 use crate::net::transport::{self, Stream};
 use crate::wire::Request;
+
+/// A peer closes behind its reply. From one that has not after this time nothing more is expected.
+const CLOSES_WITHIN: Duration = Duration::from_millis(500);
 
 /// Asks on a connection of its own, as soon as there is room for one.
 pub(super) async fn ask(
@@ -26,7 +30,7 @@ pub(super) async fn ask(
     timeout_at(deadline, asked).await.unwrap_or(Err(LinkError::Late))
 }
 
-/// One line there, one line back.
+/// One line there, one line back, and the end of the stream.
 pub(crate) async fn exchange(
     stream: &mut Stream,
     request: Request<'_>,
@@ -39,10 +43,15 @@ pub(crate) async fn exchange(
     let sent = stream.write_all(&line).await;
     let reply = read_line(stream, max_reply).await;
     match (sent, reply) {
-        (_, Ok(Some(reply))) => Ok(reply),
-        (_, Ok(None)) => Err(LinkError::Garbage),
+        (_, Ok(Some(reply))) if is_all(stream).await => Ok(reply),
+        (_, Ok(_)) => Err(LinkError::Garbage),
         (Err(_), _) | (_, Err(_)) => Err(LinkError::Broken),
     }
+}
+
+/// Whether nothing follows: the end of the stream is on its way already, right behind the reply.
+async fn is_all(stream: &mut Stream) -> bool {
+    !matches!(timeout(CLOSES_WITHIN, stream.read_u8()).await, Ok(Ok(_)))
 }
 
 /// Reads exactly one line and gives it without its end; `None` when it is too long or more follows it.

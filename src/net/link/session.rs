@@ -76,8 +76,8 @@ pub(super) struct Waiting {
 }
 
 impl Session {
-    /// Begins to connect, in a task of its own.
-    pub(super) fn dial(peer: Peer, limits: LinkLimits) -> Arc<Self> {
+    /// Not offered yet.
+    pub(super) fn new(peer: Peer, limits: LinkLimits) -> Self {
         let inner = Inner {
             state: State::Offering,
             error: LinkError::Refused,
@@ -90,7 +90,12 @@ impl Session {
             quiet_since: None,
             task: None,
         };
-        let session = Arc::new(Self { peer, limits, inner: Mutex::new(inner) });
+        Self { peer, limits, inner: Mutex::new(inner) }
+    }
+
+    /// Begins to connect, in a task of its own.
+    pub(super) fn dial(peer: Peer, limits: LinkLimits) -> Arc<Self> {
+        let session = Arc::new(Self::new(peer, limits));
         tokio::spawn(Ending(session.clone()).run());
         session
     }

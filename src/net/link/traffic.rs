@@ -1,12 +1,13 @@
 //! The bytes of an open session: requests out, replies in, and who has waited too long.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use memchr::memchr;
 use tokio::io::AsyncWrite;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::LinkError;
@@ -155,7 +156,8 @@ impl<'a> Traffic<'a> {
         if deadline < self.timer.deadline() || self.timer.is_elapsed() {
             self.timer.as_mut().reset(deadline);
         }
-        ready!(self.timer.as_mut().poll(cx));
+        // Also when reading has used up what this turn of the task may do: bytes without a break do not put it off.
+        ready!(pin!(unconstrained(self.timer.as_mut())).poll(cx));
         let mut inner = self.session.lock();
         let now = Instant::now();
         if inner.next_deadline.is_some_and(|next| next <= now) {
@@ -165,5 +167,39 @@ impl<'a> Traffic<'a> {
         drop(inner);
         self.timer.as_mut().reset(next);
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::task::coop;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::net::link::LinkLimits;
+    use crate::net::transport::Listener;
+    use crate::wire::Request;
+
+    #[tokio::test]
+    async fn bytes_without_a_break_put_no_deadline_off() {
+        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+        let stream = Stream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let session = Session::new("127.0.0.1:1".parse().unwrap(), LinkLimits::default());
+        session.lock().state = State::Open;
+        let deadline = Instant::now();
+        let answer = session.call(Request::Metrics, false, deadline, deadline).unwrap();
+        sleep(Duration::from_millis(20)).await;
+        let mut traffic = Traffic::new(&session, stream);
+        let turn = poll_fn(|cx| {
+            // As after a hundred reads that all brought something.
+            while coop::has_budget_remaining() {
+                let _ = pin!(coop::consume_budget()).poll(cx);
+            }
+            Poll::Ready(traffic.poll(cx).is_pending())
+        });
+        assert!(turn.await, "the session goes on");
+        assert_eq!(timeout(Duration::from_secs(9), answer).await.unwrap(), Err(LinkError::Late));
     }
 }
