@@ -46,6 +46,36 @@ fn one_document() {
 }
 
 #[test]
+fn one_path_alone_is_one_plain_connection() {
+    let older = Fake::start(Hello::Ignored, crate::support::fake::answer_soundly);
+    assert_eq!(client(older.address, &["--get", "article/1"]).status.code(), Some(0));
+    assert_eq!((older.connections(), older.requests()), (1, vec!["GET article/1".to_owned()]));
+}
+
+#[test]
+fn what_admins_ask() {
+    let (_data, origin) = origin();
+    let proxy = Start::proxy(origin.address, "").run();
+    let balancer = Start::balancer(&[proxy.address], "").run();
+    let name = proxy.address.to_string();
+    let told = |words: &[&str]| {
+        let output = client(balancer.address, words);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        only_reply(&output)["data"].take()
+    };
+    told(&["--get", "article/1"]);
+    assert_eq!(told(&["--explain", "article/1"])["state"], "fresh");
+    assert_eq!(told(&["--purge-soft", "article/*"])["purged"], 1);
+    assert_eq!(told(&["--explain", "article/1"])["state"], "stale");
+    assert_eq!(told(&["--purge", "article/1"])["purged"], 1);
+    assert_eq!(told(&["--explain", "article/1"])["cached"], false);
+    assert_eq!(told(&["--drain", &name])["state"], "draining");
+    assert_eq!(client(balancer.address, &["--get", "article/1"]).status.code(), Some(1), "nobody is left");
+    assert_eq!(told(&["--undrain", &name])["state"], "healthy");
+    told(&["--get", "article/1"]);
+}
+
+#[test]
 fn metrics() {
     let (_data, origin) = origin();
     let output = client(origin.address, &["--metrics"]);

@@ -2,56 +2,22 @@
 
 use std::time::Duration;
 
+use crate::support::cluster::{Cluster, DOCUMENTS, POLLS, proxy};
 use crate::support::load::Load;
 use crate::support::node::own_host;
 use crate::support::{Address, Data, Node, PATIENCE, Session, Start, get, heavy, status_of, timed, until};
-
-const DOCUMENTS: u64 = 20;
-const POLLS: &str = "--health-interval 200ms";
-
-/// An origin, three proxies that can be restarted where they were, and a balancer.
-struct Cluster {
-    data: Data,
-    origin: Node,
-    proxies: Vec<Node>,
-    balancer: Node,
-}
-
-impl Cluster {
-    fn start(words: &str) -> Self {
-        let data = Data::articles(DOCUMENTS as u32);
-        let host = own_host();
-        let origin = Start::origin(data.path(), &format!("--host {host}")).run();
-        let proxies: Vec<Node> = (0..3).map(|_| proxy(&origin, Address((host, 0).into()))).collect();
-        let addresses: Vec<Address> = proxies.iter().map(|proxy| proxy.address).collect();
-        let balancer = Start::balancer(&addresses, &format!("{POLLS} {words}")).run();
-        until("all proxies are healthy", || addresses.iter().all(|&address| balancer.holds_healthy(address)));
-        Self { data, origin, proxies, balancer }
-    }
-
-    fn await_health(&self, address: Address, healthy: bool) {
-        until(&format!("healthy is {healthy}"), || self.balancer.holds_healthy(address) == healthy);
-    }
-}
-
-fn proxy(origin: &Node, address: Address) -> Node {
-    let place = format!("--host {} --port {}", address.host(), address.port());
-    Start::proxy(origin.address, &place).run()
-}
 
 fn kill_one_under_load(words: &str, load: impl Fn(Address, u64) -> Load) {
     let _alone = heavy();
     let mut cluster = Cluster::start(words);
     let load = load(cluster.balancer.address, DOCUMENTS);
     load.go_on(200);
-    let victim = cluster.proxies.remove(1);
-    let address = victim.address;
-    victim.kill();
+    let address = cluster.kill(1);
     cluster.await_health(address, false);
     load.go_on(300);
-    let back = proxy(&cluster.origin, address);
-    assert_eq!(back.address, address);
+    cluster.restart(address);
     cluster.await_health(address, true);
+    let back = &cluster.proxies[2];
     until("it gets its share again", || back.count("total_requests") >= 50.0);
     let (asked, _) = load.end_without_errors();
     let share = back.count("total_requests");
@@ -74,12 +40,10 @@ fn kill_9_of_one_after_the_other() {
     let mut cluster = Cluster::start("");
     let load = Load::plain(cluster.balancer.address, DOCUMENTS);
     for _ in 0..3 {
-        let victim = cluster.proxies.remove(0);
-        let address = victim.address;
-        victim.kill();
+        let address = cluster.kill(0);
         cluster.await_health(address, false);
         load.go_on(50);
-        cluster.proxies.push(proxy(&cluster.origin, address));
+        cluster.restart(address);
         cluster.await_health(address, true);
         load.go_on(50);
     }
@@ -124,8 +88,7 @@ fn a_proxy_that_is_stopped_costs_a_session_no_error() {
 fn all_proxies_down_and_back() {
     let mut cluster = Cluster::start("");
     let balancer = cluster.balancer.address;
-    let addresses: Vec<Address> = cluster.proxies.iter().map(|proxy| proxy.address).collect();
-    cluster.proxies.drain(..).for_each(Node::kill);
+    let addresses = [(); 3].map(|()| cluster.kill(0));
     let refused = |reply: &str| ["PROXY_ERROR", "PROXY_UNREACHABLE"].contains(&reply);
     for _ in 0..10 {
         let (took, reply) = timed(|| get(balancer, "article/1"));
@@ -138,9 +101,14 @@ fn all_proxies_down_and_back() {
     }
     let reply = get(balancer, "article/1");
     assert!(refused(reply["status"].as_str().unwrap_or_default()), "{reply}");
-    for &address in &addresses {
-        cluster.proxies.push(proxy(&cluster.origin, address));
+    let metrics = cluster.balancer.metrics();
+    assert_eq!((&metrics["in_flight"], &metrics["cluster"]["healthy"]), (&0.into(), &0.into()), "{metrics}");
+    for address in addresses {
+        let node = &metrics["proxies"][address.to_string()];
+        assert_eq!((&node["state"], &node["in_flight"]), (&"down".into(), &0.into()), "{node}");
+        assert!(node["why"].as_str().is_some_and(|why| !why.is_empty()), "{node}");
     }
+    addresses.iter().for_each(|&address| cluster.restart(address));
     until("it serves without a restart", || get(balancer, "article/1")["status"] == "OK");
     for &address in &addresses {
         cluster.await_health(address, true);

@@ -1,44 +1,25 @@
 //! Proves that faults of proxies under load cost the clients of a balancer no error, and that nothing is retried to death.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::fake::{Fault, Hello};
+use crate::support::cluster::{Cluster, DOCUMENTS, POLLS};
+use crate::support::fake::{Fault, Gate, Hello, METRICS, answer_soundly};
 use crate::support::load::Load;
-use crate::support::node::own_host;
-use crate::support::{Address, Data, Fake, Node, Session, Start, ask, at_once, get, heavy, status_of, until};
-
-const DOCUMENTS: u64 = 20;
-const POLLS: &str = "--health-interval 200ms";
-
-fn proxy(origin: &Node, address: Address) -> Node {
-    Start::proxy(origin.address, &format!("--host {} --port {}", address.host(), address.port())).run()
-}
-
-/// An origin, three proxies, and a balancer that holds them healthy.
-fn cluster(words: &str) -> (Data, Node, Vec<Node>, Node) {
-    let data = Data::articles(DOCUMENTS as u32);
-    let host = own_host();
-    let origin = Start::origin(data.path(), &format!("--host {host}")).run();
-    let proxies: Vec<Node> = (0..3).map(|_| proxy(&origin, Address((host, 0).into()))).collect();
-    let addresses: Vec<Address> = proxies.iter().map(|proxy| proxy.address).collect();
-    let balancer = Start::balancer(&addresses, &format!("{POLLS} {words}")).run();
-    until("all proxies are healthy", || addresses.iter().all(|&address| balancer.holds_healthy(address)));
-    (data, origin, proxies, balancer)
-}
+use crate::support::{Address, Fake, Session, Start, ask, at_once, get, heavy, status_of, until};
 
 #[test]
 fn kill_9_of_two_of_three() {
     let _alone = heavy();
-    let (_data, origin, mut proxies, balancer) = cluster("--strategy p2c");
-    let load = Load::sessions(balancer.address, DOCUMENTS);
+    let mut cluster = Cluster::start("--strategy p2c");
+    let load = Load::sessions(cluster.balancer.address, DOCUMENTS);
     load.go_on(200);
-    let gone: Vec<Address> = proxies.drain(..2).map(|proxy| (proxy.address, proxy.kill()).0).collect();
+    let gone = [(); 2].map(|()| cluster.kill(0));
     load.go_on(300);
-    until("both are down", || gone.iter().all(|&address| !balancer.holds_healthy(address)));
-    let _back: Vec<Node> = gone.iter().map(|&address| proxy(&origin, address)).collect();
-    until("both are back", || gone.iter().all(|&address| balancer.holds_healthy(address)));
+    gone.iter().for_each(|&address| cluster.await_health(address, false));
+    gone.iter().for_each(|&address| cluster.restart(address));
+    gone.iter().for_each(|&address| cluster.await_health(address, true));
     load.go_on(200);
     load.end_without_errors();
 }
@@ -46,16 +27,15 @@ fn kill_9_of_two_of_three() {
 #[test]
 fn a_rolling_restart_of_all() {
     let _alone = heavy();
-    let (_data, origin, mut proxies, balancer) = cluster("--strategy hash");
-    let load = Load::plain(balancer.address, DOCUMENTS);
+    let mut cluster = Cluster::start("--strategy hash");
+    let load = Load::plain(cluster.balancer.address, DOCUMENTS);
     for _ in 0..3 {
-        let mut old = proxies.remove(0);
+        let mut old = cluster.proxies.remove(0);
         load.go_on(60);
         old.signal("TERM");
         assert!(old.ended().success());
-        let address = old.address;
-        proxies.push(proxy(&origin, address));
-        until("it is back", || balancer.holds_healthy(address));
+        cluster.restart(old.address);
+        cluster.await_health(old.address, true);
     }
     load.go_on(60);
     load.end_without_errors();
@@ -64,29 +44,28 @@ fn a_rolling_restart_of_all() {
 #[test]
 fn a_proxy_that_flaps() {
     let _alone = heavy();
-    let (_data, origin, mut proxies, balancer) = cluster("--strategy least_loaded");
-    let load = Load::sessions(balancer.address, DOCUMENTS);
-    let address = proxies[0].address;
+    let mut cluster = Cluster::start("--strategy least_loaded");
+    let load = Load::sessions(cluster.balancer.address, DOCUMENTS);
+    let address = cluster.proxies[2].address;
     for _ in 0..4 {
         load.go_on(100);
-        proxies.remove(0).kill();
+        cluster.kill(2);
         load.go_on(100);
-        proxies.insert(0, proxy(&origin, address));
+        cluster.restart(address);
     }
-    until("it settles", || balancer.holds_healthy(address));
+    cluster.await_health(address, true);
     load.end_without_errors();
 }
 
 /// Two sound proxies and one that fails every GET in one way, but answers METRICS.
 fn one_that_fails(fault: Fault, hello: Hello) {
     let _alone = heavy();
-    let (_data, _origin, proxies, old) = cluster("");
-    drop(old);
+    let cluster = Cluster::start("");
     let bad = Fake::start(hello, move |asked| match asked.path() {
         Some(_) => fault.strike(asked),
         None => asked.reply(r#"{"status":"OK","data":{"total_requests":1}}"#),
     });
-    let addresses = [proxies[0].address, bad.address, proxies[1].address];
+    let addresses = [cluster.proxies[0].address, bad.address, cluster.proxies[1].address];
     let balancer = Start::balancer(&addresses, POLLS).run();
     let load = Load::plain(balancer.address, DOCUMENTS);
     load.go_on(300);
@@ -164,11 +143,10 @@ fn a_proxy_that_does_not_reach_the_origin_is_given_up_when_others_do() {
 #[test]
 fn with_hash_a_cold_key_is_fetched_once() {
     let _alone = heavy();
-    let (data, origin, _proxies, balancer) = cluster("--strategy hash");
-    let replies = at_once(vec![(); 200], |()| ask(balancer.address, "GET article/7"));
+    let cluster = Cluster::start("--strategy hash");
+    let replies = at_once(vec![(); 200], |()| ask(cluster.balancer.address, "GET article/7"));
     assert!(replies.iter().all(|reply| status_of(reply) == "OK"));
-    assert_eq!(origin.count("total_requests"), 1.0);
-    drop(data);
+    assert_eq!(cluster.origin.count("total_requests"), 1.0);
 }
 
 #[test]
@@ -216,4 +194,75 @@ fn an_impatient_client_costs_the_others_nothing() {
     }
     let errors = &balancer.metrics()["proxies"][&slow.address.to_string()]["errors"];
     assert_eq!(errors, 0, "its time was the client's");
+}
+
+#[test]
+fn who_comes_back_without_answering_is_tried_at_no_clients_cost() {
+    let _alone = heavy();
+    let mute = Fake::start(Hello::Granted, |asked| match asked.path() {
+        Some(_) => {}
+        None => asked.reply(METRICS),
+    });
+    let others = [Fake::origin(), Fake::origin()];
+    let words = "--hedge off --try-deadline 1500ms --backoff 300ms --max-backoff 300ms";
+    let addresses = [others[0].address, mute.address, others[1].address];
+    let balancer = Start::balancer(&addresses, &format!("{POLLS} {words}")).run();
+    let load = Load::plain(balancer.address, DOCUMENTS);
+    until("it is found out", || balancer.log().contains("the node is down"));
+    load.end_without_errors();
+    let trials = || balancer.count("trials");
+    let before = trials();
+    let load = Load::plain(balancer.address, DOCUMENTS);
+    until("it is tried again and again", || trials() >= before + 4.0);
+    let (_, slow) = load.end_without_errors();
+    assert!(slow < 2, "{slow} clients waited for a node that was tried");
+    assert!(!balancer.holds_healthy(mute.address));
+}
+
+#[test]
+fn what_people_ask_holds_up_no_poll() {
+    let (polls, gate) = (Arc::new(AtomicUsize::new(0)), Gate::default());
+    let slow = Fake::start(Hello::Granted, {
+        let (polls, gate) = (polls.clone(), gate.clone());
+        move |asked| match asked.request {
+            "METRICS" => {
+                polls.fetch_add(1, Ordering::SeqCst);
+                asked.reply(METRICS);
+            }
+            request if request.starts_with("GET") => answer_soundly(asked),
+            _ => {
+                let gate = gate.clone();
+                asked.answer_soundly_after(move || gate.wait());
+            }
+        }
+    });
+    let words = "--health-interval 400ms --max-failures 2";
+    let balancer = Start::balancer(&[slow.address], words).run();
+    for verb in ["EXPLAIN", "PURGE"] {
+        let mut session = Session::open(balancer.address);
+        session.send(&(0..40).map(|id| format!("{id} {verb} a/{id}\n")).collect::<String>());
+        let asked = || slow.requests().iter().filter(|line| line.starts_with(verb)).count();
+        until("it has as many as it gets", || asked() >= 8);
+        let before = polls.load(Ordering::SeqCst);
+        until("polls go on", || polls.load(Ordering::SeqCst) >= before + 3);
+        assert!(!balancer.log().contains("the node is down"), "{verb}: {}", balancer.log());
+        session.replies_to(0..40);
+    }
+    gate.open();
+    until("the purges are made up for", || get(balancer.address, "article/1")["status"] == "OK");
+}
+
+#[test]
+fn a_request_that_nobody_took_walks_all_nodes() {
+    let host = crate::support::node::own_host();
+    let gone: Vec<Address> = (1..=6).map(|port| Address((host, port).into())).collect();
+    let here = Fake::origin();
+    let all: Vec<Address> = gone.iter().copied().chain([here.address]).collect();
+    // Polls and failures take none of them out.
+    let words = "--health-interval 1h --max-failures 100000 --strategy round_robin";
+    let balancer = Start::balancer(&all, words).run();
+    for i in 0..all.len() {
+        assert_eq!(get(balancer.address, &format!("article/{i}"))["status"], "OK");
+    }
+    assert_eq!(here.requests().len(), all.len());
 }

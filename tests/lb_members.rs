@@ -1,14 +1,20 @@
 //! Proves what a balancer does when its members change: by file, by DRAIN, and by a purge that one of them missed.
 
+use std::fs::File;
+use std::io::Write;
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::support::ask::parse;
+use crate::support::cluster::POLLS;
+use crate::support::command::make_fifo;
 use crate::support::http::fetch;
 use crate::support::load::Load;
 use crate::support::node::own_host;
-use crate::support::{Address, Data, Node, Start, TempDir, ask, get, heavy, until};
-
-const POLLS: &str = "--health-interval 200ms";
+use crate::support::{
+    Address, Data, Fake, Node, Session, Start, TempDir, ask, get, heavy, pause, status_of, until,
+};
 
 fn proxies(origin: &Node, count: usize) -> Vec<Node> {
     (0..count).map(|_| Start::proxy(origin.address, "").run()).collect()
@@ -51,6 +57,49 @@ fn the_file_of_proxies_is_followed_without_a_failed_request() {
     load.go_on(50);
     assert_eq!(names(&balancer).len(), 2, "and changes nothing");
     load.end_without_errors();
+}
+
+/// Written line by line, as a script does it, over and over: no reader may take a part of the list for all of it.
+#[test]
+fn a_file_that_is_being_written_is_not_half_followed() {
+    let proxies = [Fake::origin(), Fake::origin(), Fake::origin()];
+    let lines: Vec<String> = proxies.iter().map(|proxy| format!("{}\n", proxy.address)).collect();
+    let scratch = TempDir::new();
+    let file = scratch.path().join("proxies");
+    std::fs::write(&file, lines.concat()).expect("the list is written");
+    let start = Start::role("lb", &format!("{POLLS} --log info"));
+    let balancer = start.arg("--proxies-file").arg(file.to_str().expect("UTF-8")).run();
+    let mut session = Session::open(balancer.address);
+    for round in 0..60 {
+        std::fs::write(&file, "").expect("the list is emptied");
+        for (i, line) in lines.iter().enumerate() {
+            pause(Duration::from_millis(15));
+            let mut list = File::options().append(true).open(&file).expect("the list");
+            list.write_all(line.as_bytes()).expect("a line more");
+            let id = round * 3 + i as u64;
+            assert_eq!(status_of(&session.ask(id, "GET a/1")), "OK");
+        }
+    }
+    assert!(!balancer.log().contains("the node leaves"), "{}", balancer.log());
+    assert_eq!(names(&balancer).len(), 3);
+}
+
+#[test]
+fn a_list_that_is_no_file_stops_nothing() {
+    let proxies = [Fake::origin(), Fake::origin()];
+    let scratch = TempDir::new();
+    let file = scratch.path().join("proxies");
+    put(&file, &[proxies[0].address.to_string()]);
+    let mut balancer =
+        Start::role("lb", POLLS).arg("--proxies-file").arg(file.to_str().expect("UTF-8")).run();
+    std::fs::remove_file(&file).expect("the list was there");
+    make_fifo(&file);
+    until("the pipe is reported", || balancer.log().contains("it is not a regular file"));
+    assert_eq!(get(balancer.address, "a/1")["status"], "OK");
+    put(&file, &proxies.each_ref().map(|proxy| proxy.address.to_string()));
+    until("the next list is followed", || names(&balancer).len() == 2);
+    balancer.signal("TERM");
+    assert_eq!(balancer.ended().code(), Some(0));
 }
 
 #[test]

@@ -99,6 +99,26 @@ fn metrics_count_what_happened() {
 }
 
 #[test]
+fn metrics_name_what_is_asked_for_most() {
+    let origin = Fake::origin();
+    let proxy = Start::proxy(origin.address, "").run();
+    for i in 0..100 {
+        get(proxy.address, &format!("p{i}/1"));
+        get(proxy.address, &format!("hot/{}", i % 2));
+    }
+    let metrics = proxy.metrics();
+    let list = |name: &str| metrics[name].as_array().unwrap_or_else(|| panic!("{metrics}")).clone();
+    let (prefixes, hot_keys) = (list("prefixes"), list("hot_keys"));
+    assert_eq!((prefixes.len(), hot_keys.len()), (64, 20), "bounded");
+    assert_eq!(prefixes[0], json!({"prefix": "hot", "share": 0.5, "hit_rate": 0.98}));
+    assert_eq!(prefixes[1]["hit_rate"], 0.0, "{metrics}");
+    let hottest: Vec<&Value> = hot_keys[..2].iter().map(|hot| &hot["share"]).collect();
+    assert_eq!(hottest, [&json!(0.25), &json!(0.25)]);
+    assert!(hot_keys[..2].iter().all(|hot| hot["key"].as_str().is_some_and(|key| key.starts_with("hot/"))));
+    assert!(hot_keys[2]["share"].as_f64() <= Some(0.01), "{metrics}");
+}
+
+#[test]
 fn explain_tells_without_asking_or_counting() {
     let gate = Gate::default();
     let origin = gate.peer();

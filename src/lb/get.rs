@@ -157,23 +157,41 @@ impl Lb {
     ) -> Option<Result<Asked, Outcome>> {
         let nodes = self.nodes.load();
         let is_first = tries.is_first();
-        let index = match is_first && self.any_probing() {
-            true => nodes.iter().position(|place| place.node.take_trial(self.ms(began))),
+        let trial = match is_first && self.any_probing() {
+            true => nodes.iter().find(|place| place.node.take_trial(self.ms(began))),
             false => None,
         };
-        let index = match index {
-            Some(index) => index,
-            None => self.balance.pick(key, &nodes.candidates(&tries.tried, self.view(self.ms(began))))?,
-        };
+        let picked = self.balance.pick(key, &nodes.candidates(&tries.tried, self.view(self.ms(began))));
+        let place = picked.and_then(|index| nodes.0.get(index));
+        if place.is_some()
+            && let Some(trial) = trial
+        {
+            self.try_out(trial, key, began);
+        }
+        // With nobody else to ask, the request itself is the trial.
+        let place = place.or(trial)?;
         if !tries.pay(|| self.may_retry()) {
             return None;
         }
-        let place = nodes.0.get(index)?;
         if !is_first {
             self.count_retry(place);
         }
         tries.tried.push(place.node.serial);
         Some(Asked::new(self, place, key, began, terms))
+    }
+
+    /// Asks a node that is probing for what another one is asked for as well: no client waits for a node that may not be
+    /// well yet.
+    fn try_out(self: &Arc<Self>, place: &Place, key: Key<'_>, began: Instant) {
+        let (lb, place, key) = (self.clone(), place.clone(), key.to_owned());
+        // Sent by a task of its own: it is no step of the request.
+        tokio::spawn(async move {
+            let terms = Terms { deadline: None, tell_times: false };
+            if let Ok(asked) = Asked::new(&lb, &place, key.as_key(), began, terms) {
+                lb.trials.add_one();
+                asked.await;
+            }
+        });
     }
 
     fn count_retry(&self, place: &Place) {

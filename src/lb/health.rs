@@ -22,7 +22,7 @@ const FORGIVEN: Millis = 10_000;
 pub(super) enum State {
     Healthy,
     Down,
-    /// Ejected, and its back-off is over: one request is tried.
+    /// Ejected, and its back-off is over: one request is tried, as a copy where another node can answer it.
     Probing,
 }
 

@@ -4,11 +4,12 @@
 //! read or resolved changes nothing.
 
 use std::collections::{HashMap, HashSet};
+use std::io::{self, BufReader, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
@@ -24,6 +25,8 @@ use crate::pool;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// And how long after it was found changed: it may be half written.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// A name must resolve within this time.
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
 /// The largest file that is read.
@@ -49,10 +52,13 @@ struct Wanted {
 }
 
 /// The members as they were last known to be.
+#[derive(Default)]
 struct Known {
     listed: Vec<Listed>,
     /// What the file said when it was last read, good or bad.
     seen: Option<String>,
+    /// What it said at the last look, if that was something else, and when that was written.
+    glimpsed: Option<(String, Option<SystemTime>)>,
     resolved: HashMap<Peer, Vec<IpAddr>>,
     /// Names that could not be resolved when it was last tried: said once, not each time.
     unresolved: HashSet<Peer>,
@@ -80,13 +86,24 @@ fn wanted(listed: &Listed, addresses: Option<&Vec<IpAddr>>) -> Vec<Wanted> {
     }
 }
 
+/// When a file was last written to.
+fn written(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+}
+
 /// Reads the file that lists the proxies.
 fn read(path: &Path) -> Result<String, String> {
-    let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if size > LARGEST {
-        return Err("it is larger than 1 MiB".to_owned());
+    let (shown, mut text) = (|error: io::Error| error.to_string(), String::new());
+    // A pipe may never end, and has to be refused before it is opened.
+    if !std::fs::metadata(path).map_err(shown)?.is_file() {
+        return Err("it is not a regular file".to_owned());
     }
-    std::fs::read_to_string(path).map_err(|error| error.to_string())
+    // It may grow while it is read.
+    let bounded = std::fs::File::open(path).map_err(shown)?.take(LARGEST + 1);
+    match BufReader::new(bounded).read_to_string(&mut text).map_err(shown)? as u64 > LARGEST {
+        true => Err("it is larger than 1 MiB".to_owned()),
+        false => Ok(text),
+    }
 }
 
 impl Members {
@@ -113,17 +130,12 @@ impl Lb {
     /// Follows the members, for ever. [`Lb::reload`] makes it look at once.
     pub async fn follow(self: Arc<Self>) {
         let listed = self.config.members.first().unwrap_or_default();
-        let mut known = Known {
-            listed,
-            seen: None,
-            resolved: HashMap::new(),
-            unresolved: HashSet::new(),
-            wanted: Vec::new(),
-        };
+        let mut known = Known { listed, ..Known::default() };
         let mut resolved_at: Option<Instant> = None;
+        let mut is_told = true;
         loop {
             let mut lost = Vec::new();
-            let mut changed = self.read_file(&mut known).await;
+            let mut changed = self.read_file(&mut known, is_told).await;
             let names = known.listed.iter().any(|listed| named(&listed.peer));
             let is_due = resolved_at.is_none_or(|at| at.elapsed() >= self.config.members.resolve_interval);
             if names && (is_due || changed) {
@@ -139,7 +151,9 @@ impl Lb {
                 // Addresses given on the command line stay what they are.
                 return;
             }
-            let _ = timeout(LOOK.min(self.config.members.resolve_interval), self.reload.notified()).await;
+            let pause = if known.glimpsed.is_some() { LOOK_AGAIN } else { LOOK };
+            let pause = pause.min(self.config.members.resolve_interval);
+            is_told = timeout(pause, self.reload.notified()).await.is_ok();
         }
     }
 
@@ -149,11 +163,14 @@ impl Lb {
     }
 
     /// Reads the file; true when it lists others than before. What is wrong with it is said once.
-    async fn read_file(&self, known: &mut Known) -> bool {
+    ///
+    /// A file that is being written holds a part of a list, which may look like a whole one: unless it `is_told` that the
+    /// file is ready, what it finds has to be there twice.
+    async fn read_file(&self, known: &mut Known, is_told: bool) -> bool {
         let Some(path) = self.config.members.file.clone() else { return false };
         let shown = path.display().to_string();
-        let read = pool::run(move || read(&path)).await;
-        let text = read.unwrap_or_else(|_| Err("the read was cut short".to_owned()));
+        let read = pool::run(move || (written(&path), read(&path))).await;
+        let (written, text) = read.unwrap_or_else(|_| (None, Err("the read was cut short".to_owned())));
         let (seen, parsed) = match text {
             Ok(text) => {
                 let parsed = parse(&text).map_err(|error| error.to_string());
@@ -161,10 +178,16 @@ impl Lb {
             }
             Err(error) => (format!("\0{error}"), Err(error)),
         };
+        let before = known.glimpsed.take();
         if known.seen.as_ref() == Some(&seen) {
             return false;
         }
-        known.seen = Some(seen);
+        let glimpsed = (seen, written);
+        if !is_told && before.as_ref() != Some(&glimpsed) {
+            known.glimpsed = Some(glimpsed);
+            return false;
+        }
+        known.seen = Some(glimpsed.0);
         match parsed {
             Ok(listed) => std::mem::replace(&mut known.listed, listed.clone()) != listed,
             Err(error) => {

@@ -108,6 +108,8 @@ pub struct Lb {
     requests: BusyCounter,
     retries: Counter,
     hedges: Counter,
+    /// Copies of requests by which probing nodes were tried.
+    trials: Counter,
     failures: Counter,
     start_time: StartTime,
     began: Instant,
@@ -133,6 +135,7 @@ impl Lb {
             requests: BusyCounter::default(),
             retries: Counter::default(),
             hedges: Counter::default(),
+            trials: Counter::default(),
             failures: Counter::default(),
             start_time: StartTime::now(),
             began: Instant::now(),

@@ -26,6 +26,8 @@ pub(crate) struct Asked<'a> {
     id: Option<u64>,
     /// Verb and path; options of a session are left out.
     pub(crate) request: &'a str,
+    /// The options.
+    pub(crate) options: &'a str,
     stream: &'a mut TcpStream,
 }
 
@@ -46,7 +48,7 @@ impl Asked<'_> {
         let (id, request) = (self.id, self.request.to_owned());
         let answer = move || {
             wait();
-            answer_soundly(&mut Asked { id, request: &request, stream: &mut stream });
+            answer_soundly(&mut Asked { id, request: &request, options: "", stream: &mut stream });
         };
         // Where the connection closes after the answer, nothing is to go before.
         match id {
@@ -220,7 +222,8 @@ fn answer(id: Option<u64>, line: &str, stream: &mut TcpStream, seen: &Seen, scri
     let words = line.split(' ').take(2).map(str::len).sum::<usize>();
     let request = &line[..(words + 1).min(line.len())];
     seen.requests.lock().expect("the requests").push(request.to_owned());
-    script(&mut Asked { id, request, stream });
+    let options = line[request.len()..].trim_start();
+    script(&mut Asked { id, request, options, stream });
 }
 
 fn next_line(lines: &mut BufReader<TcpStream>) -> Option<String> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod browser;
+pub(crate) mod cluster;
 pub(crate) mod collector;
 pub(crate) mod command;
 pub(crate) mod fake;

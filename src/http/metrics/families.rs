@@ -73,6 +73,11 @@ pub(super) const ONE: &[Family] = &[
     counter(&["retries"], "dproxy_balancer_retries", "Tries of a GET at another proxy"),
     counter(&["failures"], "dproxy_balancer_failures", "GETs that no proxy answered"),
     counter(&["hedges"], "dproxy_balancer_hedges", "GETs asked of a second proxy because the first was slow"),
+    counter(
+        &["trials"],
+        "dproxy_balancer_trials",
+        "Copies of GETs by which proxies were tried after they had failed",
+    ),
 ];
 
 /// Of each proxy, as its balancer sees it.

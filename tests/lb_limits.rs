@@ -1,0 +1,106 @@
+//! Proves what a balancer bounds and when it bends a rule: requests at a proxy and their wait, the deadline that travels,
+//! and the panic.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::support::ask::parse;
+use crate::support::cluster::POLLS;
+use crate::support::fake::{Gate, Hello, METRICS, answer_soundly};
+use crate::support::{Fake, Session, Start, get, status_of, until};
+
+/// Leaves polls and deadlines out of the way; with one thread the bounds are exact.
+const CALM: &str = "--threads 1 --health-interval 1h --max-failures 100 --hedge off --try-deadline 25s";
+
+#[test]
+fn more_than_a_proxy_may_carry_is_turned_away_at_once() {
+    let gate = Gate::default();
+    let proxy = gate.peer();
+    let words = format!("{CALM} --proxy-max-in-flight 4 --proxy-max-waiting 3 --proxy-max-wait 20s");
+    let balancer = Start::balancer(&[proxy.address], &words).run();
+    let mut session = Session::open(balancer.address);
+    session.send("0 GET a/0\n");
+    until("there is a session", || proxy.requests().len() == 1);
+    session.send(&(1..40).map(|id| format!("{id} GET a/{id}\n")).collect::<String>());
+    for _ in 0..33 {
+        let (id, reply) = session.reply();
+        assert!(id >= 7 && status_of(&reply) == "OVERLOADED", "{id}: {reply}");
+    }
+    until("four are asked", || proxy.requests().len() == 4);
+    gate.open();
+    for (id, reply) in session.replies_to(0..7) {
+        assert_eq!(status_of(&reply), "OK", "{id}: {reply}");
+    }
+    assert_eq!(proxy.requests().len(), 7);
+    assert_eq!(get(balancer.address, "a/1")["status"], "OK");
+}
+
+#[test]
+fn a_request_waits_for_a_place_no_longer_than_it_may() {
+    let gate = Gate::default();
+    let proxy = gate.peer();
+    let words = format!("{CALM} --proxy-max-in-flight 1 --proxy-max-wait 300ms");
+    let balancer = Start::balancer(&[proxy.address], &words).run();
+    let mut session = Session::open(balancer.address);
+    session.send("1 GET a/1\n2 GET a/2\n3 GET a/3\n");
+    for (id, reply) in session.replies_to([2, 3]) {
+        assert_eq!(status_of(&reply), "OVERLOADED", "{id}: {reply}");
+    }
+    gate.open();
+    assert_eq!(status_of(&session.replies_to([1])[&1]), "OK");
+    assert_eq!(proxy.requests(), ["GET a/1"], "who was told so is not asked for any more");
+}
+
+#[test]
+fn what_is_left_of_a_deadline_travels() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let proxy = Fake::start(Hello::Granted, {
+        let told = told.clone();
+        move |asked| {
+            if asked.path().is_some() {
+                told.lock().expect("what was told").push(asked.options.to_owned());
+            }
+            answer_soundly(asked);
+        }
+    });
+    let balancer = Start::balancer(&[proxy.address], POLLS).run();
+    let mut session = Session::open(balancer.address);
+    assert_eq!(status_of(&session.ask(1, "GET a/1")), "OK");
+    assert_eq!(status_of(&session.ask(2, "GET a/2 deadline=1500")), "OK");
+    let told = told.lock().expect("what was told");
+    assert_eq!(told[0], "", "nothing is said of what is no shorter than a node's own limits");
+    let left = told[1].strip_prefix("deadline=").and_then(|ms| ms.parse::<u64>().ok());
+    assert!(left.is_some_and(|ms| (1..=1500).contains(&ms)), "{told:?}");
+}
+
+#[test]
+fn in_a_panic_all_are_used() {
+    let well = Arc::new(AtomicBool::new(true));
+    let ill = || {
+        let well = well.clone();
+        Fake::start(Hello::Granted, move |asked| match asked.path() {
+            Some(_) => answer_soundly(asked),
+            None if well.load(Ordering::Relaxed) => asked.reply(METRICS),
+            None => asked.reply("hello"),
+        })
+    };
+    let proxies = [ill(), ill(), Fake::origin()];
+    let addresses = proxies.each_ref().map(|proxy| proxy.address);
+    let calm = Start::balancer(&addresses, POLLS).run();
+    let panics = Start::balancer(&addresses, &format!("{POLLS} --panic-threshold 50")).run();
+    well.store(false, Ordering::Relaxed);
+    for balancer in [&calm, &panics] {
+        until("two are down", || addresses[..2].iter().all(|&address| !balancer.holds_healthy(address)));
+    }
+    let asked = || proxies.each_ref().map(|proxy| proxy.requests().len());
+    let before = asked();
+    for balancer in [&calm, &panics] {
+        for i in 0..12 {
+            assert_eq!(get(balancer.address, &format!("a/{i}"))["status"], "OK");
+        }
+        let grown: Vec<usize> = asked().iter().zip(before).map(|(now, before)| now - before).collect();
+        let expected = if balancer.port() == calm.port() { [0, 0, 12] } else { [4, 4, 16] };
+        assert_eq!(grown, expected);
+    }
+    assert_eq!(parse(&crate::support::ask(calm.address, "METRICS"))["data"]["cluster"]["healthy"], 1);
+}

@@ -1,0 +1,127 @@
+//! Proves that whoever asks a balancer after the reply to PURGE sees nothing older: under load, by every way of choosing a
+//! node, and while a proxy is away and comes back with what it held.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::support::ask::parse;
+use crate::support::cluster::POLLS;
+use crate::support::fake::{Hello, METRICS};
+use crate::support::{Address, Fake, Node, Session, Start, StopOnDrop, ask, get, heavy, until};
+
+const ROUNDS: u64 = 90;
+const KEYS: u64 = 5;
+
+/// What is known of editions: the newest that is published, and the oldest that may still be seen.
+#[derive(Default)]
+struct Editions {
+    newest: AtomicU64,
+    oldest: AtomicU64,
+}
+
+/// Asks once; nothing older may come than what could still be seen when it asked.
+fn assert_not_older(session: &mut Session, editions: &Editions, id: u64) {
+    let oldest = editions.oldest.load(Ordering::SeqCst);
+    let reply = parse(&session.ask(id, &format!("GET a/{}", id % KEYS)));
+    let seen = reply["data"].as_u64().unwrap_or_else(|| panic!("{reply}"));
+    assert!(seen >= oldest, "edition {seen} after the purge of {oldest}: {reply}");
+}
+
+/// Publishes and purges, one proxy of which freezes in the middle.
+fn publish_and_purge(balancer: &Node, proxies: &[Node], editions: &Editions) {
+    let mut session = Session::open(balancer.address);
+    for round in 0..ROUNDS {
+        match round {
+            30 => proxies[0].signal("STOP"),
+            60 => {
+                until("it is out", || !balancer.holds_healthy(proxies[0].address));
+                proxies[0].signal("CONT");
+            }
+            _ => {}
+        }
+        let published = editions.newest.fetch_add(1, Ordering::SeqCst) + 1;
+        let what = if round % 2 == 0 { "a/*".to_owned() } else { format!("a/{}", round % KEYS) };
+        let reply = parse(&session.ask(round, &format!("PURGE {what}")));
+        for (node, told) in reply["data"]["proxies"].as_object().unwrap_or_else(|| panic!("{reply}")) {
+            assert!(told["purged"].is_u64() || told["owed"] == true, "{node}: {reply}");
+        }
+        if round % 2 == 0 {
+            editions.oldest.store(published, Ordering::SeqCst);
+        }
+        assert_not_older(&mut session, editions, round);
+    }
+    until("it is back", || balancer.holds_healthy(proxies[0].address));
+}
+
+#[test]
+fn who_asks_a_balancer_after_a_purge_never_sees_the_old() {
+    let _alone = heavy();
+    for strategy in ["hash", "p2c"] {
+        let (editions, done) = (Arc::new(Editions::default()), AtomicBool::new(false));
+        let origin = Fake::start(Hello::Granted, {
+            let editions = editions.clone();
+            move |asked| {
+                let edition = editions.newest.load(Ordering::SeqCst);
+                asked.reply(&format!("{{\"status\":\"OK\",\"data\":{edition}}}"));
+            }
+        });
+        let proxies = [(); 3].map(|()| Start::proxy(origin.address, "--ttl 10m").run());
+        let addresses: Vec<Address> = proxies.iter().map(|proxy| proxy.address).collect();
+        let words = format!("--strategy {strategy} --health-interval 100ms --slow-start 0");
+        let balancer = Start::balancer(&addresses, &words).run();
+        let asked = balancer.address;
+        std::thread::scope(|scope| {
+            let _end = StopOnDrop(&done);
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut session = Session::open(asked);
+                    // Bounded, should the test go wrong.
+                    for id in 0..1_000_000 {
+                        if done.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        assert_not_older(&mut session, &editions, id);
+                    }
+                });
+            }
+            publish_and_purge(&balancer, &proxies, &editions);
+        });
+    }
+}
+
+#[test]
+fn a_healthy_proxy_that_could_not_purge_gets_no_request_before_it_has() {
+    let may_purge = Arc::new(AtomicBool::new(false));
+    let holding = Fake::start(Hello::Granted, {
+        let (may_purge, has_purged) = (may_purge.clone(), AtomicBool::new(false));
+        move |asked| match asked.request {
+            "METRICS" => asked.reply(METRICS),
+            "PURGE a/*" if may_purge.load(Ordering::SeqCst) => {
+                has_purged.store(true, Ordering::SeqCst);
+                asked.reply(r#"{"status":"OK","data":{"purged":1}}"#);
+            }
+            "PURGE a/*" => asked.close(),
+            _ => {
+                let is_new = has_purged.load(Ordering::SeqCst);
+                asked.reply(&format!("{{\"status\":\"OK\",\"data\":{is_new}}}"));
+            }
+        }
+    });
+    let other = Fake::start(Hello::Granted, |asked| match asked.path() {
+        Some(_) => asked.reply(r#"{"status":"OK","data":true}"#),
+        None => asked.reply(METRICS),
+    });
+    let balancer = Start::balancer(&[holding.address, other.address], POLLS).run();
+    let purged = parse(&ask(balancer.address, "PURGE a/*"));
+    assert_eq!(purged["data"]["proxies"][holding.address.to_string()]["owed"], true, "{purged}");
+    for i in 0..20 {
+        assert_eq!(get(balancer.address, &format!("a/{i}"))["data"], true, "it is asked all the same");
+    }
+    may_purge.store(true, Ordering::SeqCst);
+    let gets = || holding.requests().iter().filter(|line| line.starts_with("GET")).count();
+    assert_eq!(gets(), 0);
+    until("it is asked again", || {
+        assert_eq!(get(balancer.address, "a/1")["data"], true);
+        gets() > 0
+    });
+}
