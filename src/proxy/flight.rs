@@ -91,13 +91,17 @@ impl<T: Clone> Flights<T> {
         lock(&self.by_key).contains_key(key)
     }
 
-    /// Forgets matching keys: what is under way first, then, by `forget`, what is held.
+    /// Forgets matching keys: what is under way, by `forget` what is held, and what took off in between.
     ///
-    /// In this order a fetch that began before can commit nothing any more when `forget` looks. What a new fetch commits
-    /// in between was fetched after the purge began; losing it costs one more fetch.
+    /// In this order a fetch that began before can commit nothing any more when `forget` looks, and nobody who comes after
+    /// follows one that found in the cache what is being forgotten. What a new fetch commits in between was fetched after
+    /// the purge began; asking for it again costs one more fetch.
     pub(super) fn purge<R>(&self, mut matches: impl FnMut(&str) -> bool, forget: impl FnOnce() -> R) -> R {
-        lock(&self.by_key).retain(|key, _| !matches(key));
-        forget()
+        let mut let_go = || lock(&self.by_key).retain(|key, _| !matches(key));
+        let_go();
+        let forgotten = forget();
+        let_go();
+        forgotten
     }
 }
 
