@@ -316,6 +316,15 @@ fn the_version_tells_the_build() {
 }
 
 #[test]
+fn the_short_help_leaves_limits_to_the_long_one() {
+    for role in ["origin", "proxy", "lb", "cluster"] {
+        let [short, long] = ["-h", "--help"].map(|flag| text(&dproxy(&[role, flag]).stdout));
+        assert!(short.contains("--host") && short.contains("see more with '--help'"), "{short}");
+        assert!(!short.contains("--line-deadline") && long.contains("--line-deadline"), "{role}");
+    }
+}
+
+#[test]
 fn help_fits_a_narrow_terminal_and_shows_an_example() {
     let roles =
         ["origin", "proxy", "lb", "client", "bench", "cluster", "simulate", "check", "completions", "man"];

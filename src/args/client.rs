@@ -22,6 +22,9 @@ pub struct ClientArgs {
     /// The reply must come within this time.
     #[arg(long, env = "DPROXY_TIMEOUT", default_value = "10s", value_parser = units::positive_duration, value_name = "TIME")]
     pub timeout: Duration,
+    /// What to ask.
+    #[command(flatten)]
+    pub what: WhatArgs,
     /// With --metrics: ask again and again, and show what changes; q leaves. Without a terminal, a JSON object a line.
     #[arg(long, requires = "metrics", conflicts_with_all = ["get", "keys", "purge", "purge_soft", "explain", "drain", "undrain"],
         help_heading = "Watching")]
@@ -33,9 +36,6 @@ pub struct ClientArgs {
     /// Look so often, then leave.
     #[arg(long, requires = "watch", value_parser = units::count, value_name = "N", help_heading = "Watching")]
     pub count: Option<usize>,
-    /// What to ask.
-    #[command(flatten)]
-    pub what: WhatArgs,
 }
 
 /// What to ask: exactly one of these.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
-use super::{HttpArgs, LinkArgs, ServerArgs, units};
+use super::{HttpArgs, LinkArgs, ServerArgs, server, units};
 use crate::admin::{Admins, Network};
 use crate::lb::balance::Strategy;
 use crate::lb::{LbConfig, Members};
@@ -34,14 +34,14 @@ pub struct LbArgs {
     pub balance: BalanceArgs,
     /// The largest document.
     #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = "1MiB", value_parser = units::size, value_name = "SIZE",
-        help_heading = "Server")]
+        help_heading = server::HEADING)]
     pub max_document: usize,
     /// Links to the proxies.
     #[command(flatten)]
     pub link: LinkArgs,
     /// Whose addresses may PURGE, DRAIN and UNDRAIN: addresses or networks such as 10.0.0.0/8.
     #[arg(long, env = "DPROXY_ADMIN_FROM", default_value = "127.0.0.0/8,::1", value_delimiter = ',', num_args = 1..,
-        value_name = "NETWORK", help_heading = "Server")]
+        value_name = "NETWORK", help_heading = server::HEADING)]
     pub admin_from: Vec<Network>,
     /// The server.
     #[command(flatten)]

@@ -10,9 +10,12 @@ use crate::net::LinkLimits;
 /// What a reply has around its document, at the most.
 const AROUND: usize = 4096;
 
+/// What its flags stand under.
+pub(super) const HEADING: &str = "Links to other nodes";
+
 /// How a node asks another.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Links to other nodes")]
+#[command(next_help_heading = HEADING)]
 pub struct LinkArgs {
     /// A connection must be made within this time.
     #[arg(long, env = "DPROXY_CONNECT_DEADLINE", default_value = "1s", value_parser = units::positive_duration,

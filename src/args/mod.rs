@@ -47,13 +47,20 @@ pub fn group<A: Args>(words: &[&str]) -> Result<A, clap::Error> {
     command.try_get_matches_from(words).and_then(|matches| A::from_arg_matches(&matches))
 }
 
+/// Whether a group of flags is of limits that few ever change: `-h` leaves them to `--help`.
+fn is_limits(heading: &str) -> bool {
+    [server::HEADING, link::HEADING, proxy::FETCHING].contains(&heading)
+}
+
 /// The definition of all flags, for those who read the command line and those who describe it.
 pub fn command() -> clap::Command {
     // A value may begin with a minus: its own words about it are better than that there is no such flag. And a variable
     // that is not set would be shown with an empty value.
-    let tidy = |arg: clap::Arg| match arg.get_action().takes_values() {
-        true => arg.allow_negative_numbers(true).hide_env_values(true),
-        false => arg.hide_env_values(true),
+    let tidy = |arg: clap::Arg| {
+        let (takes_values, is_rare) =
+            (arg.get_action().takes_values(), arg.get_help_heading().is_some_and(is_limits));
+        let arg = arg.hide_env_values(true).hide_short_help(is_rare);
+        if takes_values { arg.allow_negative_numbers(true) } else { arg }
     };
     Cli::command().mut_args(tidy).mut_subcommands(move |role| role.mut_args(tidy))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{HttpArgs, LinkArgs, ServerArgs, units};
+use super::{HttpArgs, LinkArgs, ServerArgs, server, units};
 use crate::admin::{Admins, Network};
 use crate::net::LinkLimits;
 use crate::net::link::Peer;
@@ -13,6 +13,9 @@ use crate::proxy::{Freshness, ProxyConfig};
 
 /// The time to live of the cache type `ttl` unless one is given.
 const DEFAULT_TTL: Duration = Duration::from_secs(30);
+
+/// What the flags of fetches stand under.
+pub(super) const FETCHING: &str = "Fetching";
 
 /// Flags of `dproxy proxy`.
 #[derive(Args, Clone, Debug)]
@@ -45,7 +48,7 @@ pub struct ProxyArgs {
     pub cache: CacheArgs,
     /// The largest document.
     #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = "1MiB", value_parser = units::size, value_name = "SIZE",
-        help_heading = "Server")]
+        help_heading = server::HEADING)]
     pub max_document: usize,
     /// Links to the origin.
     #[command(flatten)]
@@ -89,23 +92,23 @@ pub struct CacheArgs {
     pub max_bytes: usize,
     /// A fetch must bring its document within this time.
     #[arg(long, env = "DPROXY_FETCH_DEADLINE", default_value = "2s", value_parser = units::positive_duration, value_name = "TIME",
-        help_heading = "Fetching")]
+        help_heading = FETCHING)]
     pub fetch_deadline: Duration,
     /// Fetches at once; the rest wait their turn.
     #[arg(long, env = "DPROXY_MAX_FETCHES", default_value = "64", value_parser = units::count, value_name = "N",
-        help_heading = "Fetching")]
+        help_heading = FETCHING)]
     pub max_fetches: usize,
     /// Requests that may wait for one fetch.
     #[arg(long, env = "DPROXY_MAX_WAITERS", default_value = "10000", value_parser = units::count, value_name = "N",
-        help_heading = "Fetching")]
+        help_heading = FETCHING)]
     pub max_waiters: usize,
     /// How long a failing origin is left alone; it doubles up to 30s.
     #[arg(long, env = "DPROXY_ORIGIN_RETRY", default_value = "1s", value_parser = units::positive_duration, value_name = "TIME",
-        help_heading = "Fetching")]
+        help_heading = FETCHING)]
     pub origin_retry: Duration,
     /// Addresses and networks that may purge.
     #[arg(long, env = "DPROXY_ADMIN_FROM", default_value = "127.0.0.0/8,::1", value_delimiter = ',', num_args = 1..,
-        value_name = "NETWORK", help_heading = "Server")]
+        value_name = "NETWORK", help_heading = server::HEADING)]
     pub admin_from: Vec<Network>,
 }
 

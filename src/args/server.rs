@@ -8,13 +8,16 @@ use clap::Args;
 use super::units;
 use crate::net::ServerLimits;
 
+/// What its flags stand under.
+pub(super) const HEADING: &str = "Server and its limits";
+
 /// Where to listen, and the limits of a server.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Server")]
+#[command(next_help_heading = HEADING)]
 pub struct ServerArgs {
     /// The address to listen on.
     #[arg(long, env = "DPROXY_HOST", default_value = "127.0.0.1", value_parser = units::address,
-        value_name = "ADDRESS")]
+        value_name = "ADDRESS", help_heading = None)]
     pub host: IpAddr,
     /// Connections open at once; further ones are told OVERLOADED.
     #[arg(long, env = "DPROXY_MAX_CONNECTIONS", default_value = "10000", value_parser = units::count, value_name = "N")]
