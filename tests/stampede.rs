@@ -152,6 +152,24 @@ fn fetches_at_once_are_bounded_and_the_rest_wait_their_turn() {
     assert_eq!(origin.0.requests().len(), 60);
 }
 
+#[test]
+fn fetches_whose_turn_would_come_too_late_are_refused_at_once() {
+    let origin = Busy::origin(Duration::from_millis(300));
+    let proxy = Start::proxy(origin.0.address, "--max-fetches 1 --fetch-deadline 4s").run();
+    assert_eq!(get(proxy.address, "article/0")["status"], "OK", "now it knows how long a fetch takes");
+    let mut session = Session::open(proxy.address);
+    session.send(&(1..=40).map(|id| format!("{id} GET article/{id}\n")).collect::<String>());
+    // In half of the deadline six more have their turn, fewer when the machine is busy.
+    let (first, reply) = session.reply();
+    assert_eq!(parse(&reply)["status"], "OVERLOADED", "{first}: nobody's turn has come yet");
+    let others = session.replies_to((1..=40).filter(|&id| id != first));
+    let count = |status| others.values().filter(|reply| parse(reply)["status"] == status).count();
+    let (good, refused) = (count("OK"), count("OVERLOADED"));
+    assert!(good + refused == 39 && refused >= 30 && good >= 1, "{good} good, {refused} refused");
+    assert_eq!(origin.0.requests().len(), 1 + good, "who is refused costs the origin nothing");
+    assert_eq!(get(proxy.address, "article/40")["status"], "OK", "there is room again");
+}
+
 /// A sound but slow origin that knows how many asked it at once.
 struct Busy(Fake, Arc<Mutex<(usize, usize)>>);
 

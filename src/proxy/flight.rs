@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::oneshot;
 
@@ -18,7 +19,7 @@ type ByKey<T> = HashMap<Arc<str>, Arc<Flight<T>>>;
 /// The flights of a proxy; `T` is what a fetch brings.
 pub(super) struct Flights<T> {
     by_key: Mutex<ByKey<T>>,
-    max_flights: usize,
+    max_flights: AtomicUsize,
     max_waiters: usize,
 }
 
@@ -46,7 +47,13 @@ pub(super) struct Ticket<T> {
 impl<T: Clone> Flights<T> {
     /// At most `max_flights` at once, each awaited by at most `max_waiters`.
     pub(super) fn new(max_flights: usize, max_waiters: usize) -> Arc<Self> {
+        let max_flights = AtomicUsize::new(max_flights);
         Arc::new(Self { by_key: Mutex::default(), max_flights, max_waiters })
+    }
+
+    /// From now on, so many at once. Those that are under way stay.
+    pub(super) fn limit(&self, max_flights: usize) {
+        self.max_flights.store(max_flights, Ordering::Relaxed);
     }
 
     /// Waits for the key's flight, or begins it.
@@ -77,7 +84,7 @@ impl<T: Clone> Flights<T> {
         key: &str,
         waiters: Vec<oneshot::Sender<T>>,
     ) -> Option<Ticket<T>> {
-        if by_key.len() >= self.max_flights {
+        if by_key.len() >= self.max_flights.load(Ordering::Relaxed) {
             return None;
         }
         let key: Arc<str> = key.into();

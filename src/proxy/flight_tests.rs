@@ -57,4 +57,6 @@ async fn flights_and_waiters_are_bounded() {
     assert!(matches!(flights.join("a/1"), Joined::Full));
     drop(second);
     assert!(matches!(flights.join("a/1"), Joined::Following(_)), "the place of one who left is free");
+    flights.limit(2);
+    assert!(matches!(flights.join("a/2"), Joined::Leading(..)));
 }

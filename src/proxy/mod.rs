@@ -217,6 +217,7 @@ impl Proxy {
     /// One fetch, from take-off to landing. It outlives whoever asked first.
     async fn fly(self: Arc<Self>, leave: Leave, key: KeyBuf, ticket: Ticket<Landed>) {
         let (fetched, asked) = self.upstream.fetch(leave, key.as_key(), || self.now()).await;
+        self.flights.limit(self.upstream.in_time().min(MAX_FLIGHTS));
         let entry = |document, lifetime| {
             Arc::new(Entry::new(key.as_str(), document, asked, lifetime, self.now().since(asked)))
         };

@@ -1,5 +1,6 @@
 //! What a fetch is: one question to the origin, at most so many at once, and what its line means.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,11 @@ use crate::wire::{Document, Key, ReplyView, Request, Status};
 
 /// What an asker is told who is not let through to a failing origin.
 pub(super) const LEFT_ALONE: &str = "the origin fails and is left alone for a moment";
+
+/// Which part of its deadline a fetch is let in to wait for its turn, and which it may really wait if the origin becomes
+/// slower meanwhile: what is left is the origin's.
+const FORESEEN_WAIT: f64 = 0.5;
+const LONGEST_WAIT: f64 = 0.75;
 
 /// What the origin said, or why it said nothing.
 #[derive(Clone, Debug)]
@@ -50,8 +56,11 @@ pub(super) struct Upstream {
     link: Link,
     gate: Arc<Mutex<Gate>>,
     room: Semaphore,
+    max_fetches: usize,
     deadline: Duration,
     max_document: usize,
+    /// How long a question takes, in microseconds: a mean in which older ones fade. 0 before the first.
+    pace_us: AtomicU64,
     /// Questions asked.
     pub(super) fetches: Counter,
     /// Questions that brought neither a document nor the word that there is none.
@@ -73,8 +82,10 @@ impl Upstream {
             link,
             gate: Arc::new(Mutex::new(Gate::new(retry))),
             room: Semaphore::new(max_fetches),
+            max_fetches,
             deadline,
             max_document,
+            pace_us: AtomicU64::new(0),
             fetches: Counter::default(),
             failures: Counter::default(),
             in_flight: Gauge::default(),
@@ -85,6 +96,21 @@ impl Upstream {
     pub(super) fn admit(&self, now: Millis, has_fallback: bool) -> Option<Leave> {
         let pass = self.gate().admit(now, has_fallback)?;
         Some(Leave { pass, gate: self.gate.clone() })
+    }
+
+    /// How many fetches may be under way or wait for their turn, so that the last one's comes in time: by the pace of those
+    /// before. What comes beyond is better told at once than late, when it has taken the time of others.
+    pub(super) fn in_time(&self) -> usize {
+        let pace_us = self.pace_us.load(Ordering::Relaxed);
+        let turns = self.deadline.mul_f64(FORESEEN_WAIT).as_micros() as u64 / pace_us.max(1);
+        (self.max_fetches as u64).saturating_mul(1 + turns) as usize
+    }
+
+    /// Takes note of how long a question took. One that another core notes at the same moment may be lost.
+    fn took(&self, time: Duration) {
+        let (before, took) = (self.pace_us.load(Ordering::Relaxed), time.as_micros() as u64);
+        let pace_us = if before == 0 { took } else { before - before / 8 + took / 8 };
+        self.pace_us.store(pace_us, Ordering::Relaxed);
     }
 
     /// Whether the origin is failing, and its last failure.
@@ -104,12 +130,14 @@ impl Upstream {
         key: Key<'_>,
         clock: impl Fn() -> Millis,
     ) -> (Fetched, Millis) {
-        let deadline = Instant::now() + self.deadline;
+        let began = Instant::now();
+        let deadline = began + self.deadline;
         let _room = match self.room.try_acquire() {
             Ok(room) => room,
             Err(_) => {
                 let waits_since = clock();
-                let Ok(Ok(room)) = timeout_at(deadline, self.room.acquire()).await else {
+                let latest = began + self.deadline.mul_f64(LONGEST_WAIT);
+                let Ok(Ok(room)) = timeout_at(latest, self.room.acquire()).await else {
                     return (Fetched::Overloaded("too many fetches are under way"), clock());
                 };
                 // It was let in by what was known when its wait began.
@@ -123,7 +151,10 @@ impl Upstream {
         let answer = {
             let _in_flight = self.in_flight.enter();
             self.fetches.add_one();
-            self.link.ask(Request::Get(key), deadline).await
+            let asks = Instant::now();
+            let answer = self.link.ask(Request::Get(key), deadline).await;
+            self.took(asks.elapsed());
+            answer
         };
         let fetched = match &answer {
             Ok(line) => self.read(line),
