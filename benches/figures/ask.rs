@@ -1,0 +1,66 @@
+//! Load by `dproxy bench`, a process of its own, and what it says.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+/// What a run found.
+pub(crate) struct Found(Value);
+
+/// Runs `dproxy bench` with these words against a node.
+pub(crate) async fn bench(to: SocketAddr, words: &str) -> Found {
+    run(Command::new(env!("CARGO_BIN_EXE_dproxy")), to, words).await
+}
+
+/// The same, kept to some of the processors.
+pub(crate) async fn bench_on(cpus: &str, to: SocketAddr, words: &str) -> Found {
+    let mut command = Command::new("taskset");
+    command.args(["-c", cpus, env!("CARGO_BIN_EXE_dproxy")]);
+    run(command, to, words).await
+}
+
+async fn run(mut command: Command, to: SocketAddr, words: &str) -> Found {
+    let port = to.port().to_string();
+    let command = command.args(["bench", "--port", &port, "--output", "json"]).args(words.split_whitespace());
+    let output = command.stderr(Stdio::null()).kill_on_drop(true).output().await.expect("it runs");
+    Found(serde_json::from_slice(&output.stdout).expect("a JSON object"))
+}
+
+impl Found {
+    fn number(&self, path: &str) -> f64 {
+        self.0.pointer(path).and_then(Value::as_f64).unwrap_or_default()
+    }
+
+    /// Requests that ended in the measured time.
+    pub(crate) fn requests(&self) -> f64 {
+        self.number("/requests")
+    }
+
+    /// Replies in a second.
+    pub(crate) fn rps(&self) -> f64 {
+        self.number("/rps")
+    }
+
+    /// How many ended with this status.
+    pub(crate) fn status(&self, status: &str) -> f64 {
+        self.number(&format!("/by_status/{status}"))
+    }
+
+    /// How many ended with a status that is neither.
+    pub(crate) fn other_than(&self, statuses: &[&str]) -> f64 {
+        self.requests() - statuses.iter().map(|status| self.status(status)).sum::<f64>()
+    }
+
+    /// Milliseconds: `p50`, `p99`, `p999`, `max`.
+    pub(crate) fn ms(&self, which: &str) -> f64 {
+        self.number(&format!("/latency_ms/{which}"))
+    }
+}
+
+/// The middle one.
+pub(crate) fn median(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of.get(of.len() / 2).copied().unwrap_or_default()
+}

@@ -1,0 +1,212 @@
+//! What a request costs with more connections, more peers, more entries: the same work, in turns, the medians of some
+//! rounds, as a ratio of the first line of each table. Processor time is that of the measured node alone.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::ask::{bench, median};
+use super::made::{Made, Origin};
+use super::node::{Node, balancer, echo, proxy};
+
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_secs(1);
+/// Bytes of a document, where entries are counted.
+const SMALL: usize = 200;
+
+/// What one round brought.
+struct Round {
+    per_second: f64,
+    /// Microseconds of the node's processor time for a request.
+    cpu_us: f64,
+    /// Milliseconds.
+    p99: f64,
+}
+
+/// A line of a table: its name, and its rounds.
+struct Line(String, Vec<Round>);
+
+/// Prints a table; each line beside the first one.
+fn tell(lines: Vec<Line>) {
+    println!("{:44} {:>11} {:>7} {:>8} {:>7} {:>8}", "", "requests/s", "ratio", "CPU µs", "ratio", "p99 ms");
+    let mut first = None;
+    for Line(name, rounds) in lines {
+        let of = |part: fn(&Round) -> f64| median(rounds.iter().map(part).collect());
+        let (per_second, cpu_us) = (of(|round| round.per_second), of(|round| round.cpu_us));
+        let (all, each) = *first.get_or_insert((per_second, cpu_us));
+        println!(
+            "{name:44} {per_second:>11.0} {:>7.2} {cpu_us:>8.2} {:>7.2} {:>8.2}",
+            per_second / all,
+            cpu_us / each,
+            of(|round| round.p99)
+        );
+    }
+}
+
+/// Sessions, asked one request after another, as many at a time as there are lanes; each lane goes round its own.
+struct Sessions(Vec<Vec<TcpStream>>);
+
+const LANES: usize = 10;
+
+impl Sessions {
+    async fn open(to: SocketAddr, count: usize) -> Self {
+        let mut lanes: Vec<Vec<TcpStream>> = (0..LANES).map(|_| Vec::new()).collect();
+        for index in 0..count {
+            let mut stream = TcpStream::connect(to).await.expect("a connection");
+            stream.set_nodelay(true).expect("a socket");
+            ask(&mut stream, b"HELLO 2\n").await;
+            lanes[index % LANES].push(stream);
+        }
+        Self(lanes)
+    }
+
+    /// Asks for a while.
+    async fn round(&mut self, node: &Node) -> Round {
+        let (began, before) = (Instant::now(), node.cpu());
+        let mut lanes = JoinSet::new();
+        for mut lane in self.0.drain(..) {
+            lanes.spawn(async move {
+                let mut took = Vec::new();
+                'round: loop {
+                    for stream in &mut lane {
+                        let asked = Instant::now();
+                        if asked - began >= ROUND {
+                            break 'round;
+                        }
+                        ask(stream, b"1 GET article/1\n").await;
+                        took.push(asked.elapsed());
+                    }
+                }
+                (lane, took)
+            });
+        }
+        let mut took = Vec::new();
+        for (lane, times) in lanes.join_all().await {
+            self.0.push(lane);
+            took.extend(times);
+        }
+        let (seconds, cpu) = (began.elapsed().as_secs_f64(), node.cpu() - before);
+        took.sort();
+        Round {
+            per_second: took.len() as f64 / seconds,
+            cpu_us: cpu.as_secs_f64() * 1e6 / took.len() as f64,
+            p99: took[took.len() * 99 / 100].as_secs_f64() * 1e3,
+        }
+    }
+}
+
+/// One line there, one line back.
+async fn ask(stream: &mut TcpStream, line: &[u8]) {
+    stream.write_all(line).await.expect("a node that reads");
+    let (mut buffer, mut ended) = ([0; 4096], false);
+    while !ended {
+        let n = stream.read(&mut buffer).await.expect("bytes");
+        assert!(n > 0, "a reply has an end");
+        ended = buffer[n - 1] == b'\n';
+    }
+}
+
+/// A round of `dproxy bench`.
+async fn round(node: &Node, words: &str) -> Round {
+    let before = node.cpu();
+    let found = bench(node.address, &format!("{words} --warmup 0 --duration {}ms", ROUND.as_millis())).await;
+    let cpu = (node.cpu() - before).as_secs_f64();
+    assert_eq!(found.other_than(&["OK"]), 0.0, "all answers are good");
+    Round { per_second: found.rps(), cpu_us: cpu * 1e6 / found.requests(), p99: found.ms("p99") }
+}
+
+/// Ten requests in flight, on ever more connections.
+pub(crate) async fn connections() {
+    let origin = Made::of(1000).start();
+    let proxy = || proxy(origin.address, 0, "--ttl 10m --idle-deadline 10m");
+    for (title, start) in
+        [("A proxy", &proxy as &dyn Fn() -> Node), ("A server that knows one line, on one thread", &echo)]
+    {
+        println!("\n{title}, {LANES} requests in flight, on sessions that are asked in turn");
+        let (mut opened, mut lines) = (Vec::new(), Vec::new());
+        for count in [10, 1_000, 10_000] {
+            let node = start();
+            opened.push((Sessions::open(node.address, count).await, node));
+            lines.push(Line(format!("{count} connections"), Vec::new()));
+        }
+        for _ in 0..ROUNDS {
+            for (line, (sessions, node)) in lines.iter_mut().zip(&mut opened) {
+                line.1.push(sessions.round(node).await);
+            }
+        }
+        tell(lines);
+    }
+}
+
+/// A balancer over ever more proxies.
+pub(crate) async fn peers() {
+    let origin = Made::of(1000).start();
+    for (title, words) in [
+        ("one request at a time", "--connections 1 --in-flight 1"),
+        ("64 sessions with 16 in flight", "--connections 64 --in-flight 16"),
+    ] {
+        println!("\nA balancer, {title}");
+        let mut nodes = Vec::new();
+        let mut lines = Vec::new();
+        for count in [1, 3, 16] {
+            let proxies: Vec<Node> = (0..count).map(|_| proxy(origin.address, 0, "--ttl 10m")).collect();
+            let listed: Vec<SocketAddr> = proxies.iter().map(|proxy| proxy.address).collect();
+            nodes.push((balancer(&listed, ""), proxies));
+            lines.push(Line(format!("{count} proxies"), Vec::new()));
+        }
+        for (lb, _) in &nodes {
+            round(lb, words).await;
+        }
+        for _ in 0..ROUNDS {
+            for (line, (lb, _)) in lines.iter_mut().zip(&nodes) {
+                line.1.push(round(lb, words).await);
+            }
+        }
+        tell(lines);
+    }
+}
+
+/// Fills a proxy with so many documents; tells what an entry takes beyond its key and its document.
+async fn fill(node: &Node, entries: u64) -> f64 {
+    let before = node.resident();
+    let range = format!("--key-range article/1..{entries}");
+    bench(node.address, &format!("--connections 16 --in-flight 16 --requests {entries} {range}")).await;
+    let keys: u64 = (1..=entries).map(|id| format!("article/{id}").len() as u64).sum();
+    (node.resident() - before - keys) as f64 / entries as f64 - SMALL as f64
+}
+
+/// A proxy of each cache type, with few entries and with many.
+pub(crate) async fn entries() {
+    let origin = Made::of(SMALL).start();
+    for cache_type in ["ttl", "lru", "s3fifo"] {
+        entries_of(cache_type, &origin).await;
+    }
+}
+
+async fn entries_of(cache_type: &str, origin: &Origin) {
+    const MANY: u64 = 1_000_000;
+    let words = format!("--cache-type {cache_type} --ttl 1h --capacity 1100000 --max-bytes 2GiB");
+    let (few, many) = (proxy(origin.address, 0, &words), proxy(origin.address, 0, &words));
+    fill(&few, 1_000).await;
+    let beyond = fill(&many, MANY).await;
+    println!("\nA proxy, {cache_type}, documents of {SMALL} B, 64 sessions with 16 in flight");
+    println!("1 000 000 entries take {beyond:.0} B each beyond key and document");
+    let asked = [
+        (&few, "1 000 entries, zipf", "--key-range article/1..1000 --zipf 1.0"),
+        (&few, "1 000 entries, uniform", "--key-range article/1..1000 --zipf 0"),
+        (&many, "1 000 000 entries, 1 000 of them asked, zipf", "--key-range article/1..1000 --zipf 1.0"),
+        (&many, "1 000 000 entries, zipf", "--key-range article/1..1000000 --zipf 1.0"),
+        (&many, "1 000 000 entries, uniform", "--key-range article/1..1000000 --zipf 0"),
+    ];
+    let mut lines: Vec<Line> = asked.iter().map(|(_, name, _)| Line((*name).into(), Vec::new())).collect();
+    for _ in 0..ROUNDS {
+        for (line, (node, _, keys)) in lines.iter_mut().zip(&asked) {
+            line.1.push(round(node, &format!("--connections 64 --in-flight 16 {keys}")).await);
+        }
+    }
+    tell(lines);
+}

@@ -1,0 +1,60 @@
+//! What dproxy promises in figures, measured: `cargo bench --bench figures`, or some of it: `… -- overload stampede`.
+//!
+//! | | |
+//! |---|---|
+//! | `connections`, `peers`, `entries` | what a request costs with many of them |
+//! | `stampede` | a thousand clients, one cold key |
+//! | `overload` | three times as much as there is room for |
+//! | `faults` | what the clients of a cluster notice when a node of it fails |
+//! | `spoilt` | … when the replies of one proxy come late, as something else, or not to their end |
+//!
+//! Nodes are processes of the release binary, each with its defaults; the origin of all but the last two is within this one.
+//! Figures that are compared come from the same run, in turns. A machine that does something else meanwhile measures that
+//! as well.
+
+#![allow(clippy::print_stdout, reason = "its output is its purpose")]
+
+mod ask;
+mod echo;
+mod faults;
+mod growth;
+mod load;
+mod made;
+mod node;
+mod overload;
+mod relay;
+mod stampede;
+
+use std::future::Future;
+use std::pin::Pin;
+
+type Topic = fn() -> Pin<Box<dyn Future<Output = ()>>>;
+
+const TOPICS: [(&str, Topic); 7] = [
+    ("connections", || Box::pin(growth::connections())),
+    ("peers", || Box::pin(growth::peers())),
+    ("entries", || Box::pin(growth::entries())),
+    ("stampede", || Box::pin(stampede::all())),
+    ("overload", || Box::pin(overload::all())),
+    ("faults", || Box::pin(faults::nodes())),
+    ("spoilt", || Box::pin(faults::replies())),
+];
+
+fn main() {
+    node::allow_many_descriptors();
+    // cargo bench hands flags of its own to every benchmark.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    if wanted == [echo::WORD] {
+        return echo::serve();
+    }
+    for word in &wanted {
+        assert!(TOPICS.iter().any(|(name, _)| name == word), "there is no figure {word:?}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for (name, topic) in TOPICS {
+        if wanted.is_empty() || wanted.iter().any(|word| word == name) {
+            println!("\n{name}");
+            runtime.block_on(topic());
+        }
+    }
+}

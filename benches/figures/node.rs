@@ -1,0 +1,142 @@
+//! Nodes as processes, and what the kernel tells of them.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// The kernel counts processor time in hundredths of a second.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A process that ends with its value.
+pub(crate) struct Node {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Node {
+    fn start(words: &[&str]) -> Self {
+        Self::run(Command::new(env!("CARGO_BIN_EXE_dproxy")).args(words))
+    }
+
+    /// A program that says in its first line where it listens.
+    fn run(program: &mut Command) -> Self {
+        let mut child = program.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("dproxy starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
+        let address = line.trim().rsplit(' ').next().and_then(|word| word.parse().ok());
+        Self { child, address: address.expect("a line that tells where it listens") }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it was running");
+        self.child.wait().expect("it has ended");
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().expect("kill runs").success());
+    }
+
+    /// Keeps it to some of the processors, from now on.
+    pub(crate) fn pin(self, cpus: &str) -> Self {
+        pin(self.child.id(), cpus);
+        self
+    }
+
+    fn proc(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("a process that runs")
+    }
+
+    /// Processor time that it has used, in the kernel and out of it.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = self.proc("stat");
+        let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+        let ticks: u32 = [11, 12].iter().map(|&at: &usize| fields[at].parse::<u32>().expect("ticks")).sum();
+        TICK * ticks
+    }
+
+    /// Memory that it has, in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("kB") * 1024
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have been killed already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An origin over a directory of documents.
+pub(crate) fn origin(data: &Path, port: u16) -> Node {
+    Node::start(&["origin", "--port", &port.to_string(), "--data", &data.to_string_lossy()])
+}
+
+/// A proxy in front of an origin.
+pub(crate) fn proxy(origin: SocketAddr, port: u16, words: &str) -> Node {
+    let (port, origin) = (port.to_string(), origin.port().to_string());
+    let words: Vec<&str> = words.split_whitespace().collect();
+    Node::start(&[&["proxy", "--port", &port, "--origin-port", &origin], &words[..]].concat())
+}
+
+/// A balancer over proxies.
+pub(crate) fn balancer(proxies: &[SocketAddr], words: &str) -> Node {
+    let proxies: Vec<String> = proxies.iter().map(SocketAddr::to_string).collect();
+    let proxies: Vec<&str> = proxies.iter().map(String::as_str).collect();
+    let words: Vec<&str> = words.split_whitespace().collect();
+    Node::start(&[&["lb", "--port", "0"], &words[..], &["--proxies"], &proxies].concat())
+}
+
+/// A server that knows nothing, on one thread.
+pub(crate) fn echo() -> Node {
+    Node::run(Command::new(std::env::current_exe().expect("this program")).arg(super::echo::WORD))
+}
+
+/// Keeps a process to some of the processors.
+pub(crate) fn pin(pid: u32, cpus: &str) {
+    let taskset = Command::new("taskset").args(["-a", "-c", "-p", cpus, &pid.to_string()]).output();
+    assert!(taskset.expect("the taskset command").status.success());
+}
+
+/// Lets this process and those that it starts open as many descriptors as the machine allows.
+pub(crate) fn allow_many_descriptors() {
+    let hard = Command::new("sh").args(["-c", "ulimit -Hn"]).output().expect("a shell").stdout;
+    let hard = String::from_utf8(hard).expect("text").trim().to_owned();
+    let (own, limit) = (std::process::id().to_string(), format!("--nofile={hard}:{hard}"));
+    let set = Command::new("prlimit").args(["--pid", &own, &limit]).status();
+    assert!(set.expect("the prlimit command").success());
+}
+
+/// A directory of documents that is removed with its value.
+pub(crate) struct Documents(PathBuf);
+
+impl Documents {
+    /// `article/1` and so on, of 1 kB.
+    pub(crate) fn write(count: usize) -> Self {
+        let path = std::env::temp_dir().join(format!("dproxy-figures-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a directory");
+        for id in 1..=count {
+            let document = super::made::document(id as u64, 1000);
+            fs::write(path.join(format!("article{id}.json")), document).expect("a file");
+        }
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Documents {
+    fn drop(&mut self) {
+        // What is left over is in the directory for such things.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
