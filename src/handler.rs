@@ -30,6 +30,13 @@ pub struct Ask<'a> {
     pub parent: Option<&'a str>,
 }
 
+impl<'a> Ask<'a> {
+    /// A question of which no more is known than that: it waits as long as it takes and belongs to no trace.
+    pub fn new(request: Request<'a>, from: IpAddr, now: Instant) -> Self {
+        Self { request, from, now, deadline: None, tell_times: false, trace: None, parent: None }
+    }
+}
+
 /// An answer: at once, or when something else has answered.
 pub enum Answer {
     /// What is known already is answered without a task, a timer or an allocation: the path of a hit.

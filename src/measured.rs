@@ -162,15 +162,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn counts_every_get_and_nothing_else() {
         let measured = Measured::new(Arc::new(Slow));
-        let ask = |request| Ask {
-            request,
-            from: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            now: Instant::now(),
-            deadline: None,
-            tell_times: false,
-            trace: None,
-            parent: None,
-        };
+        let ask = |request| Ask::new(request, IpAddr::V4(Ipv4Addr::LOCALHOST), Instant::now());
         for _ in 0..100 {
             measured.answer(ask(Request::Get(Key::parse(b"now/1").unwrap()))).reply().await;
         }

@@ -20,12 +20,6 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// What does not expire here is kept until it is purged, and nobody tells those behind us: they have to ask.
 const ASK_AGAIN: HeaderValue = HeaderValue::from_static("no-cache");
 
-/// What an asker says that changes a response.
-#[derive(Clone, Copy)]
-pub(super) struct Wants<'a> {
-    pub(super) headers: &'a HeaderMap,
-}
-
 /// How a document was served, by this node's or a proxy's word.
 struct Told {
     node: Option<u16>,
@@ -35,10 +29,10 @@ struct Told {
     fresh_for: Option<u32>,
 }
 
-/// The response to a reply. `lenience` is what a proxy adds to `max-age`: how long it serves what is stale.
+/// The response to a reply, to who `asked` with these headers. `lenience` is what a proxy adds to `max-age`: how long it serves what is stale.
 ///
 /// Short documents are a matter of a few header lines; `Err` hands back a long text that the asker wants coded.
-pub(super) fn response(reply: Reply, wants: Wants<'_>, lenience: &str) -> Result<Response, Box<Long>> {
+pub(super) fn response(reply: Reply, asked: &HeaderMap, lenience: &str) -> Result<Response, Box<Long>> {
     let told = reply.served.map(|served| Told {
         node: Some(served.node),
         cache_hit: served.cache_hit,
@@ -47,16 +41,16 @@ pub(super) fn response(reply: Reply, wants: Wants<'_>, lenience: &str) -> Result
         fresh_for: served.fresh_for,
     });
     match reply.data {
-        Data::Document(document) => found(Bytes::from_owner(document), told.as_ref(), wants, lenience),
+        Data::Document(document) => found(Bytes::from_owner(document), told.as_ref(), asked, lenience),
         Data::Text(text) => Ok(failed(reply.status, Some(&text), told)),
-        Data::Json(text) => found(Bytes::from(text), told.as_ref(), wants, lenience),
+        Data::Json(text) => found(Bytes::from(text), told.as_ref(), asked, lenience),
         Data::Null => Ok(failed(reply.status, None, told)),
-        Data::Line(line) => relayed(&line, wants, lenience),
+        Data::Line(line) => relayed(&line, asked, lenience),
     }
 }
 
 /// A proxy's line, relayed by a balancer: it knows of the document what the line says.
-fn relayed(line: &Bytes, wants: Wants<'_>, lenience: &str) -> Result<Response, Box<Long>> {
+fn relayed(line: &Bytes, asked: &HeaderMap, lenience: &str) -> Result<Response, Box<Long>> {
     let Ok(view) = ReplyView::parse(line) else {
         return Ok(problem(Status::ProxyUnreachable, "the reply of the proxy is none"));
     };
@@ -69,7 +63,7 @@ fn relayed(line: &Bytes, wants: Wants<'_>, lenience: &str) -> Result<Response, B
     });
     if view.status == Status::Ok {
         return match view.document(usize::MAX) {
-            Ok(document) => found(Bytes::from_owner(document), told.as_ref(), wants, lenience),
+            Ok(document) => found(Bytes::from_owner(document), told.as_ref(), asked, lenience),
             Err(_) => Ok(problem(Status::ProxyUnreachable, "the reply of the proxy is no document")),
         };
     }
@@ -94,9 +88,9 @@ impl Long {
     }
 }
 
-fn found(text: Bytes, told: Option<&Told>, wants: Wants<'_>, lenience: &str) -> Result<Response, Box<Long>> {
+fn found(text: Bytes, told: Option<&Told>, asked: &HeaderMap, lenience: &str) -> Result<Response, Box<Long>> {
     let is_worth_it = text.len() >= WORTH_IT;
-    let encoding = if is_worth_it { Encoding::negotiate(wants.headers) } else { Encoding::Identity };
+    let encoding = if is_worth_it { Encoding::negotiate(asked) } else { Encoding::Identity };
     let tag = ETag::of(&text);
     let mut response = Response::new(Body::Whole(Bytes::new()));
     let mut headers = HeaderMap::with_capacity(12);
@@ -110,7 +104,7 @@ fn found(text: Bytes, told: Option<&Told>, wants: Wants<'_>, lenience: &str) -> 
     if let Some(told) = told {
         tell(told, &mut headers);
     }
-    if wants.headers.contains_key(hyper::header::IF_NONE_MATCH) && tag.is_known_to(wants.headers) {
+    if asked.contains_key(hyper::header::IF_NONE_MATCH) && tag.is_known_to(asked) {
         *response.headers_mut() = headers;
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
@@ -190,8 +184,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let headers: HeaderMap = pairs.collect();
-        response(reply, Wants { headers: &headers }, ", stale-if-error=60")
-            .unwrap_or_else(|long| long.encode())
+        response(reply, &headers, ", stale-if-error=60").unwrap_or_else(|long| long.encode())
     }
 
     fn header<'a>(response: &'a Response, name: &str) -> &'a str {

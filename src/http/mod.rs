@@ -165,16 +165,7 @@ impl<H: Handler> Front for Gate<H> {
 impl<H: Handler> Site<H> {
     /// The `data` of METRICS: what every view of the node is made of.
     async fn samples(&self) -> Value {
-        let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let ask = Ask {
-            request: Request::Metrics,
-            from,
-            now: Instant::now(),
-            deadline: None,
-            tell_times: false,
-            trace: None,
-            parent: None,
-        };
+        let ask = Ask::new(Request::Metrics, IpAddr::V4(Ipv4Addr::LOCALHOST), Instant::now());
         match self.handler.answer(ask).reply().await.data {
             Data::Json(text) => serde_json::from_str(&text).unwrap_or_default(),
             _ => Value::Null,

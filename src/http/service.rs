@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::body::{Body, Response};
 use super::conn::Watch;
 use super::cors;
-use super::document::{self, Long, Wants};
+use super::document::{self, Long};
 use super::path::decoded;
 use super::problem::problem;
 use super::{Site, page};
@@ -124,25 +124,17 @@ impl<H: Handler> Service<H> {
         };
         let headers = request.headers();
         let parent = headers.get("traceparent").and_then(|parent| parent.to_str().ok());
-        let ask = Ask {
-            request: wire::Request::Get(key),
-            from: self.from,
-            now: Instant::now(),
-            deadline: None,
-            tell_times: true,
-            trace: None,
-            parent,
-        };
+        let ask = Ask::new(wire::Request::Get(key), self.from, Instant::now());
+        let ask = Ask { tell_times: true, parent, ..ask };
         match trace::answer(&self.site.handler, ask, self.site.config.limits.slow_log) {
-            Answer::Now(reply) => match document::response(reply, Wants { headers }, &self.site.lenience) {
+            Answer::Now(reply) => match document::response(reply, headers, &self.site.lenience) {
                 Ok(response) => Responding::now(response),
                 Err(long) => Responding::later(encoded(long)),
             },
             Answer::Later(reply) => {
                 let (site, headers) = (self.site.clone(), headers.clone());
                 Responding::later(async move {
-                    let wants = Wants { headers: &headers };
-                    match document::response(reply.await, wants, &site.lenience) {
+                    match document::response(reply.await, &headers, &site.lenience) {
                         Ok(response) => response,
                         Err(long) => encoded(long).await,
                     }

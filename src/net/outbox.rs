@@ -175,6 +175,7 @@ mod tests {
         drop(near);
         assert!(reader.await.unwrap() == expected);
     }
+
     /// Takes all, and counts how often it is asked to.
     struct Counting(usize);
 

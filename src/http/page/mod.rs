@@ -83,15 +83,7 @@ async fn explain<H: Handler>(
         Ok(key) => key,
         Err(error) => return from_ours(problem(Status::BadRequest, &error.to_string())),
     };
-    let ask = Ask {
-        request: Request::Explain(key),
-        from,
-        now: Instant::now(),
-        deadline: None,
-        tell_times: false,
-        trace: None,
-        parent: None,
-    };
+    let ask = Ask::new(Request::Explain(key), from, Instant::now());
     let reply = site.handler.answer(ask).reply().await;
     let headers = [
         (CONTENT_TYPE, "application/json"),

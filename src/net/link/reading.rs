@@ -20,7 +20,6 @@ const LINES: usize = 2;
 const LARGEST: usize = 1024 * 1024;
 /// Bytes in chunks that a thread keeps for later.
 const SPARE: usize = 4 * 1024 * 1024;
-
 /// Lines that are shorter than this together are copied: a lone reply must not hold a whole chunk.
 const COPY_BELOW: usize = 4 * 1024;
 
