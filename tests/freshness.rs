@@ -1,110 +1,15 @@
-//! Proves how long a document is good for: its time and its jitter, refreshing before and behind, what is served while
-//! the origin fails, and how gently that is asked again.
+//! Proves how long a document is good for: its time and its jitter, refreshing before and behind, and what is served
+//! while the origin fails.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::ask::parse;
-use crate::support::fake::{Fault, Hello};
+use crate::support::fake::Fault;
+use crate::support::moody::{Moody, assert_stale, explain, is_stale};
 use crate::support::node::own_host;
-use crate::support::{Address, Data, Fake, Node, Session, Start, ask, at_once, get, heavy, pause, until};
-
-/// An origin whose documents say which edition they are, that fails when it is told to, and knows how many ask at once.
-struct Moody {
-    fake: Fake,
-    mood: Arc<Mood>,
-}
-
-#[derive(Default)]
-struct Mood {
-    /// None: it is sound.
-    fault: Mutex<Option<Fault>>,
-    slowness: Mutex<Duration>,
-    edition: AtomicUsize,
-    asking: AtomicUsize,
-    most: AtomicUsize,
-}
-
-impl Moody {
-    fn start() -> Self {
-        Self::start_on(Address::loopback(0))
-    }
-
-    fn start_on(address: Address) -> Self {
-        let mood = Arc::new(Mood::default());
-        let state = mood.clone();
-        let fake = Fake::start_on(address, Hello::Refused, move |asked| {
-            let asking = state.asking.fetch_add(1, Ordering::SeqCst) + 1;
-            state.most.fetch_max(asking, Ordering::SeqCst);
-            let slowness = *state.slowness.lock().expect("the slowness");
-            pause(slowness);
-            let fault = *state.fault.lock().expect("the fault");
-            let line = format!("{{\"status\":\"OK\",\"data\":{}}}", state.edition.load(Ordering::SeqCst));
-            let leave = || state.asking.fetch_sub(1, Ordering::SeqCst);
-            // Down before the answer, after which the next one may come.
-            match fault {
-                None => {
-                    leave();
-                    asked.reply(&line);
-                }
-                Some(Fault::Silent) => {
-                    asked.wait_for_the_asker_to_leave();
-                    leave();
-                }
-                Some(fault) => {
-                    leave();
-                    fault.strike(asked);
-                }
-            }
-        });
-        Self { fake, mood }
-    }
-
-    fn fails(&self, fault: Fault) {
-        *self.mood.fault.lock().expect("the fault") = Some(fault);
-    }
-
-    fn recovers(&self) {
-        *self.mood.fault.lock().expect("the fault") = None;
-    }
-
-    fn slows(&self, slowness: Duration) {
-        *self.mood.slowness.lock().expect("the slowness") = slowness;
-    }
-
-    fn publish(&self, edition: usize) {
-        self.mood.edition.store(edition, Ordering::SeqCst);
-    }
-
-    fn asked(&self) -> usize {
-        self.fake.requests().len()
-    }
-
-    /// The most that asked at once since the last call.
-    fn most_at_once(&self) -> usize {
-        self.mood.most.swap(0, Ordering::SeqCst)
-    }
-}
-
-fn explain(proxy: &Node, path: &str) -> Value {
-    parse(&ask(proxy.address, &format!("EXPLAIN {path}")))["data"].take()
-}
-
-fn is_stale(proxy: &Node, path: &str) -> bool {
-    explain(proxy, path)["state"] == "stale"
-}
-
-/// A reply that must be an old edition, served from the cache and said to be old.
-fn assert_stale(reply: &Value, edition: usize) {
-    let told = (&reply["status"], &reply["data"], &reply["cache_hit"], &reply["stale"]);
-    assert_eq!(told, (&json!("OK"), &json!(edition), &json!(true), &json!(true)), "{reply}");
-    assert!(reply["age"].is_u64(), "{reply}");
-}
+use crate::support::{Address, Data, Fake, Session, Start, ask, at_once, get, heavy, until};
 
 #[test]
 fn jitter_only_shortens() {
@@ -262,110 +167,6 @@ fn without_stale_if_error_a_failure_is_told() {
         until("it is stale", || explain(&proxy, "article/1")["state"] != "fresh");
         assert_eq!(get(proxy.address, "article/1")["status"], told, "{words}");
     }
-}
-
-#[test]
-fn a_failing_origin_is_asked_now_and_then() {
-    const RETRY: Duration = Duration::from_millis(200);
-    let origin = Moody::start();
-    let proxy = Start::proxy(origin.fake.address, "--ttl 100ms --origin-retry 200ms").run();
-    for i in 0..20 {
-        get(proxy.address, &format!("article/{i}"));
-    }
-    origin.fails(Fault::Line("hello"));
-    until("all are stale", || (0..20).all(|i| is_stale(&proxy, &format!("article/{i}"))));
-    let (before, began) = (origin.asked(), Instant::now());
-    let asked: usize = at_once(vec![0, 7], |offset| {
-        let mut asked = 0;
-        while began.elapsed() < RETRY * 6 {
-            assert_stale(&get(proxy.address, &format!("article/{}", (offset + asked) % 20)), 0);
-            assert_eq!(get(proxy.address, &format!("cold/{offset}-{asked}"))["status"], "ORIGIN_FAILURE");
-            asked += 1;
-        }
-        asked
-    })
-    .into_iter()
-    .sum();
-    // Three failures in a row and who asked beside them, then a probe each pause, which doubles.
-    let most = 5 + (began.elapsed().as_millis() / RETRY.as_millis()) as usize;
-    let took = origin.asked() - before;
-    assert!((4..=most).contains(&took), "a failing origin was asked {took} times by {asked} rounds");
-    assert!(asked > most, "{asked} rounds are no load");
-    assert_eq!(proxy.metrics()["origin_failing"], true);
-}
-
-#[test]
-fn a_silent_origin_is_asked_by_one_probe_at_a_time() {
-    let origin = Moody::start();
-    let proxy = Start::proxy(origin.fake.address, "--origin-retry 50ms --fetch-deadline 400ms").run();
-    origin.fails(Fault::Silent);
-    until("it is held to fail", || {
-        get(proxy.address, "article/1");
-        proxy.metrics()["origin_failing"] == true && proxy.count("fetches_in_flight") == 0.0
-    });
-    until("it sees nobody", || origin.mood.asking.load(Ordering::SeqCst) == 0);
-    origin.most_at_once();
-    let before = origin.asked();
-    let (done, next) = (AtomicBool::new(false), AtomicUsize::new(0));
-    // As many as a second probe would need to show, whatever the first one waits for.
-    at_once(vec![(); 4], |()| {
-        while !done.load(Ordering::Relaxed) {
-            get(proxy.address, &format!("cold/{}", next.fetch_add(1, Ordering::Relaxed)));
-            done.fetch_or(origin.asked() >= before + 3, Ordering::Relaxed);
-            pause(Duration::from_millis(5));
-        }
-    });
-    assert_eq!(origin.most_at_once(), 1);
-}
-
-#[test]
-fn what_waited_for_its_turn_does_not_rush_to_an_origin_that_failed_meanwhile() {
-    let origin = Moody::start();
-    origin.fails(Fault::Line("hello"));
-    origin.slows(Duration::from_millis(50));
-    let words = "--max-fetches 2 --origin-retry 10s --fetch-deadline 20s";
-    let proxy = Start::proxy(origin.fake.address, words).run();
-    let mut session = Session::open(proxy.address);
-    session.send(&(0..60).map(|id| format!("{id} GET cold/{id}\n")).collect::<String>());
-    for (id, reply) in session.replies_to(0..60) {
-        assert_eq!(parse(&reply)["status"], "ORIGIN_FAILURE", "{id}: {reply}");
-    }
-    let asked = origin.asked();
-    assert!((3..=6).contains(&asked), "60 requests asked a failing origin {asked} times");
-}
-
-#[test]
-fn not_all_rush_to_an_origin_that_is_back() {
-    const KEYS: usize = 40;
-    let origin = Moody::start();
-    let words = "--ttl 500ms --max-fetches 3 --origin-retry 50ms --fetch-deadline 20s";
-    let proxy = Start::proxy(origin.fake.address, words).run();
-    let all: Vec<String> = (0..KEYS).map(|i| format!("article/{i}")).collect();
-    for path in &all {
-        get(proxy.address, path);
-    }
-    origin.fails(Fault::Close);
-    until("the origin is held to fail", || {
-        get(proxy.address, "cold/1");
-        proxy.metrics()["origin_failing"] == true
-    });
-    until("all are stale", || all.iter().all(|path| is_stale(&proxy, path)));
-    origin.publish(1);
-    origin.slows(Duration::from_millis(20));
-    origin.recovers();
-    until("it is known to be back", || {
-        get(proxy.address, "cold/1");
-        proxy.metrics()["origin_failing"] == false
-    });
-    origin.most_at_once();
-    let mut session = Session::open(proxy.address);
-    let asks = all.iter().enumerate().map(|(id, path)| format!("{id} GET {path}\n"));
-    session.send(&asks.collect::<String>());
-    let replies = session.replies_to(0..KEYS as u64);
-    let editions: HashSet<u64> =
-        replies.values().map(|r| parse(r)["data"].as_u64().expect("an edition")).collect();
-    assert_eq!(editions, HashSet::from([1]), "each got the new one");
-    assert_eq!(origin.most_at_once(), 3, "requests at once at the origin");
 }
 
 #[test]

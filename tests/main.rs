@@ -15,6 +15,7 @@ mod client;
 mod cluster;
 mod config;
 mod documents;
+mod failing_origin;
 mod failover;
 mod freshness;
 mod handover;

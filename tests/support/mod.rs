@@ -8,6 +8,7 @@ pub(crate) mod command;
 pub(crate) mod fake;
 pub(crate) mod http;
 pub(crate) mod load;
+pub(crate) mod moody;
 pub(crate) mod node;
 pub(crate) mod session;
 pub(crate) mod temp;

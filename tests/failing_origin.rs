@@ -1,0 +1,116 @@
+//! Proves how gently a failing origin is asked again.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::support::ask::parse;
+use crate::support::fake::Fault;
+use crate::support::moody::{Moody, assert_stale, is_stale};
+use crate::support::{Session, Start, at_once, get, pause, until};
+
+#[test]
+fn a_failing_origin_is_asked_now_and_then() {
+    const RETRY: Duration = Duration::from_millis(200);
+    let origin = Moody::start();
+    let proxy = Start::proxy(origin.fake.address, "--ttl 100ms --origin-retry 200ms").run();
+    for i in 0..20 {
+        get(proxy.address, &format!("article/{i}"));
+    }
+    origin.fails(Fault::Line("hello"));
+    until("all are stale", || (0..20).all(|i| is_stale(&proxy, &format!("article/{i}"))));
+    let (before, began) = (origin.asked(), Instant::now());
+    let asked: usize = at_once(vec![0, 7], |offset| {
+        let mut asked = 0;
+        while began.elapsed() < RETRY * 6 {
+            assert_stale(&get(proxy.address, &format!("article/{}", (offset + asked) % 20)), 0);
+            assert_eq!(get(proxy.address, &format!("cold/{offset}-{asked}"))["status"], "ORIGIN_FAILURE");
+            asked += 1;
+        }
+        asked
+    })
+    .into_iter()
+    .sum();
+    // Three failures in a row and who asked beside them, then a probe each pause, which doubles.
+    let most = 5 + (began.elapsed().as_millis() / RETRY.as_millis()) as usize;
+    let took = origin.asked() - before;
+    assert!((4..=most).contains(&took), "a failing origin was asked {took} times by {asked} rounds");
+    assert!(asked > most, "{asked} rounds are no load");
+    assert_eq!(proxy.metrics()["origin_failing"], true);
+}
+
+#[test]
+fn a_silent_origin_is_asked_by_one_probe_at_a_time() {
+    let origin = Moody::start();
+    let proxy = Start::proxy(origin.fake.address, "--origin-retry 50ms --fetch-deadline 400ms").run();
+    origin.fails(Fault::Silent);
+    until("it is held to fail", || {
+        get(proxy.address, "article/1");
+        proxy.metrics()["origin_failing"] == true && proxy.count("fetches_in_flight") == 0.0
+    });
+    until("it sees nobody", || origin.asking() == 0);
+    origin.most_at_once();
+    let before = origin.asked();
+    let (done, next) = (AtomicBool::new(false), AtomicUsize::new(0));
+    // As many as a second probe would need to show, whatever the first one waits for.
+    at_once(vec![(); 4], |()| {
+        while !done.load(Ordering::Relaxed) {
+            get(proxy.address, &format!("cold/{}", next.fetch_add(1, Ordering::Relaxed)));
+            done.fetch_or(origin.asked() >= before + 3, Ordering::Relaxed);
+            pause(Duration::from_millis(5));
+        }
+    });
+    assert_eq!(origin.most_at_once(), 1);
+}
+
+#[test]
+fn what_waited_for_its_turn_does_not_rush_to_an_origin_that_failed_meanwhile() {
+    let origin = Moody::start();
+    origin.fails(Fault::Line("hello"));
+    origin.slows(Duration::from_millis(50));
+    let words = "--max-fetches 2 --origin-retry 10s --fetch-deadline 20s";
+    let proxy = Start::proxy(origin.fake.address, words).run();
+    let mut session = Session::open(proxy.address);
+    session.send(&(0..60).map(|id| format!("{id} GET cold/{id}\n")).collect::<String>());
+    for (id, reply) in session.replies_to(0..60) {
+        assert_eq!(parse(&reply)["status"], "ORIGIN_FAILURE", "{id}: {reply}");
+    }
+    let asked = origin.asked();
+    assert!((3..=6).contains(&asked), "60 requests asked a failing origin {asked} times");
+}
+
+#[test]
+fn not_all_rush_to_an_origin_that_is_back() {
+    const KEYS: usize = 40;
+    let origin = Moody::start();
+    let words = "--ttl 500ms --max-fetches 3 --origin-retry 50ms --fetch-deadline 20s";
+    let proxy = Start::proxy(origin.fake.address, words).run();
+    let all: Vec<String> = (0..KEYS).map(|i| format!("article/{i}")).collect();
+    for path in &all {
+        get(proxy.address, path);
+    }
+    origin.fails(Fault::Close);
+    until("the origin is held to fail", || {
+        get(proxy.address, "cold/1");
+        proxy.metrics()["origin_failing"] == true
+    });
+    until("all are stale", || all.iter().all(|path| is_stale(&proxy, path)));
+    origin.publish(1);
+    origin.slows(Duration::from_millis(20));
+    origin.recovers();
+    until("it is known to be back", || {
+        get(proxy.address, "cold/1");
+        proxy.metrics()["origin_failing"] == false
+    });
+    origin.most_at_once();
+    let mut session = Session::open(proxy.address);
+    let asks = all.iter().enumerate().map(|(id, path)| format!("{id} GET {path}\n"));
+    session.send(&asks.collect::<String>());
+    let replies = session.replies_to(0..KEYS as u64);
+    let editions: HashSet<u64> =
+        replies.values().map(|r| parse(r)["data"].as_u64().expect("an edition")).collect();
+    assert_eq!(editions, HashSet::from([1]), "each got the new one");
+    assert_eq!(origin.most_at_once(), 3, "requests at once at the origin");
+}
