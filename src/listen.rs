@@ -11,35 +11,36 @@ use crate::net::transport::{Bound, bind};
 /// `EMFILE`, the same on every system.
 const TOO_MANY_FILES: i32 = 24;
 
-/// Where to listen, and the flag that says so.
+/// Where to listen, and the flags that say so.
 pub struct Listen {
     /// On which address.
     pub host: IpAddr,
     /// On which port; 0 is any that is free.
     pub port: u16,
-    /// The flag that chooses another.
-    pub flag: &'static str,
+    /// The flag that chooses another address.
+    pub host_flag: &'static str,
+    /// And another port.
+    pub port_flag: &'static str,
 }
 
 /// Listens for a role, once for each of its threads.
 pub fn listen(role: &str, at: &Listen, args: &ServerArgs) -> Result<Vec<Bound>> {
-    let Listen { host, port, flag } = *at;
+    let Listen { host, port, host_flag, port_flag } = *at;
     let address = SocketAddr::new(host, port);
     match bind(address, args.threads(), args.reuse_port) {
         Ok(bound) => Ok(bound),
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            bail!("port {port} is in use on {host}; stop what listens there, or choose another with {flag}")
+            bail!(
+                "port {port} is in use on {host}; stop what listens there, or choose another with {port_flag}"
+            )
         }
         Err(error) => {
             let advice = match error.kind() {
                 ErrorKind::PermissionDenied => {
-                    format!("; choose a port from 1024 on with {flag}, or allow it lower ones")
+                    format!("; choose a port from 1024 on with {port_flag}, or allow it lower ones")
                 }
                 ErrorKind::AddrNotAvailable => {
-                    format!(
-                        "; no interface has this address: choose another with {}",
-                        flag.replace("port", "host")
-                    )
+                    format!("; no interface has this address: choose another with {host_flag}")
                 }
                 _ if error.raw_os_error() == Some(TOO_MANY_FILES) => {
                     "; allow more with ulimit -n, or take fewer --threads".to_owned()

@@ -173,12 +173,12 @@ impl House {
 
     /// Where a role's lines are served.
     fn lines(&self, role: &str, port: u16, args: &ServerArgs) -> Listen {
-        let flag = match role {
+        let port_flag = match role {
             "origin" if self.is_cluster => "--origin-port",
             "proxy" if self.is_cluster => "--proxy-port",
             _ => "--port",
         };
-        Listen { host: args.host, port, flag }
+        Listen { host: args.host, port, host_flag: "--host", port_flag }
     }
 
     fn cluster(&mut self, args: &ClusterArgs) -> Result<SocketAddr> {
@@ -272,7 +272,8 @@ impl House {
     ) -> Result<()> {
         let Some(port) = args.http_port else { return Ok(()) };
         let role = config.role.as_str();
-        let at = Listen { host: args.http_host.unwrap_or(server.host), port, flag: "--http-port" };
+        let host = args.http_host.unwrap_or(server.host);
+        let at = Listen { host, port, host_flag: "--http-host", port_flag: "--http-port" };
         let bound = listen(role, &at, server)?;
         self.greeting.push(format!("dproxy {role} serves http on http://{}/", address_of(&bound)?));
         // Where a next process takes the port over, it is the one to say that the node is ready.

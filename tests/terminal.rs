@@ -235,6 +235,14 @@ fn errors_say_what_to_do_next() {
         (&["origin", "--port", "0", "--data", "/no/such"], "--data"),
         (&["proxy", "--log", "=,="], "write info"),
         (&["origin", "--host", "192.0.2.1", "--port", "0", "--data", "/"], "choose another with --host"),
+        (
+            &["cluster", "--host", "192.0.2.1", "--http-port", "0", "--data", "/"],
+            "choose another with --host",
+        ),
+        (
+            &["lb", "--port", "0", "--http-host", "192.0.2.1", "--http-port", "0"],
+            "choose another with --http-host",
+        ),
         (&["clutser"], "cluster"),
     ] {
         let output = dproxy(words);
