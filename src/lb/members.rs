@@ -8,7 +8,6 @@ use std::io::{self, BufReader, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
@@ -51,14 +50,17 @@ struct Wanted {
     weight: u32,
 }
 
+/// What a file says, or why it could not be read.
+type Text = Result<String, String>;
+
 /// The members as they were last known to be.
 #[derive(Default)]
 struct Known {
     listed: Vec<Listed>,
     /// What the file said when it was last read, good or bad.
-    seen: Option<String>,
+    seen: Option<Text>,
     /// What it said at the last look, if that was something else, and when that was written.
-    glimpsed: Option<(String, Option<SystemTime>)>,
+    glimpsed: Option<(Text, Option<SystemTime>)>,
     resolved: HashMap<Peer, Vec<IpAddr>>,
     /// Names that could not be resolved when it was last tried: said once, not each time.
     unresolved: HashSet<Peer>,
@@ -92,7 +94,7 @@ fn written(path: &Path) -> Option<SystemTime> {
 }
 
 /// Reads the file that lists the proxies.
-fn read(path: &Path) -> Result<String, String> {
+fn read(path: &Path) -> Text {
     let (shown, mut text) = (|error: io::Error| error.to_string(), String::new());
     // A pipe may never end, and has to be refused before it is opened.
     if !std::fs::metadata(path).map_err(shown)?.is_file() {
@@ -107,17 +109,21 @@ fn read(path: &Path) -> Result<String, String> {
 }
 
 impl Members {
+    fn given(&self) -> Vec<Listed> {
+        self.proxies.iter().map(|peer| Listed { peer: peer.clone(), weight: USUAL }).collect()
+    }
+
     /// The list at the start; an error names the file and what is wrong with it.
     pub(super) fn first(&self) -> Result<Vec<Listed>, String> {
         match &self.file {
-            None => {
-                Ok(self.proxies.iter().map(|peer| Listed { peer: peer.clone(), weight: USUAL }).collect())
-            }
-            Some(path) => read(path)
-                .and_then(|text| parse(&text).map_err(|error| error.to_string()))
-                .map_err(|error| format!("{}: {error}", path.display())),
+            None => Ok(self.given()),
+            Some(path) => listed_in(&read(path)).map_err(|error| format!("{}: {error}", path.display())),
         }
     }
+}
+
+fn listed_in(text: &Text) -> Result<Vec<Listed>, String> {
+    parse(text.as_ref()?).map_err(|error| error.to_string())
 }
 
 impl Lb {
@@ -129,8 +135,10 @@ impl Lb {
 
     /// Follows the members, for ever. [`Lb::reload`] makes it look at once.
     pub async fn follow(self: Arc<Self>) {
-        let listed = self.config.members.first().unwrap_or_default();
-        let mut known = Known { listed, ..Known::default() };
+        let mut known = Known::default();
+        if self.config.members.file.is_none() {
+            known.listed = self.config.members.given();
+        }
         let mut resolved_at: Option<Instant> = None;
         let mut is_told = true;
         loop {
@@ -171,24 +179,17 @@ impl Lb {
         let shown = path.display().to_string();
         let read = pool::run(move || (written(&path), read(&path))).await;
         let (written, text) = read.unwrap_or_else(|_| (None, Err("the read was cut short".to_owned())));
-        let (seen, parsed) = match text {
-            Ok(text) => {
-                let parsed = parse(&text).map_err(|error| error.to_string());
-                (text, parsed)
-            }
-            Err(error) => (format!("\0{error}"), Err(error)),
-        };
         let before = known.glimpsed.take();
-        if known.seen.as_ref() == Some(&seen) {
+        if known.seen.as_ref() == Some(&text) {
             return false;
         }
-        let glimpsed = (seen, written);
+        let glimpsed = (text, written);
         if !is_told && before.as_ref() != Some(&glimpsed) {
             known.glimpsed = Some(glimpsed);
             return false;
         }
-        known.seen = Some(glimpsed.0);
-        match parsed {
+        let text = known.seen.insert(glimpsed.0);
+        match listed_in(text) {
             Ok(listed) => std::mem::replace(&mut known.listed, listed.clone()) != listed,
             Err(error) => {
                 warn!(file = shown, error, "the list of proxies is bad; the one before stays");
@@ -248,7 +249,6 @@ impl Lb {
         }
         self.nodes.store(Arc::new(nodes));
         drop(purges);
-        self.probing.store(0, Ordering::Relaxed);
         self.count_probing();
     }
 }
