@@ -12,6 +12,7 @@ pub mod balance;
 mod budget;
 mod get;
 mod health;
+mod hedge;
 mod latency;
 mod list;
 mod members;

@@ -24,8 +24,8 @@ pub(super) struct Wheel {
 
 #[derive(Default)]
 struct Inner {
-    slots: Vec<Vec<(usize, u64)>>,
-    places: Vec<(u64, Option<Waker>)>,
+    slots: Vec<Vec<Armed>>,
+    places: Vec<Place>,
     free: Vec<usize>,
     /// The millisecond up to which it has turned.
     turned: u64,
@@ -33,7 +33,16 @@ struct Inner {
     armed: usize,
 }
 
-/// A place in the wheel.
+/// Room for one waker.
+#[derive(Default)]
+struct Place {
+    /// How often it was taken and given back.
+    generation: u64,
+    waker: Option<Waker>,
+}
+
+/// The right to a place, until that is given back.
+#[derive(Clone, Copy)]
 struct Armed {
     place: usize,
     generation: u64,
@@ -70,24 +79,25 @@ impl Wheel {
         let last = inner.turned + SLOTS as u64 - 1;
         let due = (self.ms(due) + 1).clamp(inner.turned + 1, last);
         let place = inner.free.pop().unwrap_or_else(|| {
-            inner.places.push((0, None));
+            inner.places.push(Place::default());
             inner.places.len() - 1
         });
-        let slot = &mut inner.places[place];
-        slot.0 += 1;
-        slot.1 = Some(waker);
-        let generation = slot.0;
-        inner.slots[due as usize % SLOTS].push((place, generation));
+        let taken = &mut inner.places[place];
+        taken.generation += 1;
+        taken.waker = Some(waker);
+        let armed = Armed { place, generation: taken.generation };
+        inner.slots[due as usize % SLOTS].push(armed);
         inner.armed += 1;
-        Armed { place, generation }
+        armed
     }
 
     fn disarm(&self, armed: &Armed) {
         let mut inner = self.lock();
         // Its entry in the slot stays until the wheel comes by; the generation tells that it means nobody.
-        if inner.places[armed.place].0 == armed.generation {
-            let waker = inner.places[armed.place].1.take();
-            inner.places[armed.place].0 += 1;
+        let place = &mut inner.places[armed.place];
+        if place.generation == armed.generation {
+            let waker = place.waker.take();
+            place.generation += 1;
             inner.free.push(armed.place);
             inner.armed -= 1;
             drop(inner);
@@ -104,7 +114,7 @@ impl Drop for Turning {
         let wakers: Vec<Waker> = {
             let mut inner = self.0.lock();
             inner.is_turning = false;
-            inner.places.iter_mut().filter_map(|(_, waker)| waker.take()).collect()
+            inner.places.iter_mut().filter_map(|place| place.waker.take()).collect()
         };
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -131,10 +141,10 @@ impl Turning {
         let inner = &mut *inner;
         let from = inner.turned.max(now.saturating_sub(SLOTS as u64 - 1));
         for at in from..=now {
-            for (place, generation) in inner.slots[at as usize % SLOTS].drain(..) {
-                let (current, waker) = &mut inner.places[place];
-                if *current == generation {
-                    wakers.extend(waker.take());
+            for armed in inner.slots[at as usize % SLOTS].drain(..) {
+                let place = &mut inner.places[armed.place];
+                if place.generation == armed.generation {
+                    wakers.extend(place.waker.take());
                 }
             }
         }
