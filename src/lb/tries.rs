@@ -53,7 +53,8 @@ impl Tries {
 
     /// Pays for the next try, if it costs anything: false when that cannot be done.
     pub(super) fn pay(&mut self, may_retry: impl FnOnce() -> bool) -> bool {
-        !self.costs || self.pay_for_retry(may_retry)
+        self.costs = self.costs && !self.pay_for_retry(may_retry);
+        !self.costs
     }
 
     /// Pays for a try after a failure.
@@ -65,7 +66,8 @@ impl Tries {
 
     /// Takes note of an outcome without a reply. False when nothing more is to be tried.
     pub(super) fn go_on(&mut self, outcome: Outcome) -> bool {
-        self.costs = matches!(outcome, Outcome::Failed | Outcome::Soft(_) | Outcome::Blind(..));
+        // Two that were asked side by side: what one of them costs is not forgiven when the other was not sent.
+        self.costs |= matches!(outcome, Outcome::Failed | Outcome::Soft(_) | Outcome::Blind(..));
         match outcome {
             Outcome::Busy => self.busy += 1,
             Outcome::Soft(reply) => drop(self.soft.get_or_insert(reply)),
@@ -114,7 +116,13 @@ mod tests {
         assert!(tries.pay(|| false), "nothing failed yet");
         assert!(tries.go_on(Outcome::NotSent) && tries.pay(|| false), "what was not sent costs nothing");
         assert!(tries.go_on(Outcome::Failed) && !tries.pay(|| false), "the budget is empty");
-        assert!(tries.pay(|| true) && tries.pay(|| true) && !tries.pay(|| true));
+        assert!(
+            tries.go_on(Outcome::NotSent) && !tries.pay(|| false),
+            "nor does one that was not sent fill it"
+        );
+        assert!(tries.pay(|| true) && tries.pay(|| false), "one failure is paid for once");
+        assert!(tries.go_on(Outcome::Failed) && tries.pay(|| true));
+        assert!(tries.go_on(Outcome::Failed) && !tries.pay(|| true), "twice is enough");
     }
 
     #[test]
