@@ -17,7 +17,7 @@ fn main() {
         build.extend(git(&["describe", "--always", "--dirty", "--exclude=*"]));
     }
     build.retain(|part| !part.is_empty());
-    println!("cargo:rustc-env=DPROXY_BUILD={}", build.join(", "));
+    println!("cargo:rustc-env=BUILT_FROM={}", build.join(", "));
 }
 
 /// What a git command prints on one line, if there is git and a repository.

@@ -38,7 +38,7 @@ use crate::simulate::command::SimulateArgs;
 const LAST: usize = 900;
 
 /// The version and what it was built from and for.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("DPROXY_BUILD"), ")");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILT_FROM"), ")");
 
 /// Reads a group of flags as it would be typed: how a program that embeds a node comes to the defaults of all its limits.
 /// The environment counts as well.

@@ -43,4 +43,13 @@ mod tests {
             ]
         );
     }
+
+    #[test]
+    fn what_cargo_sets_for_the_program_is_no_stray() {
+        // `cargo run` and `cargo test` hand on to the program what build.rs gives the compiler.
+        let built = |value: &str| crate::args::VERSION.ends_with(&format!(" ({value})"));
+        let names: Vec<String> =
+            std::env::vars().filter(|(_, value)| built(value)).map(|(name, _)| name).collect();
+        assert_eq!(super::told(names.into_iter(), &crate::args::command()), [""; 0]);
+    }
 }
