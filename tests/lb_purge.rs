@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::support::ask::parse;
 use crate::support::cluster::POLLS;
 use crate::support::fake::{Hello, METRICS};
-use crate::support::{Address, Fake, Node, Session, Start, StopOnDrop, ask, get, heavy, until};
+use crate::support::{Address, Data, Fake, Node, Session, Start, StopOnDrop, ask, get, heavy, until};
 
 const ROUNDS: u64 = 90;
 const KEYS: u64 = 5;
@@ -124,4 +124,15 @@ fn a_healthy_proxy_that_could_not_purge_gets_no_request_before_it_has() {
         assert_eq!(get(balancer.address, "a/1")["data"], true);
         gets() > 0
     });
+}
+
+#[test]
+fn a_proxy_that_takes_no_purge_from_its_balancer_is_told_of() {
+    let data = Data::articles(1);
+    let origin = Start::origin(data.path(), "").run();
+    let proxy = Start::proxy(origin.address, "--admin-from 10.0.0.0/8").run();
+    let balancer = Start::balancer(&[proxy.address], POLLS).run();
+    let purged = parse(&ask(balancer.address, "PURGE article/*"));
+    assert_eq!(purged["data"]["proxies"][proxy.address.to_string()]["error"], "FORBIDDEN", "{purged}");
+    until("it is told", || balancer.log().contains("--admin-from"));
 }

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Lb;
 use super::health::State;
@@ -211,7 +211,11 @@ async fn ask(node: &Node, request: Request<'_>) -> Asked {
         }
         // It may do it later; one that has no PURGE, or does not take it from us, never will.
         Ok(view) if view.status == Status::Overloaded => Asked::NotDone("it is overloaded".to_owned()),
-        Ok(view) => Asked::Refused(view.status.to_string()),
+        Ok(view) => {
+            let (node, status) = (node.link().peer(), view.status);
+            warn!(%node, %status, "the node refuses a purge and keeps what it holds; is this balancer in its --admin-from?");
+            Asked::Refused(status.to_string())
+        }
         Err(error) => Asked::NotDone(error.to_string()),
     }
 }
