@@ -122,7 +122,8 @@ fn manifests_keep_to_the_schema() {
 #[test]
 fn manifests_start_what_dproxy_reads() {
     let Some(python) = venv("python") else { return };
-    let mut nodes = 0;
+    let shared = fs::read_to_string(examples("kubernetes").join("config.yaml")).expect("settings");
+    let (mut nodes, mut scraped) = (0, 0);
     for path in files("kubernetes", &[".yaml"]) {
         let place = path.to_string_lossy().into_owned();
         for object in yaml(&python, &path) {
@@ -139,6 +140,14 @@ fn manifests_start_what_dproxy_reads() {
                     assert_reads(&command[1..], &place);
                 }
                 assert!(container["resources"]["limits"]["memory"].is_string(), "{place}");
+                let ports = container["ports"].as_array().expect("ports");
+                if let Some(http) = ports.iter().find(|port| port["name"] == "http") {
+                    scraped += 1;
+                    let port = http["containerPort"].to_string();
+                    let annotations = &object["spec"]["template"]["metadata"]["annotations"];
+                    assert_eq!(annotations["prometheus.io/port"], port.as_str(), "{place}");
+                    assert!(shared.contains(&format!("http-port = {port}\n")), "{place}");
+                }
                 let wait = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().expect("a wait");
                 let grace = pod["terminationGracePeriodSeconds"].as_u64().expect("a grace");
                 assert!(wait + 10 < grace, "{place}: the drain of 10 s does not fit");
@@ -146,7 +155,7 @@ fn manifests_start_what_dproxy_reads() {
             }
         }
     }
-    assert_eq!(nodes, 3);
+    assert_eq!((nodes, scraped), (3, 2));
 }
 
 #[test]
