@@ -83,11 +83,11 @@ pub struct CacheArgs {
     /// How long the word that there is no such document is kept.
     #[arg(long, env = "DPROXY_NEGATIVE_TTL", default_value = "0", value_parser = units::duration, value_name = "TIME")]
     pub negative_ttl: Duration,
-    /// Entries to hold at most.
+    /// Entries to hold at most; --max-bytes may be reached first.
     #[arg(long, aliases = ["lru_capacity", "lru-capacity"], env = "DPROXY_CAPACITY", default_value = "10000",
         value_parser = units::count, value_name = "N")]
     pub capacity: usize,
-    /// Memory to hold at most: keys, documents and bookkeeping.
+    /// Memory to hold at most: keys, documents and bookkeeping; --capacity may be reached first.
     #[arg(long, env = "DPROXY_MAX_BYTES", default_value = "256MiB", value_parser = units::size, value_name = "SIZE")]
     pub max_bytes: usize,
     /// A fetch must bring its document within this time.
