@@ -81,8 +81,8 @@ impl<'a> Traffic<'a> {
                     if read < TURN {
                         continue;
                     }
+                    // Who is late is told in this turn all the same: there may always be more.
                     cx.waker().wake_by_ref();
-                    return Poll::Pending;
                 }
                 (Poll::Ready(Ok(true)), Poll::Pending) => continue,
                 (Poll::Ready(Ok(false)) | Poll::Pending, Poll::Pending) => {}
@@ -174,6 +174,7 @@ impl<'a> Traffic<'a> {
 mod tests {
     use std::future::poll_fn;
 
+    use tokio::io::AsyncWriteExt;
     use tokio::task::coop;
     use tokio::time::{sleep, timeout};
 
@@ -201,5 +202,26 @@ mod tests {
         });
         assert!(turn.await, "the session goes on");
         assert_eq!(timeout(Duration::from_secs(9), answer).await.unwrap(), Err(LinkError::Late));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_always_has_more_puts_no_deadline_off() {
+        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+        let stream = Stream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        let session = Session::new("127.0.0.1:1".parse().unwrap(), LinkLimits::default());
+        session.lock().state = State::Open;
+        let deadline = Instant::now();
+        let mut answer = pin!(session.call(Request::Metrics, false, deadline, deadline).unwrap());
+        // More of a reply than one turn reads, and not its end.
+        let reply = [b"0 ".to_vec(), vec![b'x'; 3 * TURN]].concat();
+        let _ = timeout(Duration::from_millis(100), far.write_all(&reply)).await;
+        sleep(Duration::from_millis(20)).await;
+        let mut traffic = Traffic::new(&session, stream);
+        let late = poll_fn(|cx| {
+            assert!(traffic.poll(cx).is_pending(), "the session goes on");
+            Poll::Ready(answer.as_mut().poll(cx))
+        });
+        assert_eq!(late.await, Poll::Ready(Err(LinkError::Late)));
     }
 }
