@@ -141,6 +141,19 @@ fn a_proxy_that_does_not_reach_the_origin_is_given_up_when_others_do() {
 }
 
 #[test]
+fn a_plain_peer_that_leaves_the_closing_to_us() {
+    let lingering = Fake::start(Hello::Refused, |asked| {
+        answer_soundly(asked);
+        asked.wait_for_the_asker_to_leave();
+    });
+    let balancer = Start::balancer(&[lingering.address], POLLS).run();
+    let polls = || lingering.requests().iter().filter(|line| *line == "METRICS").count();
+    until("it was polled often", || polls() >= 10);
+    assert!(balancer.holds_healthy(lingering.address));
+    assert_eq!(get(balancer.address, "article/1")["status"], "OK");
+}
+
+#[test]
 fn with_hash_a_cold_key_is_fetched_once() {
     let _alone = heavy();
     let cluster = Cluster::start("--strategy hash");

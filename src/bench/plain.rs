@@ -19,11 +19,12 @@ pub(super) async fn run(worker: Arc<Worker>, index: usize) {
     worker.wait_for_start().await;
     while let Some(due) = next(&worker, index, &mut path).await {
         let Ok(key) = Key::parse(&path) else { return };
+        let deadline = due + worker.orders.timeout;
         let asked = async {
             let mut stream = worker.dial().await.map_err(|_| LinkError::Refused)?;
-            exchange(&mut stream, Request::Get(key), MAX_REPLY).await
+            exchange(&mut stream, Request::Get(key), MAX_REPLY, deadline).await
         };
-        let result = timeout_at(due + worker.orders.timeout, asked).await.unwrap_or(Err(LinkError::Late));
+        let result = timeout_at(deadline, asked).await.unwrap_or(Err(LinkError::Late));
         let now = Instant::now();
         let failure = match result {
             Ok(line) => {

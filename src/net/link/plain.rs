@@ -25,7 +25,8 @@ pub(super) async fn ask(
     let asked = async {
         let _place = room.enter(limits).await?;
         let stream = transport::dial(&peer.host, peer.port, limits.connect_deadline).await;
-        exchange(&mut stream.map_err(|error| LinkError::of_dial(&error))?, request, limits.max_reply).await
+        let mut stream = stream.map_err(|error| LinkError::of_dial(&error))?;
+        exchange(&mut stream, request, limits.max_reply, deadline).await
     };
     timeout_at(deadline, asked).await.unwrap_or(Err(LinkError::Late))
 }
@@ -35,6 +36,7 @@ pub(crate) async fn exchange(
     stream: &mut Stream,
     request: Request<'_>,
     max_reply: usize,
+    deadline: Instant,
 ) -> Result<Bytes, LinkError> {
     let mut line = Vec::with_capacity(256);
     request.write(&mut line);
@@ -43,15 +45,17 @@ pub(crate) async fn exchange(
     let sent = stream.write_all(&line).await;
     let reply = read_line(stream, max_reply).await;
     match (sent, reply) {
-        (_, Ok(Some(reply))) if is_all(stream).await => Ok(reply),
+        (_, Ok(Some(reply))) if is_all(stream, deadline).await => Ok(reply),
         (_, Ok(_)) => Err(LinkError::Garbage),
         (Err(_), _) | (_, Err(_)) => Err(LinkError::Broken),
     }
 }
 
-/// Whether nothing follows: the end of the stream is on its way already, right behind the reply.
-async fn is_all(stream: &mut Stream) -> bool {
-    !matches!(timeout(CLOSES_WITHIN, stream.read_u8()).await, Ok(Ok(_)))
+/// Whether nothing follows: the end of the stream is on its way already, right behind the reply. A reply that came in time
+/// is not made late by waiting for it.
+async fn is_all(stream: &mut Stream, deadline: Instant) -> bool {
+    let left = deadline.saturating_duration_since(Instant::now());
+    !matches!(timeout(CLOSES_WITHIN.min(left / 2), stream.read_u8()).await, Ok(Ok(_)))
 }
 
 /// Reads exactly one line and gives it without its end; `None` when it is too long or more follows it.
