@@ -141,6 +141,28 @@ fn a_proxy_that_does_not_reach_the_origin_is_given_up_when_others_do() {
 }
 
 #[test]
+fn who_is_left_alone_is_needed_when_nobody_else_is_there() {
+    let cured = Arc::new(AtomicBool::new(false));
+    let is_well = cured.clone();
+    let flaky = Fake::start(Hello::Granted, move |asked| match asked.path() {
+        Some(_) if !is_well.load(Ordering::Relaxed) => asked.reply("[]"),
+        Some(_) => asked.reply(r#"{"status":"OK","data":{},"cache_hit":false,"node":1}"#),
+        None => asked.reply(r#"{"status":"OK","data":{"total_requests":1}}"#),
+    });
+    let mut cluster = Cluster::start("");
+    let addresses = [flaky.address, cluster.proxies[0].address];
+    let words = format!("{POLLS} --backoff 1h --max-backoff 1h");
+    let balancer = Start::balancer(&addresses, &words).run();
+    until("it is given up", || {
+        assert_eq!(get(balancer.address, "article/1")["status"], "OK");
+        !balancer.holds_healthy(flaky.address)
+    });
+    cured.store(true, Ordering::Relaxed);
+    cluster.kill(0);
+    until("it answers again", || get(balancer.address, "article/1")["status"] == "OK");
+}
+
+#[test]
 fn a_plain_peer_that_leaves_the_closing_to_us() {
     let lingering = Fake::start(Hello::Refused, |asked| {
         answer_soundly(asked);

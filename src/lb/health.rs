@@ -144,6 +144,11 @@ impl Health {
         may_eject && self.state == State::Healthy && self.eject(why, now, jitter)
     }
 
+    /// Nobody else serves: a back-off spares clients a second try, and now there is none to spare.
+    pub(super) fn is_needed(&mut self, now: Millis) {
+        self.not_before = self.not_before.min(now);
+    }
+
     /// A poll was answered.
     pub(super) fn poll_succeeded(&mut self, now: Millis) -> bool {
         self.failed_polls = 0;
@@ -269,6 +274,17 @@ mod tests {
         eject(&mut health, now);
         health.poll_succeeded(now + 1_000);
         assert!(health.poll_succeeded(now + 1_001), "a long good time is not forgotten");
+    }
+
+    #[test]
+    fn who_is_needed_waits_for_no_back_off() {
+        let mut health = health();
+        eject(&mut health, 0);
+        assert!(!health.poll_succeeded(10) && !health.poll_succeeded(20));
+        health.is_needed(30);
+        assert!(health.poll_succeeded(30) && health.state() == State::Probing);
+        assert!(health.take_trial(31) && health.request_failed("x", 32, true, 0.0));
+        assert!(!health.poll_succeeded(40) && !health.poll_succeeded(50), "others serve again");
     }
 
     #[test]

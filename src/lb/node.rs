@@ -107,6 +107,11 @@ impl Node {
         self.is_healthy() && self.is_open()
     }
 
+    /// Whether a request or a poll failed and none succeeded since, or it is not healthy.
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
+    }
+
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
@@ -179,7 +184,7 @@ impl Node {
 
     /// A request was served.
     pub(super) fn served(&self, now: Millis) {
-        if self.is_failing.load(Ordering::Relaxed) {
+        if self.is_failing() {
             self.change(now, |health| health.request_succeeded(now));
         }
     }

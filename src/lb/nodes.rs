@@ -63,6 +63,12 @@ impl Nodes {
         self.iter().any(|place| place.node.serial != than.serial && place.node.is_available())
     }
 
+    /// Whether another node than this one serves: it is there, and its last request did not fail.
+    pub(super) fn serves_without(&self, this: &Node) -> bool {
+        let serves = |node: &Node| node.is_available() && !node.is_failing();
+        self.iter().any(|place| place.node.serial != this.serial && serves(&place.node))
+    }
+
     /// Those that may be asked, best kind first: healthy ones; healthy ones that are suspect; in a panic, all.
     pub(super) fn candidates(&self, tried: &Tried, view: View) -> Candidates {
         if view.panic > 0 && self.panics(view.panic) {

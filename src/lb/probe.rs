@@ -99,7 +99,13 @@ impl Lb {
                 if node.owes() && !self.settle(node).await {
                     return;
                 }
-                node.change(now, |health| health.poll_succeeded(now));
+                let is_needed = !self.nodes.load().serves_without(node);
+                node.change(now, |health| {
+                    if is_needed {
+                        health.is_needed(now);
+                    }
+                    health.poll_succeeded(now)
+                });
             }
             Err(why) if suspect => {
                 let others = self.nodes.load().has_other(node);
