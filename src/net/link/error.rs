@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
+use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
 use thiserror::Error;
 
 use super::Peer;
@@ -24,15 +25,19 @@ pub enum LinkError {
     /// What came is not one line of bounded length.
     #[error("its reply is not one line")]
     Garbage,
-    /// A limit of this link is reached; the peer was not asked.
+    /// A limit of this link or of this process is reached; the peer was not asked.
     #[error("too many requests wait for it")]
     Busy,
 }
 
 impl LinkError {
-    /// Why no connection was made. An error that no system call brought came from the search for the name.
+    /// Why no connection was made. An error that no system call brought came from the search for the name; one that says
+    /// that we have no descriptor or memory left says nothing of the peer.
     pub fn of_dial(error: &io::Error) -> Self {
         let is_of_network = matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::ConnectionRefused);
+        if let Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) = error.raw_os_error() {
+            return Self::Busy;
+        }
         if error.raw_os_error().is_none() && !is_of_network { Self::Unresolved } else { Self::Refused }
     }
 
@@ -57,7 +62,9 @@ impl LinkError {
             Self::Garbage => format!(
                 "{peer} answered, but not with one line; is it a dproxy node? What serves HTTP is asked with curl"
             ),
-            Self::Busy => format!("too many requests wait for {peer}"),
+            Self::Busy => format!(
+                "too many requests wait for {peer}, or this process has no descriptors left (ulimit -n)"
+            ),
         }
     }
 }
