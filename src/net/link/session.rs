@@ -257,7 +257,8 @@ impl Inner {
     pub(super) fn expire(&mut self, now: Instant, limits: &LinkLimits) -> Result<(), LinkError> {
         let mut next: Option<Instant> = None;
         // Deadlines may be those of impatient askers, which prove nothing of the peer.
-        let quiet_since = *self.quiet_since.get_or_insert(now);
+        // With nothing in flight, nobody is silent.
+        let quiet_since = if self.calls.len() > 0 { *self.quiet_since.get_or_insert(now) } else { now };
         let is_quiet = now.saturating_duration_since(quiet_since) >= limits.patience * 9 / 10;
         let (mut silent, mut given_up) = (false, 0);
         for call in self.calls.iter_mut() {

@@ -224,4 +224,29 @@ mod tests {
         });
         assert_eq!(late.await, Poll::Ready(Err(LinkError::Late)));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_nothing_was_asked_is_no_silence() {
+        let session = Session::new("127.0.0.1:1".parse().unwrap(), LinkLimits::default());
+        session.lock().state = State::Open;
+        let ask = |patience: u64| {
+            let now = Instant::now();
+            session.call(Request::Metrics, false, now + Duration::from_millis(patience), now).unwrap()
+        };
+        let expire = || session.lock().expire(Instant::now(), &LinkLimits::default());
+        let first = ask(1_000);
+        session.lock().deliver(0, Ok(Default::default())).unwrap();
+        assert!(first.await.is_ok());
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(expire(), Ok(()), "the timer of what was answered");
+        sleep(Duration::from_secs(9)).await;
+        let impatient = ask(50);
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(expire(), Ok(()), "that its asker gave up so soon proves nothing");
+        assert_eq!(impatient.await, Err(LinkError::Late));
+        let patient = ask(2_000);
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(expire(), Err(LinkError::Broken), "and this one was silence");
+        assert_eq!(patient.await, Err(LinkError::Late));
+    }
 }
