@@ -153,6 +153,7 @@ impl<'a, H: Handler> Conn<'a, H> {
 
     /// Reads and answers while there is room. True when something was read.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
+        self.exchange.look_around();
         if !self.exchange.has_room() {
             return Ok(false);
         }

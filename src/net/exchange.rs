@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
+use super::crowd::Share;
 use super::inbox::Take;
 use super::outbox::Outbox;
 use super::server::Shared;
@@ -63,6 +64,10 @@ pub(super) struct Exchange<'a, H> {
     pub(super) shared: &'a Shared<H>,
     pub(super) outbox: Outbox,
     pending: FuturesUnordered<Pending>,
+    /// What is under way here among all that is under way at this node.
+    share: Share<'a>,
+    /// How many requests may be under way, as of the last look.
+    window: usize,
     /// About the largest of the last replies that were not answered at once: a measure of how many may be under way.
     largest: Option<usize>,
     /// Whether the peer may still be sending what will not be read.
@@ -81,6 +86,8 @@ impl<'a, H: Handler> Exchange<'a, H> {
             shared,
             outbox: Outbox::default(),
             pending: FuturesUnordered::new(),
+            share: shared.crowd.share(),
+            window: 1,
             largest: None,
             unread: false,
             taken: 0,
@@ -89,13 +96,16 @@ impl<'a, H: Handler> Exchange<'a, H> {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.phase != Phase::Ending && self.outbox.len() < FULL && self.pending.len() < self.window()
+        self.phase != Phase::Ending && self.outbox.len() < FULL && self.pending.len() < self.window
     }
 
-    /// How many requests may be under way: as many as the session was promised, fewer when their replies are large.
-    fn window(&self) -> usize {
+    /// Looks how many requests may be under way: as many as the session was promised, fewer when their replies are large or
+    /// the node has enough to do.
+    pub(super) fn look_around(&mut self) {
         // Until one was seen, replies may be as large as replies get.
-        (FLOODED / self.largest.unwrap_or(FLOODED / 16).max(1)).clamp(1, self.shared.limits.max_in_flight)
+        let fitting = FLOODED / self.largest.unwrap_or(FLOODED / 16).max(1);
+        let fair = self.share.is_now(self.pending.len());
+        self.window = fitting.min(fair).clamp(1, self.shared.limits.max_in_flight);
     }
 
     /// Whether no request is under way.

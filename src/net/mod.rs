@@ -6,6 +6,7 @@
 
 pub mod accept;
 mod conn;
+mod crowd;
 mod exchange;
 #[cfg(not(sim))]
 mod handover;

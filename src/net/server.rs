@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::accept::{Door, Front, accept};
 use super::conn;
+use super::crowd::Crowd;
 use super::transport::{Listener, Stream};
 use crate::handler::Handler;
 use crate::wire::request::RequestError;
@@ -54,6 +55,7 @@ impl Default for ServerLimits {
 pub(super) struct Shared<H> {
     pub(super) handler: Arc<H>,
     pub(super) limits: ServerLimits,
+    pub(super) crowd: Crowd,
     /// No more connections are accepted.
     stop: CancellationToken,
     /// Connections end as soon as they have answered what came.
@@ -104,7 +106,8 @@ impl<H: Handler> Server<H> {
         // Without a next process there is nothing to be done between the two.
         let ending = if limits.hand_over.is_some() { CancellationToken::new() } else { stop.clone() };
         let door = Arc::new(Door::new(limits.max_connections, limits.drain).handed_over(limits.hand_over));
-        Self { shared: Arc::new(Shared { handler, limits, stop, ending }), door }
+        let crowd = Crowd::new(handler.enough());
+        Self { shared: Arc::new(Shared { handler, limits, crowd, stop, ending }), door }
     }
 
     /// What counts its connections.
