@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::fs;
+use std::io::Write;
 
 use dproxy::proxy::cache::CacheType;
 use dproxy::simulate::{Outcome, run};
@@ -27,7 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let picture = args.next().unwrap_or_else(|| "miss-ratio.svg".to_owned());
     let keys = trace();
     if let Some(file) = args.next() {
-        fs::write(file, keys.join("\n") + "\n")?;
+        fs::write(&file, keys.join("\n") + "\n")?;
+        writeln!(std::io::stdout(), "{file}: the trace, a key a line")?;
     }
     let mut outcomes = Vec::new();
     for cache_type in [CacheType::Ttl, CacheType::Lru, CacheType::S3fifo] {
@@ -38,7 +40,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             outcomes.push((percent, outcome));
         }
     }
-    draw(&picture, &outcomes)
+    draw(&picture, &outcomes)?;
+    writeln!(std::io::stdout(), "{picture}: misses over cache size, for each cache type")?;
+    Ok(())
 }
 
 /// One key a request.
