@@ -25,7 +25,7 @@ pub(crate) async fn audit(world: &World) {
     for index in 0..world.plan.proxies {
         count(world, &proxy(index)).await;
     }
-    world.ledger.check_budgets();
+    world.ledger.check_budgets(world);
     for key in 0..KEYS {
         serves_what_is_true(world, &format!("article/{key}")).await;
     }
@@ -56,6 +56,8 @@ async fn balance(world: &World, host: &str) {
     assert_eq!((of("in_flight"), life.under_way), (0, 0), "{told}");
     assert_eq!((requests, of("failures")), (life.asked, life.failed), "{life:?} {told}");
     assert_eq!((sum("retries"), sum("hedges")), (retries, hedges), "{told}");
+    let beyond = world.ledger.beyond(host);
+    assert!(beyond <= retries + hedges, "{beyond} tries of {host} were second ones: {told}");
     let open = world.ledger.connections(host);
     assert!(open <= 1, "{host} has {open} connections beside this audit's own");
     // Those who could not even be asked once were not sent.

@@ -15,7 +15,8 @@ use dproxy::proxy::{Freshness, Proxy, ProxyConfig};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::ledger::{Stopped, Watched};
+use crate::ledger::Stopped;
+use crate::watched::Watched;
 use crate::world::{Documents, KEYS, World};
 
 pub(crate) const BALANCERS: usize = 2;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::FAULTS_END;
 use crate::cluster::{BALANCERS, balancer, proxy};
-use crate::world::{World, pair};
+use crate::world::{Spoilt, World, pair};
 
 /// A balancer wants a word from a silent proxy within this.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(300);
@@ -19,6 +19,8 @@ enum Kind {
     Hold(String, String),
     /// So long for each message.
     Slow(String, String, Duration),
+    /// These proxies answer, and not as they should.
+    Spoil(Vec<String>, Spoilt),
 }
 
 struct Fault {
@@ -35,15 +37,19 @@ pub(crate) struct Faults {
 
 impl Kind {
     fn random(proxies: usize) -> Self {
+        let all = (0..proxies).map(proxy).collect();
         let proxy = || proxy(fastrand::usize(..proxies));
         let balancer = || balancer(fastrand::usize(..BALANCERS));
         // Either side of a proxy.
         let link =
             || if fastrand::u8(..4) == 0 { (proxy(), "origin".to_owned()) } else { (balancer(), proxy()) };
-        match fastrand::u8(..12) {
+        match fastrand::u8(..14) {
             0..=4 => Kind::Crash(proxy()),
             5 => Kind::Crash(balancer()),
             6 => Kind::Crash("origin".to_owned()),
+            12 => Kind::Spoil(vec![proxy()], Spoilt::Garbage),
+            // All of them: there is nobody whom a second try would help, and each request wants three.
+            13 => Kind::Spoil(all, Spoilt::Overloaded),
             kind => {
                 let (a, b) = link();
                 match kind {
@@ -61,6 +67,7 @@ impl Kind {
     fn broken(&self) -> Vec<String> {
         match self {
             Kind::Crash(host) => vec![host.clone()],
+            Kind::Spoil(hosts, _) => hosts.clone(),
             Kind::Partition(a, b) | Kind::Hold(a, b) => vec![pair(a, b)],
             // A link has one name, whichever way it is broken.
             Kind::OneWay(a, b) => vec![pair(a, b), pair(b, a)],
@@ -74,6 +81,7 @@ impl Kind {
     fn touches(&self, other: &Kind) -> bool {
         let hosts = |kind: &Kind| match kind {
             Kind::Crash(host) => vec![host.clone()],
+            Kind::Spoil(hosts, _) => hosts.clone(),
             Kind::Partition(a, b) | Kind::OneWay(a, b) | Kind::Hold(a, b) | Kind::Slow(a, b, _) => {
                 vec![a.clone(), b.clone()]
             }
@@ -126,6 +134,7 @@ impl Faults {
             Kind::OneWay(a, b) => sim.partition_oneway(a.as_str(), b.as_str()),
             Kind::Hold(a, b) => sim.hold(a.as_str(), b.as_str()),
             Kind::Slow(a, b, latency) => sim.set_link_latency(a.as_str(), b.as_str(), *latency),
+            Kind::Spoil(hosts, spoilt) => hosts.iter().for_each(|host| self.world.spoil(host, Some(*spoilt))),
         }
     }
 
@@ -137,6 +146,7 @@ impl Faults {
             Kind::OneWay(a, b) => sim.repair_oneway(a.as_str(), b.as_str()),
             Kind::Hold(a, b) => sim.release(a.as_str(), b.as_str()),
             Kind::Slow(a, b, _) => sim.set_link_latency(a.as_str(), b.as_str(), Duration::from_millis(1)),
+            Kind::Spoil(hosts, _) => hosts.iter().for_each(|host| self.world.spoil(host, None)),
         }
     }
 

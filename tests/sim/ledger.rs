@@ -4,23 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dproxy::handler::{Answer, Ask, Handler};
 use dproxy::net::accept::Door;
-use dproxy::wire::{Reply, Request, Status};
+use dproxy::wire::Status;
 
 use crate::world::{World, now, pair};
 
-/// What a budget looks back on.
+/// What a budget looks back on, and what it counts as one moment.
 const WINDOW: Duration = Duration::from_secs(10);
-/// How long a link may hold what is sent.
-const HELD: Duration = Duration::from_secs(6);
+const MOMENT: Duration = Duration::from_millis(250);
+/// A try that came to a proxy as soon was paid for within this time.
+const PROMPT: Duration = Duration::from_secs(1);
 /// A session that was lost was broken within this.
 const LATELY: Duration = Duration::from_secs(3);
 
 /// A host since it was last started.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Life {
-    /// GETs that came.
+    /// GETs that came to a balancer.
     pub(crate) asked: u64,
     /// Those that were answered to the end.
     pub(crate) answered: u64,
@@ -42,16 +42,22 @@ pub(crate) struct Stopped {
 /// The proxies that a request came to, and when.
 type Tries = Vec<(String, Duration)>;
 
+/// A request at a balancer.
+struct Sent {
+    asked: Duration,
+    tries: Tries,
+}
+
 /// All hosts.
 #[derive(Default)]
 pub(crate) struct Ledger {
     lives: Mutex<BTreeMap<String, Life>>,
     doors: Mutex<BTreeMap<String, Arc<Door>>>,
     stopped: Mutex<BTreeMap<String, Stopped>>,
-    /// By the id of a request and the balancer that it came through.
-    tries: Mutex<BTreeMap<(String, String), Tries>>,
-    /// When balancers were asked.
-    asked: Mutex<BTreeMap<String, Vec<Duration>>>,
+    /// When each was started.
+    began: Mutex<BTreeMap<String, Vec<Duration>>>,
+    /// What came to each balancer, by the ids that go with requests.
+    sent: Mutex<BTreeMap<String, BTreeMap<String, Sent>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -72,7 +78,7 @@ fn check(world: &World, balancer: &str, tries: &Tries) {
 }
 
 impl Ledger {
-    fn change(&self, host: &str, change: impl FnOnce(&mut Life)) {
+    pub(crate) fn change(&self, host: &str, change: impl FnOnce(&mut Life)) {
         change(lock(&self.lives).entry(host.to_owned()).or_default());
     }
 
@@ -81,8 +87,9 @@ impl Ledger {
     }
 
     /// It was started, for the first time or again.
-    fn began(&self, host: &str) {
+    pub(crate) fn began(&self, host: &str) {
         self.change(host, |life| *life = Life::default());
+        lock(&self.began).entry(host.to_owned()).or_default().push(now());
     }
 
     /// Connections to a host go through this door.
@@ -95,21 +102,27 @@ impl Ledger {
         lock(&self.doors).get(host).map_or(0, |door| door.open())
     }
 
-    fn came(&self, world: &World, host: &str, from: Option<&str>, trace: Option<&str>) {
+    /// A GET came to a balancer: the id that goes with it, its own or one that is given to it here.
+    pub(crate) fn came_to_balancer(&self, host: &str, id: Option<&str>) -> String {
         self.change(host, |life| life.asked += 1);
-        if host.starts_with("lb") {
-            lock(&self.asked).entry(host.to_owned()).or_default().push(now());
-        }
-        if let (Some(trace), Some(balancer)) = (trace, from.filter(|from| from.starts_with("lb"))) {
-            let at = (trace.to_owned(), balancer.to_owned());
-            let mut all = lock(&self.tries);
-            let tries = all.entry(at).or_default();
-            tries.push((host.to_owned(), now()));
-            check(world, balancer, tries);
-        }
+        let mut all = lock(&self.sent);
+        let sent = all.entry(host.to_owned()).or_default();
+        let id = id.map_or_else(|| format!("{host}-{}", sent.len()), str::to_owned);
+        let before = sent.insert(id.clone(), Sent { asked: now(), tries: Vec::new() });
+        assert!(before.is_none(), "{id} came to {host} twice");
+        id
     }
 
-    fn answered(&self, host: &str, status: Status) {
+    /// A GET came to a proxy. Only copies that try a node have no id.
+    pub(crate) fn came_to_proxy(&self, world: &World, host: &str, from: &str, id: &str) {
+        let mut all = lock(&self.sent);
+        let Some(sent) = all.get_mut(from) else { return };
+        let sent = sent.get_mut(id).unwrap_or_else(|| panic!("{from} was never asked for {id}"));
+        sent.tries.push((host.to_owned(), now()));
+        check(world, from, &sent.tries);
+    }
+
+    pub(crate) fn answered(&self, host: &str, status: Status) {
         let failed = !matches!(status, Status::Ok | Status::NotFound);
         self.change(host, |life| {
             life.answered += 1;
@@ -131,78 +144,56 @@ impl Ledger {
         lock(&self.stopped).clone()
     }
 
-    /// No balancer asked more often for its requests than its budgets allow: a fifth of them and ten a second for retries, a
-    /// fiftieth for hedges. Links may have held what it sent for a while.
-    pub(crate) fn check_budgets(&self) {
-        let tries = lock(&self.tries);
-        for (balancer, asked) in lock(&self.asked).iter() {
-            let of_it = tries.iter().filter(|((_, through), _)| through == balancer);
-            let mut extra: Vec<Duration> =
-                of_it.flat_map(|(_, tries)| tries.iter().skip(1).map(|(_, at)| *at)).collect();
-            extra.sort_unstable();
-            for (index, at) in extra.iter().enumerate() {
-                let within = |times: &[Duration], since| {
-                    times.iter().filter(|time| (at.saturating_sub(since)..=*at).contains(time)).count()
-                };
-                let (spent, asked) = (within(&extra[..=index], WINDOW), within(asked, WINDOW + HELD));
-                let most = 0.22 * asked as f64 + 110.0;
+    /// No balancer asked more often for its requests than its budgets allow: a fifth of those of the last ten seconds and ten
+    /// a second for retries, a fiftieth for hedges.
+    pub(crate) fn check_budgets(&self, world: &World) {
+        let share = if world.plan.hedge { 0.22 } else { 0.2 };
+        for (balancer, sent) in lock(&self.sent).iter() {
+            let began = lock(&self.began).get(balancer).cloned().unwrap_or_default();
+            let paid = paid(sent, &began);
+            for Paid { life, at, .. } in &paid {
+                let since = at.saturating_sub(WINDOW - PROMPT);
+                let together =
+                    || paid.iter().filter(|other| other.life == *life && (since..=*at).contains(&other.at));
+                let spent = together().count();
+                // A hedge may come when less is asked than at the last retry before it.
+                let asked = together().map(|paid| paid.asked).max().unwrap_or_default();
+                let most = share * asked as f64 + 100.0;
                 assert!(spent as f64 <= most, "{balancer} spent {spent} for {asked} by {at:?}");
             }
         }
     }
-}
 
-/// A role, and the ledger that it is entered in.
-pub(crate) struct Watched<H> {
-    inner: Arc<H>,
-    host: String,
-    world: Arc<World>,
-}
-
-/// Counts an answer that waits for something.
-struct UnderWay(String, Arc<World>);
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.1.ledger.change(&self.0, |life| life.under_way -= 1);
+    /// How many tries beyond the first of each request a balancer made since it was started, as far as they came to proxies.
+    pub(crate) fn beyond(&self, balancer: &str) -> u64 {
+        let (sent, began) = (lock(&self.sent), lock(&self.began));
+        let began = began.get(balancer).map_or(&[][..], Vec::as_slice);
+        let paid = sent.get(balancer).map_or_else(Vec::new, |sent| paid(sent, began));
+        paid.iter().filter(|paid| Some(&paid.life) == began.last()).count() as u64
     }
 }
 
-impl<H: Handler> Watched<H> {
-    /// A role that begins its life on a host now.
-    pub(crate) fn new(inner: Arc<H>, host: &str, world: &Arc<World>) -> Arc<Self> {
-        world.ledger.began(host);
-        Arc::new(Self { inner, host: host.to_owned(), world: world.clone() })
-    }
-
-    fn answered(world: &World, host: &str, reply: Reply) -> Reply {
-        world.ledger.answered(host, reply.status);
-        reply
-    }
+/// A try that a budget paid for.
+struct Paid {
+    /// When the balancer that sent it was started.
+    life: Duration,
+    at: Duration,
+    /// What had been asked by then, as far as the budget looks back.
+    asked: usize,
 }
 
-impl<H: Handler> Handler for Watched<H> {
-    fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer {
-        let Request::Get(key) = ask.request else { return self.inner.answer(ask) };
-        let (world, host) = (self.world.clone(), self.host.clone());
-        let from = turmoil::reverse_lookup(ask.from);
-        let from = from.as_deref();
-        world.note(format_args!("{} asks {host} for {key}", from.unwrap_or("somebody")));
-        world.ledger.came(&world, &host, from, ask.trace);
-        match self.inner.answer(ask) {
-            Answer::Now(reply) => Answer::Now(Self::answered(&world, &host, reply)),
-            Answer::Later(reply) => {
-                world.ledger.change(&host, |life| life.under_way += 1);
-                let under_way = UnderWay(host, world);
-                Answer::later(async move {
-                    let reply = reply.await;
-                    Self::answered(&under_way.1, &under_way.0, reply)
-                })
-            }
+/// What was paid for, without what links held for a while: nobody knows when that was.
+fn paid(sent: &BTreeMap<String, Sent>, began: &[Duration]) -> Vec<Paid> {
+    let mut all = Vec::new();
+    for Sent { asked, tries } in sent.values() {
+        let life = began.iter().rfind(|began| *began <= asked).copied().unwrap_or_default();
+        let mut seen = BTreeSet::new();
+        let beyond = tries.iter().filter(|(proxy, _)| seen.insert(proxy)).skip(1);
+        for at in beyond.map(|(_, at)| *at).filter(|at| *at <= *asked + PROMPT) {
+            let since = at.saturating_sub(WINDOW + MOMENT).max(life);
+            let asked = sent.values().filter(|sent| (since..=at).contains(&sent.asked)).count();
+            all.push(Paid { life, at, asked });
         }
     }
-
-    fn error(&self, status: Status, text: String) -> Reply {
-        self.inner.error(status, text)
-    }
+    all
 }

@@ -13,6 +13,7 @@ mod judge;
 mod ledger;
 mod readers;
 mod record;
+mod watched;
 mod world;
 
 use std::cell::Cell;

@@ -5,8 +5,9 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use dproxy::origin::store::{Store, StoreError};
-use dproxy::wire::{Document, Key};
+use dproxy::wire::{Document, Key, Reply, Status};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Plan;
@@ -35,6 +36,8 @@ struct Inner {
     versions: HashMap<String, Vec<Duration>>,
     /// When something was last broken, by its name: a host, or a pair of hosts.
     broken: HashMap<String, Duration>,
+    /// Proxies that do not answer as they should.
+    spoilt: HashMap<String, Spoilt>,
     /// The least version that may be seen through a balancer, since a purge that it had answered while nodes owed it.
     floors: HashMap<(usize, String), u64>,
     /// The least version that may be seen at all, since a purge that every proxy had done.
@@ -45,6 +48,35 @@ struct Inner {
     ok: u64,
     /// Answers that had to be documents.
     due: u64,
+}
+
+/// What a proxy says instead of what it should.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Spoilt {
+    /// That it has too much to do.
+    Overloaded,
+    /// Something that is no reply.
+    Garbage,
+}
+
+impl Spoilt {
+    pub(crate) fn reply(self) -> Reply {
+        const GARBAGE: [&str; 6] = [
+            "",
+            "nothing that anybody knows",
+            r#"{"status":"OK","data":{"key":"article/1","vers"#,
+            r#"{"status":"OK","data":null}{"status":"OK","data":null}"#,
+            r#"{"status":"OK"}"#,
+            r#"{"status":"SPLENDID","data":{}}"#,
+        ];
+        match self {
+            Spoilt::Overloaded => Reply::text(Status::Overloaded, "there is too much to do"),
+            Spoilt::Garbage => {
+                let line = GARBAGE[fastrand::usize(..GARBAGE.len())];
+                Reply::relayed(Status::Ok, Bytes::from_static(line.as_bytes()))
+            }
+        }
+    }
 }
 
 /// Where a run has come to; within a host's software only.
@@ -119,6 +151,19 @@ impl World {
     /// Whether it was not broken since then, and is not.
     pub(crate) fn was_unbroken(&self, name: &str, since: Duration) -> bool {
         self.lock().broken.get(name).is_none_or(|at| *at < since)
+    }
+
+    /// How a proxy answers from now on.
+    pub(crate) fn spoil(&self, host: &str, spoilt: Option<Spoilt>) {
+        let mut inner = self.lock();
+        match spoilt {
+            Some(spoilt) => inner.spoilt.insert(host.to_owned(), spoilt),
+            None => inner.spoilt.remove(host),
+        };
+    }
+
+    pub(crate) fn spoilt(&self, host: &str) -> Option<Spoilt> {
+        self.lock().spoilt.get(host).copied()
     }
 
     /// A purge of a version was answered by a balancer. Nothing older is seen through it from now on, and nowhere when no

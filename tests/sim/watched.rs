@@ -1,0 +1,83 @@
+//! A role as its host runs it: all that it is asked and answers is entered in the ledger, and a proxy may be spoilt.
+
+use std::sync::Arc;
+
+use dproxy::handler::{Answer, Ask, Handler};
+use dproxy::trace;
+use dproxy::wire::{Reply, Request, Status};
+
+use crate::world::World;
+
+/// A role, and the ledger that it is entered in.
+pub(crate) struct Watched<H> {
+    inner: Arc<H>,
+    host: String,
+    world: Arc<World>,
+}
+
+/// Counts an answer that waits for something.
+struct UnderWay(String, Arc<World>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.1.ledger.change(&self.0, |life| life.under_way -= 1);
+    }
+}
+
+impl<H: Handler> Watched<H> {
+    /// A role that begins its life on a host now.
+    pub(crate) fn new(inner: Arc<H>, host: &str, world: &Arc<World>) -> Arc<Self> {
+        world.ledger.began(host);
+        Arc::new(Self { inner, host: host.to_owned(), world: world.clone() })
+    }
+
+    fn answered(world: &World, host: &str, reply: Reply) -> Reply {
+        world.ledger.answered(host, reply.status);
+        reply
+    }
+}
+
+impl<H: Handler> Handler for Watched<H> {
+    fn enough(&self) -> usize {
+        self.inner.enough()
+    }
+
+    fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer {
+        let Request::Get(key) = ask.request else { return self.inner.answer(ask) };
+        let (world, host) = (self.world.clone(), self.host.clone());
+        let from = turmoil::reverse_lookup(ask.from);
+        let from = from.as_deref();
+        world.note(format_args!("{} asks {host} for {key}", from.unwrap_or("somebody")));
+        let answer = match host.starts_with("lb") {
+            true => {
+                let id = world.ledger.came_to_balancer(&host, ask.trace);
+                trace::answer(&self.inner, Ask { trace: Some(&id), ..ask }, None)
+            }
+            false => {
+                if let (Some(id), Some(from)) = (ask.trace, from) {
+                    world.ledger.came_to_proxy(&world, &host, from, id);
+                }
+                match world.spoilt(&host) {
+                    // The role itself hears nothing of it.
+                    Some(spoilt) => return Answer::Now(spoilt.reply()),
+                    None => self.inner.answer(ask),
+                }
+            }
+        };
+        match answer {
+            Answer::Now(reply) => Answer::Now(Self::answered(&world, &host, reply)),
+            Answer::Later(reply) => {
+                world.ledger.change(&host, |life| life.under_way += 1);
+                let under_way = UnderWay(host, world);
+                Answer::later(async move {
+                    let reply = reply.await;
+                    Self::answered(&under_way.1, &under_way.0, reply)
+                })
+            }
+        }
+    }
+
+    fn error(&self, status: Status, text: String) -> Reply {
+        self.inner.error(status, text)
+    }
+}
