@@ -127,6 +127,10 @@ impl<H: Handler> Handler for Measured<H> {
         }
     }
 
+    fn enough(&self) -> usize {
+        self.inner.enough()
+    }
+
     fn error(&self, status: Status, text: String) -> Reply {
         self.inner.error(status, text)
     }
@@ -157,6 +161,24 @@ mod tests {
                 }),
             }
         }
+    }
+
+    /// Has enough with seven.
+    struct Sated;
+
+    impl Handler for Sated {
+        fn answer(self: &Arc<Self>, _: Ask<'_>) -> Answer {
+            Answer::Now(Reply::null(Status::Ok))
+        }
+
+        fn enough(&self) -> usize {
+            7
+        }
+    }
+
+    #[test]
+    fn a_role_has_enough_with_as_much_as_before() {
+        assert_eq!(Measured::new(Arc::new(Sated)).enough(), 7);
     }
 
     #[tokio::test(start_paused = true)]
