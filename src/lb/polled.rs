@@ -118,7 +118,8 @@ impl Polled {
     pub(super) fn share(&self, did: (u64, u64), peers: f64, now: Millis, slow_start: Millis) -> u32 {
         let mut inner = self.lock();
         let Some(back) = &inner.back else { return WHOLE };
-        let (answered, hits) = (did.0 - back.answered, did.1 - back.hits);
+        // It may have been looked at just before it came back.
+        let (answered, hits) = (did.0.saturating_sub(back.answered), did.1.saturating_sub(back.hits));
         let caught_up = answered >= ANSWERS && ratio(hits, answered) >= CAUGHT_UP * peers;
         let passed = now.saturating_sub(back.at);
         if caught_up || passed >= slow_start {
@@ -169,6 +170,7 @@ mod tests {
         assert_eq!(polled.share((200, 140), 0.9, 6_000, 10_000), 55, "still cold");
         assert_eq!(polled.share((1_100, 990), 0.9, 6_000, 10_000), WHOLE);
         polled.came_back(7_000, 1_100, 990);
+        assert_eq!(polled.share((1_099, 989), 0.9, 7_000, 10_000), 10, "looked at just before it came back");
         assert_eq!(polled.share((1_100, 990), 0.9, 17_000, 10_000), WHOLE);
     }
 }
