@@ -92,7 +92,7 @@ struct Conn<'a, H> {
     exchange: Exchange<'a, H>,
     /// Since when a line has been awaited: the first one, the rest of one, or the next of an idle session.
     waiting_since: Instant,
-    /// Since when the peer has not taken what we write.
+    /// Since when there is something to write that the peer has not taken.
     writing_since: Instant,
     written: usize,
     timer: Pin<Box<Sleep>>,
@@ -125,6 +125,10 @@ impl<'a, H: Handler> Conn<'a, H> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<End>> {
         loop {
             self.exchange.now = Instant::now();
+            if self.exchange.outbox.is_empty() {
+                // The time for taking a reply does not begin before the reply.
+                self.writing_since = self.exchange.now;
+            }
             let mut progress = self.exchange.poll_pending(cx);
             progress |= self.poll_read(cx)?;
             progress |= self.poll_write(cx)?;
@@ -188,7 +192,6 @@ impl<'a, H: Handler> Conn<'a, H> {
     /// Writes what is ready. True when something left.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
         if self.exchange.outbox.is_empty() {
-            self.writing_since = self.exchange.now;
             return Ok(false);
         }
         let Poll::Ready(written) = self.exchange.outbox.poll_write(cx, self.stream)? else {
@@ -251,5 +254,62 @@ impl<'a, H: Handler> Conn<'a, H> {
         self.part = false;
         self.exchange.refuse("the line did not come whole within its deadline");
         self.poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+    use tokio::time::{pause, resume, sleep};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::handler::{Answer, Ask};
+    use crate::net::{Server, ServerLimits};
+    use crate::wire::Status;
+
+    const LONG: usize = 1 << 20;
+
+    /// Has the same long line for everything.
+    struct Same;
+
+    impl Handler for Same {
+        fn answer(self: &Arc<Self>, _: Ask<'_>) -> Answer {
+            Answer::Now(Reply::relayed(Status::Ok, Bytes::from(vec![b'x'; LONG])))
+        }
+    }
+
+    /// Both ends of a connection that takes a few thousand bytes at a time.
+    async fn narrow() -> (TcpListener, TcpStream) {
+        let listening = TcpSocket::new_v4().unwrap();
+        listening.set_send_buffer_size(4096).unwrap();
+        listening.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listening.listen(1).unwrap();
+        let asking = TcpSocket::new_v4().unwrap();
+        asking.set_recv_buffer_size(4096).unwrap();
+        let asker = asking.connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener, asker)
+    }
+
+    #[tokio::test]
+    async fn the_time_for_taking_a_reply_begins_with_the_reply() {
+        let (listener, asker) = narrow().await;
+        let server = Server::new(Arc::new(Same), ServerLimits::default(), CancellationToken::new());
+        tokio::spawn(async move { server.serve(listener).await });
+        let (mut asker, mut line) = (BufReader::new(asker), Vec::new());
+        asker.write_all(b"HELLO 2\n").await.unwrap();
+        asker.read_until(b'\n', &mut line).await.unwrap();
+        // The timer of the first line fires, and then nothing happens for a minute.
+        pause();
+        sleep(Duration::from_secs(66)).await;
+        resume();
+        line.clear();
+        asker.write_all(b"1 GET a/1\n").await.unwrap();
+        asker.read_until(b'\n', &mut line).await.unwrap();
+        assert_eq!(line.len(), LONG + 3);
     }
 }
