@@ -26,8 +26,8 @@ impl Call {
     }
 
     /// Hands the result to the caller, if it still waits.
-    pub(super) fn finish(self, result: Result<Bytes, LinkError>) {
-        if let Some(reply) = self.reply {
+    pub(super) fn finish(&mut self, result: Result<Bytes, LinkError>) {
+        if let Some(reply) = self.reply.take() {
             // A caller that was dropped wants nothing.
             let _ = reply.send(result);
         }
@@ -35,6 +35,8 @@ impl Call {
 }
 
 const PLACE_BITS: u32 = 20;
+/// So many calls in flight have ids of their own.
+pub(super) const MOST: usize = 1 << PLACE_BITS;
 
 struct Place {
     id: u64,
@@ -63,7 +65,7 @@ impl Calls {
             return place.id;
         }
         let id = self.places.len() as u64;
-        debug_assert!(id < 1 << PLACE_BITS, "more calls in flight than an id can name");
+        debug_assert!(self.places.len() < MOST, "more calls in flight than an id can name");
         self.places.push(Place { id, call: Some(call) });
         id
     }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
-use super::calls::{Call, Calls};
+use super::calls::{self, Call, Calls};
 use super::traffic::Traffic;
 use super::{Awaited, LinkError, LinkLimits, Peer, plain};
 use crate::net::transport::{self, Stream};
@@ -165,7 +165,7 @@ impl Session {
         calls
             .drain()
             .chain(waiting.into_iter().map(|waiting| waiting.call))
-            .for_each(|call| call.finish(Err(error)));
+            .for_each(|mut call| call.finish(Err(error)));
         if let Some(task) = task {
             task.wake();
         }
@@ -262,27 +262,24 @@ impl Inner {
         let is_quiet = now.saturating_duration_since(quiet_since) >= limits.patience * 9 / 10;
         let (mut silent, mut given_up) = (false, 0);
         for call in self.calls.iter_mut() {
-            if call.deadline <= now
-                && let Some(reply) = call.reply.take()
-            {
+            if call.deadline <= now && call.reply.is_some() {
                 silent |= call.received_before == self.received && is_quiet;
-                // A caller that was dropped wants nothing.
-                let _ = reply.send(Err(LinkError::Late));
+                call.finish(Err(LinkError::Late));
             }
             match call.reply {
                 None => given_up += 1,
                 Some(_) => next = Some(next.map_or(call.deadline, |next| next.min(call.deadline))),
             }
         }
-        for index in (0..self.waiting.len()).rev() {
-            let until = self.waiting[index].until;
-            if until > now {
-                next = Some(next.map_or(until, |next| next.min(until)));
-            } else if let Some(Waiting { call, .. }) = self.waiting.remove(index) {
-                let late = call.deadline <= now;
-                call.finish(Err(if late { LinkError::Late } else { LinkError::Busy }));
+        self.waiting.retain_mut(|Waiting { call, until, .. }| {
+            let may_wait = *until > now;
+            if may_wait {
+                next = Some(next.map_or(*until, |next| next.min(*until)));
+            } else {
+                call.finish(Err(if call.deadline <= now { LinkError::Late } else { LinkError::Busy }));
             }
-        }
+            may_wait
+        });
         self.next_deadline = next.map(|next| next.max(now + TICK));
         // Places are given back by late replies; a peer that owes too many has forgotten them.
         let owes_too_much = given_up * 2 > self.max_in_flight;
@@ -317,7 +314,7 @@ impl Ending {
                     return;
                 }
                 inner.state = State::Open;
-                inner.max_in_flight = max_in_flight.clamp(1, limits.max_in_flight);
+                inner.max_in_flight = max_in_flight.min(limits.max_in_flight).clamp(1, calls::MOST);
                 inner.promote();
             }
             // Neither an answer nor a close is no word about sessions; but asked plainly it may still answer.
