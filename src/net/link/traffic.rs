@@ -176,14 +176,14 @@ mod tests {
 
     use tokio::io::AsyncWriteExt;
     use tokio::task::coop;
-    use tokio::time::{sleep, timeout};
+    use tokio::time::{advance, sleep, timeout};
 
     use super::*;
     use crate::net::link::LinkLimits;
     use crate::net::transport::Listener;
     use crate::wire::Request;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn bytes_without_a_break_put_no_deadline_off() {
         let listener = Listener::bind("127.0.0.1:0").await.unwrap();
         let stream = Stream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -191,7 +191,7 @@ mod tests {
         session.lock().state = State::Open;
         let deadline = Instant::now();
         let answer = session.call(Request::Metrics, false, deadline, deadline).unwrap();
-        sleep(Duration::from_millis(20)).await;
+        advance(Duration::from_millis(20)).await;
         let mut traffic = Traffic::new(&session, stream);
         let turn = poll_fn(|cx| {
             // As after a hundred reads that all brought something.
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(timeout(Duration::from_secs(9), answer).await.unwrap(), Err(LinkError::Late));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_peer_that_always_has_more_puts_no_deadline_off() {
         let listener = Listener::bind("127.0.0.1:0").await.unwrap();
         let stream = Stream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -216,7 +216,7 @@ mod tests {
         // More of a reply than one turn reads, and not its end.
         let reply = [b"0 ".to_vec(), vec![b'x'; 3 * TURN]].concat();
         let _ = timeout(Duration::from_millis(100), far.write_all(&reply)).await;
-        sleep(Duration::from_millis(20)).await;
+        stream.readable().await.unwrap();
         let mut traffic = Traffic::new(&session, stream);
         let late = poll_fn(|cx| {
             assert!(traffic.poll(cx).is_pending(), "the session goes on");
