@@ -25,6 +25,8 @@ const WAVE: usize = 1000;
 const MEMORY: u64 = 120;
 /// The same while they are idle.
 const IDLE_MEMORY: u64 = 80;
+/// What a node holds that was started, and asked something.
+const AT_REST: u64 = 20;
 /// Keeps the line deadline out of the way while the connections are opened.
 const LATE: &str = "--line-deadline 2m --idle-deadline 2m";
 
@@ -270,4 +272,16 @@ fn half_a_line_within_a_session_is_cut() {
         assert!(line.contains("BAD_REQUEST"), "{line}");
     }
     assert_eq!(get(proxy.address, "article/1")["status"], "OK");
+}
+
+#[test]
+fn a_node_at_rest_holds_little() {
+    let data = Data::articles(1);
+    let origin = Start::origin(data.path(), "").run();
+    let proxy = Start::proxy(origin.address, "--http-port 0").run();
+    let balancer = Start::balancer(&[proxy.address], "--http-port 0").run();
+    assert_eq!(get(balancer.address, "article/1")["status"], "OK");
+    for node in [origin, proxy, balancer] {
+        assert!(node.resident_mib() < AT_REST, "{} MiB: {:?}", node.resident_mib(), node.address);
+    }
 }
