@@ -160,10 +160,10 @@ async fn run_proxy(world: Arc<World>, index: usize) -> turmoil::Result {
 
 async fn run_balancer(world: Arc<World>, index: usize) -> turmoil::Result {
     let plan = &world.plan;
-    let role = Lb::new(LbConfig {
+    let config = LbConfig {
         members: Members {
-            proxies: (0..plan.proxies).map(|index| peer(&proxy(index))).collect(),
-            file: None,
+            proxies: Vec::new(),
+            file: Some(world.roster.file(index)),
             resolve_interval: Duration::from_secs(5),
         },
         link: plan.link(),
@@ -180,7 +180,15 @@ async fn run_balancer(world: Arc<World>, index: usize) -> turmoil::Result {
         slow_start: Duration::from_secs(5),
         max_in_flight: 4096,
         admins: admins(),
-    })?;
+    };
+    let role = loop {
+        match Lb::new(config.clone()) {
+            Ok(role) => break role,
+            // Its list is a bad one: whoever runs it starts it again.
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    };
+    world.roster.started(index, Arc::downgrade(&role));
     let probe = tokio::spawn(role.clone().probe()).abort_handle();
     let follow = tokio::spawn(role.clone().follow()).abort_handle();
     serve(&world, &balancer(index), role, &[probe, follow]).await

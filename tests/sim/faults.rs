@@ -47,6 +47,7 @@ impl Kind {
             0..=4 => Kind::Crash(proxy()),
             5 => Kind::Crash(balancer()),
             6 => Kind::Crash("origin".to_owned()),
+            12 if fastrand::bool() => Kind::Spoil(vec![proxy()], Spoilt::Unpurged),
             12 => Kind::Spoil(vec![proxy()], Spoilt::Garbage),
             // All of them: there is nobody whom a second try would help, and each request wants three.
             13 => Kind::Spoil(all, Spoilt::Overloaded),
@@ -128,6 +129,7 @@ impl Faults {
                 self.world.ledger.died(host);
                 if let Some(index) = host.strip_prefix("lb").and_then(|index| index.parse().ok()) {
                     self.world.forget_purges(index);
+                    self.world.roster.died(index, now);
                 }
             }
             Kind::Partition(a, b) => sim.partition(a.as_str(), b.as_str()),

@@ -114,6 +114,7 @@ impl Asked {
         let sees_origin = |index: &usize| whole(&pair(&proxy(*index), "origin"));
         let blind = (0..world.plan.proxies).filter(|index| !sees_origin(index)).count();
         let well = (0..world.plan.proxies)
+            .filter(|index| world.roster.was_used(self.through, *index, self.start))
             .filter(|index| sees_origin(index) && whole(&proxy(*index)) && whole(&pair(&lb, &proxy(*index))))
             .count();
         // What another proxy that does not see the origin says may be relayed when two of them say it.

@@ -64,6 +64,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The number within the name of a host.
+fn index(host: &str, kind: &str) -> Option<usize> {
+    host.strip_prefix(kind)?.parse().ok()
+}
+
 /// No request comes to too many proxies, and to none twice, unless its session there may have been lost.
 fn check(world: &World, balancer: &str, tries: &Tries) {
     let proxies: BTreeSet<&String> = tries.iter().map(|(proxy, _)| proxy).collect();
@@ -72,7 +77,12 @@ fn check(world: &World, balancer: &str, tries: &Tries) {
         let times: Vec<Duration> =
             tries.iter().filter(|(other, _)| other == proxy).map(|(_, at)| *at).collect();
         let since = times[0].saturating_sub(LATELY);
-        let is_lost = !world.was_unbroken(proxy, since) || !world.was_unbroken(&pair(balancer, proxy), since);
+        let (of, index) =
+            (index(balancer, "lb").unwrap_or_default(), index(proxy, "proxy").unwrap_or_default());
+        let is_lost = !world.was_unbroken(proxy, since)
+            || !world.was_unbroken(&pair(balancer, proxy), since)
+            // It is another node when it comes back.
+            || !world.roster.was_unchanged(of, index, since);
         assert!(times.len() == 1 || (times.len() == 2 && is_lost), "through {balancer} to {tries:?}");
     }
 }
@@ -113,11 +123,14 @@ impl Ledger {
         id
     }
 
-    /// A GET came to a proxy. Only copies that try a node have no id.
-    pub(crate) fn came_to_proxy(&self, world: &World, host: &str, from: &str, id: &str) {
+    /// A GET came from a balancer to a proxy. Only copies that try a node have no id.
+    pub(crate) fn came_to_proxy(&self, world: &World, host: &str, from: &str, id: Option<&str>) {
+        let (Some(balancer), Some(proxy)) = (index(from, "lb"), index(host, "proxy")) else { return };
+        let Some(id) = id else { return world.roster.check(balancer, proxy, None) };
         let mut all = lock(&self.sent);
         let Some(sent) = all.get_mut(from) else { return };
         let sent = sent.get_mut(id).unwrap_or_else(|| panic!("{from} was never asked for {id}"));
+        world.roster.check(balancer, proxy, Some(sent.asked));
         sent.tries.push((host.to_owned(), now()));
         check(world, from, &sent.tries);
     }

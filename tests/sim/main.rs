@@ -11,8 +11,10 @@ mod editor;
 mod faults;
 mod judge;
 mod ledger;
+mod operator;
 mod readers;
 mod record;
+mod roster;
 mod watched;
 mod world;
 
@@ -93,6 +95,8 @@ fn people(sim: &mut turmoil::Sim<'_>, world: &Arc<World>) {
             readers::in_sessions(&world, "a"),
             readers::in_sessions(&world, "b"),
             editor::edit(&world),
+            operator::operate(&world, 0),
+            operator::operate(&world, 1),
             auditor::audit(&world),
         );
         Ok(())

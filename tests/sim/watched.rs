@@ -43,26 +43,29 @@ impl<H: Handler> Handler for Watched<H> {
     }
 
     fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer {
-        let Request::Get(key) = ask.request else { return self.inner.answer(ask) };
         let (world, host) = (self.world.clone(), self.host.clone());
+        let instead = world.spoilt(&host).and_then(|spoilt| spoilt.reply(ask.request));
         let from = turmoil::reverse_lookup(ask.from);
-        let from = from.as_deref();
-        world.note(format_args!("{} asks {host} for {key}", from.unwrap_or("somebody")));
-        let answer = match host.starts_with("lb") {
-            true => {
-                let id = world.ledger.came_to_balancer(&host, ask.trace);
-                trace::answer(&self.inner, Ask { trace: Some(&id), ..ask }, None)
-            }
-            false => {
-                if let (Some(id), Some(from)) = (ask.trace, from) {
-                    world.ledger.came_to_proxy(&world, &host, from, id);
+        let from = from.as_deref().unwrap_or("somebody");
+        let answer = match ask.request {
+            Request::Get(key) => {
+                world.note(format_args!("{from} asks {host} for {key}"));
+                match host.starts_with("lb") {
+                    true => {
+                        let id = world.ledger.came_to_balancer(&host, ask.trace);
+                        trace::answer(&self.inner, Ask { trace: Some(&id), ..ask }, None)
+                    }
+                    false => {
+                        world.ledger.came_to_proxy(&world, &host, from, ask.trace);
+                        match instead {
+                            // The role itself hears nothing of it.
+                            Some(reply) => return Answer::Now(reply),
+                            None => self.inner.answer(ask),
+                        }
+                    }
                 }
-                match world.spoilt(&host) {
-                    // The role itself hears nothing of it.
-                    Some(spoilt) => return Answer::Now(spoilt.reply()),
-                    None => self.inner.answer(ask),
-                }
             }
+            _ => return instead.map_or_else(|| self.inner.answer(ask), Answer::Now),
         };
         match answer {
             Answer::Now(reply) => Answer::Now(Self::answered(&world, &host, reply)),

@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dproxy::origin::store::{Store, StoreError};
-use dproxy::wire::{Document, Key, Reply, Status};
+use dproxy::wire::{Document, Key, Reply, Request, Status};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Plan;
 use crate::ledger::Ledger;
 use crate::record::Record;
+use crate::roster::Roster;
 
 /// All documents are named by these numbers.
 pub(crate) const KEYS: u64 = 12;
 /// How long after a fault a balancer may need to use what works again.
-const RECOVERY: Duration = Duration::from_secs(9);
+pub(crate) const RECOVERY: Duration = Duration::from_secs(9);
 
 /// The truth.
 pub(crate) struct World {
@@ -25,6 +26,8 @@ pub(crate) struct World {
     pub(crate) record: Record,
     /// What each host was asked and has answered.
     pub(crate) ledger: Ledger,
+    /// Which proxies each balancer has.
+    pub(crate) roster: Roster,
     /// Ends all hosts, when all that happens has happened.
     pub(crate) stop: CancellationToken,
     inner: Mutex<Inner>,
@@ -57,10 +60,13 @@ pub(crate) enum Spoilt {
     Overloaded,
     /// Something that is no reply.
     Garbage,
+    /// That it cannot purge now; all else is answered as it should be.
+    Unpurged,
 }
 
 impl Spoilt {
-    pub(crate) fn reply(self) -> Reply {
+    /// The reply to a request, when the role is not to be asked for it.
+    pub(crate) fn reply(self, request: Request<'_>) -> Option<Reply> {
         const GARBAGE: [&str; 6] = [
             "",
             "nothing that anybody knows",
@@ -69,12 +75,15 @@ impl Spoilt {
             r#"{"status":"OK"}"#,
             r#"{"status":"SPLENDID","data":{}}"#,
         ];
-        match self {
-            Spoilt::Overloaded => Reply::text(Status::Overloaded, "there is too much to do"),
-            Spoilt::Garbage => {
-                let line = GARBAGE[fastrand::usize(..GARBAGE.len())];
-                Reply::relayed(Status::Ok, Bytes::from_static(line.as_bytes()))
+        match (self, request) {
+            (Spoilt::Overloaded, Request::Get(_)) | (Spoilt::Unpurged, Request::Purge { .. }) => {
+                Some(Reply::text(Status::Overloaded, "there is too much to do"))
             }
+            (Spoilt::Garbage, Request::Get(_)) => {
+                let line = GARBAGE[fastrand::usize(..GARBAGE.len())];
+                Some(Reply::relayed(Status::Ok, Bytes::from_static(line.as_bytes())))
+            }
+            _ => None,
         }
     }
 }
@@ -104,7 +113,8 @@ pub(crate) fn text(key: &str, version: u64) -> String {
 impl World {
     pub(crate) fn new(plan: Plan, is_loud: bool) -> Self {
         let (record, ledger, inner) = (Record::new(is_loud), Ledger::default(), Mutex::default());
-        Self { plan, record, ledger, stop: CancellationToken::new(), inner }
+        let roster = Roster::new(plan.proxies);
+        Self { plan, record, ledger, roster, stop: CancellationToken::new(), inner }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
