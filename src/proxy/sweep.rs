@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 
 use super::Proxy;
 
@@ -10,12 +10,13 @@ impl Proxy {
     /// Sweeps, one slice of the cache at a time, for ever. Does nothing where nothing expires.
     pub async fn sweep(self: Arc<Self>) {
         let Some(round) = self.freshness.sweep_round() else { return };
-        let slices = self.cache.slices().max(1);
-        let mut tick = interval(round / slices as u32);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for slice in (0..slices).cycle() {
-            tick.tick().await;
-            self.sweep_slice(slice);
+        let mut slice = 0;
+        loop {
+            // A cache that fills has more slices each time.
+            let slices = self.cache.slices().max(1);
+            sleep(round / slices as u32).await;
+            self.sweep_slice(slice % slices);
+            slice = (slice + 1) % slices;
         }
     }
 
