@@ -42,6 +42,8 @@ pub(super) struct History {
     own_name: String,
     points: VecDeque<Point>,
     nodes: Vec<Node>,
+    /// What nodes did that have left.
+    left: Done,
     shown: Vec<Shown>,
     events: Events,
     durations: Window<Durations>,
@@ -58,6 +60,7 @@ impl History {
             own_name,
             points: VecDeque::with_capacity(POINTS),
             nodes: Vec::new(),
+            left: Done::default(),
             shown: Vec::new(),
             events,
             durations: Window::new(OWN),
@@ -77,12 +80,7 @@ impl History {
             let latency = within(0.5).zip(within(0.9)).zip(within(0.99)).map(|((a, b), c)| [a, b, c]);
             (lately.count() as f64 / seconds, latency)
         });
-        let done = self.nodes.iter().map(Node::done).fold(Done::default(), |sum, done| Done {
-            requests: sum.requests + done.requests,
-            hits: sum.hits + done.hits,
-            misses: sum.misses + done.misses,
-            fetches: sum.fetches + done.fetches,
-        });
+        let done = self.nodes.iter().map(Node::done).fold(self.left, Done::and);
         let (hit_ratio, fetch_rate) = self.done.push(now, done).map_or((None, 0.0), |(then, seconds)| {
             let (hits, misses) = (done.hits - then.hits, done.misses - then.misses);
             ((hits + misses > 0.0).then(|| hits / (hits + misses)), (done.fetches - then.fetches) / seconds)
@@ -95,7 +93,7 @@ impl History {
     }
 
     fn hear_nodes(&mut self, samples: &Value, now: Instant) {
-        let Self { nodes, events, shown, .. } = self;
+        let Self { nodes, left, events, shown, .. } = self;
         if self.role == Role::Proxy {
             if nodes.is_empty() {
                 nodes.push(Node::new(&self.own_name));
@@ -104,7 +102,8 @@ impl History {
             return;
         }
         let Some(proxies) = samples["proxies"].as_object() else { return };
-        nodes.retain(|node| proxies.contains_key(node.name()));
+        let gone = nodes.extract_if(.., |node| !proxies.contains_key(node.name()));
+        *left = gone.map(|node| node.done()).fold(*left, Done::and);
         for name in proxies.keys() {
             if !nodes.iter().any(|node| node.name() == name) {
                 nodes.push(Node::new(name));
@@ -171,5 +170,23 @@ mod tests {
         assert!((point.fetch_rate - 10.0).abs() < 1e-6 && point.in_flight == 7.0 && point.latency.is_none());
         assert!((point.hit_ratio.unwrap() - 0.9).abs() < 1e-9);
         assert_eq!((history.origin(), history.events().all().len()), (Health::Down, 2));
+    }
+
+    #[test]
+    fn what_a_node_did_before_it_left_stays_counted() {
+        let mut history = History::new(Role::Balancer, "dproxy-9000".to_owned());
+        let start = Instant::now();
+        for second in 0..20_u64 {
+            let n = 100 * second;
+            let node = json!({ "healthy": true, "metrics": { "hits": n, "misses": n, "origin_fetches": n } });
+            let samples = match second < 15 {
+                true => json!({ "proxies": { "a:1": node.clone(), "b:2": node.clone(), "c:3": node } }),
+                false => json!({ "proxies": { "a:1": node } }),
+            };
+            let heard = Heard { samples, durations: Durations::default(), in_flight: 0 };
+            history.hear(&heard, start + Duration::from_secs(second));
+            let point = history.points().back().unwrap();
+            assert!(second == 0 || point.fetch_rate > 99.0, "{second}: {point:?}");
+        }
     }
 }

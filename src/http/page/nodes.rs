@@ -34,6 +34,18 @@ pub(super) struct Done {
     pub(super) fetches: f64,
 }
 
+impl Done {
+    /// Both together.
+    pub(super) fn and(self, other: Done) -> Done {
+        Done {
+            requests: self.requests + other.requests,
+            hits: self.hits + other.hits,
+            misses: self.misses + other.misses,
+            fetches: self.fetches + other.fetches,
+        }
+    }
+}
+
 /// What the page is told of a node.
 #[derive(Clone, Default, Debug, Serialize)]
 pub(super) struct Shown {
