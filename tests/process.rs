@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::support::ask::try_ask;
 use crate::support::command::{dproxy, make_fifo, text};
 use crate::support::fake::Gate;
+use crate::support::http::Http;
 use crate::support::node::{listener_on, own_host};
 use crate::support::{
     Address, Data, Fake, Node, PATIENCE, Session, Start, ask, at_once, eventually, get, pause, status_of,
@@ -91,6 +92,24 @@ fn the_drain_has_a_deadline() {
         assert!(took < PATIENCE / 2, "it drained for {took:?}");
     });
     proxy.ended();
+}
+
+#[test]
+fn lines_and_http_have_one_drain_together() {
+    const DRAIN: Duration = Duration::from_secs(6);
+    let gate = Gate::default();
+    let origin = gate.peer();
+    let mut proxy = Start::proxy(origin.address, "--fetch-deadline 25s --drain 6s --http-port 0").run();
+    let mut session = Session::open(proxy.address);
+    session.send("1 GET article/1\n");
+    let mut page = Http::connect(proxy.serves_http());
+    page.send(b"GET /article/2 HTTP/1.1\r\nhost: a\r\n\r\n");
+    until("both are in flight", || origin.requests().len() == 2);
+    proxy.signal("TERM");
+    let (took, end) = timed(|| proxy.ended());
+    assert_eq!(end.code(), Some(0));
+    assert!(took < DRAIN * 5 / 3, "it drained for {took:?}");
+    gate.open();
 }
 
 #[test]

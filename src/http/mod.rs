@@ -137,7 +137,13 @@ impl<H: Handler> Gateway<H> {
 
     /// Serves a listener; returns when its connections have ended. False when some had to be cut.
     pub async fn serve(&self, listener: Listener) -> bool {
-        accept(listener, &self.front, &self.door, self.front.close.cancelled()).await
+        let close = async {
+            self.front.site.draining.cancelled().await;
+            // Lines drain first, and what they leave of the time is left for these.
+            self.door.end();
+            self.front.close.cancelled().await;
+        };
+        accept(listener, &self.front, &self.door, close).await
     }
 
     /// Keeps what the live page shows, for ever.

@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
@@ -39,6 +39,8 @@ pub trait Front: Send + Sync + 'static {
 pub struct Door {
     max_connections: usize,
     drain: Duration,
+    /// When all must have ended, once the stop has begun.
+    end: OnceLock<Instant>,
     /// How many listeners there are, if their port may be taken over by a next process.
     hand_over: Option<usize>,
     open: AtomicUsize,
@@ -49,12 +51,17 @@ impl Door {
     /// At most `max_connections` at once; after a stop they must end within `drain`.
     pub fn new(max_connections: usize, drain: Duration) -> Self {
         let (open, turned_away) = Default::default();
-        Self { max_connections, drain, hand_over: None, open, turned_away }
+        Self { max_connections, drain, end: OnceLock::new(), hand_over: None, open, turned_away }
     }
 
     /// The same, at a port that a next process may take over from these `listeners`.
     pub fn handed_over(self, listeners: Option<usize>) -> Self {
         Self { hand_over: listeners, ..self }
+    }
+
+    /// When all must have ended: the drain is counted from the first time that this is asked.
+    pub fn end(&self) -> Instant {
+        *self.end.get_or_init(|| Instant::now() + self.drain)
     }
 
     /// How many connections are open.
@@ -97,12 +104,13 @@ pub async fn accept<F: Front>(
         };
         entrance.accepted(accepted).await;
     }
+    let end = door.end();
     if let Some(ours) = door.hand_over {
         handover::leave(&listener, ours);
         // Only now: who loses a session comes back at once, and shall meet the next process.
         front.end();
-        let end = Instant::now() + HANDSHAKES_END;
-        while let Ok(accepted) = timeout_at(end, listener.accept()).await {
+        let last = Instant::now() + HANDSHAKES_END;
+        while let Ok(accepted) = timeout_at(last, listener.accept()).await {
             entrance.accepted(accepted).await;
         }
         handover::close(&listener, ours);
@@ -114,7 +122,7 @@ pub async fn accept<F: Front>(
     }
     drop(listener);
     entrance.tasks.close();
-    timeout(door.drain, entrance.tasks.wait()).await.is_ok()
+    timeout_at(end, entrance.tasks.wait()).await.is_ok()
 }
 
 /// One listener's.
