@@ -9,7 +9,7 @@ use crate::admin::{Admins, Network};
 use crate::net::LinkLimits;
 use crate::net::link::Peer;
 use crate::proxy::cache::{Bounds, CacheType};
-use crate::proxy::{Freshness, ProxyConfig};
+use crate::proxy::{FetchLimits, Freshness, ProxyConfig};
 
 /// The time to live of the cache type `ttl` unless one is given.
 const DEFAULT_TTL: Duration = Duration::from_secs(30);
@@ -132,11 +132,13 @@ impl CacheArgs {
                 stale_if_error: self.stale_if_error,
                 negative_ttl: self.negative_ttl,
             },
-            max_document,
-            fetch_deadline: self.fetch_deadline,
-            max_fetches: self.max_fetches,
+            fetch: FetchLimits {
+                deadline: self.fetch_deadline,
+                at_once: self.max_fetches,
+                max_document,
+                origin_retry: self.origin_retry,
+            },
             max_waiters: self.max_waiters,
-            origin_retry: self.origin_retry,
             admins: Admins::new(self.admin_from.clone()),
         }
     }

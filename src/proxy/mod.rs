@@ -23,7 +23,6 @@ mod upstream;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
@@ -33,6 +32,7 @@ pub use self::freshness::Freshness;
 use self::freshness::Verdict;
 use self::metrics::Counts;
 use self::traffic::Traffic;
+pub use self::upstream::FetchLimits;
 use self::upstream::{Fetched, LEFT_ALONE, Leave, Upstream};
 use crate::admin::{Admins, FORBIDDEN};
 use crate::handler::{Answer, Ask, Handler};
@@ -57,16 +57,10 @@ pub struct ProxyConfig {
     pub bounds: Bounds,
     /// How long documents are good for.
     pub freshness: Freshness,
-    /// The largest document.
-    pub max_document: usize,
-    /// A fetch must bring its document within this time.
-    pub fetch_deadline: Duration,
-    /// Fetches at once.
-    pub max_fetches: usize,
+    /// What fetches are bounded by.
+    pub fetch: FetchLimits,
     /// Requests that may wait for one fetch.
     pub max_waiters: usize,
-    /// How long a failing origin is left alone at first.
-    pub origin_retry: Duration,
     /// Who may purge.
     pub admins: Admins,
 }
@@ -99,18 +93,11 @@ enum Landed {
 impl Proxy {
     /// A proxy with an empty cache. It fetches nothing by itself.
     pub fn new(config: ProxyConfig) -> Arc<Self> {
-        let link = Link::new(config.origin, config.link);
         Arc::new(Self {
             node: config.node,
             cache: cache::build(config.cache_type, config.bounds),
             flights: Flights::new(MAX_FLIGHTS, config.max_waiters),
-            upstream: Upstream::new(
-                link,
-                config.origin_retry,
-                config.max_fetches,
-                config.fetch_deadline,
-                config.max_document,
-            ),
+            upstream: Upstream::new(Link::new(config.origin, config.link), config.fetch),
             freshness: config.freshness,
             counts: Counts::default(),
             traffic: Traffic::new(),
@@ -258,9 +245,7 @@ impl Proxy {
             }
             (Landed::Failed(status, why), _) => {
                 self.counts.misses.add_one();
-                let served =
-                    Served { cache_hit: false, node: self.node, age: 0, stale: false, fresh_for: None };
-                Reply::text(status, why).with(served)
+                self.failed(status, why)
             }
         }
     }

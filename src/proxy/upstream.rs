@@ -51,14 +51,25 @@ impl Drop for Leave {
     }
 }
 
+/// What fetches are bounded by.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchLimits {
+    /// A fetch must bring its document within this time.
+    pub deadline: Duration,
+    /// Fetches at once; the rest wait their turn.
+    pub at_once: usize,
+    /// The largest document.
+    pub max_document: usize,
+    /// How long a failing origin is left alone at first.
+    pub origin_retry: Duration,
+}
+
 /// The origin, as a proxy sees it.
 pub(super) struct Upstream {
     link: Link,
+    limits: FetchLimits,
     gate: Arc<Mutex<Gate>>,
     room: Semaphore,
-    max_fetches: usize,
-    deadline: Duration,
-    max_document: usize,
     /// How long a question takes, in microseconds: a mean in which older ones fade. 0 before the first.
     pace_us: AtomicU64,
     /// Questions asked.
@@ -70,21 +81,13 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    /// At most `max_fetches` at once, each within `deadline`.
-    pub(super) fn new(
-        link: Link,
-        retry: Duration,
-        max_fetches: usize,
-        deadline: Duration,
-        max_document: usize,
-    ) -> Self {
+    /// Asked over this link.
+    pub(super) fn new(link: Link, limits: FetchLimits) -> Self {
         Self {
             link,
-            gate: Arc::new(Mutex::new(Gate::new(retry))),
-            room: Semaphore::new(max_fetches),
-            max_fetches,
-            deadline,
-            max_document,
+            limits,
+            gate: Arc::new(Mutex::new(Gate::new(limits.origin_retry))),
+            room: Semaphore::new(limits.at_once),
             pace_us: AtomicU64::new(0),
             fetches: Counter::default(),
             failures: Counter::default(),
@@ -102,8 +105,8 @@ impl Upstream {
     /// before. What comes beyond is better told at once than late, when it has taken the time of others.
     pub(super) fn in_time(&self) -> usize {
         let pace_us = self.pace_us.load(Ordering::Relaxed);
-        let turns = self.deadline.mul_f64(FORESEEN_WAIT).as_micros() as u64 / pace_us.max(1);
-        (self.max_fetches as u64).saturating_mul(1 + turns) as usize
+        let turns = self.limits.deadline.mul_f64(FORESEEN_WAIT).as_micros() as u64 / pace_us.max(1);
+        (self.limits.at_once as u64).saturating_mul(1 + turns) as usize
     }
 
     /// Takes note of how long a question took. One that another core notes at the same moment may be lost.
@@ -131,12 +134,12 @@ impl Upstream {
         clock: impl Fn() -> Millis,
     ) -> (Fetched, Millis) {
         let began = Instant::now();
-        let deadline = began + self.deadline;
+        let deadline = began + self.limits.deadline;
         let _room = match self.room.try_acquire() {
             Ok(room) => room,
             Err(_) => {
                 let waits_since = clock();
-                let latest = began + self.deadline.mul_f64(LONGEST_WAIT);
+                let latest = began + self.limits.deadline.mul_f64(LONGEST_WAIT);
                 let Ok(Ok(room)) = timeout_at(latest, self.room.acquire()).await else {
                     return (Fetched::Overloaded("too many fetches are under way"), clock());
                 };
@@ -175,7 +178,7 @@ impl Upstream {
             return Fetched::Failed("the origin answered with something else");
         };
         match reply.status {
-            Status::Ok => match reply.document(self.max_document) {
+            Status::Ok => match reply.document(self.limits.max_document) {
                 Ok(document) => Fetched::Document(document),
                 Err(_) => Fetched::Unfit("the document is larger than this proxy takes"),
             },
@@ -232,9 +235,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_probe_that_is_not_sent_is_given_back() {
         let link = Link::new("127.0.0.1:9".parse().unwrap(), LinkLimits::default());
-        let (retry, deadline) = (Duration::from_secs(10), Duration::from_secs(2));
+        let (origin_retry, deadline) = (Duration::from_secs(10), Duration::from_secs(2));
         // No fetch finds room here.
-        let upstream = Upstream::new(link, retry, 0, deadline, 1024);
+        let limits = FetchLimits { deadline, at_once: 0, max_document: 1024, origin_retry };
+        let upstream = Upstream::new(link, limits);
         for _ in 0..3 {
             upstream.learn(&Fetched::Failed("closed"), Pass::Usual, Millis(0));
         }

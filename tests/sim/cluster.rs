@@ -11,7 +11,7 @@ use dproxy::net::link::Peer;
 use dproxy::net::{LinkLimits, Server, ServerLimits, transport};
 use dproxy::origin::Origin;
 use dproxy::proxy::cache::{Bounds, CacheType};
-use dproxy::proxy::{Freshness, Proxy, ProxyConfig};
+use dproxy::proxy::{FetchLimits, Freshness, Proxy, ProxyConfig};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
@@ -146,12 +146,14 @@ async fn run_proxy(world: Arc<World>, index: usize) -> turmoil::Result {
             stale_if_error: plan.stale_if_error,
             negative_ttl: plan.negative_ttl,
         },
-        max_document: 65_536,
-        fetch_deadline: FETCH,
-        // As many as there are documents: one that is not given back is soon missed.
-        max_fetches: KEYS as usize,
+        fetch: FetchLimits {
+            deadline: FETCH,
+            // As many as there are documents: one that is not given back is soon missed.
+            at_once: KEYS as usize,
+            max_document: 65_536,
+            origin_retry: Duration::from_millis(200),
+        },
         max_waiters: 1000,
-        origin_retry: Duration::from_millis(200),
         admins: admins(),
     });
     let sweep = tokio::spawn(role.clone().sweep()).abort_handle();
