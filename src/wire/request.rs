@@ -130,28 +130,22 @@ impl<'a> Request<'a> {
 
     /// Reads a line of a session behind its id: a request, and options after the path.
     pub fn parse_with_options(line: &'a [u8]) -> Result<(Self, Options<'a>), RequestError<'a>> {
-        let Some(equals) = memchr::memchr(b'=', line) else {
-            return Ok((Self::parse(line)?, Options::default()));
-        };
         // `=` is a character of keys as well: options are the words from the third on.
-        let Some(options_at) = option_start(line, equals) else {
-            return Ok((Self::parse(line)?, Options::default()));
-        };
+        let options_at = memchr::memchr(b'=', line).and_then(|_| option_start(line));
+        let Some(options_at) = options_at else { return Ok((Self::parse(line)?, Options::default())) };
         let request = Self::parse(&line[..options_at])?;
         Ok((request, Options::parse(&line[options_at + 1..])?))
     }
 }
 
-/// Where the space before the first `name=value` word behind verb and path is.
-fn option_start(line: &[u8], equals: usize) -> Option<usize> {
-    let first = memchr::memchr(b' ', line)?;
-    let mut at = first + 1;
+/// Where the space behind verb and path is.
+fn option_start(line: &[u8]) -> Option<usize> {
+    let mut at = memchr::memchr(b' ', line)? + 1;
     // `PURGE soft x` has two words before its options.
     if line[at..].starts_with(b"soft ") {
         at += 5;
     }
-    let space = at + memchr::memchr(b' ', &line[at..])?;
-    (equals > first || space > first).then_some(space)
+    memchr::memchr(b' ', &line[at..]).map(|space| at + space)
 }
 
 impl<'a> Options<'a> {
