@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::exchange::{Exchange, Phase};
 use super::inbox::{Filled, Inbox};
-use super::server::Shared;
+use super::shared::Shared;
 use super::transport::Stream;
 use crate::handler::Handler;
 use crate::wire::Reply;

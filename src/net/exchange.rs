@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::crowd::Share;
 use super::inbox::Take;
 use super::outbox::Outbox;
-use super::server::Shared;
+use super::shared::Shared;
 use crate::handler::{Answer, Ask, Handler};
 use crate::trace;
 use crate::wire::request::{RequestError, split_id};

@@ -18,8 +18,10 @@ pub mod link;
 mod locality;
 mod outbox;
 pub mod server;
+mod shared;
 pub mod transport;
 
 pub use link::{Link, LinkError, LinkLimits};
 pub use locality::{core_index, set_core_index};
-pub use server::{Server, ServerLimits};
+pub use server::Server;
+pub use shared::ServerLimits;

@@ -9,29 +9,29 @@
 
 mod calls;
 mod error;
+mod opening;
+mod peer;
 mod plain;
 mod reading;
 mod session;
 mod traffic;
 
-use std::fmt;
 use std::pin::Pin;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use thiserror::Error;
-use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 pub use self::error::LinkError;
+pub(crate) use self::opening::hello;
+pub use self::peer::{Peer, PeerError};
+use self::plain::Room;
 pub(crate) use self::plain::exchange;
-pub(crate) use self::session::hello;
 use self::session::{Order, Session, State};
 use super::locality::core_index;
-use crate::stats::Gauge;
 use crate::trace::{self, Step};
 use crate::wire::Request;
 
@@ -39,49 +39,6 @@ use crate::wire::Request;
 const APART: usize = 8;
 /// And for health checks, which wait behind nothing else.
 const CHECKS: usize = 2;
-
-/// Where a peer listens, by name or address.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct Peer {
-    /// A name or an address.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
-}
-
-/// A text that is no `host:port`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-#[error("write it as host:port, such as 127.0.0.1:8001 or [::1]:8001")]
-pub struct PeerError;
-
-impl FromStr for Peer {
-    type Err = PeerError;
-
-    /// `host:port`, `[::1]:port`.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (host, port) = text.rsplit_once(':').ok_or(PeerError)?;
-        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            Some(host) => host,
-            None if host.contains(':') => return Err(PeerError),
-            None => host,
-        };
-        let port = port.parse().ok().filter(|&port| port != 0).ok_or(PeerError)?;
-        let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:%".contains(c);
-        match !host.is_empty() && host.chars().all(allowed) {
-            true => Ok(Self { host: host.to_owned(), port }),
-            false => Err(PeerError),
-        }
-    }
-}
 
 /// What a link bounds.
 #[derive(Clone, Copy, Debug)]
@@ -154,33 +111,6 @@ pub struct Link {
     /// Room for requests that want a connection of their own.
     apart: Room,
     checks: Room,
-}
-
-/// Places for connections of one request each, and those who wait for one.
-struct Room {
-    places: Semaphore,
-    waiting: Gauge,
-}
-
-impl Room {
-    fn new(places: usize) -> Self {
-        Self { places: Semaphore::new(places), waiting: Gauge::default() }
-    }
-
-    /// A place, as soon as there is one; `Busy` when too many wait, or it takes too long.
-    async fn enter(&self, limits: &LinkLimits) -> Result<SemaphorePermit<'_>, LinkError> {
-        if let Ok(place) = self.places.try_acquire() {
-            return Ok(place);
-        }
-        if self.waiting.get() >= limits.max_waiting as u64 {
-            return Err(LinkError::Busy);
-        }
-        let _waiting = self.waiting.enter();
-        match timeout(limits.max_wait, self.places.acquire()).await {
-            Ok(Ok(place)) => Ok(place),
-            Ok(Err(_)) | Err(_) => Err(LinkError::Busy),
-        }
-    }
 }
 
 /// What is known of the peer, per core.
@@ -296,7 +226,7 @@ impl Link {
 
     fn route(&self) -> Route {
         let mut slot = self.slot();
-        let dial = || Session::dial(self.peer.clone(), self.limits);
+        let dial = || opening::dial(self.peer.clone(), self.limits);
         match &mut *slot {
             Slot::Session(session) if session.state() != State::Over => {
                 return Route::Session(session.clone());

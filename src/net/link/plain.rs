@@ -5,14 +5,43 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{LinkError, LinkLimits, Peer, Room};
+use super::{LinkError, LinkLimits, Peer};
 use crate::net::transport::{self, Stream};
+use crate::stats::Gauge;
 use crate::wire::Request;
 
 /// A peer closes behind its reply. From one that has not after this time nothing more is expected.
 const CLOSES_WITHIN: Duration = Duration::from_millis(500);
+
+/// Places for connections of one request each, and those who wait for one.
+pub(super) struct Room {
+    places: Semaphore,
+    waiting: Gauge,
+}
+
+impl Room {
+    pub(super) fn new(places: usize) -> Self {
+        Self { places: Semaphore::new(places), waiting: Gauge::default() }
+    }
+
+    /// A place, as soon as there is one; `Busy` when too many wait, or it takes too long.
+    async fn enter(&self, limits: &LinkLimits) -> Result<SemaphorePermit<'_>, LinkError> {
+        if let Ok(place) = self.places.try_acquire() {
+            return Ok(place);
+        }
+        if self.waiting.get() >= limits.max_waiting as u64 {
+            return Err(LinkError::Busy);
+        }
+        let _waiting = self.waiting.enter();
+        match timeout(limits.max_wait, self.places.acquire()).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) | Err(_) => Err(LinkError::Busy),
+        }
+    }
+}
 
 /// Asks on a connection of its own, as soon as there is room for one.
 pub(super) async fn ask(

@@ -1,0 +1,49 @@
+//! Where a peer listens, as people write it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// Where a peer listens, by name or address.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Peer {
+    /// A name or an address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// A text that is no `host:port`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("write it as host:port, such as 127.0.0.1:8001 or [::1]:8001")]
+pub struct PeerError;
+
+impl FromStr for Peer {
+    type Err = PeerError;
+
+    /// `host:port`, `[::1]:port`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, port) = text.rsplit_once(':').ok_or(PeerError)?;
+        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(host) => host,
+            None if host.contains(':') => return Err(PeerError),
+            None => host,
+        };
+        let port = port.parse().ok().filter(|&port| port != 0).ok_or(PeerError)?;
+        let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:%".contains(c);
+        match !host.is_empty() && host.chars().all(allowed) {
+            true => Ok(Self { host: host.to_owned(), port }),
+            false => Err(PeerError),
+        }
+    }
+}
