@@ -29,11 +29,13 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::feed::{Feed, Window};
 use self::keys::{Keys, Order};
+use self::pacer::Pacer;
 use self::progress::Progress;
 use self::tally::Tally;
 use self::worker::{Orders, Worker};
@@ -146,6 +148,26 @@ async fn try_out(config: &Config) -> Result<Option<Orders>> {
     }))
 }
 
+/// Puts the load on, to its end.
+async fn work(worker: Arc<Worker>) {
+    let mut tasks = JoinSet::new();
+    for index in 0..worker.orders.connections {
+        match worker.orders.mode {
+            Mode::Session => tasks.spawn(session::run(worker.clone(), index)),
+            Mode::Plain => tasks.spawn(plain::run(worker.clone(), index)),
+        };
+    }
+    let pacer = worker.orders.is_open_loop.then(|| Pacer::start(worker.clone())).transpose();
+    if let Err(error) = pacer {
+        return tracing::error!(%error, "an open loop needs a thread for its clock");
+    }
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a connection of the load ended in a panic");
+        }
+    }
+}
+
 type Job = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
 /// Runs the workers, each on a thread of its own, to their end or to a signal; tells when that was.
@@ -161,7 +183,7 @@ fn load(
         let job: Job = Box::new(move || {
             Box::pin(async move {
                 let _running = running;
-                stop.run_until_cancelled(worker.run()).await;
+                stop.run_until_cancelled(work(worker)).await;
             })
         });
         vec![job]

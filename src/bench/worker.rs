@@ -6,14 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::Mode;
 use super::feed::Feed;
 use super::keys::Order;
-use super::pacer::Pacer;
 use super::tally::{Failure, Tally};
-use super::{Mode, plain, session};
 use crate::net::transport::{self, Stream};
 
 /// Room for one read, shared by all connections of a thread: it stays in the processor's cache.
@@ -69,26 +67,6 @@ impl Worker {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // Counts are whole after each step, so a panic elsewhere has not left them half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts the load on, to its end.
-    pub(super) async fn run(self: Arc<Self>) {
-        let mut tasks = JoinSet::new();
-        for index in 0..self.orders.connections {
-            match self.orders.mode {
-                Mode::Session => tasks.spawn(session::run(self.clone(), index)),
-                Mode::Plain => tasks.spawn(plain::run(self.clone(), index)),
-            };
-        }
-        let pacer = self.orders.is_open_loop.then(|| Pacer::start(self.clone())).transpose();
-        if let Err(error) = pacer {
-            return tracing::error!(%error, "an open loop needs a thread for its clock");
-        }
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a connection of the load ended in a panic");
-            }
-        }
     }
 
     pub(super) async fn dial(&self) -> std::io::Result<Stream> {

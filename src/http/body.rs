@@ -17,6 +17,11 @@ pub(super) enum Body {
 /// A response, ready to be sent.
 pub(super) type Response = hyper::Response<Body>;
 
+/// The same for a route of axum.
+pub(super) fn for_axum(response: Response) -> axum::response::Response {
+    response.map(axum::body::Body::new)
+}
+
 impl hyper::body::Body for Body {
     type Data = Bytes;
     type Error = axum::Error;

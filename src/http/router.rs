@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::body::for_axum;
 use super::problem::problem;
 use super::{Site, metrics, page};
 use crate::handler::Handler;
@@ -25,14 +26,9 @@ pub(super) fn router<H: Handler>(site: Arc<Site<H>>) -> Router {
         .merge(page::routes())
         .fallback(no_document)
         .method_not_allowed_fallback(async || {
-            from_ours(problem(Status::WrongMethod, "this is read with GET or HEAD"))
+            for_axum(problem(Status::WrongMethod, "this is read with GET or HEAD"))
         })
         .with_state(site)
-}
-
-/// A response made for hyper, for axum.
-pub(super) fn from_ours(response: super::body::Response) -> Response {
-    response.map(axum::body::Body::new)
 }
 
 async fn alive() -> Response {
@@ -58,7 +54,7 @@ async fn scrape<H: Handler>(State(site): At<H>, headers: HeaderMap) -> Response 
         Ok(text) => {
             ([(CONTENT_TYPE, format.content_type()), (CACHE_CONTROL, "no-store")], text).into_response()
         }
-        Err(_) => from_ours(problem(Status::Overloaded, "the metrics could not be written")),
+        Err(_) => for_axum(problem(Status::Overloaded, "the metrics could not be written")),
     }
 }
 
@@ -66,5 +62,5 @@ async fn scrape<H: Handler>(State(site): At<H>, headers: HeaderMap) -> Response 
 async fn no_document(uri: Uri) -> Response {
     let error = Key::parse(uri.path().trim_start_matches('/').as_bytes()).err();
     let detail = error.map_or_else(|| "there is no such page".to_owned(), |error| error.to_string());
-    from_ours(problem(Status::BadRequest, &detail))
+    for_axum(problem(Status::BadRequest, &detail))
 }

@@ -9,15 +9,13 @@ use tracing::{info, warn};
 use super::health::{Health, Millis, Rules, State};
 use super::latency::Latency;
 use super::owed::{Owed, Purge};
-use super::polled::Polled;
+use super::polled::{Polled, WHOLE};
 use super::polls::Polls;
 use crate::net::Link;
 use crate::stats::Counter;
 
 /// Instead of when it became suspect.
 const TRUSTED: Millis = Millis::MAX;
-/// A share that is not held back.
-pub(super) const WHOLE: u32 = 100;
 
 /// What a node did, as numbers that only grow.
 #[derive(Default)]

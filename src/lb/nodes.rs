@@ -6,7 +6,8 @@ use smallvec::SmallVec;
 
 use super::balance::{Candidate, FEW};
 use super::health::Millis;
-use super::node::{Node, WHOLE};
+use super::node::Node;
+use super::polled::WHOLE;
 
 /// A node's place in the list.
 #[derive(Clone)]

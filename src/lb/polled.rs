@@ -7,10 +7,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::health::Millis;
-use super::node::WHOLE;
 use crate::stats::ratio;
 use crate::wire::{ReplyView, Status};
 
+/// A share that is not held back, in percent.
+pub(super) const WHOLE: u32 = 100;
 /// The least that a node that came back gets, in percent of its share.
 const LEAST: f64 = 10.0;
 /// It has caught up at this part of its peers' hit ratio, seen over so many answers.

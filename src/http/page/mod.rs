@@ -28,9 +28,9 @@ use tokio::time::Instant;
 
 pub(super) use self::live::{Live, watch};
 use super::Site;
+use super::body::for_axum;
 use super::path::query_value;
 use super::problem::{problem, status_code};
-use super::router::from_ours;
 use crate::handler::{Ask, Handler};
 use crate::wire::{Key, Request, Status};
 
@@ -81,7 +81,7 @@ async fn explain<H: Handler>(
     let key = query_value(query.as_deref().unwrap_or(""), "key").unwrap_or_default();
     let key = match Key::parse(key.trim_ascii()) {
         Ok(key) => key,
-        Err(error) => return from_ours(problem(Status::BadRequest, &error.to_string())),
+        Err(error) => return for_axum(problem(Status::BadRequest, &error.to_string())),
     };
     let ask = Ask::new(Request::Explain(key), from, Instant::now());
     let reply = site.handler.answer(ask).reply().await;

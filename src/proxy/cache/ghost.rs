@@ -64,7 +64,7 @@ fn mark(hash: u32) -> NonZeroU32 {
 }
 
 fn spread(mark: NonZeroU32) -> u64 {
-    super::s3fifo::spread(mark.get())
+    super::policy::spread(mark.get())
 }
 
 #[cfg(test)]

@@ -44,3 +44,8 @@ pub(super) trait Policy: Send {
     /// Tables go back to the allocator when nothing is left.
     fn retain(&mut self, keep: &mut dyn FnMut(&Entry) -> bool, gone: &mut dyn FnMut(Arc<Entry>));
 }
+
+/// Makes 64 bits of 32: a table looks at the lowest bits and at the seven highest.
+pub(super) fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}

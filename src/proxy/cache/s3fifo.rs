@@ -19,7 +19,7 @@ use hashbrown::HashTable;
 use super::Entry;
 use super::ghost::Ghost;
 use super::order::{Chain, Slab};
-use super::policy::{Limit, Policy};
+use super::policy::{Limit, Policy, spread};
 
 /// A use more counts for nothing: two bits are enough (section 4 of the paper).
 const MOST_USES: u8 = 3;
@@ -49,11 +49,6 @@ struct Resident {
     hash: u32,
     uses: u8,
     in_main: bool,
-}
-
-/// Makes 64 bits of 32: a table looks at the lowest bits and at the seven highest.
-pub(super) fn spread(hash: u32) -> u64 {
-    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 impl Queue {
