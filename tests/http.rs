@@ -15,14 +15,15 @@ fn with_http(start: Start) -> (Node, Address) {
     (node, http)
 }
 
-struct House {
-    data: Data,
+/// A proxy with HTTP over three articles.
+pub(crate) struct House {
+    pub(crate) data: Data,
     origin: Node,
     proxy: Node,
-    http: Address,
+    pub(crate) http: Address,
 }
 
-fn house(words: &str) -> House {
+pub(crate) fn house(words: &str) -> House {
     let data = Data::articles(3);
     let origin = Start::origin(data.path(), "").run();
     let (proxy, http) = with_http(Start::proxy(origin.address, words));

@@ -3,24 +3,10 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use crate::http::house;
 use crate::support::http::{Http, fetch, fetch_with};
 use crate::support::temp::article;
 use crate::support::{Address, Data, Node, Start, pause, until};
-
-struct House {
-    data: Data,
-    _origin: Node,
-    _proxy: Node,
-    http: Address,
-}
-
-fn house(words: &str) -> House {
-    let data = Data::articles(3);
-    let origin = Start::origin(data.path(), "").run();
-    let mut proxy = Start::proxy(origin.address, &format!("--http-port 0 {words}")).run();
-    let http = proxy.serves_http();
-    House { data, _origin: origin, _proxy: proxy, http }
-}
 
 /// What is answered until the node closes the connection, which it must.
 fn said(to: Address, request: &str) -> String {
