@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::http::house;
 use crate::support::http::{Http, fetch, fetch_with};
 use crate::support::temp::article;
-use crate::support::{Address, Data, Node, Start, pause, until};
+use crate::support::{Address, pause, until};
 
 /// What is answered until the node closes the connection, which it must.
 fn said(to: Address, request: &str) -> String {

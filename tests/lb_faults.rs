@@ -195,7 +195,7 @@ fn a_slow_answer_is_asked_of_a_second_proxy() {
             let (waits, gate) = (is_slow.load(Ordering::Relaxed) && asked.path().is_some(), gate.clone());
             asked.answer_soundly_after(move || {
                 if waits {
-                    gate.wait()
+                    gate.wait();
                 }
             });
         })
