@@ -163,8 +163,8 @@ fn a_port_in_use_is_one_line_and_exit_code_1() {
 #[test]
 fn a_missing_data_directory_is_one_line_and_exit_code_1() {
     let data = Data::articles(1);
-    let file = data.file("article/1");
-    for place in ["/no/such/place", file.to_str().expect("text")] {
+    for place in [data.path().join("gone"), data.file("article/1")] {
+        let place = place.to_str().expect("text");
         for role in ["origin", "cluster"] {
             let complaint = complaint(&[role, "--port", "0", "--data", place], 1);
             assert_eq!(complaint.lines().count(), 1, "{complaint}");

@@ -232,7 +232,7 @@ fn errors_say_what_to_do_next() {
         (&["client", "--metrics", "--port", "1"][..], "start it with: dproxy"),
         (&["client", "--metrics", "--watch", "--every", "0"], "longer than 0"),
         (&["client", "--watch"], "--metrics"),
-        (&["origin", "--port", "0", "--data", "/no/such"], "--data"),
+        (&["origin", "--port", "0", "--data", "/dev/null/none"], "--data"),
         (&["proxy", "--log", "=,="], "write info"),
         (&["origin", "--host", "192.0.2.1", "--port", "0", "--data", "/"], "choose another with --host"),
         (
