@@ -3,11 +3,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::support::ask::parse;
 use crate::support::cluster::POLLS;
 use crate::support::fake::{Gate, Hello, METRICS, answer_soundly};
-use crate::support::{Fake, Session, Start, get, status_of, until};
+use crate::support::{Fake, Session, Start, get, pause, status_of, until};
 
 /// Leaves polls and deadlines out of the way; with one thread the bounds are exact.
 const CALM: &str = "--threads 1 --health-interval 1h --max-failures 100 --hedge off --try-deadline 25s";
@@ -49,6 +50,35 @@ fn a_request_waits_for_a_place_no_longer_than_it_may() {
     gate.open();
     assert_eq!(status_of(&session.replies_to([1])[&1]), "OK");
     assert_eq!(proxy.requests(), ["GET a/1"], "who was told so is not asked for any more");
+}
+
+#[test]
+fn no_more_is_read_than_keeps_the_proxies_busy() {
+    /// What is enough for each core.
+    const ENOUGH: f64 = 2048.0;
+    for words in ["", "--http-port 0"] {
+        let gate = Gate::default();
+        let held = gate.clone();
+        let proxy = Fake::start(Hello::Granted, move |asked| match asked.path() {
+            Some(path) if path.starts_with("slow/") => {
+                let held = held.clone();
+                asked.answer_soundly_after(move || held.wait());
+            }
+            _ => answer_soundly(asked),
+        });
+        let words = format!("{CALM} --max-in-flight 10000 --proxy-max-wait 25s {words}");
+        let balancer = Start::balancer(&[proxy.address], &words).run();
+        let mut session = Session::open(balancer.address);
+        assert_eq!(status_of(&session.ask(0, "GET quick/1")), "OK", "now it knows how long replies are");
+        session.send(&(1..=4000).map(|id| format!("{id} GET slow/{id}\n")).collect::<String>());
+        until("it has enough", || balancer.count("in_flight") >= ENOUGH);
+        pause(Duration::from_millis(200));
+        assert_eq!(balancer.count("in_flight"), ENOUGH, "the rest waits with who asks");
+        gate.open();
+        for (id, reply) in session.replies_to(1..=4000) {
+            assert_eq!(status_of(&reply), "OK", "{id}: {reply}");
+        }
+    }
 }
 
 #[test]
