@@ -1,6 +1,7 @@
 //! Proves the client subcommand: its exit codes and what it prints, for one request and for many.
 
-use std::process::Output;
+use std::fs::File;
+use std::process::{Child, Output, Stdio};
 
 use serde_json::Value;
 
@@ -8,7 +9,7 @@ use crate::support::ask::parse;
 use crate::support::command::{BINARY, clean, dproxy, run_to_end, text};
 use crate::support::fake::{Fault, Hello};
 use crate::support::node::own_host;
-use crate::support::{Address, Data, Fake, Node, Start};
+use crate::support::{Address, Data, Fake, Node, Start, TempDir};
 
 fn client(node: Address, words: &[&str]) -> Output {
     let (host, port) = (node.host(), node.port().to_string());
@@ -73,6 +74,76 @@ fn what_admins_ask() {
     assert_eq!(client(balancer.address, &["--get", "article/1"]).status.code(), Some(1), "nobody is left");
     assert_eq!(told(&["--undrain", &name])["state"], "healthy");
     told(&["--get", "article/1"]);
+}
+
+#[test]
+fn a_purge_that_a_proxy_refuses_is_exit_code_1() {
+    let (_data, origin) = origin();
+    let strict = Start::proxy(origin.address, "--admin-from 10.0.0.0/8").run();
+    let older = Fake::start(Hello::Refused, |asked| match asked.request.starts_with("PURGE") {
+        true => asked.reply(r#"{"status":"WRONG_METHOD: PURGE","data":null}"#),
+        false => asked.reply(r#"{"status":"OK","data":{"total_requests":1}}"#),
+    });
+    let willing = Start::proxy(origin.address, "").run();
+    let balancer = Start::balancer(&[strict.address, older.address, willing.address], "").run();
+    let output = client(balancer.address, &["--purge", "article/*"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let proxies = only_reply(&output)["data"]["proxies"].take();
+    assert_eq!(proxies[willing.address.to_string()]["purged"], 0, "the reply is as it was: {proxies}");
+    let told = text(&output.stderr);
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines.len(), 2, "{told}");
+    for (refuser, advice) in [(strict.address, "--admin-from"), (older.address, "restart it")] {
+        let of = |line: &&&str| line.contains(&refuser.to_string()) && line.contains(advice);
+        assert_eq!(lines.iter().filter(of).count(), 1, "{told}");
+    }
+}
+
+#[test]
+fn what_a_node_has_not_is_exit_code_1() {
+    let (_data, origin) = origin();
+    let proxy = Start::proxy(origin.address, "").run();
+    let balancer = Start::balancer(&[proxy.address], "").run();
+    for (node, words, status) in [
+        (balancer.address, ["--drain", "127.0.0.1:1"], "BAD_REQUEST"),
+        (balancer.address, ["--undrain", "127.0.0.1:1"], "BAD_REQUEST"),
+        (proxy.address, ["--drain", "127.0.0.1:1"], "WRONG_METHOD"),
+        (origin.address, ["--purge", "article/1"], "WRONG_METHOD"),
+        (origin.address, ["--explain", "article/1"], "WRONG_METHOD"),
+    ] {
+        let output = client(node, &words);
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {output:?}");
+        let reply = only_reply(&output);
+        assert_eq!(reply["status"], status, "{words:?}");
+        assert!(reply["data"].as_str().is_some_and(|why| why.len() > 10), "it says why: {reply}");
+    }
+    for words in [["--drain", "no-port"], ["--purge", "article//1"], ["--explain", "article"]] {
+        let output = client(balancer.address, &words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
+        assert!(output.stdout.is_empty() && text(&output.stderr).lines().count() == 1, "{output:?}");
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_told_and_a_reader_that_left_is_not() {
+    let keys = TempDir::new();
+    let trace = keys.path().join("keys");
+    std::fs::write(&trace, "a/1\nb/1\n").expect("a file");
+    let trace = format!("simulate --capacity 10 --trace {}", trace.display());
+    for words in ["--help", "--version", "client --help", "completions bash", "man", "check", &trace] {
+        let end = |out: Stdio| {
+            let mut command = clean(BINARY);
+            command.args(words.split(' ')).stdin(Stdio::null()).stdout(out).stderr(Stdio::piped());
+            command.spawn().and_then(Child::wait_with_output).expect("it runs")
+        };
+        let full = end(File::options().write(true).open("/dev/full").expect("/dev/full").into());
+        assert_eq!(full.status.code(), Some(1), "{words}: {full:?}");
+        assert!(text(&full.stderr).contains("cannot write to standard output"), "{words}: {full:?}");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let left = end(writer.into());
+        assert_eq!((left.status.code(), text(&left.stderr).as_str()), (Some(0), ""), "{words}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The client: asks a node, prints what it says, and tells how it went by the exit code.
 
+mod refused;
 mod show;
 
 use std::borrow::Cow;
@@ -89,7 +90,15 @@ async fn ask_one(link: &Link, line: &str, timeout: Duration) -> Result<Outcome> 
     };
     let began = Instant::now();
     let line = link.ask_apart(request, began + timeout).await;
-    print(&Answer { line, took: began.elapsed() }, link.peer(), &mut String::new())
+    let answer = Answer { line, took: began.elapsed() };
+    let mut outcome = print(&answer, link.peer(), &mut String::new())?;
+    if let (Request::Purge { .. }, Ok(line)) = (request, &answer.line) {
+        for refusal in refused::refusals(line) {
+            complain(refusal);
+            outcome = outcome.max(Outcome::OtherStatus);
+        }
+    }
+    Ok(outcome)
 }
 
 /// Asks for many documents over one session; their replies are printed in the order in which they were asked for.
