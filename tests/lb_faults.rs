@@ -8,7 +8,7 @@ use crate::support::cluster::{Cluster, DOCUMENTS, POLLS};
 use crate::support::fake::{Fault, Gate, Hello, METRICS, answer_soundly};
 use crate::support::load::Load;
 use crate::support::{
-    Address, Fake, PATIENCE, Session, Start, ask, at_once, get, heavy, status_of, timed, until,
+    Address, Fake, PATIENCE, Session, Start, StopOnDrop, ask, at_once, get, heavy, status_of, timed, until,
 };
 
 #[test]
@@ -162,6 +162,40 @@ fn who_is_left_alone_is_needed_when_nobody_else_is_there() {
     cured.store(true, Ordering::Relaxed);
     cluster.kill(0);
     until("it answers again", || get(balancer.address, "article/1")["status"] == "OK");
+}
+
+#[test]
+fn who_is_needed_comes_back_while_the_origin_is_away() {
+    let is_mended = Arc::new(AtomicBool::new(false));
+    let mended = is_mended.clone();
+    let alone = Fake::start(Hello::Granted, move |asked| match asked.path() {
+        Some(_) if !mended.load(Ordering::Relaxed) => asked.reply("[]"),
+        Some(_) => asked.reply(r#"{"status":"ORIGIN_FAILURE","data":null,"cache_hit":false,"node":1}"#),
+        None => asked.reply(r#"{"status":"OK","data":{"total_requests":1}}"#),
+    });
+    let mut cluster = Cluster::start("");
+    let addresses = [alone.address, cluster.proxies[0].address];
+    let balancer = Start::balancer(&addresses, &format!("{POLLS} --backoff 1h --max-backoff 1h")).run();
+    until("it is given up", || {
+        assert_eq!(get(balancer.address, "article/1")["status"], "OK");
+        !balancer.holds_healthy(alone.address)
+    });
+    is_mended.store(true, Ordering::Relaxed);
+    cluster.kill(0);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Whenever it may be tried, somebody asks.
+        let traffic = || {
+            while !done.load(Ordering::Relaxed) {
+                get(balancer.address, "article/1");
+            }
+        };
+        scope.spawn(traffic);
+        scope.spawn(traffic);
+        let _stop = StopOnDrop(&done);
+        until("its polls are enough", || balancer.holds_healthy(alone.address));
+    });
+    assert_eq!(get(balancer.address, "article/1")["status"], "ORIGIN_FAILURE");
 }
 
 #[test]

@@ -148,6 +148,7 @@ impl Asked {
         node.answered(ended - self.began, self.hit == Some(true), now);
         let reply = Reply::relayed(status, line);
         if status == Status::OriginFailure {
+            node.is_blind(now);
             return Outcome::Blind(reply, node.serial);
         }
         node.served(now);

@@ -56,6 +56,8 @@ pub(super) struct Health {
     not_before: Millis,
     last_backoff: Millis,
     trial: Option<Millis>,
+    /// Whether the trial ended with the word that the origin is away, which says nothing of the node.
+    is_blind: bool,
 }
 
 impl Health {
@@ -74,6 +76,7 @@ impl Health {
             not_before: 0,
             last_backoff: 0,
             trial: None,
+            is_blind: false,
         }
     }
 
@@ -144,9 +147,19 @@ impl Health {
         may_eject && self.state == State::Healthy && self.eject(why, now, jitter)
     }
 
-    /// Nobody else serves: a back-off spares clients a second try, and now there is none to spare.
+    /// It does not reach the origin: it is there, but what it does not hold it cannot serve. While others serve it is tried
+    /// with another request; the next poll makes way for that.
+    pub(super) fn is_blind(&mut self) {
+        self.is_blind = self.state == State::Probing;
+    }
+
+    /// Nobody else serves: a back-off spares clients a second try, and now there is none to spare. Nor does anybody else hold
+    /// what a node does that does not reach the origin.
     pub(super) fn is_needed(&mut self, now: Millis) {
         self.not_before = self.not_before.min(now);
+        if std::mem::take(&mut self.is_blind) {
+            self.trial = None;
+        }
     }
 
     /// A poll was answered.
@@ -166,6 +179,10 @@ impl Health {
             // No request came by to try it with: the poll stands in for it.
             State::Probing if self.trial.is_none_or(|began| now.saturating_sub(began) > TRIAL_LOST) => {
                 self.become_healthy("polls succeed", now)
+            }
+            State::Probing if std::mem::take(&mut self.is_blind) => {
+                self.trial = None;
+                false
             }
             State::Probing | State::Healthy => false,
         }
@@ -204,7 +221,7 @@ impl Health {
     }
 
     fn turn_into(&mut self, state: State, why: &str, now: Millis) -> bool {
-        (self.state, self.since, self.rises, self.trial) = (state, now, 0, None);
+        (self.state, self.since, self.rises, self.trial, self.is_blind) = (state, now, 0, None, false);
         why.clone_into(&mut self.why);
         true
     }
@@ -285,6 +302,20 @@ mod tests {
         assert!(health.poll_succeeded(30) && health.state() == State::Probing);
         assert!(health.take_trial(31) && health.request_failed("x", 32, true, 0.0));
         assert!(!health.poll_succeeded(40) && !health.poll_succeeded(50), "others serve again");
+    }
+
+    #[test]
+    fn a_trial_that_the_origin_fails_is_followed_by_another() {
+        let mut health = health();
+        eject(&mut health, 0);
+        assert!(!health.poll_succeeded(900) && health.poll_succeeded(1_000) && health.take_trial(1_001));
+        health.is_blind();
+        assert!(!health.take_trial(1_002), "not at once: what it does not hold it cannot serve");
+        assert!(!health.poll_succeeded(1_500) && health.take_trial(1_501), "but after the next poll");
+        health.is_blind();
+        health.is_needed(2_000);
+        assert!(health.poll_succeeded(2_000), "when nobody else serves, polls are enough");
+        assert_eq!(health.state(), State::Healthy);
     }
 
     #[test]

@@ -187,6 +187,16 @@ impl Node {
         }
     }
 
+    /// A request was answered with the word that the origin is away.
+    pub(super) fn is_blind(&self, now: Millis) {
+        if self.is_failing() {
+            self.change(now, |health| {
+                health.is_blind();
+                false
+            });
+        }
+    }
+
     /// A request failed. `may_eject` says whether another node could take its place.
     pub(super) fn request_failed(&self, why: &str, now: Millis, may_eject: bool) {
         self.counts.errors.add_one();
