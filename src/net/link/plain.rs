@@ -13,7 +13,9 @@ use crate::net::transport::{self, Stream};
 use crate::stats::Gauge;
 use crate::wire::Request;
 
-/// A peer closes behind its reply. From one that has not after this time nothing more is expected.
+/// A peer closes behind its reply. Who closes first keeps the port for a minute, so it is not us if that can be.
+const CLOSES_BY_ITSELF: Duration = Duration::from_millis(10);
+/// From one that has not after this time nothing more is expected.
 const CLOSES_WITHIN: Duration = Duration::from_millis(500);
 
 /// Places for connections of one request each, and those who wait for one.
@@ -80,11 +82,20 @@ pub(crate) async fn exchange(
     }
 }
 
-/// Whether nothing follows: the end of the stream is on its way already, right behind the reply. A reply that came in time
-/// is not made late by waiting for it.
+/// Whether nothing follows: the end of the stream is on its way already, right behind the reply. A peer that leaves the
+/// closing to us is told that we have no more to say. A reply that came in time is not made late by waiting for the end.
 async fn is_all(stream: &mut Stream, deadline: Instant) -> bool {
     let left = deadline.saturating_duration_since(Instant::now());
-    !matches!(timeout(CLOSES_WITHIN.min(left / 2), stream.read_u8()).await, Ok(Ok(_)))
+    let end = async {
+        match timeout(CLOSES_BY_ITSELF, stream.read_u8()).await {
+            Ok(read) => read,
+            Err(_) => {
+                stream.shutdown().await?;
+                stream.read_u8().await
+            }
+        }
+    };
+    !matches!(timeout(CLOSES_WITHIN.min(left / 2), end).await, Ok(Ok(_)))
 }
 
 /// Reads exactly one line and gives it without its end; `None` when it is too long or more follows it.
