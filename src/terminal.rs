@@ -26,8 +26,12 @@ fn is_dumb() -> bool {
 /// Writes a result to standard output. False when nobody reads it any more, which is no failure: who read has what it
 /// wanted.
 pub fn print(text: impl AsRef<[u8]>) -> io::Result<bool> {
-    let mut out = stdout().lock();
-    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
+    printed(stdout().lock().write_all(text.as_ref()))
+}
+
+/// What became of something that was written to standard output: as [`print`] tells it.
+pub fn printed(written: io::Result<()>) -> io::Result<bool> {
+    match written.and_then(|()| stdout().flush()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))),

@@ -68,9 +68,15 @@ impl Refused {
     pub fn report(&self) -> ExitCode {
         match self {
             Self::Help(error) => {
-                // Nobody may be reading it, which changes nothing.
-                let _ = error.print();
-                ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
+                let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+                match terminal::printed(error.print()) {
+                    Err(unwritten) if !error.use_stderr() => {
+                        terminal::complain(unwritten);
+                        ExitCode::FAILURE
+                    }
+                    // Of wrong usage nobody may be reading, which changes nothing.
+                    _ => code,
+                }
             }
             Self::Usage(line) => {
                 terminal::complain(line);
