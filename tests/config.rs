@@ -229,3 +229,18 @@ fn every_flag_can_stand_in_a_file() {
 fn the_definition_of_the_flags_is_sound() {
     Cli::command().debug_assert();
 }
+
+#[test]
+fn deadlines_that_do_not_fit_together_are_told() {
+    let told = |lines: &str| {
+        let (_directory, path) = file(lines);
+        let output = dproxy(&["check", "--config", &path]);
+        assert_eq!(output.status.code(), Some(0), "{lines}");
+        text(&output.stderr)
+    };
+    let slow = "[proxy]\nfetch-deadline = \"5s\"\n";
+    assert_eq!(told(&format!("{slow}[lb]\ntry-deadline = \"6s\"\n")), "");
+    let misfit = told(&format!("{slow}[lb]\ntry-deadline = \"1s\"\n"));
+    assert!(misfit.contains("try-deadline (1s) should be longer than fetch-deadline (5s)"), "{misfit}");
+    assert_eq!(told("[cluster]\nfetch-deadline = \"5s\"\n").lines().count(), 1, "the default of the other");
+}

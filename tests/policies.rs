@@ -182,7 +182,10 @@ fn explain_keeps_nothing_alive() {
 fn explain_tells_the_last_error() {
     for (fault, error) in [
         (Fault::Close, "the origin closed the connection before it had answered"),
-        (Fault::Line("hello"), "the origin answered with something else"),
+        (
+            Fault::Line("hello"),
+            "the origin answered with something that is no reply of dproxy's protocol; HTTP is none",
+        ),
         (Fault::Silent, "the origin did not answer in time"),
     ] {
         let origin = Fake::start(Hello::Refused, move |asked| fault.strike(asked));

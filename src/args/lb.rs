@@ -105,7 +105,7 @@ pub struct BalanceArgs {
     /// How long one of them may wait.
     #[arg(long, env = "DPROXY_PROXY_MAX_WAIT", default_value = "1s", value_parser = units::positive_duration, value_name = "TIME")]
     pub proxy_max_wait: Duration,
-    /// One try at a proxy must bring a reply within this time.
+    /// One try at a proxy must bring a reply within this time; keep it above the --fetch-deadline of the proxies.
     #[arg(long, env = "DPROXY_TRY_DEADLINE", default_value = "2.5s", value_parser = units::positive_duration, value_name = "TIME")]
     pub try_deadline: Duration,
 }
@@ -137,4 +137,13 @@ impl BalanceArgs {
             admins,
         }
     }
+}
+
+/// What to say when a balancer gives a proxy no more time than that may take for a fetch: a document that comes slowly would
+/// look like a proxy that fails.
+pub fn impatience(fetch_deadline: Duration, try_deadline: Duration) -> Option<String> {
+    let [fetch, attempt] = [fetch_deadline, try_deadline].map(humantime::format_duration);
+    (try_deadline <= fetch_deadline).then(|| {
+        format!("try-deadline ({attempt}) should be longer than fetch-deadline ({fetch}): a slow fetch looks like a proxy that fails")
+    })
 }

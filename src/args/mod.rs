@@ -26,7 +26,7 @@ pub use client::ClientArgs;
 pub use cluster::ClusterArgs;
 pub use extras::{CheckArgs, CompletionsArgs, ManArgs};
 pub use http::HttpArgs;
-pub use lb::{BalanceArgs, LbArgs};
+pub use lb::{BalanceArgs, LbArgs, impatience};
 pub use link::LinkArgs;
 pub use origin::{LayoutArg, OriginArgs, StoreArgs};
 pub use proxy::{CacheArgs, ProxyArgs};

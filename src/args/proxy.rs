@@ -90,7 +90,7 @@ pub struct CacheArgs {
     /// Memory to hold at most: keys, documents and bookkeeping; --capacity may be reached first.
     #[arg(long, env = "DPROXY_MAX_BYTES", default_value = "256MiB", value_parser = units::size, value_name = "SIZE")]
     pub max_bytes: usize,
-    /// A fetch must bring its document within this time.
+    /// A fetch must bring its document within this time; keep it below the --try-deadline of the balancer.
     #[arg(long, env = "DPROXY_FETCH_DEADLINE", default_value = "2s", value_parser = units::positive_duration, value_name = "TIME",
         help_heading = FETCHING)]
     pub fetch_deadline: Duration,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
@@ -9,7 +10,7 @@ use clap::{Arg, ArgMatches, Command};
 use super::settings::{COMMON, Setting, apply, owner, relaxed, settings_of, tables};
 use super::strays::strays;
 use super::{Refused, USAGE, load};
-use crate::args::{self, CheckArgs};
+use crate::args::{self, CheckArgs, impatience};
 use crate::terminal::{self, print};
 
 /// Values that are longer push what follows to the right.
@@ -43,15 +44,22 @@ pub fn check(args: &CheckArgs, config: Option<&std::path::Path>) -> std::io::Res
     }
     let applied = apply(command.clone(), &settings);
     let (mut report, mut complaints) = (String::new(), Vec::new());
+    let (mut fetch_deadline, mut try_deadline) = (None, None);
     for table in shown {
         let (Some(listed), Some(owner)) = (owner(&command, table), owner(&applied, table)) else { continue };
         let places = Places { table, settings: &settings, file: &file };
-        match places.effective(listed, owner) {
-            Ok(text) => report.push_str(&text),
+        match places.read(owner) {
+            Ok(matches) => {
+                report.push_str(&places.effective(listed, &matches));
+                fetch_deadline = fetch_deadline.or(duration(&matches, "fetch_deadline"));
+                try_deadline = try_deadline.or(duration(&matches, "try_deadline"));
+            }
             Err(error) => complaints.push(error),
         }
     }
-    strays().iter().chain(&complaints).for_each(terminal::complain);
+    // Sound each by itself, and yet they do not fit together.
+    let misfit = fetch_deadline.zip(try_deadline).and_then(|(fetch, attempt)| impatience(fetch, attempt));
+    strays().iter().chain(&misfit).chain(&complaints).for_each(terminal::complain);
     print(report)?;
     Ok(if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) })
 }
@@ -64,15 +72,20 @@ struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// What the settings of the table come to, a line each, in the order of `listed`, by what `owner` reads.
-    fn effective(&self, listed: &Command, owner: &Command) -> Result<String, String> {
+    /// The settings of the table as `owner` reads them.
+    fn read(&self, owner: &Command) -> Result<ArgMatches, String> {
         let table = self.table;
-        let matches = relaxed(owner).try_get_matches_from([table]).map_err(|error| {
+        relaxed(owner).try_get_matches_from([table]).map_err(|error| {
             let text = error.to_string();
             format!("[{table}] {}", text.lines().next().unwrap_or_default().trim_start_matches("error: "))
-        })?;
+        })
+    }
+
+    /// What they come to, a line each, in the order of `listed`.
+    fn effective(&self, listed: &Command, matches: &ArgMatches) -> String {
+        let table = self.table;
         let rows: Vec<(&str, String, String)> = settings_of(listed)
-            .map(|arg| (arg.get_long().unwrap_or_default(), value(&matches, arg), self.source(&matches, arg)))
+            .map(|arg| (arg.get_long().unwrap_or_default(), value(matches, arg), self.source(matches, arg)))
             .collect();
         let width = |of: fn(&(&str, String, String)) -> usize| rows.iter().map(of).max().unwrap_or(0);
         let (names, values) = (width(|row| row.0.len()), width(|row| row.1.len()).min(WIDEST));
@@ -81,7 +94,7 @@ impl Places<'_> {
             let _ = writeln!(text, "  {name:names$}  {value:values$}  {source}");
         }
         text.push('\n');
-        Ok(text)
+        text
     }
 
     fn source(&self, matches: &ArgMatches, arg: &Arg) -> String {
@@ -94,6 +107,10 @@ impl Places<'_> {
             (_, None) | (None, _) => "default".to_owned(),
         }
     }
+}
+
+fn duration(matches: &ArgMatches, id: &str) -> Option<Duration> {
+    matches.try_get_one(id).ok().flatten().copied()
 }
 
 fn value(matches: &ArgMatches, arg: &Arg) -> String {

@@ -186,7 +186,12 @@ impl Lb {
         };
         let node = &place.node;
         if node.drain(draining) {
-            info!(node = name, draining, "the node was told to drain, or to take requests again");
+            let told = if draining {
+                "the node drains: it gets no new requests"
+            } else {
+                "the node takes requests again"
+            };
+            info!(node = name, "{told}");
         }
         let drained = Drained { node: &place.name, state: state_of(node), in_flight: node.in_flight() };
         Answer::Now(Reply::json(&drained))

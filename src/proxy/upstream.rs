@@ -64,6 +64,10 @@ pub struct FetchLimits {
     pub origin_retry: Duration,
 }
 
+/// Of an origin whose line is no reply: most often a server of HTTP.
+const NOT_A_REPLY: &str =
+    "the origin answered with something that is no reply of dproxy's protocol; HTTP is none";
+
 /// The origin, as a proxy sees it.
 pub(super) struct Upstream {
     link: Link,
@@ -175,7 +179,7 @@ impl Upstream {
     fn read(&self, line: &[u8]) -> Fetched {
         let Ok(reply) = ReplyView::parse(line) else {
             debug!(origin = %self.link.peer(), "the origin's reply is not one");
-            return Fetched::Failed("the origin answered with something else");
+            return Fetched::Failed(NOT_A_REPLY);
         };
         match reply.status {
             Status::Ok => match reply.document(self.limits.max_document) {
@@ -223,7 +227,7 @@ fn told(error: LinkError) -> &'static str {
         LinkError::Refused | LinkError::Unresolved => "the origin cannot be reached",
         LinkError::Late => "the origin did not answer in time",
         LinkError::Broken => "the origin closed the connection before it had answered",
-        LinkError::Garbage | LinkError::Busy => "the origin answered with something else",
+        LinkError::Garbage | LinkError::Busy => NOT_A_REPLY,
     }
 }
 

@@ -12,7 +12,9 @@ use tracing::warn;
 
 use self::house::House;
 use crate::admin::Admins;
-use crate::args::{Cli, ClusterArgs, Command, HttpArgs, LbArgs, OriginArgs, ProxyArgs, ServerArgs};
+use crate::args::{
+    Cli, ClusterArgs, Command, HttpArgs, LbArgs, OriginArgs, ProxyArgs, ServerArgs, impatience,
+};
 use crate::http::{HttpConfig, Role};
 use crate::lb::Lb;
 use crate::listen::{Listen, address_of};
@@ -148,6 +150,9 @@ impl House {
     fn cluster(&mut self, args: &ClusterArgs) -> Result<SocketAddr> {
         self.is_cluster = true;
         let ClusterArgs { store, server, .. } = args.clone();
+        if let Some(told) = impatience(args.cache.fetch_deadline, args.balance.try_deadline) {
+            warn!("{told}");
+        }
         let http = HttpArgs { http_port: Some(http_port(args)), ..args.http.clone() };
         let max_document = store.max_document;
         let local = |address: SocketAddr| match address.ip().is_unspecified() {
