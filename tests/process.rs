@@ -165,8 +165,8 @@ fn a_missing_data_directory_is_one_line_and_exit_code_1() {
     let data = Data::articles(1);
     for place in [data.path().join("gone"), data.file("article/1")] {
         let place = place.to_str().expect("text");
-        for role in ["origin", "cluster"] {
-            let complaint = complaint(&[role, "--port", "0", "--data", place], 1);
+        for role in [&["origin"][..], &["cluster", "--http-port", "0"]] {
+            let complaint = complaint(&[role, &["--port", "0", "--data", place]].concat(), 1);
             assert_eq!(complaint.lines().count(), 1, "{complaint}");
             assert!(complaint.contains(place), "it names the place: {complaint}");
         }

@@ -219,8 +219,8 @@ fn http_port(args: &ClusterArgs) -> u16 {
     let host = args.http.http_host.unwrap_or(args.server.host);
     args.http.http_port.unwrap_or_else(|| match bind(SocketAddr::new(host, DEFAULT), 1, false) {
         Ok(_) => DEFAULT,
-        Err(_) => {
-            warn!("port {DEFAULT} is in use; HTTP is served on a free one, or on that of --http-port");
+        Err(error) => {
+            warn!(%error, "HTTP is not served on port {DEFAULT} but on a free one; --http-port names another");
             0
         }
     })
