@@ -42,3 +42,4 @@ mod simulate;
 mod slow;
 mod stampede;
 mod terminal;
+mod unread;

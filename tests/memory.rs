@@ -12,7 +12,6 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::support::ask::parse;
-use crate::support::command::proc_file;
 use crate::support::fake::{Hello, answer_soundly};
 use crate::support::{Address, Fake, Node, PATIENCE, Session, Start, ask, get, heavy, until};
 
@@ -74,13 +73,6 @@ fn churn(to: Address, bytes: u64, at_end: impl FnOnce()) {
     });
 }
 
-/// The most that a node ever held, in MiB.
-fn peak_mib(node: &Node) -> u64 {
-    let status = proc_file(node.pid(), "status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("kB") / 1024
-}
-
 fn keeps_to_its_limit(kind: &str) {
     let _alone = heavy();
     let limit = limit();
@@ -92,7 +84,7 @@ fn keeps_to_its_limit(kind: &str) {
     let idle = proxy.resident_mib();
     let most = limit * 115 / 100 + 40;
     churn(proxy.address, 10 * (limit << 20), || {
-        let (peak, held) = (peak_mib(&proxy), proxy.count("bytes") as u64 >> 20);
+        let (peak, held) = (proxy.peak_mib(), proxy.count("bytes") as u64 >> 20);
         #[expect(clippy::print_stderr, reason = "the figures are wanted when the test is run by hand")]
         {
             eprintln!("{kind}: limit {limit} MiB, idle {idle}, held {held}, peak {peak} of {most}");

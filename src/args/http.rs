@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{ServerArgs, units};
+use super::units;
 use crate::http::{CorsOrigin, HttpConfig, Role};
+use crate::net::ServerLimits;
 
 /// Where to serve HTTP, if at all, and for whom.
 #[derive(Args, Clone, Debug, Default)]
@@ -26,14 +27,14 @@ pub struct HttpArgs {
 
 impl HttpArgs {
     /// The front end of the node whose lines are served on port `node`.
-    pub fn config(&self, role: Role, node: u16, server: &ServerArgs) -> HttpConfig {
+    pub fn config(&self, role: Role, node: u16, limits: ServerLimits) -> HttpConfig {
         HttpConfig {
             role,
             node,
             cors: self.cors_origin.clone(),
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
-            limits: server.limits(),
+            limits,
         }
     }
 }

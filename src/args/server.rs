@@ -1,12 +1,13 @@
 //! What every node that listens has in common.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::units;
-use crate::net::ServerLimits;
+use crate::net::{ServerLimits, Unread};
 
 /// What its flags stand under.
 pub(super) const HEADING: &str = "Server and its limits";
@@ -31,6 +32,10 @@ pub struct ServerArgs {
     /// A reply must be taken within this time.
     #[arg(long, env = "DPROXY_WRITE_DEADLINE", default_value = "10s", value_parser = units::positive_duration, value_name = "TIME")]
     pub write_deadline: Duration,
+    /// Replies that wait for their readers, at all connections together. From half of it on, who reads nothing is cut; beyond it,
+    /// whoever asks for a document of some size is told OVERLOADED.
+    #[arg(long, env = "DPROXY_MAX_UNREAD", default_value = "256MiB", value_parser = units::size, value_name = "SIZE")]
+    pub max_unread: usize,
     /// A session on which nothing happens is closed after this time.
     #[arg(long, env = "DPROXY_IDLE_DEADLINE", default_value = "5m", value_parser = units::positive_duration, value_name = "TIME")]
     pub idle_deadline: Duration,
@@ -53,9 +58,10 @@ pub struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// The limits of a server.
-    pub fn limits(&self) -> ServerLimits {
+    /// The limits of a server, of which there may be several in this process.
+    pub fn limits(&self, unread: &Arc<Unread>) -> ServerLimits {
         ServerLimits {
+            unread: unread.clone(),
             max_connections: self.max_connections,
             max_in_flight: self.max_in_flight,
             line_deadline: self.line_deadline,

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::body::Response;
 use crate::net::ServerLimits;
 use crate::net::transport::Stream;
+use crate::net::unread::Reader;
 
 /// The longest head of a request.
 const MAX_HEAD: usize = 16 * 1024;
@@ -103,7 +104,8 @@ pub(super) async fn serve<S>(
 {
     // Small and complete responses: nothing waits for more. A socket that is gone already shows at the first read.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Watched { stream, watch: watch.clone() });
+    let reader = limits.unread.reader();
+    let io = TokioIo::new(Watched { stream, watch: watch.clone(), reader, held: 0, still_since: None });
     let conn = http1::Builder::new()
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD)
@@ -160,12 +162,44 @@ pub(super) async fn turn_away(mut stream: Stream, response: &[u8], deadline: Dur
 }
 
 /// A stream that tells the watch what moves.
-struct Watched {
+struct Watched<'a> {
     stream: Stream,
     watch: Arc<Watch>,
+    reader: Reader<'a>,
+    /// What is being written, as long as a part of it is left: all of it is there until then.
+    held: usize,
+    /// Since when the asker has taken nothing.
+    still_since: Option<Instant>,
 }
 
-impl AsyncRead for Watched {
+impl Watched<'_> {
+    /// Of so many bytes that were left, so many were taken, or none could be.
+    fn has_written(
+        &mut self,
+        cx: &Context<'_>,
+        left: usize,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        self.held = self.held.max(left);
+        match &written {
+            Poll::Pending => {
+                let now = Instant::now();
+                let since = *self.still_since.get_or_insert(now);
+                self.reader.is_waited_for(cx, self.held, since, now)?;
+            }
+            Poll::Ready(taken) => {
+                self.still_since = None;
+                if taken.as_ref().is_ok_and(|&taken| taken == left) {
+                    self.held = 0;
+                    self.reader.is_done();
+                }
+            }
+        }
+        self.watch.has_written(written)
+    }
+}
+
+impl AsyncRead for Watched<'_> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -180,10 +214,10 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for Watched<'_> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watch.has_written(written)
+        self.has_written(cx, buf.len(), written)
     }
 
     fn poll_write_vectored(
@@ -192,7 +226,7 @@ impl AsyncWrite for Watched {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.watch.has_written(written)
+        self.has_written(cx, bufs.iter().map(|buf| buf.len()).sum(), written)
     }
 
     fn is_write_vectored(&self) -> bool {

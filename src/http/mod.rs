@@ -31,15 +31,18 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::body::{Body, Response};
 pub use self::cors::{CorsOrigin, CorsOriginError};
 use self::page::Live;
+use self::problem::problem;
 use crate::handler::{Ask, Handler};
 use crate::measured::Measured;
 use crate::net::ServerLimits;
 use crate::net::accept::{Door, Front, accept};
 use crate::net::transport::{Listener, Stream};
-use crate::wire::Request;
+use crate::net::unread::TOO_MUCH;
 use crate::wire::reply::Data;
+use crate::wire::{Request, Status};
 
 /// What an asker that is not admitted is told.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n\
@@ -175,6 +178,16 @@ impl<H: Handler> Site<H> {
         match self.handler.answer(ask).reply().await.data {
             Data::Json(text) => serde_json::from_str(&text).unwrap_or_default(),
             _ => Value::Null,
+        }
+    }
+
+    /// The response, if there is room for it while it is not read.
+    fn fitting(&self, response: Response) -> Response {
+        match response.body() {
+            Body::Whole(text) if self.config.limits.unread.has_no_room_for(text.len(), Instant::now()) => {
+                problem(Status::Overloaded, TOO_MUCH)
+            }
+            _ => response,
         }
     }
 

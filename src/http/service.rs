@@ -128,16 +128,19 @@ impl<H: Handler> Service<H> {
         let ask = Ask { tell_times: true, parent, ..ask };
         match trace::answer(&self.site.handler, ask, self.site.config.limits.slow_log) {
             Answer::Now(reply) => match document::response(reply, headers, &self.site.lenience) {
-                Ok(response) => Responding::now(response),
-                Err(long) => Responding::later(encoded(long)),
+                Ok(response) => Responding::now(self.site.fitting(response)),
+                Err(long) => {
+                    let site = self.site.clone();
+                    Responding::later(async move { site.fitting(encoded(long).await) })
+                }
             },
             Answer::Later(reply) => {
                 let (site, headers) = (self.site.clone(), headers.clone());
                 Responding::later(async move {
-                    match document::response(reply.await, &headers, &site.lenience) {
+                    site.fitting(match document::response(reply.await, &headers, &site.lenience) {
                         Ok(response) => response,
                         Err(long) => encoded(long).await,
-                    }
+                    })
                 })
             }
         }

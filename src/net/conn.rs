@@ -21,6 +21,7 @@ use super::exchange::{Exchange, Phase};
 use super::inbox::{Filled, Inbox};
 use super::shared::Shared;
 use super::transport::Stream;
+use super::unread::Reader;
 use crate::handler::Handler;
 use crate::wire::Reply;
 use crate::wire::request::MAX_LINE;
@@ -94,6 +95,7 @@ struct Conn<'a, H> {
     waiting_since: Instant,
     /// Since when there is something to write that the peer has not taken.
     writing_since: Instant,
+    reader: Reader<'a>,
     written: usize,
     timer: Pin<Box<Sleep>>,
     /// Whether a line has begun and is not whole.
@@ -114,6 +116,7 @@ impl<'a, H: Handler> Conn<'a, H> {
             exchange,
             waiting_since: now,
             writing_since: now,
+            reader: shared.limits.unread.reader(),
             written: 0,
             timer: Box::pin(sleep_until(now + shared.limits.line_deadline)),
             part: false,
@@ -195,8 +198,13 @@ impl<'a, H: Handler> Conn<'a, H> {
             return Ok(false);
         }
         let Poll::Ready(written) = self.exchange.outbox.poll_write(cx, self.stream)? else {
+            let bytes = self.exchange.outbox.settle();
+            self.reader.is_waited_for(cx, bytes, self.writing_since, self.exchange.now)?;
             return Ok(false);
         };
+        if self.exchange.outbox.is_empty() {
+            self.reader.is_done();
+        }
         self.written += written;
         if self.written >= PROGRESS || self.exchange.outbox.is_empty() {
             self.written = 0;

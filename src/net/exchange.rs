@@ -12,6 +12,7 @@ use super::crowd::Share;
 use super::inbox::Take;
 use super::outbox::Outbox;
 use super::shared::Shared;
+use super::unread::TOO_MUCH;
 use crate::handler::{Answer, Ask, Handler};
 use crate::trace;
 use crate::wire::request::{RequestError, split_id};
@@ -21,8 +22,6 @@ use crate::wire::{Options, Reply, Request, Status};
 const FULL: usize = 256 * 1024;
 /// Replies turn into OVERLOADED while this many bytes wait to leave: an asker that does not read cannot hold more.
 const FLOODED: usize = 16 * 1024 * 1024;
-/// What such an asker is told.
-const TOO_MUCH: &str = "too many bytes wait to be read on this session";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
@@ -99,11 +98,12 @@ impl<'a, H: Handler> Exchange<'a, H> {
         self.phase != Phase::Ending && self.outbox.len() < FULL && self.pending.len() < self.window
     }
 
-    /// Looks how many requests may be under way: as many as the session was promised, fewer when their replies are large or
-    /// the node has enough to do.
+    /// Looks how many requests may be under way: as many as the session was promised, fewer when their replies are large, too
+    /// many are not read, or the node has enough to do.
     pub(super) fn look_around(&mut self) {
         // Until one was seen, replies may be as large as replies get.
-        let fitting = FLOODED / self.largest.unwrap_or(FLOODED / 16).max(1);
+        let room = if self.shared.limits.unread.is_short_of_room() { 0 } else { FLOODED };
+        let fitting = room / self.largest.unwrap_or(FLOODED / 16).max(1);
         let fair = self.share.is_now(self.pending.len());
         self.window = fitting.min(fair).clamp(1, self.shared.limits.max_in_flight);
     }
@@ -169,7 +169,7 @@ impl<'a, H: Handler> Exchange<'a, H> {
             parent: options.parent,
         };
         match trace::answer(&self.shared.handler, ask, self.shared.limits.slow_log) {
-            Answer::Now(reply) => reply.frame(id, options.tell_times, &mut self.outbox),
+            Answer::Now(reply) => self.frame(id, options.tell_times, &reply),
             Answer::Later(reply) => {
                 self.pending.push(Pending { id, tell_times: options.tell_times, reply });
             }
@@ -180,17 +180,22 @@ impl<'a, H: Handler> Exchange<'a, H> {
     pub(super) fn poll_pending(&mut self, cx: &mut Context<'_>) -> bool {
         let mut progress = false;
         while let Poll::Ready(Some((id, tell_times, reply))) = self.pending.poll_next_unpin(cx) {
-            let before = self.outbox.len();
-            if before < FLOODED {
-                reply.frame(id, tell_times, &mut self.outbox);
-                let size = self.outbox.len() - before;
-                self.largest = Some(self.largest.map_or(size, |largest| size.max(largest - largest / 8)));
-            } else {
-                self.say(id, &self.shared.handler.error(Status::Overloaded, TOO_MUCH.to_owned()));
-            }
+            let size = reply.size();
+            self.largest = Some(self.largest.map_or(size, |largest| size.max(largest - largest / 8)));
+            self.frame(id, tell_times, &reply);
             progress = true;
         }
         progress
+    }
+
+    /// Frames a reply, if there is room for it.
+    fn frame(&mut self, id: Option<u64>, tell_times: bool, reply: &Reply) {
+        let waiting = self.outbox.len();
+        let unread = &self.shared.limits.unread;
+        if waiting < FLOODED && !unread.has_no_room_for(waiting + reply.size(), self.now) {
+            return reply.frame(id, tell_times, &mut self.outbox);
+        }
+        self.say(id, &self.shared.handler.error(Status::Overloaded, TOO_MUCH.to_owned()));
     }
 
     fn say(&mut self, id: Option<u64>, reply: &Reply) {

@@ -20,8 +20,10 @@ mod outbox;
 pub mod server;
 mod shared;
 pub mod transport;
+pub(crate) mod unread;
 
 pub use link::{Link, LinkError, LinkLimits};
 pub use locality::{core_index, set_core_index};
 pub use server::Server;
 pub use shared::ServerLimits;
+pub use unread::Unread;

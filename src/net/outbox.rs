@@ -14,6 +14,8 @@ use crate::wire::{Document, Frame};
 /// From this size on a document or line is shared with the cache or the link; below, copying it into the batch costs
 /// less than one more piece in the write.
 const SHARE_FROM: usize = 4 * 1024;
+/// What waits for longer is copied up to this size: a small line must not keep the large block that it was read into.
+const SETTLE_BELOW: usize = 64 * 1024;
 /// How many pieces one write takes.
 const PIECES: usize = 64;
 /// A buffer that grew beyond this is not kept.
@@ -31,6 +33,8 @@ pub(super) struct Outbox {
     closed: VecDeque<Bytes>,
     /// Where small pieces are gathered.
     open: Vec<u8>,
+    /// How many of them are known to keep nothing but themselves, from the first on.
+    settled: usize,
     /// How much of the first piece has left.
     sent: usize,
     /// Bytes that have not left.
@@ -53,6 +57,15 @@ impl Outbox {
             self.closed.push_back(std::mem::take(&mut self.open).into());
         }
         self.closed.push_back(bytes);
+    }
+
+    /// What has not left may have to wait; tells how many bytes it holds: a piece that has left in part is there as a whole.
+    pub(super) fn settle(&mut self) -> usize {
+        for piece in self.closed.iter_mut().skip(self.settled).filter(|piece| piece.len() < SETTLE_BELOW) {
+            *piece = Bytes::copy_from_slice(piece);
+        }
+        self.settled = self.closed.len();
+        self.len + self.sent
     }
 
     /// Writes until all has left, or the stream takes no more. Tells how many bytes left this time.
@@ -107,6 +120,7 @@ impl Outbox {
             }
             self.sent -= first.len();
             self.closed.pop_front();
+            self.settled = self.settled.saturating_sub(1);
         }
         // What an asker that is always behind has taken must not pile up in front of what it has not.
         if self.sent < self.open.len() && self.sent > self.open.len() / 2 {

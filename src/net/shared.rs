@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::crowd::Crowd;
+use super::unread::Unread;
 use crate::handler::Handler;
 use crate::wire::request::RequestError;
 use crate::wire::{Reply, Status};
@@ -21,6 +22,8 @@ pub struct ServerLimits {
     pub line_deadline: Duration,
     /// A reply must be taken within this time.
     pub write_deadline: Duration,
+    /// What waits to be read, at all front ends that have this in common.
+    pub unread: Arc<Unread>,
     /// A session on which nothing happens is closed after this time.
     pub idle_deadline: Duration,
     /// After a stop, what is under way must end within this time.
@@ -39,6 +42,7 @@ impl Default for ServerLimits {
             max_in_flight: 1024,
             line_deadline: Duration::from_secs(5),
             write_deadline: Duration::from_secs(10),
+            unread: Arc::new(Unread::new(256 << 20)),
             idle_deadline: Duration::from_secs(300),
             drain: Duration::from_secs(10),
             hand_over: None,

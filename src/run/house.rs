@@ -19,8 +19,8 @@ use crate::handler::Handler;
 use crate::http::{Gateway, HttpConfig};
 use crate::listen::{Listen, address_of, listen};
 use crate::measured::Measured;
-use crate::net::Server;
 use crate::net::transport::{Bound, Listener, adopt};
+use crate::net::{Server, ServerLimits, Unread};
 use crate::systemd::{self, Watchdog};
 use crate::{cores, shutdown};
 
@@ -48,6 +48,8 @@ pub(super) struct House {
     served: Vec<Vec<Job>>,
     /// What the first thread does beside, for as long as the process lives.
     beside: Vec<Job>,
+    /// What waits to be read: memory is the process's, so all nodes have it in common.
+    unread: Option<Arc<Unread>>,
     /// What to say once all of it listens.
     pub(super) greeting: Vec<String>,
     /// The longest time that a stop may take.
@@ -65,6 +67,11 @@ impl House {
         }
     }
 
+    /// The limits of one of its servers.
+    pub(super) fn limits(&mut self, args: &ServerArgs) -> ServerLimits {
+        args.limits(self.unread.get_or_insert_with(|| Arc::new(Unread::new(args.max_unread))))
+    }
+
     /// Serves a handler on every thread.
     pub(super) fn serve<H: Handler>(
         &mut self,
@@ -76,7 +83,7 @@ impl House {
         let address = address_of(&bound)?;
         self.greeting.push(format!("dproxy {role} listens on {address}"));
         self.drain = self.drain.max(args.drain);
-        let server = Server::new(handler, args.limits(), self.stop.clone());
+        let server = Server::new(handler, self.limits(args), self.stop.clone());
         let lines = self.lines.clone();
         self.on_every_thread(bound, move |listener| {
             let (server, lines) = (server.clone(), lines.clone());

@@ -109,7 +109,7 @@ impl House {
         let config = HttpConfig {
             stale_while_revalidate: args.cache.stale_while_revalidate,
             stale_if_error: args.cache.stale_if_error,
-            ..args.http.config(Role::Proxy, port, &args.server)
+            ..args.http.config(Role::Proxy, port, self.limits(&args.server))
         };
         self.http(proxy, config, &args.http, &args.server)?;
         Ok(address)
@@ -132,7 +132,7 @@ impl House {
         }
         let lb = Measured::new(lb);
         let address = self.serve("balancer", bound, lb.clone(), &args.server)?;
-        let config = args.http.config(Role::Balancer, address.port(), &args.server);
+        let config = args.http.config(Role::Balancer, address.port(), self.limits(&args.server));
         self.http(lb, config, &args.http, &args.server)?;
         Ok(address)
     }

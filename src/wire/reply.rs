@@ -109,6 +109,17 @@ impl Reply {
         self
     }
 
+    /// About how long its line is: nothing but what it carries is counted.
+    pub fn size(&self) -> usize {
+        match &self.data {
+            Data::Null => 0,
+            Data::Text(text) => text.len(),
+            Data::Document(document) => document.len(),
+            Data::Json(text) => text.len(),
+            Data::Line(line) => line.len(),
+        }
+    }
+
     /// Writes the line, its end included, behind the id that it has in a session.
     pub fn frame(&self, id: Option<u64>, tell_times: bool, out: &mut impl Frame) {
         let mut number = itoa::Buffer::new();

@@ -208,6 +208,13 @@ impl Node {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("kB") / 1024
     }
 
+    /// The most that it ever had, in MiB.
+    pub(crate) fn peak_mib(&self) -> u64 {
+        let status = proc_file(self.pid(), "status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("kB") / 1024
+    }
+
     /// How many descriptors it has open.
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("its descriptors").count()

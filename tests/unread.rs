@@ -1,0 +1,102 @@
+//! Proves that many clients that ask for much and read nothing take a bounded part of a node's memory together, over lines
+//! and over HTTP, and that a client beside them that reads is served.
+
+use crate::support::fake::Hello;
+use crate::support::http::{Http, fetch};
+use crate::support::{Address, Fake, Node, Session, Start, ask, heavy, status_of, until};
+
+const MIB: usize = 1 << 20;
+/// What may wait at a node, in MiB.
+const MAX_UNREAD: u64 = 64;
+/// What a node holds beside: itself, its cache, and what is on its way.
+const BESIDE: u64 = 96;
+/// Clients that read nothing. A socket takes some 3 MiB for each of them; the rest waits in the node.
+const SESSIONS: usize = 24;
+/// The same over HTTP, where each has one response at a time.
+const PIPELINES: usize = 200;
+
+/// Documents of nearly 1 MiB, and small ones.
+fn origin() -> Fake {
+    let text = "x".repeat(MIB - 4096);
+    Fake::start(Hello::Granted, move |asked| {
+        let large = asked.path().is_some_and(|path| path.starts_with("large/"));
+        asked.reply(&format!("{{\"status\":\"OK\",\"data\":\"{}\"}}", if large { &text } else { "small" }));
+    })
+}
+
+/// What such a client asks for: some of `keys` large documents.
+fn keys(client: usize, count: usize, keys: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |number| (client * count + number) % keys)
+}
+
+fn sessions(to: Address, of: usize) -> Vec<Session> {
+    let greedy = |client| {
+        let mut session = Session::open(to);
+        let lines: String = keys(client, 20, of).map(|key| format!("{key} GET large/{key}\n")).collect();
+        session.send(&lines);
+        session
+    };
+    (0..SESSIONS).map(greedy).collect()
+}
+
+fn pipelines(to: Address, of: usize) -> Vec<Http> {
+    let greedy = |client| {
+        let mut http = Http::connect(to);
+        let requests = keys(client, 8, of).map(|key| format!("GET /large/{key} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        http.send(requests.collect::<String>().as_bytes());
+        http
+    };
+    (0..PIPELINES).map(greedy).collect()
+}
+
+/// Beside such clients, one who reads is served, and the node holds no more than it may.
+fn bears<G>(node: &Node, greedy: &[G], status: impl Fn(&str) -> String) {
+    // A large document may be refused for a moment, until it is seen who reads nothing.
+    until("one who reads is served", || {
+        assert_eq!(status("small/1"), "OK", "a small document always is");
+        node.log().contains("--max-unread") && (0..20).all(|_| status("large/1") == "OK")
+    });
+    let peak = node.peak_mib();
+
+    assert!(peak < MAX_UNREAD + BESIDE, "{peak} MiB for {} clients that read nothing", greedy.len());
+}
+
+fn words() -> String {
+    format!("--max-unread {MAX_UNREAD}MiB --write-deadline 2m --http-port 0")
+}
+
+const SMALL: &str = "--max-bytes 20MiB --fetch-deadline 20s";
+
+#[test]
+fn documents_that_left_the_cache_and_are_not_read_are_bounded() {
+    let _alone = heavy();
+    let origin = origin();
+    let proxy = Start::proxy(origin.address, &format!("{} {SMALL}", words())).run();
+    bears(&proxy, &sessions(proxy.address, usize::MAX), |path| {
+        status_of(&ask(proxy.address, &format!("GET {path}")))
+    });
+}
+
+#[test]
+fn lines_that_are_relayed_and_not_read_are_bounded() {
+    let _alone = heavy();
+    let origin = origin();
+    let proxy = Start::proxy(origin.address, SMALL).run();
+    let balancer = Start::balancer(&[proxy.address], &format!("{} --try-deadline 25s", words())).run();
+    bears(&balancer, &sessions(balancer.address, 10), |path| {
+        status_of(&ask(balancer.address, &format!("GET {path}")))
+    });
+}
+
+#[test]
+fn responses_that_are_not_read_are_bounded() {
+    let _alone = heavy();
+    let origin = origin();
+    let proxy = Start::proxy(origin.address, SMALL).run();
+    let mut balancer = Start::balancer(&[proxy.address], &format!("{} --try-deadline 25s", words())).run();
+    let http = balancer.serves_http();
+    bears(&balancer, &pipelines(http, 10), |path| {
+        let response = fetch(http, &format!("/{path}"));
+        if response.code == 200 { "OK".to_owned() } else { response.text().to_owned() }
+    });
+}
