@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::sample::{Counts, Sample};
+use super::sample::{Counts, NodeSample, Sample};
 
 /// Points of a plot.
 const POINTS: usize = 240;
@@ -51,6 +51,19 @@ impl Track {
     }
 }
 
+impl Track {
+    /// Adds what a node did; tells how many hits and misses are new. What it does not tell is as it was.
+    fn add_node(&mut self, node: &NodeSample, since: Option<Duration>) -> (f64, f64) {
+        let mut counts = node.counts;
+        let before = self.counts.back().copied().unwrap_or(counts);
+        if !node.is_told {
+            (counts.hits, counts.misses) = (before.hits, before.misses);
+        }
+        self.add(counts, since, NODE_POINTS);
+        (grown(before.hits, counts.hits), grown(before.misses, counts.misses))
+    }
+}
+
 /// By how much a counter has grown; one that begins anew has grown from nothing.
 fn grown(before: f64, now: f64) -> f64 {
     if now >= before { now - before } else { now }
@@ -87,11 +100,18 @@ impl History {
             }
         };
         let since = self.answered.map(|answered| now.saturating_duration_since(answered));
-        self.all.add(sample.all, since, POINTS);
         self.nodes.retain(|name, _| sample.nodes.iter().any(|node| node.name == *name));
-        for node in &sample.nodes {
-            self.nodes.entry(node.name.clone()).or_default().add(node.counts, since, NODE_POINTS);
+        // Nodes come and go: what all did is the sum of what each did since it was seen before.
+        let mut all = Counts { hits: 0.0, misses: 0.0, ..sample.all };
+        if let Some(before) = self.all.counts.back() {
+            (all.hits, all.misses) = (before.hits, before.misses);
         }
+        for node in &sample.nodes {
+            let track = self.nodes.entry(node.name.clone()).or_default();
+            let (hits, misses) = track.add_node(node, since);
+            (all.hits, all.misses) = (all.hits + hits, all.misses + misses);
+        }
+        self.all.add(all, since, POINTS);
         self.last = Some(sample);
         self.silence = None;
         self.answered = Some(now);
@@ -102,14 +122,37 @@ impl History {
 mod tests {
     use super::*;
 
+    fn node(name: &str, is_told: bool, counts: Counts) -> NodeSample {
+        let (name, state) = (name.to_owned(), String::new());
+        NodeSample { name, state, is_well: true, is_told, in_flight: 0.0, counts }
+    }
+
+    fn of(nodes: Vec<NodeSample>, all: Counts) -> Sample {
+        let (detail, start_time) = (String::new(), String::new());
+        Sample { role: "proxy", detail, start_time, all, in_flight: 0.0, nodes }
+    }
+
     fn sample(requests: f64, hits: f64, misses: f64) -> Sample {
-        Sample {
-            role: "proxy",
-            detail: String::new(),
-            start_time: String::new(),
-            all: Counts { requests, hits, misses, errors: 0.0 },
-            in_flight: 0.0,
-            nodes: Vec::new(),
+        let counts = Counts { requests, hits, misses, errors: 0.0 };
+        of(vec![node("a", true, counts)], counts)
+    }
+
+    #[test]
+    fn a_node_that_tells_nothing_for_a_while_changes_no_ratio() {
+        let (mut history, begun) = (History::default(), Instant::now());
+        // Each hits nine times of ten before we look, and never while we do.
+        for second in 0..20_u32 {
+            let counts = Counts { hits: 9e6, misses: 1e6 + f64::from(second), ..Counts::default() };
+            let is_told = !(5..10).contains(&second);
+            let other = node("b", is_told, if is_told { counts } else { Counts::default() });
+            let nodes = match second < 15 {
+                true => vec![node("a", true, counts), other],
+                false => vec![node("a", true, counts)],
+            };
+            let sample = of(nodes, Counts::default());
+            history.add(Ok(sample), begun + Duration::from_secs(second.into()), SystemTime::UNIX_EPOCH);
+            let ratios = [&history.all, &history.nodes["a"]].map(|track| track.rates.hit_ratio);
+            assert!(second == 0 || ratios == [Some(0.0); 2], "{second}: {ratios:?}");
         }
     }
 

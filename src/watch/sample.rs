@@ -21,6 +21,8 @@ pub(super) struct NodeSample {
     pub(super) name: String,
     pub(super) state: String,
     pub(super) is_well: bool,
+    /// Whether it said how often it hit: a node that is down does not.
+    pub(super) is_told: bool,
     pub(super) in_flight: f64,
     pub(super) counts: Counts,
 }
@@ -66,6 +68,7 @@ pub(super) fn read(line: &[u8], peer: &str) -> Result<Sample, String> {
         name: peer.to_owned(),
         state: if is_well { "answers" } else { "origin fails" }.to_owned(),
         is_well,
+        is_told: true,
         in_flight: number(&data, "fetches_in_flight"),
         counts,
     };
@@ -90,6 +93,7 @@ fn balanced(name: &str, node: &Value) -> NodeSample {
         name: name.to_owned(),
         state: told.unwrap_or_else(|| if is_healthy { "healthy" } else { "down" }.to_owned()),
         is_well: is_healthy,
+        is_told: node["metrics"].is_object(),
         in_flight: number(node, "in_flight"),
         counts: Counts { requests, ..own },
     }
