@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::ask::parse;
 use crate::support::command::{dproxy, text};
+use crate::support::http::fetch;
 use crate::support::{Address, Data, Node, Start, ask, get, status_of, until};
 
 const ANY_PORTS: &str = "--port 0 --origin-port 0 --proxy-port 0 --http-port 0";
@@ -59,6 +60,18 @@ fn it_takes_the_settings_of_its_nodes() {
     let proxy = find(&nodes, "proxy")[0];
     let hits = ["1", "2", "3", "1"].map(|i| get(proxy, &format!("article/{i}"))["cache_hit"] == true);
     assert_eq!(hits, [false; 4], "a capacity of 2 does not hold the first of three");
+}
+
+#[test]
+fn over_http_it_says_how_its_proxies_hold_documents() {
+    let data = Data::articles(1);
+    let words = "--ttl 60s --ttl-jitter 0 --stale-while-revalidate 5s --stale-if-error 10m";
+    let mut cluster = cluster(data.path(), &format!("--proxies 1 {words}")).spawn();
+    (0..3).for_each(|_| drop(cluster.listens()));
+    let http = cluster.serves_http();
+    let document = fetch(http, "/article/1");
+    let control = document.header("cache-control");
+    assert!(control.ends_with(", stale-while-revalidate=5, stale-if-error=600"), "{control}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::units;
+use super::{CacheArgs, units};
 use crate::http::{CorsOrigin, HttpConfig, Role};
 use crate::net::ServerLimits;
 
@@ -27,13 +27,20 @@ pub struct HttpArgs {
 
 impl HttpArgs {
     /// The front end of the node whose lines are served on port `node`.
-    pub fn config(&self, role: Role, node: u16, limits: ServerLimits) -> HttpConfig {
+    /// `cache` is how documents are held there or behind it, if that is known here.
+    pub fn config(
+        &self,
+        role: Role,
+        node: u16,
+        limits: ServerLimits,
+        cache: Option<&CacheArgs>,
+    ) -> HttpConfig {
         HttpConfig {
             role,
             node,
             cors: self.cors_origin.clone(),
-            stale_while_revalidate: Duration::ZERO,
-            stale_if_error: Duration::ZERO,
+            stale_while_revalidate: cache.map_or(Duration::ZERO, |cache| cache.stale_while_revalidate),
+            stale_if_error: cache.map_or(Duration::ZERO, |cache| cache.stale_if_error),
             limits,
         }
     }

@@ -13,9 +13,9 @@ use tracing::warn;
 use self::house::House;
 use crate::admin::Admins;
 use crate::args::{
-    Cli, ClusterArgs, Command, HttpArgs, LbArgs, OriginArgs, ProxyArgs, ServerArgs, impatience,
+    CacheArgs, Cli, ClusterArgs, Command, HttpArgs, LbArgs, OriginArgs, ProxyArgs, ServerArgs, impatience,
 };
-use crate::http::{HttpConfig, Role};
+use crate::http::Role;
 use crate::lb::Lb;
 use crate::listen::{Listen, address_of};
 use crate::measured::Measured;
@@ -54,7 +54,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Origin(args) => house.origin(&args)?,
         Command::Proxy(args) => house.proxy(&args)?,
-        Command::Lb(args) => house.lb(&args)?,
+        Command::Lb(args) => house.lb(&args, None)?,
         Command::Cluster(args) => house.cluster(&args)?,
         Command::Simulate(args) => {
             simulate::command::run(&args, terminal::print)?;
@@ -106,16 +106,13 @@ impl House {
         }
         let proxy = Measured::new(proxy);
         let address = self.serve("proxy", bound, proxy.clone(), &args.server)?;
-        let config = HttpConfig {
-            stale_while_revalidate: args.cache.stale_while_revalidate,
-            stale_if_error: args.cache.stale_if_error,
-            ..args.http.config(Role::Proxy, port, self.limits(&args.server))
-        };
+        let config = args.http.config(Role::Proxy, port, self.limits(&args.server), Some(&args.cache));
         self.http(proxy, config, &args.http, &args.server)?;
         Ok(address)
     }
 
-    fn lb(&mut self, args: &LbArgs) -> Result<SocketAddr> {
+    /// `cache` is how the proxies hold documents, where that is known: other proxies may each do it in their way.
+    fn lb(&mut self, args: &LbArgs, cache: Option<&CacheArgs>) -> Result<SocketAddr> {
         let bound =
             self.listen("balancer", &self.lines("balancer", args.port, &args.server), &args.server)?;
         let link = args.link.limits(args.server.threads(), args.max_document);
@@ -132,7 +129,7 @@ impl House {
         }
         let lb = Measured::new(lb);
         let address = self.serve("balancer", bound, lb.clone(), &args.server)?;
-        let config = args.http.config(Role::Balancer, address.port(), self.limits(&args.server));
+        let config = args.http.config(Role::Balancer, address.port(), self.limits(&args.server), cache);
         self.http(lb, config, &args.http, &args.server)?;
         Ok(address)
     }
@@ -196,7 +193,7 @@ impl House {
             server,
             http,
         };
-        let balancer = local(self.lb(&lb)?);
+        let balancer = local(self.lb(&lb, Some(&args.cache))?);
         // By the name that it was called by, which may stand in no PATH.
         let program = std::env::args().next().unwrap_or_else(|| "dproxy".to_owned());
         self.greeting.push(format!("try it: {program} client --port {} --get article/1", balancer.port()));
