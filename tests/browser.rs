@@ -125,6 +125,61 @@ fn nothing_typed_is_markup() {
     );
 }
 
+/// The keys as WebDriver names them.
+const TAB: char = '\u{e004}';
+const ENTER: char = '\u{e007}';
+
+/// What has the focus, by its id or its text; nothing when the page itself has.
+fn focused(browser: &Browser) -> String {
+    let focused = browser.run(
+        "const at = document.activeElement;
+         return at === document.body ? '' : at.id || at.textContent.trim()",
+    );
+    focused.as_str().expect("a name").to_owned()
+}
+
+#[test]
+fn a_keyboard_reaches_everything_and_shows_where_it_is() {
+    let _alone = heavy();
+    let Some(browser) = Browser::start() else { return };
+    let cluster = cluster();
+    browser.show(1200, 1000, "light");
+    browser.open(&format!("http://{}/", cluster.http));
+    browser.until("it is live", "return document.querySelector('#link.live') !== null");
+    let controls =
+        ["Skip to the content", "As a table", "events", "key", "Explain", "/metrics", "/healthz", "/readyz"];
+    for control in controls {
+        browser.strike(TAB);
+        assert_eq!(focused(&browser), control);
+        let seen = browser.run(
+            "const at = document.activeElement, style = getComputedStyle(at), box = at.getBoundingClientRect();
+             return style.outlineStyle == 'solid' && parseFloat(style.outlineWidth) >= 2
+                 && box.width > 0 && box.top >= 0 && box.left >= 0 && box.bottom <= innerHeight && box.right <= innerWidth",
+        );
+        assert_eq!(seen, true, "{control} is on the screen, and it is seen that it has the focus");
+    }
+    browser.run("document.activeElement.blur(); scrollTo(0, 0)");
+    browser.open(&format!("http://{}/", cluster.http));
+    browser.until("it is live", "return document.querySelector('#link.live') !== null");
+    browser.strike(TAB);
+    browser.strike(ENTER);
+    browser.until("the link skips", "return location.hash == '#main'");
+    browser.strike(TAB);
+    assert_eq!(focused(&browser), "As a table", "what comes next is behind it");
+    browser.strike(ENTER);
+    browser.until("the table is open", "return document.querySelector('details').open");
+    browser.until("it has its rows", "return document.querySelectorAll('#nodes tbody tr').length == 3");
+    browser.run("document.getElementById('key').focus()");
+    browser.press("article/1");
+    browser.strike(TAB);
+    browser.strike(ENTER);
+    let answered = "return document.querySelector('#answer code')?.textContent == 'article/1'";
+    browser.until("the button asks", answered);
+    browser.run("document.querySelector('footer a').focus()");
+    browser.strike(ENTER);
+    browser.until("a link leads on", "return location.pathname == '/metrics'");
+}
+
 #[test]
 fn it_fits_a_phone_and_comes_back_by_itself() {
     let _alone = heavy();

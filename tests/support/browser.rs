@@ -111,6 +111,13 @@ impl Browser {
         self.call("POST", &path, &json!({ "text": keys }));
     }
 
+    /// Presses one key, wherever the focus is.
+    pub(crate) fn strike(&self, key: char) {
+        let strokes = ["keyDown", "keyUp"].map(|stroke| json!({ "type": stroke, "value": key }));
+        let actions = json!([{ "type": "key", "id": "keyboard", "actions": strokes }]);
+        self.call("POST", "/actions", &json!({ "actions": actions }));
+    }
+
     /// Shows the page in a window of this width and in light or dark.
     pub(crate) fn show(&self, width: u32, height: u32, theme: &str) {
         let features = json!([{ "name": "prefers-color-scheme", "value": theme }]);
