@@ -149,7 +149,7 @@ impl Asked {
         let reply = Reply::relayed(status, line);
         if status == Status::OriginFailure {
             node.is_blind(now);
-            return Outcome::Blind(reply, node.serial);
+            return Outcome::Blind(reply, node.identity);
         }
         node.served(now);
         match status {

@@ -62,7 +62,7 @@ impl Future for Get {
         // The first one is taken out whole: it may still be answered.
         let nothing = Get::rest(std::future::pending());
         if let Get::First(First { asked, watch, terms }) = std::mem::replace(&mut *self, nothing) {
-            let tries = Tries::first(asked.node().serial);
+            let tries = Tries::first(asked.node().identity);
             let lb = asked.lb().clone();
             let key = asked.key().to_owned();
             *self = match outcome {
@@ -127,7 +127,7 @@ impl Lb {
     /// that they get costs a second try.
     fn blame(&self, blind: &[u64]) {
         let nodes = self.nodes.load();
-        for place in nodes.iter().filter(|place| blind.contains(&place.node.serial)) {
+        for place in nodes.iter().filter(|place| blind.contains(&place.node.identity)) {
             self.failed(&place.node, "it does not reach the origin, which others do");
         }
     }
@@ -166,7 +166,7 @@ impl Lb {
         if !is_first {
             self.count_retry(place);
         }
-        tries.tried.push(place.node.serial);
+        tries.tried.push(place.node.identity);
         Some(Asked::new(self, place, key, began, terms))
     }
 

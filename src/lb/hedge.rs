@@ -117,7 +117,7 @@ impl Lb {
             self.hedges.add_one();
             place.node.counts.hedges.add_one();
         }
-        tries.tried.push(place.node.serial);
+        tries.tried.push(place.node.identity);
         Some(Asked::new(self, place, key, Instant::now(), terms))
     }
 

@@ -244,7 +244,7 @@ impl Lb {
             Place { name: wanted.name.as_str().into(), id, weight: wanted.weight, node, held }
         };
         let nodes = Nodes(wanted.iter().map(place).collect());
-        for gone in old.iter().filter(|old| nodes.iter().all(|new| new.node.serial != old.node.serial)) {
+        for gone in old.iter().filter(|old| nodes.iter().all(|new| new.node.identity != old.node.identity)) {
             info!(node = &*gone.name, in_flight = gone.node.in_flight(), "the node leaves");
         }
         self.nodes.store(Arc::new(nodes));

@@ -118,7 +118,6 @@ pub struct Lb {
     failures: Counter,
     start_time: StartTime,
     began: Instant,
-    serials: AtomicU64,
 }
 
 impl Lb {
@@ -144,7 +143,6 @@ impl Lb {
             failures: Counter::default(),
             start_time: StartTime::now(),
             began: Instant::now(),
-            serials: AtomicU64::new(0),
             config,
         };
         lb.begin_with(&listed);
@@ -158,9 +156,8 @@ impl Lb {
             backoff: self.config.backoff,
             max_backoff: self.config.max_backoff,
         };
-        let serial = self.serials.fetch_add(1, Ordering::Relaxed);
         let link = Link::new(peer, self.config.link);
-        Arc::new(Node::new(link, serial, rules, self.wheels.len(), self.now()))
+        Arc::new(Node::new(link, rules, self.wheels.len(), self.now()))
     }
 
     fn ms(&self, at: Instant) -> Millis {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::balance::hash_of;
 use super::health::{Health, Millis, Rules, State};
 use super::latency::Latency;
 use super::owed::{Owed, Purge};
@@ -30,8 +31,8 @@ pub(super) struct Counts {
 /// A proxy.
 pub(super) struct Node {
     link: Link,
-    /// What it is known by within this process: never used again.
-    pub(super) serial: u64,
+    /// A hash of its address. One that left and came back is the same to a request that has tried it.
+    pub(super) identity: u64,
     health: Mutex<Health>,
     /// The state of `health`, to be read without its lock.
     state: AtomicU8,
@@ -58,10 +59,10 @@ pub(super) struct Node {
 
 impl Node {
     /// Healthy until it fails; asked from `cores` cores.
-    pub(super) fn new(link: Link, serial: u64, rules: Rules, cores: usize, now: Millis) -> Self {
+    pub(super) fn new(link: Link, rules: Rules, cores: usize, now: Millis) -> Self {
         Self {
+            identity: hash_of(link.peer().to_string().as_bytes()),
             link,
-            serial,
             health: Mutex::new(Health::new(rules, now)),
             state: AtomicU8::new(State::Healthy as u8),
             is_failing: AtomicBool::new(false),
@@ -266,5 +267,22 @@ impl Node {
 
     pub(super) fn owes(&self) -> bool {
         self.owes.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::LinkLimits;
+
+    #[test]
+    fn one_that_left_and_came_back_is_the_same_to_who_has_tried_it() {
+        let node = |peer: &str| {
+            let (backoff, max_backoff) = (Duration::from_secs(1), Duration::from_secs(60));
+            let link = Link::new(peer.parse().unwrap(), LinkLimits::default());
+            Node::new(link, Rules { fails: 3, rises: 2, backoff, max_backoff }, 1, 0)
+        };
+        assert_eq!(node("10.0.0.1:8001").identity, node("10.0.0.1:8001").identity);
+        assert_ne!(node("10.0.0.1:8001").identity, node("10.0.0.1:8002").identity);
     }
 }

@@ -29,7 +29,7 @@ pub(super) type Held = Arc<Arc<Node>>;
 /// All nodes.
 pub(super) struct Nodes(pub(super) Vec<Place>);
 
-/// Serial numbers of nodes that were tried.
+/// The identities of nodes that were tried.
 pub(super) type Tried = SmallVec<[u64; FEW]>;
 /// What may be chosen from.
 pub(super) type Candidates = SmallVec<[Candidate; FEW]>;
@@ -61,13 +61,13 @@ impl Nodes {
 
     /// Whether another node than this one could take its requests.
     pub(super) fn has_other(&self, than: &Node) -> bool {
-        self.iter().any(|place| place.node.serial != than.serial && place.node.is_available())
+        self.iter().any(|place| place.node.identity != than.identity && place.node.is_available())
     }
 
     /// Whether another node than this one serves: it is there, and its last request did not fail.
     pub(super) fn serves_without(&self, this: &Node) -> bool {
         let serves = |node: &Node| node.is_available() && !node.is_failing();
-        self.iter().any(|place| place.node.serial != this.serial && serves(&place.node))
+        self.iter().any(|place| place.node.identity != this.identity && serves(&place.node))
     }
 
     /// Those that may be asked, best kind first: healthy ones; healthy ones that are suspect; in a panic, all.
@@ -94,7 +94,7 @@ impl Nodes {
         let mut all_told = true;
         for (index, place) in self.0.iter().enumerate() {
             let node = &*place.node;
-            if !may(node) || tried.contains(&node.serial) {
+            if !may(node) || tried.contains(&node.identity) {
                 continue;
             }
             let total = || node.polled.total_requests(node.latency.sent(), view.now, view.stale);

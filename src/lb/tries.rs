@@ -12,7 +12,7 @@ pub(super) enum Outcome {
     Reply(Reply, bool),
     /// An error that is no fault of the node, and that another node may not have.
     Soft(Reply),
-    /// The node of this serial number cannot reach the origin. Whether that is its own fault, another node tells.
+    /// The node of this identity cannot reach the origin. Whether that is its own fault, another node tells.
     Blind(Reply, u64),
     /// The request was not sent.
     NotSent,
@@ -42,9 +42,9 @@ pub(super) struct Tries {
 }
 
 impl Tries {
-    /// Nothing but a first try, at the node of this serial number.
-    pub(super) fn first(serial: u64) -> Self {
-        Self { tried: Tried::from_iter([serial]), ..Self::default() }
+    /// Nothing but a first try, at the node of this identity.
+    pub(super) fn first(identity: u64) -> Self {
+        Self { tried: Tried::from_iter([identity]), ..Self::default() }
     }
 
     pub(super) fn is_first(&self) -> bool {
@@ -72,9 +72,9 @@ impl Tries {
             Outcome::Busy => self.busy += 1,
             Outcome::Soft(reply) => drop(self.soft.get_or_insert(reply)),
             // What the proxy said of the origin says more than that it had no time.
-            Outcome::Blind(reply, serial) => {
+            Outcome::Blind(reply, identity) => {
                 self.soft = Some(reply);
-                self.blind.push(serial);
+                self.blind.push(identity);
             }
             Outcome::TooLate => self.too_late = true,
             Outcome::NotSent | Outcome::Failed | Outcome::Reply(..) => {}
@@ -129,8 +129,8 @@ mod tests {
     fn the_verdict_tells_what_happened() {
         let verdict = |outcomes: Vec<Outcome>| {
             let mut tries = Tries::default();
-            for (serial, outcome) in outcomes.into_iter().enumerate() {
-                tries.tried.push(serial as u64);
+            for (identity, outcome) in outcomes.into_iter().enumerate() {
+                tries.tried.push(identity as u64);
                 tries.go_on(outcome);
             }
             tries.verdict().status
