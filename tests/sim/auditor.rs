@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::AT_REST;
-use crate::cluster::{BALANCERS, balancer, proxy};
+use crate::cluster::{BALANCERS, PORT, balancer, proxy};
 use crate::judge::Asked;
 use crate::readers::{PATIENCE, link, plain};
 use crate::world::{KEYS, World, is_gone, now, text};
@@ -28,6 +28,9 @@ pub(crate) async fn audit(world: &World) {
     world.ledger.check_budgets(world);
     for key in 0..KEYS {
         serves_what_is_true(world, &format!("article/{key}")).await;
+    }
+    for index in 0..BALANCERS {
+        forgives(world, &balancer(index)).await;
     }
     stop(world).await;
 }
@@ -101,6 +104,16 @@ async fn serves_what_is_true(world: &World, path: &str) {
             false => (Status::Ok, text(path, version)),
         };
         assert!(view.stale || told == truth, "{path} from proxy{index}: {told:?}, and {truth:?} is true");
+    }
+}
+
+/// Who has just answered has no failures in a row.
+async fn forgives(world: &World, host: &str) {
+    let told = metrics(host).await.expect("METRICS");
+    for index in 0..world.plan.proxies {
+        let node = &told["proxies"][format!("{}:{PORT}", proxy(index))];
+        let has_answered = world.ledger.was_asked(host, &proxy(index), AT_REST);
+        assert!(!has_answered || node["failures_in_a_row"] == 0, "{host}: proxy{index}: {node}");
     }
 }
 

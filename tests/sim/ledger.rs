@@ -9,9 +9,9 @@ use dproxy::wire::Status;
 
 use crate::world::{World, now, pair};
 
-/// What a budget looks back on, and what it counts as one moment.
+/// What a budget looks back on, and what it counts as one moment: a quarter of a second, and until it looks again.
 const WINDOW: Duration = Duration::from_secs(10);
-const MOMENT: Duration = Duration::from_millis(250);
+const MOMENT: Duration = Duration::from_millis(350);
 /// A try that came to a proxy as soon was paid for within this time.
 const PROMPT: Duration = Duration::from_secs(1);
 /// A session that was lost was broken within this.
@@ -77,12 +77,7 @@ fn check(world: &World, balancer: &str, tries: &Tries) {
         let times: Vec<Duration> =
             tries.iter().filter(|(other, _)| other == proxy).map(|(_, at)| *at).collect();
         let since = times[0].saturating_sub(LATELY);
-        let (of, index) =
-            (index(balancer, "lb").unwrap_or_default(), index(proxy, "proxy").unwrap_or_default());
-        let is_lost = !world.was_unbroken(proxy, since)
-            || !world.was_unbroken(&pair(balancer, proxy), since)
-            // It is another node when it comes back.
-            || !world.roster.was_unchanged(of, index, since);
+        let is_lost = !world.was_unbroken(proxy, since) || !world.was_unbroken(&pair(balancer, proxy), since);
         assert!(times.len() == 1 || (times.len() == 2 && is_lost), "through {balancer} to {tries:?}");
     }
 }
@@ -133,6 +128,13 @@ impl Ledger {
         world.roster.check(balancer, proxy, Some(sent.asked));
         sent.tries.push((host.to_owned(), now()));
         check(world, from, &sent.tries);
+    }
+
+    /// Whether a balancer has asked a proxy for something since then.
+    pub(crate) fn was_asked(&self, balancer: &str, proxy: &str, since: Duration) -> bool {
+        let sent = lock(&self.sent);
+        let tries = |sent: &Sent| sent.tries.iter().any(|(asked, at)| asked == proxy && *at >= since);
+        sent.get(balancer).is_some_and(|sent| sent.values().any(tries))
     }
 
     pub(crate) fn answered(&self, host: &str, status: Status) {
@@ -203,7 +205,8 @@ fn paid(sent: &BTreeMap<String, Sent>, began: &[Duration]) -> Vec<Paid> {
         let mut seen = BTreeSet::new();
         let beyond = tries.iter().filter(|(proxy, _)| seen.insert(proxy)).skip(1);
         for at in beyond.map(|(_, at)| *at).filter(|at| *at <= *asked + PROMPT) {
-            let since = at.saturating_sub(WINDOW + MOMENT).max(life);
+            // It was paid for after it was asked and before it came.
+            let since = asked.saturating_sub(WINDOW + MOMENT).max(life);
             let asked = sent.values().filter(|sent| (since..=at).contains(&sent.asked)).count();
             all.push(Paid { life, at, asked });
         }

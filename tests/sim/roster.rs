@@ -154,11 +154,6 @@ impl Roster {
         seat.listed && !seat.drained && seat.changed.is_none_or(|at| at + RECOVERY < start)
     }
 
-    /// Whether nothing of this was changed since.
-    pub(crate) fn was_unchanged(&self, balancer: usize, index: usize, since: Duration) -> bool {
-        self.lock()[balancer].proxies[index].changed.is_none_or(|at| at < since)
-    }
-
     pub(crate) fn has_changed(&self, balancer: usize) -> bool {
         self.lock()[balancer].has_changed
     }
