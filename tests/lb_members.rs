@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use tokio::time::Instant;
+
 use crate::support::ask::parse;
 use crate::support::cluster::POLLS;
 use crate::support::command::make_fifo;
@@ -70,18 +72,24 @@ fn a_file_that_is_being_written_is_not_half_followed() {
     let start = Start::role("lb", &format!("{POLLS} --log info"));
     let balancer = start.arg("--proxies-file").arg(file.to_str().expect("UTF-8")).run();
     let mut session = Session::open(balancer.address);
+    let (mut written, mut longest) = (Instant::now(), Duration::ZERO);
+    let mut has_written = || longest = longest.max(std::mem::replace(&mut written, Instant::now()).elapsed());
     for round in 0..60 {
         std::fs::write(&file, "").expect("the list is emptied");
+        has_written();
         for (i, line) in lines.iter().enumerate() {
             pause(Duration::from_millis(15));
             let mut list = File::options().append(true).open(&file).expect("the list");
             list.write_all(line.as_bytes()).expect("a line more");
+            has_written();
             let id = round * 3 + i as u64;
             assert_eq!(status_of(&session.ask(id, "GET a/1")), "OK");
         }
     }
-    assert!(!balancer.log().contains("the node leaves"), "{}", balancer.log());
-    assert_eq!(names(&balancer).len(), 3);
+    // On a machine that had no time for this test, a part of the list stood there for as long as a whole one has to.
+    let kept_pace = longest < Duration::from_millis(150);
+    assert!(!kept_pace || !balancer.log().contains("the node leaves"), "{}", balancer.log());
+    until("the whole list is followed", || names(&balancer).len() == 3);
 }
 
 #[test]
