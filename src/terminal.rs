@@ -29,7 +29,7 @@ pub fn print(text: impl AsRef<[u8]>) -> io::Result<bool> {
     printed(stdout().lock().write_all(text.as_ref()))
 }
 
-/// What became of something that was written to standard output: as [`print`] tells it.
+/// What became of something that was written to standard output: as [`print()`] tells it.
 pub fn printed(written: io::Result<()>) -> io::Result<bool> {
     match written.and_then(|()| stdout().flush()) {
         Ok(()) => Ok(true),
