@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::exchange::{Exchange, Phase};
 use super::inbox::{Filled, Inbox};
+use super::parting::last_words;
 use super::shared::Shared;
 use super::transport::Stream;
 use super::unread::Reader;
@@ -197,7 +198,13 @@ impl<'a, H: Handler> Conn<'a, H> {
         if self.exchange.outbox.is_empty() {
             return Ok(false);
         }
-        let Poll::Ready(written) = self.exchange.outbox.poll_write(cx, self.stream)? else {
+        let is_last = self.exchange.is_over();
+        let outbox = &mut self.exchange.outbox;
+        let wrote = match is_last {
+            true => outbox.poll_write(cx, &mut last_words(self.stream)),
+            false => outbox.poll_write(cx, self.stream),
+        };
+        let Poll::Ready(written) = wrote? else {
             let bytes = self.exchange.outbox.settle();
             self.reader.is_waited_for(cx, bytes, self.writing_since, self.exchange.now)?;
             return Ok(false);

@@ -113,9 +113,14 @@ impl<'a, H: Handler> Exchange<'a, H> {
         self.pending.is_empty()
     }
 
-    /// Whether all is said.
+    /// Whether nothing more will be said.
+    pub(super) fn is_over(&self) -> bool {
+        self.phase == Phase::Ending && self.pending.is_empty()
+    }
+
+    /// Whether all is said, and has left.
     pub(super) fn is_done(&self) -> bool {
-        self.phase == Phase::Ending && self.pending.is_empty() && self.outbox.is_empty()
+        self.is_over() && self.outbox.is_empty()
     }
 
     /// Takes one line.

@@ -17,6 +17,11 @@ mod inbox;
 pub mod link;
 mod locality;
 mod outbox;
+#[cfg(not(sim))]
+mod parting;
+#[cfg(sim)]
+#[path = "parting_sim.rs"]
+mod parting;
 pub mod server;
 mod shared;
 pub mod transport;
