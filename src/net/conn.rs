@@ -39,6 +39,8 @@ const LINGER: Duration = Duration::from_secs(2);
 enum End {
     /// All that was asked is answered, and all that came was read.
     Clean,
+    /// The same, and many others are being answered: it need not be now.
+    Rush,
     /// Our last words left, but the peer may still be sending.
     Unread,
     /// Broken, or cut by a deadline.
@@ -63,8 +65,10 @@ pub(super) async fn serve<H: Handler>(mut stream: Stream, from: IpAddr, shared: 
         .await
         .unwrap_or(End::Cut)
     };
-    if end == End::Unread {
-        linger(&mut stream).await;
+    match end {
+        End::Unread => linger(&mut stream).await,
+        End::Rush => shared.rush.is_over().await,
+        End::Clean | End::Cut => {}
     }
 }
 
@@ -138,7 +142,11 @@ impl<'a, H: Handler> Conn<'a, H> {
             progress |= self.poll_write(cx)?;
             if self.exchange.is_done() {
                 let unread = self.exchange.unread || self.inbox.has_more();
-                return Poll::Ready(Ok(if unread { End::Unread } else { End::Clean }));
+                return Poll::Ready(Ok(match unread {
+                    true => End::Unread,
+                    false if self.exchange.in_rush => End::Rush,
+                    false => End::Clean,
+                }));
             }
             if progress {
                 continue;
@@ -198,7 +206,8 @@ impl<'a, H: Handler> Conn<'a, H> {
         if self.exchange.outbox.is_empty() {
             return Ok(false);
         }
-        let is_last = self.exchange.is_over();
+        // Where the close comes later, so would what waits for it.
+        let is_last = self.exchange.is_over() && !self.exchange.in_rush;
         let outbox = &mut self.exchange.outbox;
         let wrote = match is_last {
             true => outbox.poll_write(cx, &mut last_words(self.stream)),

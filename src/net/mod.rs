@@ -22,6 +22,7 @@ mod parting;
 #[cfg(sim)]
 #[path = "parting_sim.rs"]
 mod parting;
+mod rush;
 pub mod server;
 mod shared;
 pub mod transport;

@@ -47,7 +47,7 @@ impl<H: Handler> Server<H> {
         let ending = if limits.hand_over.is_some() { CancellationToken::new() } else { stop.clone() };
         let door = Arc::new(Door::new(limits.max_connections, limits.drain).handed_over(limits.hand_over));
         let crowd = Crowd::new(handler.enough());
-        Self { shared: Arc::new(Shared { handler, limits, crowd, stop, ending }), door }
+        Self { shared: Arc::new(Shared { handler, limits, crowd, rush: Arc::default(), stop, ending }), door }
     }
 
     /// What counts its connections.

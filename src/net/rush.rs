@@ -1,0 +1,126 @@
+//! Many connections that wait for the same moment: the answers leave first, and are followed by the closings.
+//!
+//! A thousand askers of one document that was not there are answered in a few milliseconds, of which closing their
+//! connections takes half. It costs nobody anything to come after the answers, and the last of the thousand is answered
+//! sooner.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+/// With fewer than so many others it is no rush.
+const MANY: usize = 128;
+/// Nobody is being answered any more if nobody was for so long.
+const CALM: Duration = Duration::from_millis(2);
+/// No closing is put off for longer: where answers never cease, the askers who wait for the end get it.
+const LONGEST: Duration = Duration::from_millis(20);
+
+/// The plain connections of a server that wait for their answer.
+#[derive(Default)]
+pub(super) struct Rush {
+    waiting: AtomicUsize,
+    /// How many have got it.
+    answered: AtomicUsize,
+    /// Whether somebody watches for the calm.
+    is_watched: AtomicBool,
+    calm: Notify,
+}
+
+/// One connection that waits.
+pub(super) struct Waiting<'a>(&'a Rush);
+
+impl Rush {
+    /// One more waits.
+    pub(super) fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(self)
+    }
+
+    /// Returns when nobody was answered for a moment.
+    pub(super) async fn is_over(self: &Arc<Self>) {
+        let calm = self.calm.notified();
+        if !self.is_watched.swap(true, Ordering::AcqRel) {
+            tokio::spawn(self.clone().watch());
+        }
+        calm.await;
+    }
+
+    async fn watch(self: Arc<Self>) {
+        let last = Instant::now() + LONGEST;
+        let mut answered = None;
+        while answered.replace(self.answered.load(Ordering::Relaxed)) != answered && Instant::now() < last {
+            sleep(CALM).await;
+        }
+        self.is_watched.store(false, Ordering::Release);
+        self.calm.notify_waiters();
+    }
+}
+
+impl Waiting<'_> {
+    /// It is answered now; tells whether many others are not.
+    pub(super) fn end_among_many(self) -> bool {
+        self.0.answered.fetch_add(1, Ordering::Relaxed);
+        self.0.waiting.load(Ordering::Relaxed) > MANY
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_answered_while_many_wait_end_among_many() {
+        let rush = Rush::default();
+        let waiting: Vec<Waiting<'_>> = (0..=MANY).map(|_| rush.wait()).collect();
+        let told: Vec<bool> = waiting.into_iter().map(Waiting::end_among_many).collect();
+        assert_eq!(told.iter().filter(|one_of_many| **one_of_many).count(), 1);
+        assert!(told[0], "the last of them are few");
+        assert_eq!(rush.waiting.into_inner(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_over_for_all_when_nobody_is_answered_any_more() {
+        let rush = Arc::new(Rush::default());
+        let over: Vec<_> = (0..3)
+            .map(|_| {
+                let rush = rush.clone();
+                tokio::spawn(async move { rush.is_over().await })
+            })
+            .collect();
+        for _ in 0..5 {
+            rush.wait().end_among_many();
+            sleep(CALM / 2).await;
+            assert!(over.iter().all(|over| !over.is_finished()), "some are being answered");
+        }
+        let answered = Instant::now();
+        for over in over {
+            over.await.unwrap();
+        }
+        assert!(answered.elapsed() <= 2 * CALM);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_never_cease_put_no_closing_off_for_long() {
+        let (rush, began) = (Arc::new(Rush::default()), Instant::now());
+        let answering = async {
+            loop {
+                rush.wait().end_among_many();
+                sleep(CALM / 2).await;
+            }
+        };
+        tokio::select! {
+            () = answering => {}
+            () = rush.is_over() => {}
+        }
+        assert!(began.elapsed() <= LONGEST + 2 * CALM);
+    }
+}
