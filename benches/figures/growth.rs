@@ -10,19 +10,23 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::ask::{bench, median};
-use super::made::{Made, Origin};
-use super::node::{Node, balancer, echo, proxy};
+use super::made::Made;
+use super::node::{Node, balancer, echo, map, proxy, proxy_at};
 
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(1);
 /// Bytes of a document, where entries are counted.
 const SMALL: usize = 200;
+const FEW: u64 = 1_000;
+const MANY: u64 = 1_000_000;
 
 /// What one round brought.
 struct Round {
     per_second: f64,
     /// Microseconds of the node's processor time for a request.
     cpu_us: f64,
+    /// What of them was the kernel's.
+    kernel_us: f64,
     /// Milliseconds.
     p99: f64,
 }
@@ -32,16 +36,20 @@ struct Line(String, Vec<Round>);
 
 /// Prints a table; each line beside the first one.
 fn tell(lines: Vec<Line>) {
-    println!("{:44} {:>11} {:>7} {:>8} {:>7} {:>8}", "", "requests/s", "ratio", "CPU µs", "ratio", "p99 ms");
+    println!(
+        "{:44} {:>11} {:>7} {:>8} {:>7} {:>10} {:>8}",
+        "", "requests/s", "ratio", "CPU µs", "ratio", "in kernel", "p99 ms"
+    );
     let mut first = None;
     for Line(name, rounds) in lines {
         let of = |part: fn(&Round) -> f64| median(rounds.iter().map(part).collect());
         let (per_second, cpu_us) = (of(|round| round.per_second), of(|round| round.cpu_us));
         let (all, each) = *first.get_or_insert((per_second, cpu_us));
         println!(
-            "{name:44} {per_second:>11.0} {:>7.2} {cpu_us:>8.2} {:>7.2} {:>8.2}",
+            "{name:44} {per_second:>11.0} {:>7.2} {cpu_us:>8.2} {:>7.2} {:>10.2} {:>8.2}",
             per_second / all,
             cpu_us / each,
+            of(|round| round.kernel_us),
             of(|round| round.p99)
         );
     }
@@ -89,11 +97,13 @@ impl Sessions {
             self.0.push(lane);
             took.extend(times);
         }
-        let (seconds, cpu) = (began.elapsed().as_secs_f64(), node.cpu() - before);
+        let seconds = began.elapsed().as_secs_f64();
+        let (cpu_us, kernel_us) = node.cpu().since(before, took.len() as f64);
         took.sort();
         Round {
             per_second: took.len() as f64 / seconds,
-            cpu_us: cpu.as_secs_f64() * 1e6 / took.len() as f64,
+            cpu_us,
+            kernel_us,
             p99: took[took.len() * 99 / 100].as_secs_f64() * 1e3,
         }
     }
@@ -114,9 +124,9 @@ async fn ask(stream: &mut TcpStream, line: &[u8]) {
 async fn round(node: &Node, words: &str) -> Round {
     let before = node.cpu();
     let found = bench(node.address, &format!("{words} --warmup 0 --duration {}ms", ROUND.as_millis())).await;
-    let cpu = (node.cpu() - before).as_secs_f64();
+    let (cpu_us, kernel_us) = node.cpu().since(before, found.requests());
     assert_eq!(found.other_than(&["OK"]), 0.0, "all answers are good");
-    Round { per_second: found.rps(), cpu_us: cpu * 1e6 / found.requests(), p99: found.ms("p99") }
+    Round { per_second: found.rps(), cpu_us, kernel_us, p99: found.ms("p99") }
 }
 
 /// Ten requests in flight, on ever more connections.
@@ -142,7 +152,7 @@ pub(crate) async fn connections() {
     }
 }
 
-/// A balancer over ever more proxies.
+/// A balancer over ever more proxies, and over ever more addresses of one.
 pub(crate) async fn peers() {
     let origin = Made::of(1000).start();
     for (title, words) in [
@@ -157,6 +167,11 @@ pub(crate) async fn peers() {
             let listed: Vec<SocketAddr> = proxies.iter().map(|proxy| proxy.address).collect();
             nodes.push((balancer(&listed, ""), proxies));
             lines.push(Line(format!("{count} proxies"), Vec::new()));
+        }
+        for count in [3, 16] {
+            let (proxy, listed) = proxy_at(origin.address, "--ttl 10m", count);
+            nodes.push((balancer(&listed, ""), vec![proxy]));
+            lines.push(Line(format!("{count} addresses of one proxy"), Vec::new()));
         }
         for (lb, _) in &nodes {
             round(lb, words).await;
@@ -183,24 +198,25 @@ async fn fill(node: &Node, entries: u64) -> f64 {
 pub(crate) async fn entries() {
     let origin = Made::of(SMALL).start();
     for cache_type in ["ttl", "lru", "s3fifo"] {
-        entries_of(cache_type, &origin).await;
+        let words = format!("--cache-type {cache_type} --ttl 1h --capacity 1100000 --max-bytes 2GiB");
+        let (few, many) = (proxy(origin.address, 0, &words), proxy(origin.address, 0, &words));
+        fill(&few, FEW).await;
+        let beyond = fill(&many, MANY).await;
+        println!("\nA proxy, {cache_type}, documents of {SMALL} B, 64 sessions with 16 in flight");
+        println!("1 000 000 entries take {beyond:.0} B each beyond key and document");
+        of_few_and_many(&few, &many).await;
     }
+    println!("\nA server that has a HashMap and nothing else, the same documents, asked in the same way");
+    of_few_and_many(&map(FEW, SMALL), &map(MANY, SMALL)).await;
 }
 
-async fn entries_of(cache_type: &str, origin: &Origin) {
-    const MANY: u64 = 1_000_000;
-    let words = format!("--cache-type {cache_type} --ttl 1h --capacity 1100000 --max-bytes 2GiB");
-    let (few, many) = (proxy(origin.address, 0, &words), proxy(origin.address, 0, &words));
-    fill(&few, 1_000).await;
-    let beyond = fill(&many, MANY).await;
-    println!("\nA proxy, {cache_type}, documents of {SMALL} B, 64 sessions with 16 in flight");
-    println!("1 000 000 entries take {beyond:.0} B each beyond key and document");
+async fn of_few_and_many(few: &Node, many: &Node) {
     let asked = [
-        (&few, "1 000 entries, zipf", "--key-range article/1..1000 --zipf 1.0"),
-        (&few, "1 000 entries, uniform", "--key-range article/1..1000 --zipf 0"),
-        (&many, "1 000 000 entries, 1 000 of them asked, zipf", "--key-range article/1..1000 --zipf 1.0"),
-        (&many, "1 000 000 entries, zipf", "--key-range article/1..1000000 --zipf 1.0"),
-        (&many, "1 000 000 entries, uniform", "--key-range article/1..1000000 --zipf 0"),
+        (few, "1 000 entries, zipf", "--key-range article/1..1000 --zipf 1.0"),
+        (few, "1 000 entries, uniform", "--key-range article/1..1000 --zipf 0"),
+        (many, "1 000 000 entries, 1 000 of them asked, zipf", "--key-range article/1..1000 --zipf 1.0"),
+        (many, "1 000 000 entries, zipf", "--key-range article/1..1000000 --zipf 1.0"),
+        (many, "1 000 000 entries, uniform", "--key-range article/1..1000000 --zipf 0"),
     ];
     let mut lines: Vec<Line> = asked.iter().map(|(_, name, _)| Line((*name).into(), Vec::new())).collect();
     for _ in 0..ROUNDS {

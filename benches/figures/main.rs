@@ -20,6 +20,7 @@ mod faults;
 mod growth;
 mod load;
 mod made;
+mod map;
 mod node;
 mod overload;
 mod relay;
@@ -44,8 +45,12 @@ fn main() {
     node::allow_many_descriptors();
     // cargo bench hands flags of its own to every benchmark.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    if wanted == [echo::WORD] {
-        return echo::serve();
+    match wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [echo::WORD] => return echo::serve(),
+        [map::WORD, entries, size] => {
+            return map::serve(entries.parse().expect("a number"), size.parse().expect("a number"));
+        }
+        _ => {}
     }
     for word in &wanted {
         assert!(TOPICS.iter().any(|(name, _)| name == word), "there is no figure {word:?}");

@@ -10,6 +10,24 @@ use std::time::Duration;
 /// The kernel counts processor time in hundredths of a second.
 const TICK: Duration = Duration::from_millis(10);
 
+/// Processor time.
+#[derive(Clone, Copy)]
+pub(crate) struct Cpu {
+    /// Of the program itself.
+    pub(crate) own: Duration,
+    /// Of the kernel, on its behalf.
+    pub(crate) kernel: Duration,
+}
+
+impl Cpu {
+    /// All of it since `before`, and what of it was the kernel's: microseconds for each of so many requests.
+    pub(crate) fn since(self, before: Self, requests: f64) -> (f64, f64) {
+        let kernel = self.kernel - before.kernel;
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / requests;
+        (each(self.own - before.own + kernel), each(kernel))
+    }
+}
+
 /// A process that ends with its value.
 pub(crate) struct Node {
     child: Child,
@@ -50,12 +68,12 @@ impl Node {
         fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("a process that runs")
     }
 
-    /// Processor time that it has used, in the kernel and out of it.
-    pub(crate) fn cpu(&self) -> Duration {
+    /// Processor time that it has used.
+    pub(crate) fn cpu(&self) -> Cpu {
         let stat = self.proc("stat");
-        let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
-        let ticks: u32 = [11, 12].iter().map(|&at: &usize| fields[at].parse::<u32>().expect("ticks")).sum();
-        TICK * ticks
+        let mut fields = stat.rsplit(") ").next().expect("fields").split(' ').skip(11);
+        let mut next = || TICK * fields.next().and_then(|ticks| ticks.parse().ok()).expect("ticks");
+        Cpu { own: next(), kernel: next() }
     }
 
     /// Memory that it has, in bytes.
@@ -94,9 +112,26 @@ pub(crate) fn balancer(proxies: &[SocketAddr], words: &str) -> Node {
     Node::start(&[&["lb", "--port", "0"], &words[..], &["--proxies"], &proxies].concat())
 }
 
+/// A proxy that is reached at so many addresses, as if each were another one.
+pub(crate) fn proxy_at(origin: SocketAddr, words: &str, addresses: u8) -> (Node, Vec<SocketAddr>) {
+    let node = proxy(origin, 0, &format!("{words} --host 0.0.0.0"));
+    let listed = (1..=addresses).map(|last| ([127, 0, 0, last], node.address.port()).into()).collect();
+    (node, listed)
+}
+
 /// A server that knows nothing, on one thread.
 pub(crate) fn echo() -> Node {
-    Node::run(Command::new(std::env::current_exe().expect("this program")).arg(super::echo::WORD))
+    own(&[super::echo::WORD])
+}
+
+/// A server that has nothing but a map of so many documents.
+pub(crate) fn map(entries: u64, size: usize) -> Node {
+    own(&[super::map::WORD, &entries.to_string(), &size.to_string()])
+}
+
+/// A server that this program is with these words.
+fn own(words: &[&str]) -> Node {
+    Node::run(Command::new(std::env::current_exe().expect("this program")).args(words))
 }
 
 /// Keeps a process to some of the processors.
