@@ -19,6 +19,8 @@ const ROUND: Duration = Duration::from_secs(1);
 const SMALL: usize = 200;
 const FEW: u64 = 1_000;
 const MANY: u64 = 1_000_000;
+/// Far from what a proxy can do: no queue makes the times of hits longer.
+const DUE: u64 = 50_000;
 
 /// What one round brought.
 struct Round {
@@ -222,6 +224,14 @@ async fn of_few_and_many(few: &Node, many: &Node) {
     for _ in 0..ROUNDS {
         for (line, (node, _, keys)) in lines.iter_mut().zip(&asked) {
             line.1.push(round(node, &format!("--connections 64 --in-flight 16 {keys}")).await);
+        }
+    }
+    tell(lines);
+    println!("The same, with {DUE} requests/s due");
+    let mut lines: Vec<Line> = asked.iter().map(|(_, name, _)| Line((*name).into(), Vec::new())).collect();
+    for _ in 0..ROUNDS {
+        for (line, (node, _, keys)) in lines.iter_mut().zip(&asked) {
+            line.1.push(round(node, &format!("--connections 8 --in-flight 64 --rate {DUE} {keys}")).await);
         }
     }
     tell(lines);
