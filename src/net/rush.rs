@@ -75,7 +75,18 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::Semaphore;
+    use tokio::task::yield_now;
+    use tokio::time::{pause, resume};
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::handler::{Answer, Ask, Handler};
+    use crate::net::{Server, ServerLimits};
+    use crate::stats::Counter;
+    use crate::wire::{Reply, Status};
 
     #[test]
     fn who_is_answered_while_many_wait_end_among_many() {
@@ -122,5 +133,63 @@ mod tests {
             () = rush.is_over() => {}
         }
         assert!(began.elapsed() <= LONGEST + 2 * CALM);
+    }
+
+    /// Answers everybody when it is told to.
+    struct Together {
+        asked: Counter,
+        may: Semaphore,
+    }
+
+    impl Handler for Together {
+        fn answer(self: &Arc<Self>, _: Ask<'_>) -> Answer {
+            self.asked.add_one();
+            let this = self.clone();
+            Answer::later(async move {
+                this.may.acquire().await.unwrap().forget();
+                Reply::text(Status::NotFound, "nothing")
+            })
+        }
+    }
+
+    /// Reads what is there; tells whether the end of the line is.
+    fn has_line(stream: &TcpStream) -> bool {
+        let mut buffer = [0; 256];
+        stream.try_read(&mut buffer).is_ok_and(|n| buffer[..n].ends_with(b"\n"))
+    }
+
+    #[tokio::test]
+    async fn all_have_their_answer_before_the_first_is_closed() {
+        const ASKERS: usize = 3 * MANY;
+        let handler = Arc::new(Together { asked: Counter::default(), may: Semaphore::new(0) });
+        let server = Server::new(handler.clone(), ServerLimits::default(), CancellationToken::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { server.serve(listener).await });
+        let mut askers = Vec::new();
+        for asked in 1..=ASKERS {
+            let mut asker = TcpStream::connect(address).await.unwrap();
+            asker.write_all(b"GET a/1\n").await.unwrap();
+            askers.push(asker);
+            while handler.asked.get() < asked as u64 {
+                yield_now().await;
+            }
+        }
+        // The moment lasts for as long as somebody has something to do.
+        pause();
+        handler.may.add_permits(ASKERS);
+        let mut have = vec![false; ASKERS];
+        while have.contains(&false) {
+            for (have, asker) in have.iter_mut().zip(&askers) {
+                *have |= has_line(asker);
+            }
+            yield_now().await;
+        }
+        let is_open = |asker: &TcpStream| asker.try_read(&mut [0; 1]).is_err();
+        assert!(askers[..ASKERS - MANY].iter().all(is_open), "of those who were among many");
+        resume();
+        for mut asker in askers {
+            assert_eq!(asker.read(&mut [0; 1]).await.unwrap(), 0, "in the end all are closed");
+        }
     }
 }
