@@ -112,7 +112,7 @@ async fn forgives(world: &World, host: &str) {
     let told = metrics(host).await.expect("METRICS");
     for index in 0..world.plan.proxies {
         let node = &told["proxies"][format!("{}:{PORT}", proxy(index))];
-        let has_answered = world.ledger.was_asked(host, &proxy(index), AT_REST);
+        let has_answered = world.ledger.was_relied_on(host, &proxy(index), AT_REST);
         assert!(!has_answered || node["failures_in_a_row"] == 0, "{host}: proxy{index}: {node}");
     }
 }

@@ -130,11 +130,11 @@ impl Ledger {
         check(world, from, &sent.tries);
     }
 
-    /// Whether a balancer has asked a proxy for something since then.
-    pub(crate) fn was_asked(&self, balancer: &str, proxy: &str, since: Duration) -> bool {
+    /// Whether a balancer has asked this proxy since then, and no other for the same: it waited for the answer.
+    pub(crate) fn was_relied_on(&self, balancer: &str, proxy: &str, since: Duration) -> bool {
         let sent = lock(&self.sent);
-        let tries = |sent: &Sent| sent.tries.iter().any(|(asked, at)| asked == proxy && *at >= since);
-        sent.get(balancer).is_some_and(|sent| sent.values().any(tries))
+        let alone = |sent: &Sent| matches!(&sent.tries[..], [(asked, at)] if asked == proxy && *at >= since);
+        sent.get(balancer).is_some_and(|sent| sent.values().any(alone))
     }
 
     pub(crate) fn answered(&self, host: &str, status: Status) {
