@@ -29,6 +29,9 @@ pub enum KeyError {
     /// No slash, so there is no resource and key.
     #[error("the path needs a resource and a key: <resource>/<key>")]
     NoSlash,
+    /// No slash where a prefix would do as well.
+    #[error("write one key, such as article/7, or all beneath a prefix, such as article/*")]
+    NoPattern,
     /// Nothing between two slashes, or at an end.
     #[error("the path has an empty segment")]
     EmptySegment,
@@ -133,6 +136,9 @@ pub enum Pattern<'a> {
 impl<'a> Pattern<'a> {
     /// Checks `<resource>/<key>` or `<prefix>/*`.
     pub fn parse(text: &'a [u8]) -> Result<Self, KeyError> {
+        if !text.contains(&b'/') {
+            return Err(KeyError::NoPattern);
+        }
         let Some(prefix) = text.strip_suffix(b"/*") else {
             return Key::parse(text).map(Pattern::One);
         };
@@ -242,6 +248,9 @@ mod tests {
         assert!(one.matches("article/1") && !one.matches("article/12"));
         for bad in [&b"*"[..], b"/*", b"article/1*", b"a/*/b", b"../*"] {
             assert!(Pattern::parse(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));
+        }
+        for all in [&b"*"[..], b"article", b"article*"] {
+            assert_eq!(Pattern::parse(all), Err(KeyError::NoPattern), "{:?}", String::from_utf8_lossy(all));
         }
     }
 }
