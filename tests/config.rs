@@ -181,6 +181,25 @@ fn a_variable_that_sets_nothing_is_told() {
 }
 
 #[test]
+fn a_wrong_value_of_a_variable_is_told_with_its_name() {
+    for (words, name, value) in [
+        (&["proxy"][..], "DPROXY_PORT", "abc"),
+        (&["proxy"], "DPROXY_CACHE_TYPE", "arc"),
+        (&["lb"], "DPROXY_PROXIES", "nowhere"),
+        (&["proxy"], "DPROXY_LOG_FORMAT", "xml"),
+    ] {
+        let output = with_variables(words, &[(name, value)]);
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        let told = text(&output.stderr);
+        assert!(told.contains(&format!("invalid value '{value}'")), "{told}");
+        assert!(told.contains(&format!("; the variable {name} holds it; see dproxy ")), "{told}");
+    }
+    let typed = with_variables(&["proxy", "--port", "abc"], &[("DPROXY_PORT", "8001")]);
+    let told = text(&typed.stderr);
+    assert!(told.contains("invalid value 'abc'") && !told.contains("the variable"), "{told}");
+}
+
+#[test]
 fn a_file_that_is_no_configuration_is_refused_at_once() {
     let (_directory, path) = file("");
     for (bytes, why) in [(&b"[proxy]\nttl = \xff"[..], "UTF-8"), (&[b'#'; (1 << 20) + 1], "1 MiB")] {

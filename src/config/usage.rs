@@ -14,6 +14,9 @@ pub(super) fn line(error: &clap::Error, role: Option<&str>, command: &Command) -
         (ErrorKind::UnknownArgument, Some(ContextValue::String(flag))) => {
             told(error) + &owners(flag, role, command)
         }
+        (ErrorKind::InvalidValue | ErrorKind::ValueValidation, Some(ContextValue::String(flag))) => {
+            told(error) + &holder(error, flag, role, command)
+        }
         _ => told(error),
     };
     format!("{what}; see {asked} --help")
@@ -57,6 +60,28 @@ fn owners(flag: &str, role: Option<&str>, command: &Command) -> String {
         true => String::new(),
         false => format!("; it is a flag of dproxy {}", roles.join(", ")),
     }
+}
+
+/// The variable that holds the wrong value of a flag, if one does: the flag itself may not have been typed.
+fn holder(error: &clap::Error, flag: &str, role: Option<&str>, command: &Command) -> String {
+    let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else {
+        return String::new();
+    };
+    let of_role = role.and_then(|role| command.find_subcommand(role));
+    let mut args = of_role.into_iter().chain([command]).flat_map(Command::get_arguments);
+    let Some(arg) = args.find(|arg| is_named(flag, arg)) else { return String::new() };
+    let name = arg.get_env().and_then(|name| name.to_str()).unwrap_or_default();
+    let Ok(held) = std::env::var(name) else { return String::new() };
+    match held.split(|letter| Some(letter) == arg.get_value_delimiter()).any(|part| part == value) {
+        true => format!("; the variable {name} holds it"),
+        false => String::new(),
+    }
+}
+
+/// Whether clap's `--port <PORT>` is this flag.
+fn is_named(flag: &str, arg: &Arg) -> bool {
+    let long = flag.split_whitespace().next().and_then(|word| word.strip_prefix("--"));
+    long.is_some() && arg.get_long() == long
 }
 
 #[cfg(test)]
