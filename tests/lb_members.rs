@@ -127,9 +127,11 @@ fn a_drained_proxy_gets_no_new_requests_until_it_is_undrained() {
     let before = drained()["requests"].clone();
     load.go_on(100);
     assert_eq!(drained()["requests"], before);
+    assert_eq!(drained()["share"], 0);
     let reply = parse(&ask(balancer.address, &format!("UNDRAIN {}", addresses[0])));
     assert_eq!(reply["data"]["state"], "healthy", "{reply}");
     until("it is used again", || drained()["requests"] != before);
+    assert_ne!(drained()["share"], 0);
     load.end_without_errors();
     let reply = parse(&ask(balancer.address, "DRAIN 127.0.0.1:1"));
     assert_eq!(reply["status"], "BAD_REQUEST");

@@ -47,7 +47,7 @@ struct NodeMetrics {
     why: String,
     metrics: Option<Box<RawValue>>,
     weight: f64,
-    /// How much of its weight it gets, in percent: rising when it came back.
+    /// How much of its weight it gets, in percent: rising when it came back, 0 while it gets no turn.
     share: u32,
     in_flight: u64,
     requests: u64,
@@ -111,7 +111,7 @@ fn of_node(place: &Place, now: Millis) -> NodeMetrics {
         why,
         metrics: node.polled.metrics(),
         weight: f64::from(place.weight) / 100.0,
-        share: node.share(),
+        share: if node.is_available() { node.share() } else { 0 },
         in_flight: node.in_flight(),
         requests: node.latency.sent(),
         errors: node.counts.errors.get(),
