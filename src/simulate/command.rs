@@ -208,6 +208,8 @@ mod tests {
         let error = |arguments: &[&str]| lines(arguments).expect_err("wrong").to_string();
         assert!(error(&[]).contains("--trace <FILE>"));
         assert!(error(&["--trace", "/no/such"]).contains("cannot read the trace /no/such"));
+        let dash = lines(&["--trace", "-"]).expect_err("no file").source().map(ToString::to_string);
+        assert!(dash.expect("why").contains("it is read more than once; write it to one"));
         assert!(error(&["--trace", "a", "--capacity", "1,0"]).contains("write entries such as 2000"));
         assert!(
             error(&["--trace", "a", "--cache-type", "arc"]).contains("[possible values: ttl, lru, s3fifo]")

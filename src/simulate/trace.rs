@@ -70,8 +70,8 @@ impl Trace {
     }
 
     fn open(&self) -> io::Result<Lines> {
-        // Before it is opened: opening a pipe waits for its writer.
-        if !std::fs::metadata(&self.path)?.is_file() {
+        // Before it is opened: opening a pipe waits for its writer. A dash is a pipe to whoever types it.
+        if self.path == Path::new("-") || !std::fs::metadata(&self.path)?.is_file() {
             return Err(io::Error::other("it is not a file, and it is read more than once; write it to one"));
         }
         let mut file = File::open(&self.path)?;
