@@ -1,11 +1,11 @@
 //! Proves that bad input gets one clear error line and a close, costs no upstream request, and leaves the node up.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
 use crate::support::ask::{one_line, parse, read_to_end};
-use crate::support::fake::{Hello, answer_soundly};
-use crate::support::{Address, Data, Fake, Node, Session, Start, ask, exchange, get, pause};
+use crate::support::fake::{Gate, Hello, answer_soundly};
+use crate::support::{Address, Data, Fake, Node, Session, Start, ask, exchange, get, pause, until};
 
 /// The longest request line, its end included.
 const LINE: usize = 8 * 1024;
@@ -218,6 +218,28 @@ fn a_line_may_come_in_pieces() {
         }
         let reply = one_line(&read_to_end(&mut stream), "pieces");
         assert_eq!(parse(&reply)["status"], "OK");
+    }
+}
+
+#[test]
+fn what_comes_behind_a_request_takes_nothing_from_its_answer() {
+    let gate = Gate::default();
+    let origin = gate.peer();
+    let proxy = Start::proxy(origin.address, "").run();
+    let balancer = Start::balancer(&[proxy.address], "").run();
+    let mut askers = [&proxy, &balancer].map(|node| node.address.connect().expect("a connection"));
+    for (n, asker) in askers.iter_mut().enumerate() {
+        asker.write_all(format!("GET article/{n}\n").as_bytes()).expect("a node that reads");
+    }
+    until("both wait for the origin", || origin.requests().len() == askers.len());
+    for asker in &mut askers {
+        asker.write_all(b"more").expect("an open connection");
+    }
+    gate.open();
+    for (n, asker) in askers.iter_mut().enumerate() {
+        let mut answer = String::new();
+        asker.read_to_string(&mut answer).expect("an answer that no reset overtakes");
+        assert_eq!(parse(answer.trim_end())["data"]["path"], format!("article/{n}"));
     }
 }
 

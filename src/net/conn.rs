@@ -13,6 +13,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -65,10 +66,13 @@ pub(super) async fn serve<H: Handler>(mut stream: Stream, from: IpAddr, shared: 
         .await
         .unwrap_or(End::Cut)
     };
+    if end == End::Rush {
+        shared.rush.is_over().await;
+    }
     match end {
+        End::Clean | End::Rush => part(&mut stream).await,
         End::Unread => linger(&mut stream).await,
-        End::Rush => shared.rush.is_over().await,
-        End::Clean | End::Cut => {}
+        End::Cut => {}
     }
 }
 
@@ -77,6 +81,16 @@ pub(super) async fn turn_away(mut stream: Stream, reply: Reply) {
     let line = reply.to_line() + "\n";
     if let Ok(Ok(())) = timeout(LINGER, stream.write_all(line.as_bytes())).await {
         linger(&mut stream).await;
+    }
+}
+
+/// Closes our half, and all of it if the peer sent nothing behind its request: what came meanwhile is not known to us, and
+/// closing over it would take back what is kept of our reply.
+async fn part(stream: &mut Stream) {
+    // An error means that the connection is over already.
+    let _ = stream.shutdown().await;
+    if let Some(Ok(1..)) = stream.read(&mut [0]).now_or_never() {
+        linger(stream).await;
     }
 }
 
