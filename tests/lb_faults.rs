@@ -8,7 +8,8 @@ use crate::support::cluster::{Cluster, DOCUMENTS, POLLS};
 use crate::support::fake::{Fault, Gate, Hello, METRICS, answer_soundly};
 use crate::support::load::Load;
 use crate::support::{
-    Address, Fake, PATIENCE, Session, Start, StopOnDrop, ask, at_once, get, heavy, status_of, timed, until,
+    Address, Fake, Node, PATIENCE, Session, Start, StopOnDrop, ask, at_once, get, heavy, status_of, timed,
+    until,
 };
 
 #[test]
@@ -142,46 +143,38 @@ fn a_proxy_that_does_not_reach_the_origin_is_given_up_when_others_do() {
     });
 }
 
-#[test]
-fn who_is_left_alone_is_needed_when_nobody_else_is_there() {
-    let cured = Arc::new(AtomicBool::new(false));
-    let is_well = cured.clone();
-    let flaky = Fake::start(Hello::Granted, move |asked| match asked.path() {
-        Some(_) if !is_well.load(Ordering::Relaxed) => asked.reply("[]"),
-        Some(_) => asked.reply(r#"{"status":"OK","data":{},"cache_hit":false,"node":1}"#),
+/// A balancer whose one healthy proxy has died, and the other one: it was given up for an hour, for garbage, and answers
+/// with `then` from now on.
+fn left_with_one_given_up(then: &'static str) -> (Fake, Node) {
+    let is_mended = Arc::new(AtomicBool::new(false));
+    let mended = is_mended.clone();
+    let given_up = Fake::start(Hello::Granted, move |asked| match asked.path() {
+        Some(_) => asked.reply(if mended.load(Ordering::Relaxed) { then } else { "[]" }),
         None => asked.reply(r#"{"status":"OK","data":{"total_requests":1}}"#),
     });
     let mut cluster = Cluster::start("");
-    let addresses = [flaky.address, cluster.proxies[0].address];
-    let words = format!("{POLLS} --backoff 1h --max-backoff 1h");
-    let balancer = Start::balancer(&addresses, &words).run();
+    let addresses = [given_up.address, cluster.proxies[0].address];
+    let balancer = Start::balancer(&addresses, &format!("{POLLS} --backoff 1h --max-backoff 1h")).run();
     until("it is given up", || {
         assert_eq!(get(balancer.address, "article/1")["status"], "OK");
-        !balancer.holds_healthy(flaky.address)
+        !balancer.holds_healthy(given_up.address)
     });
-    cured.store(true, Ordering::Relaxed);
+    is_mended.store(true, Ordering::Relaxed);
     cluster.kill(0);
+    (given_up, balancer)
+}
+
+#[test]
+fn who_is_left_alone_is_needed_when_nobody_else_is_there() {
+    let (_flaky, balancer) =
+        left_with_one_given_up(r#"{"status":"OK","data":{},"cache_hit":false,"node":1}"#);
     until("it answers again", || get(balancer.address, "article/1")["status"] == "OK");
 }
 
 #[test]
 fn who_is_needed_comes_back_while_the_origin_is_away() {
-    let is_mended = Arc::new(AtomicBool::new(false));
-    let mended = is_mended.clone();
-    let alone = Fake::start(Hello::Granted, move |asked| match asked.path() {
-        Some(_) if !mended.load(Ordering::Relaxed) => asked.reply("[]"),
-        Some(_) => asked.reply(r#"{"status":"ORIGIN_FAILURE","data":null,"cache_hit":false,"node":1}"#),
-        None => asked.reply(r#"{"status":"OK","data":{"total_requests":1}}"#),
-    });
-    let mut cluster = Cluster::start("");
-    let addresses = [alone.address, cluster.proxies[0].address];
-    let balancer = Start::balancer(&addresses, &format!("{POLLS} --backoff 1h --max-backoff 1h")).run();
-    until("it is given up", || {
-        assert_eq!(get(balancer.address, "article/1")["status"], "OK");
-        !balancer.holds_healthy(alone.address)
-    });
-    is_mended.store(true, Ordering::Relaxed);
-    cluster.kill(0);
+    let failure = r#"{"status":"ORIGIN_FAILURE","data":null,"cache_hit":false,"node":1}"#;
+    let (alone, balancer) = left_with_one_given_up(failure);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // Whenever it may be tried, somebody asks.

@@ -38,7 +38,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
-    /// All that was asked is answered, and all that came was read.
+    /// All that was asked is answered, and nothing is known to have come behind it.
     Clean,
     /// The same, and many others are being answered: it need not be now.
     Rush,
@@ -70,7 +70,7 @@ pub(super) async fn serve<H: Handler>(mut stream: Stream, from: IpAddr, shared: 
         shared.rush.is_over().await;
     }
     match end {
-        End::Clean | End::Rush => part(&mut stream).await,
+        End::Clean | End::Rush => close(&mut stream).await,
         End::Unread => linger(&mut stream).await,
         End::Cut => {}
     }
@@ -86,7 +86,7 @@ pub(super) async fn turn_away(mut stream: Stream, reply: Reply) {
 
 /// Closes our half, and all of it if the peer sent nothing behind its request: what came meanwhile is not known to us, and
 /// closing over it would take back what is kept of our reply.
-async fn part(stream: &mut Stream) {
+async fn close(stream: &mut Stream) {
     // An error means that the connection is over already.
     let _ = stream.shutdown().await;
     if let Some(Ok(1..)) = stream.read(&mut [0]).now_or_never() {

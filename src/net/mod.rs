@@ -3,6 +3,8 @@
 //! ```text
 //! asker ──▶ server ▶ conn ▶ exchange ▶ (inbox ▶ Handler ▶ outbox)          Handler ▶ link ▶ session | plain ──▶ peer
 //! ```
+//! What all connections of a server have in common: how much is under way (`crowd`), what waits to be read (`unread`), and
+//! when many are answered at once (`rush`). How the last bytes of one leave is in `parting`.
 
 pub mod accept;
 mod conn;

@@ -8,10 +8,14 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use nix::libc::{MSG_MORE, MSG_NOSIGNAL, c_int};
 use socket2::SockRef;
 use tokio::io::{AsyncWrite, Interest};
 
 use super::transport::Stream;
+
+/// The close comes right behind; and a peer that has gone is an error here and no signal, also in a program that embeds us.
+const MORE: c_int = MSG_MORE | MSG_NOSIGNAL;
 
 /// To write the last bytes of a stream with, until all have left; it is to be closed at once then.
 pub(super) fn last_words(stream: &mut Stream) -> impl AsyncWrite + Unpin {
@@ -38,7 +42,7 @@ impl Parting<'_> {
 
 impl AsyncWrite for Parting<'_> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, |socket| socket.send_with_flags(bytes, libc::MSG_MORE))
+        self.poll_send(cx, |socket| socket.send_with_flags(bytes, MORE))
     }
 
     fn poll_write_vectored(
@@ -46,7 +50,7 @@ impl AsyncWrite for Parting<'_> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, |socket| socket.send_vectored_with_flags(pieces, libc::MSG_MORE))
+        self.poll_send(cx, |socket| socket.send_vectored_with_flags(pieces, MORE))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,10 +1,9 @@
 //! Many connections that wait for the same moment: the answers leave first, and are followed by the closings.
 //!
 //! A thousand askers of one document that was not there are answered in a few milliseconds, of which closing their
-//! connections takes half. It costs nobody anything to come after the answers, and the last of the thousand is answered
-//! sooner.
+//! connections takes half. Where it comes after the answers the last of the thousand is answered sooner; who waits for the
+//! end of the stream as well has it a few milliseconds later.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -15,7 +14,8 @@ use tokio::time::{Instant, sleep};
 const MANY: usize = 128;
 /// Nobody is being answered any more if nobody was for so long.
 const CALM: Duration = Duration::from_millis(2);
-/// No closing is put off for longer: where answers never cease, the askers who wait for the end get it.
+/// No closing is put off for longer: where answers never cease, the askers who wait for the end get it. With 6 ms the
+/// closings of a thousand began among the answers, and nothing was won.
 const LONGEST: Duration = Duration::from_millis(20);
 
 /// The plain connections of a server that wait for their answer.
@@ -24,7 +24,7 @@ pub(super) struct Rush {
     waiting: AtomicUsize,
     /// How many have got it.
     answered: AtomicUsize,
-    /// Whether somebody watches for the calm.
+    /// Whether one of those who wait for the calm watches for it.
     is_watched: AtomicBool,
     calm: Notify,
 }
@@ -40,22 +40,31 @@ impl Rush {
     }
 
     /// Returns when nobody was answered for a moment.
-    pub(super) async fn is_over(self: &Arc<Self>) {
+    pub(super) async fn is_over(&self) {
+        // It hears what is said from now on: nothing is missed before it is awaited.
         let calm = self.calm.notified();
-        if !self.is_watched.swap(true, Ordering::AcqRel) {
-            tokio::spawn(self.clone().watch());
+        if self.is_watched.swap(true, Ordering::AcqRel) {
+            return calm.await;
         }
-        calm.await;
-    }
-
-    async fn watch(self: Arc<Self>) {
+        let _watch = Watch(self);
         let last = Instant::now() + LONGEST;
-        let mut answered = None;
-        while answered.replace(self.answered.load(Ordering::Relaxed)) != answered && Instant::now() < last {
+        loop {
+            let before = self.answered.load(Ordering::Relaxed);
             sleep(CALM).await;
+            if self.answered.load(Ordering::Relaxed) == before || Instant::now() >= last {
+                return;
+            }
         }
-        self.is_watched.store(false, Ordering::Release);
-        self.calm.notify_waiters();
+    }
+}
+
+/// One watches for all: they go on when it has seen the calm, and also when it is dropped before that.
+struct Watch<'a>(&'a Rush);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.0.is_watched.store(false, Ordering::Release);
+        self.0.calm.notify_waiters();
     }
 }
 
@@ -75,6 +84,8 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::Semaphore;
@@ -117,6 +128,20 @@ mod tests {
             over.await.unwrap();
         }
         assert!(answered.elapsed() <= 2 * CALM);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_watches_may_be_cut_and_the_others_wait_for_nobody() {
+        let rush = Arc::new(Rush::default());
+        let [first, second] = [(); 2].map(|()| {
+            let rush = rush.clone();
+            tokio::spawn(async move { rush.is_over().await })
+        });
+        yield_now().await;
+        first.abort();
+        let began = Instant::now();
+        second.await.unwrap();
+        assert!(began.elapsed() < CALM, "it was told");
     }
 
     #[tokio::test(start_paused = true)]

@@ -57,7 +57,7 @@ pub(super) struct Shared<H> {
     pub(super) handler: Arc<H>,
     pub(super) limits: ServerLimits,
     pub(super) crowd: Crowd,
-    pub(super) rush: Arc<Rush>,
+    pub(super) rush: Rush,
     /// No more connections are accepted.
     pub(super) stop: CancellationToken,
     /// Connections end as soon as they have answered what came.
