@@ -21,7 +21,6 @@ pub mod lb;
 pub mod listen;
 pub mod logs;
 pub mod manual;
-pub mod measured;
 pub mod net;
 pub mod origin;
 #[cfg(feature = "otlp")]

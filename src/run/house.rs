@@ -16,9 +16,8 @@ use tracing::{error, warn};
 
 use crate::args::{HttpArgs, ServerArgs};
 use crate::handler::Handler;
-use crate::http::{Gateway, HttpConfig};
+use crate::http::{Gateway, HttpConfig, Measured};
 use crate::listen::{Listen, address_of, listen};
-use crate::measured::Measured;
 use crate::net::transport::{Bound, Listener, adopt};
 use crate::net::{Server, ServerLimits, Unread};
 use crate::systemd::{self, Watchdog};

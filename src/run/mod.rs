@@ -15,10 +15,9 @@ use crate::admin::Admins;
 use crate::args::{
     CacheArgs, Cli, ClusterArgs, Command, HttpArgs, LbArgs, OriginArgs, ProxyArgs, ServerArgs, impatience,
 };
-use crate::http::Role;
+use crate::http::{Measured, Role};
 use crate::lb::Lb;
 use crate::listen::{Listen, address_of};
-use crate::measured::Measured;
 use crate::net::link::Peer;
 use crate::net::transport::bind;
 use crate::origin::Origin;
