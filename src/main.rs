@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use dproxy::{config, logs, run, terminal};
+use dproxy::{config, run, terminal};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(refused) => return refused.report(),
     };
-    let done = logs::start(&cli.log).and_then(|_log| run::run(cli));
+    let done = run::logs::start(&cli.log).and_then(|_log| run::run(cli));
     done.unwrap_or_else(|error| {
         terminal::complain(format!("{error:#}"));
         ExitCode::FAILURE

@@ -14,14 +14,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
+use super::listen::{Listen, address_of, listen};
+use super::shutdown;
+use super::systemd::{self, Watchdog};
 use crate::args::{HttpArgs, ServerArgs};
+use crate::cores;
 use crate::handler::Handler;
 use crate::http::{Gateway, HttpConfig, Measured};
-use crate::listen::{Listen, address_of, listen};
 use crate::net::transport::{Bound, Listener, adopt};
 use crate::net::{Server, ServerLimits, Unread};
-use crate::systemd::{self, Watchdog};
-use crate::{cores, shutdown};
 
 /// What a thread does.
 type Task = Pin<Box<dyn Future<Output = ()>>>;

@@ -1,6 +1,13 @@
 //! The composition root: from flags to the roles of a process. `house` serves them, to their end.
 
 mod house;
+mod listen;
+pub mod logs;
+mod manual;
+#[cfg(feature = "otlp")]
+mod otlp;
+mod shutdown;
+mod systemd;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
@@ -11,19 +18,19 @@ use anyhow::{Context, Result, anyhow};
 use tracing::warn;
 
 use self::house::House;
+use self::listen::{Listen, address_of};
 use crate::admin::Admins;
 use crate::args::{
     CacheArgs, Cli, ClusterArgs, Command, HttpArgs, LbArgs, OriginArgs, ProxyArgs, ServerArgs, impatience,
 };
 use crate::http::{Measured, Role};
 use crate::lb::Lb;
-use crate::listen::{Listen, address_of};
 use crate::net::link::Peer;
 use crate::net::transport::bind;
 use crate::origin::Origin;
 use crate::origin::store::DirStore;
 use crate::proxy::Proxy;
-use crate::{bench, client, config, cores, manual, simulate, systemd, terminal, watch};
+use crate::{bench, client, config, cores, simulate, terminal, watch};
 
 /// A read of a document must end within this time: sooner than a proxy gives the fetch up.
 const READ_DEADLINE: Duration = Duration::from_millis(1500);
@@ -72,7 +79,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Man(args) => return manual::man(&args),
     };
     #[cfg(feature = "otlp")]
-    if let Some(export) = crate::otlp::start(cli.spans.otlp_endpoint.as_deref(), role)? {
+    if let Some(export) = otlp::start(cli.spans.otlp_endpoint.as_deref(), role)? {
         house.last.push(Box::new(|left| export.flush(left)));
     }
     house.live()

@@ -37,18 +37,18 @@ const MAX_ANSWER: usize = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What takes spans to a collector.
-pub struct Export(SdkTracerProvider);
+pub(super) struct Export(SdkTracerProvider);
 
 impl Export {
     /// Sends what is still to be sent, within this time.
-    pub fn flush(self, within: Duration) {
+    pub(super) fn flush(self, within: Duration) {
         // What could not be sent was logged; what was late is lost.
         let _ = self.0.shutdown_with_timeout(within);
     }
 }
 
 /// Begins to export the spans of `role`, if a collector is named by the flag or by a variable.
-pub fn start(flag: Option<&str>, role: &str) -> Result<Option<Export>> {
+pub(super) fn start(flag: Option<&str>, role: &str) -> Result<Option<Export>> {
     let Some(endpoint) = endpoint(flag) else { return Ok(None) };
     let uri: Uri = endpoint.parse().with_context(|| format!("the OTLP endpoint {endpoint:?} is no URL"))?;
     if uri.scheme_str() != Some("http") || uri.host().is_none() {

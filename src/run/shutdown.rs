@@ -4,13 +4,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::systemd;
+use super::systemd;
 
 /// The exit code after a second signal, as a shell reports a process that SIGINT ended.
 const ENDED_AT_ONCE: i32 = 130;
 
 /// Cancels `stop` at the first signal, and ends the process at the second. Runs until then.
-pub async fn watch(stop: CancellationToken) -> std::io::Result<()> {
+pub(super) async fn watch(stop: CancellationToken) -> std::io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut next = async || {

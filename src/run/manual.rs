@@ -10,7 +10,7 @@ use crate::args::{CompletionsArgs, ManArgs, command};
 use crate::terminal::print;
 
 /// Writes completions to standard output.
-pub fn completions(args: &CompletionsArgs) -> Result<ExitCode> {
+pub(super) fn completions(args: &CompletionsArgs) -> Result<ExitCode> {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut command(), "dproxy", &mut text);
     print(&text)?;
@@ -18,7 +18,7 @@ pub fn completions(args: &CompletionsArgs) -> Result<ExitCode> {
 }
 
 /// Writes the manual: one page to standard output, or all of them into a directory.
-pub fn man(args: &ManArgs) -> Result<ExitCode> {
+pub(super) fn man(args: &ManArgs) -> Result<ExitCode> {
     let mut command = command().disable_help_subcommand(true);
     command.build();
     match &args.out {

@@ -12,19 +12,19 @@ use crate::net::transport::{Bound, bind};
 const TOO_MANY_FILES: i32 = 24;
 
 /// Where to listen, and the flags that say so.
-pub struct Listen {
+pub(super) struct Listen {
     /// On which address.
-    pub host: IpAddr,
+    pub(super) host: IpAddr,
     /// On which port; 0 is any that is free.
-    pub port: u16,
+    pub(super) port: u16,
     /// The flag that chooses another address.
-    pub host_flag: &'static str,
+    pub(super) host_flag: &'static str,
     /// And another port.
-    pub port_flag: &'static str,
+    pub(super) port_flag: &'static str,
 }
 
 /// Listens for a role, once for each of its threads.
-pub fn listen(role: &str, at: &Listen, args: &ServerArgs) -> Result<Vec<Bound>> {
+pub(super) fn listen(role: &str, at: &Listen, args: &ServerArgs) -> Result<Vec<Bound>> {
     let Listen { host, port, host_flag, port_flag } = *at;
     let address = SocketAddr::new(host, port);
     match bind(address, args.threads(), args.reuse_port) {
@@ -53,6 +53,6 @@ pub fn listen(role: &str, at: &Listen, args: &ServerArgs) -> Result<Vec<Bound>> 
 }
 
 /// Where it listens in the end.
-pub fn address_of(bound: &[Bound]) -> Result<SocketAddr> {
+pub(super) fn address_of(bound: &[Bound]) -> Result<SocketAddr> {
     Ok(bound.first().context("nothing is bound")?.address()?)
 }

@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 /// Everything listens.
-pub fn ready() {
+pub(super) fn ready() {
     tell(NotifyState::Ready);
 }
 
 /// The stop has begun.
-pub fn stopping() {
+pub(super) fn stopping() {
     tell(NotifyState::Stopping);
 }
 
@@ -31,26 +31,26 @@ fn tell(state: NotifyState<'_>) {
 }
 
 /// The listener that was handed over, if one was.
-pub fn listener() -> io::Result<Option<TcpListener>> {
+pub(super) fn listener() -> io::Result<Option<TcpListener>> {
     listenfd::ListenFd::from_env().take_tcp_listener(0)
 }
 
 /// Watches over the serving threads for systemd.
-pub struct Watchdog {
+pub(super) struct Watchdog {
     every: Duration,
     beats: Vec<Arc<AtomicBool>>,
 }
 
 impl Watchdog {
     /// One that is asked for, or none.
-    pub fn asked_for() -> Option<Self> {
+    pub(super) fn asked_for() -> Option<Self> {
         let within = sd_notify::watchdog_enabled()?;
         // Each thread beats twice as often as is looked, and that is twice as often as systemd wants to know.
         Some(Self { every: within / 4, beats: Vec::new() })
     }
 
     /// Runs on a serving thread until the stop: as long as it goes on, the thread is alive.
-    pub fn beat(&mut self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+    pub(super) fn beat(&mut self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
         let beat = Arc::new(AtomicBool::new(true));
         self.beats.push(beat.clone());
         let every = self.every;
@@ -68,7 +68,7 @@ impl Watchdog {
 
     /// Tells systemd as long as all threads have beaten since the last time. After the stop it tells on its own: the
     /// drain has its deadline.
-    pub async fn watch(self, stop: CancellationToken) {
+    pub(super) async fn watch(self, stop: CancellationToken) {
         let mut tick = interval(self.every * 2);
         loop {
             tick.tick().await;
