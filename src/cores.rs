@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::net::set_core_index;
+use crate::per_core::set_core_index;
 
 /// Threads of the pool for reads that block, per core.
 const BLOCKING: usize = 64;

@@ -20,6 +20,7 @@ pub mod keylist;
 pub mod lb;
 pub mod net;
 pub mod origin;
+pub mod per_core;
 pub mod pool;
 pub mod proxy;
 pub mod run;

@@ -1,7 +1,9 @@
 //! Counting: what METRICS and every later view are made of.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
+
+use crate::per_core::PerCore;
 
 /// A number that only grows.
 #[derive(Default, Debug)]
@@ -25,32 +27,19 @@ impl Counter {
     }
 }
 
-/// A [`Counter`] for what every request adds to: each thread counts at a place of its own, so that cores do not wait for
-/// each other's cache lines.
+/// A [`Counter`] for what every request adds to: each core counts in a cache line of its own.
 #[derive(Default, Debug)]
-pub struct BusyCounter([Place; PLACES]);
-
-#[derive(Default, Debug)]
-#[repr(align(128))]
-struct Place(Counter);
-
-/// Threads beyond this many share places.
-const PLACES: usize = 16;
-static THREADS: AtomicUsize = AtomicUsize::new(0);
-
-thread_local! {
-    static PLACE: usize = THREADS.fetch_add(1, Ordering::Relaxed) % PLACES;
-}
+pub struct BusyCounter(PerCore<Counter>);
 
 impl BusyCounter {
     /// One more.
     pub fn add_one(&self) {
-        self.0[PLACE.with(|place| *place)].0.add_one();
+        self.0.here().add_one();
     }
 
     /// As of now.
     pub fn get(&self) -> u64 {
-        self.0.iter().map(|place| place.0.get()).sum()
+        self.0.iter().map(Counter::get).sum()
     }
 }
 
@@ -200,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_counter_adds_its_places_up() {
+    fn a_busy_counter_adds_its_cores_up() {
         let counter = BusyCounter::default();
         let add = || (0..1_000).for_each(|_| counter.add_one());
         std::thread::scope(|scope| (0..20).for_each(|_| drop(scope.spawn(add))));

@@ -9,14 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::time::Instant;
 
 use crate::handler::{Answer, Ask, Handler};
-use crate::net::core_index;
+use crate::per_core::PerCore;
 use crate::stats::{Counter, Durations, Gauge, Histogram};
 use crate::wire::{Reply, Request, Status};
 
 /// One in so many answers at once is timed.
 const SAMPLE: u64 = 64;
-/// Cores beyond this many share counters.
-const SHARDS: usize = 16;
 
 /// The role, and what is counted of it.
 pub struct Measured<H> {
@@ -27,13 +25,12 @@ pub struct Measured<H> {
 /// What is counted: per core, so that cores do not wait for each other's cache lines.
 #[derive(Default, Debug)]
 pub struct Tally {
-    shards: [Shard; SHARDS],
+    cores: PerCore<Core>,
     in_flight: Gauge,
 }
 
 #[derive(Default, Debug)]
-#[repr(align(128))]
-struct Shard {
+struct Core {
     by_status: [Counter; Status::ALL.len()],
     durations: Histogram,
     /// Answers at once.
@@ -57,16 +54,16 @@ impl<H: Handler> Measured<H> {
 impl Tally {
     /// How many GETs ended with each status.
     pub fn by_status(&self) -> impl Iterator<Item = (Status, u64)> + '_ {
-        Status::ALL.into_iter().map(|status| {
-            (status, self.shards.iter().map(|shard| shard.by_status[status as usize].get()).sum())
-        })
+        Status::ALL
+            .into_iter()
+            .map(|status| (status, self.cores.iter().map(|core| core.by_status[status as usize].get()).sum()))
     }
 
     /// How long GETs took.
     pub fn durations(&self) -> Durations {
         let mut durations = Durations::default();
-        for shard in &self.shards {
-            durations.add(&shard.durations);
+        for core in self.cores.iter() {
+            durations.add(&core.durations);
         }
         durations
     }
@@ -76,24 +73,20 @@ impl Tally {
         self.in_flight.get()
     }
 
-    fn shard(&self) -> &Shard {
-        &self.shards[core_index() % SHARDS]
-    }
-
     async fn time(self: Arc<Self>, reply: impl Future<Output = Reply>) -> Reply {
         let began = Instant::now();
         let reply = {
             let _in_flight = self.in_flight.enter();
             reply.await
         };
-        let shard = self.shard();
-        shard.durations.record(nanos_since(began));
-        shard.by_status[reply.status as usize].add_one();
+        let core = self.cores.here();
+        core.durations.record(nanos_since(began));
+        core.by_status[reply.status as usize].add_one();
         reply
     }
 }
 
-impl Shard {
+impl Core {
     /// An answer at once; `timed` since when, if it was.
     fn count(&self, status: Status, timed: Option<Instant>) {
         let nanos = match timed {
@@ -114,13 +107,13 @@ impl<H: Handler> Handler for Measured<H> {
         if !matches!(ask.request, Request::Get(_)) {
             return self.inner.answer(ask);
         }
-        let shard = self.tally.shard();
-        let is_timed = shard.at_once.load(Ordering::Relaxed).is_multiple_of(SAMPLE);
+        let core = self.tally.cores.here();
+        let is_timed = core.at_once.load(Ordering::Relaxed).is_multiple_of(SAMPLE);
         let began = is_timed.then(Instant::now);
         match self.inner.answer(ask) {
             Answer::Now(reply) => {
-                shard.at_once.fetch_add(1, Ordering::Relaxed);
-                shard.count(reply.status, began);
+                core.at_once.fetch_add(1, Ordering::Relaxed);
+                core.count(reply.status, began);
                 Answer::Now(reply)
             }
             Answer::Later(reply) => Answer::later(self.tally.clone().time(reply)),

@@ -11,8 +11,8 @@ use super::Lb;
 use super::node::Node;
 use super::nodes::{Held, Place};
 use super::tries::Outcome;
+use crate::net::LinkError;
 use crate::net::link::Awaited;
-use crate::net::{LinkError, core_index};
 use crate::wire::{Key, KeyBuf, Reply, ReplyView, Request, Status};
 
 /// A request that was sent to a node, and what comes of it.
@@ -60,7 +60,7 @@ impl Asked {
         began: Instant,
         terms: Terms,
     ) -> Result<Self, Outcome> {
-        let node = place.held[core_index() % place.held.len()].clone();
+        let node = place.held.here().clone();
         if node.latency.is_full(lb.config.max_in_flight) {
             return Err(Outcome::Busy);
         }

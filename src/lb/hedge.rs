@@ -22,7 +22,6 @@ use super::node::Node;
 use super::nodes::{Candidates, View};
 use super::tries::{Outcome, Tries};
 use super::watch::{Watch, Wheel};
-use crate::net::core_index;
 use crate::wire::Key;
 
 /// How soon a request that could not be hedged looks again.
@@ -32,7 +31,7 @@ const GRACE: Duration = Duration::from_millis(15);
 
 impl Lb {
     fn wheel(&self) -> &Arc<Wheel> {
-        &self.wheels[core_index() % self.wheels.len()]
+        self.wheels.here()
     }
 
     /// Says when a request takes long.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::health::Millis;
-use crate::net::core_index;
+use crate::per_core::PerCore;
 
 const OCTAVES: usize = 27;
 const BUCKETS: usize = OCTAVES * 4;
@@ -17,14 +17,12 @@ const HALF_LIFE: Millis = 1_000;
 
 /// Times of answers.
 pub(super) struct Latency {
-    /// One for each core, so that cores do not wait for each other's writes.
-    shards: Box<[Shard]>,
+    cores: PerCore<Core>,
     turn: AtomicUsize,
 }
 
 /// What one core saw: two windows, of which the older one is given up in turn.
-#[repr(align(128))]
-struct Shard {
+struct Core {
     sent: AtomicU64,
     /// May be below 0 where a request ends on another core than it began on: only the sum over all cores counts.
     in_flight: AtomicU64,
@@ -64,7 +62,7 @@ fn upper_us(bucket: usize) -> u64 {
     (1 << octave) + (quarter + 1) * (1 << (octave - 2))
 }
 
-impl Shard {
+impl Core {
     fn new() -> Self {
         let window = || std::array::from_fn(|_| AtomicU32::new(0));
         let (sent, in_flight, answered, hits, average_us, told) = Default::default();
@@ -80,96 +78,92 @@ impl Shard {
 impl Latency {
     /// For so many cores.
     pub(super) fn new(cores: usize) -> Self {
-        Self { shards: (0..cores.max(1)).map(|_| Shard::new()).collect(), turn: AtomicUsize::new(0) }
-    }
-
-    fn shard(&self) -> &Shard {
-        &self.shards[core_index() % self.shards.len()]
+        Self { cores: PerCore::new(cores, Core::new), turn: AtomicUsize::new(0) }
     }
 
     /// A request was sent: it is in flight until [`Latency::end`].
     pub(super) fn begin(&self) {
-        let shard = self.shard();
-        shard.sent.fetch_add(1, Ordering::Relaxed);
-        shard.in_flight.fetch_add(1, Ordering::Relaxed);
+        let core = self.cores.here();
+        core.sent.fetch_add(1, Ordering::Relaxed);
+        core.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A request that was sent is not in flight any more.
     pub(super) fn end(&self) {
-        self.shard().in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.cores.here().in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether this core has its part of `most` requests in flight.
     pub(super) fn is_full(&self, most: u64) -> bool {
-        let here = self.shard().in_flight.load(Ordering::Relaxed).cast_signed();
-        here >= most.div_ceil(self.shards.len() as u64).cast_signed()
+        let here = self.cores.here().in_flight.load(Ordering::Relaxed).cast_signed();
+        here >= most.div_ceil(self.cores.count() as u64).cast_signed()
     }
 
     /// How many are in flight.
     pub(super) fn in_flight(&self) -> u64 {
-        let add = |sum: u64, shard: &Shard| sum.wrapping_add(shard.in_flight.load(Ordering::Relaxed));
+        let add = |sum: u64, core: &Core| sum.wrapping_add(core.in_flight.load(Ordering::Relaxed));
         // Read one by one, so one that ends meanwhile may count as less than none.
-        self.shards.iter().fold(0, add).cast_signed().max(0).cast_unsigned()
+        self.cores.iter().fold(0, add).cast_signed().max(0).cast_unsigned()
     }
 
     /// How many were sent in all.
     pub(super) fn sent(&self) -> u64 {
-        self.shards.iter().map(|shard| shard.sent.load(Ordering::Relaxed)).sum()
+        self.cores.iter().map(|core| core.sent.load(Ordering::Relaxed)).sum()
     }
 
     /// An answer took so long; whether its document was cached.
     pub(super) fn record(&self, took: Duration, hit: bool, now: Millis) {
         let us = took.as_micros() as u64;
-        let shard = self.shard();
-        shard.answered.fetch_add(1, Ordering::Relaxed);
+        let core = self.cores.here();
+        core.answered.fetch_add(1, Ordering::Relaxed);
         if hit {
-            shard.hits.fetch_add(1, Ordering::Relaxed);
+            core.hits.fetch_add(1, Ordering::Relaxed);
         }
         let window = self.turn.load(Ordering::Relaxed) & 1;
-        shard.windows[window][bucket(us)].fetch_add(1, Ordering::Relaxed);
-        let old = shard.average_us.load(Ordering::Relaxed);
+        core.windows[window][bucket(us)].fetch_add(1, Ordering::Relaxed);
+        let old = core.average_us.load(Ordering::Relaxed);
         // Two that write at once lose one of two samples, which harms nothing.
-        shard.average_us.store(old - old / 8 + us / 8, Ordering::Relaxed);
-        if shard.told.load(Ordering::Relaxed) != now {
-            shard.told.store(now, Ordering::Relaxed);
+        core.average_us.store(old - old / 8 + us / 8, Ordering::Relaxed);
+        if core.told.load(Ordering::Relaxed) != now {
+            core.told.store(now, Ordering::Relaxed);
         }
     }
 
     /// A failure is a load: whoever fails fast must not look fast.
     pub(super) fn penalise(&self, now: Millis) {
-        let shard = self.shard();
-        let old = shard.average_us.load(Ordering::Relaxed);
-        shard.average_us.store(old / 2 + PENALTY_US.max(old) / 2, Ordering::Relaxed);
-        shard.told.store(now, Ordering::Relaxed);
+        let core = self.cores.here();
+        let old = core.average_us.load(Ordering::Relaxed);
+        core.average_us.store(old / 2 + PENALTY_US.max(old) / 2, Ordering::Relaxed);
+        core.told.store(now, Ordering::Relaxed);
     }
 
     /// The recent average in microseconds, as the core sees it that was told the worst; without news it fades, so that a
     /// node that was slow is tried again.
     pub(super) fn average_us(&self, now: Millis) -> u64 {
-        self.shards.iter().map(|shard| shard.average_us(now)).max().unwrap_or_default()
+        self.cores.iter().map(|core| core.average_us(now)).max().unwrap_or_default()
     }
 
     /// How many answers there were in all.
     pub(super) fn answered(&self) -> u64 {
-        self.shards.iter().map(|shard| shard.answered.load(Ordering::Relaxed)).sum()
+        self.cores.iter().map(|core| core.answered.load(Ordering::Relaxed)).sum()
     }
 
     /// How many of them were hits.
     pub(super) fn hits(&self) -> u64 {
-        self.shards.iter().map(|shard| shard.hits.load(Ordering::Relaxed)).sum()
+        self.cores.iter().map(|core| core.hits.load(Ordering::Relaxed)).sum()
     }
 
     /// Begins a new window and gives the older one up.
     pub(super) fn turn(&self) {
         let next = (self.turn.load(Ordering::Relaxed) + 1) & 1;
-        for shard in &self.shards {
-            shard.windows[next].iter().for_each(|count| count.store(0, Ordering::Relaxed));
+        for core in self.cores.iter() {
+            core.windows[next].iter().for_each(|count| count.store(0, Ordering::Relaxed));
         }
         self.turn.store(next, Ordering::Relaxed);
     }
 
     pub(super) fn counts(&self) -> Counts {
-        let windows = || self.shards.iter().flat_map(|shard| &shard.windows);
+        let windows = || self.cores.iter().flat_map(|core| &core.windows);
         let at =
             |bucket: usize| windows().map(|window| u64::from(window[bucket].load(Ordering::Relaxed))).sum();
         Counts(std::array::from_fn(at))

@@ -20,6 +20,7 @@ use super::list::{Listed, USUAL, parse};
 use super::nodes::{Nodes, Place};
 use crate::net::link::Peer;
 use crate::net::{LinkError, transport};
+use crate::per_core::PerCore;
 use crate::pool;
 
 /// How often the file is looked at.
@@ -240,7 +241,7 @@ impl Lb {
                 node
             });
             let id = hash_of(wanted.name.as_bytes());
-            let held = (0..self.wheels.len()).map(|_| Arc::new(node.clone())).collect();
+            let held = PerCore::new(self.wheels.count(), || Arc::new(node.clone()));
             Place { name: wanted.name.as_str().into(), id, weight: wanted.weight, node, held }
         };
         let nodes = Nodes(wanted.iter().map(place).collect());

@@ -48,6 +48,7 @@ use crate::admin::Admins;
 use crate::handler::{Answer, Ask, Handler};
 use crate::net::link::Peer;
 use crate::net::{Link, LinkLimits};
+use crate::per_core::PerCore;
 use crate::stats::{BusyCounter, Counter, StartTime};
 use crate::wire::{Reply, Request, Status};
 
@@ -99,7 +100,7 @@ pub struct Lb {
     nodes: ArcSwap<Nodes>,
     balance: Box<dyn Balance>,
     /// One for each core.
-    wheels: Vec<Arc<Wheel>>,
+    wheels: PerCore<Arc<Wheel>>,
     retry_budget: Mutex<Budget>,
     hedge_budget: Mutex<Budget>,
     /// What was purged: owed by a node that joins.
@@ -125,7 +126,7 @@ impl Lb {
     /// members: see [`Lb::probe`] and [`Lb::follow`]. Fails when the file of its members is bad.
     pub fn new(config: LbConfig) -> Result<Arc<Self>, String> {
         let listed = config.members.first()?;
-        let wheels = (0..config.link.sessions.max(1)).map(|_| Wheel::new()).collect();
+        let wheels = PerCore::new(config.link.sessions, Wheel::new);
         let lb = Self {
             nodes: ArcSwap::from_pointee(Nodes(Vec::new())),
             balance: config.strategy.build(),
@@ -157,7 +158,7 @@ impl Lb {
             max_backoff: self.config.max_backoff,
         };
         let link = Link::new(peer, self.config.link);
-        Arc::new(Node::new(link, rules, self.wheels.len(), self.now()))
+        Arc::new(Node::new(link, rules, self.wheels.count(), self.now()))
     }
 
     fn ms(&self, at: Instant) -> Millis {
@@ -192,7 +193,7 @@ impl Lb {
 
 impl Handler for Lb {
     fn enough(&self) -> usize {
-        ENOUGH * self.wheels.len()
+        ENOUGH * self.wheels.count()
     }
 
     fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer {

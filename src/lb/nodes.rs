@@ -8,13 +8,14 @@ use super::balance::{Candidate, FEW};
 use super::health::Millis;
 use super::node::Node;
 use super::polled::WHOLE;
+use crate::per_core::PerCore;
 
 /// A node's place in the list.
 #[derive(Clone)]
 pub(super) struct Place {
     pub(super) node: Arc<Node>,
     /// The same, counted by each core for itself: those who ask it do not wait for other cores' counts.
-    pub(super) held: Box<[Held]>,
+    pub(super) held: PerCore<Held>,
     /// `host:port`, as the list names it.
     pub(super) name: Arc<str>,
     /// A hash of the name, on which all balancers agree.

@@ -17,7 +17,6 @@ mod handover;
 mod handover;
 mod inbox;
 pub mod link;
-mod locality;
 mod outbox;
 #[cfg(not(sim))]
 mod parting;
@@ -31,7 +30,6 @@ pub mod transport;
 pub(crate) mod unread;
 
 pub use link::{Link, LinkError, LinkLimits};
-pub use locality::{core_index, set_core_index};
 pub use server::Server;
 pub use shared::ServerLimits;
 pub use unread::Unread;

@@ -31,7 +31,7 @@ pub use self::peer::{Peer, PeerError};
 use self::plain::Room;
 pub(crate) use self::plain::exchange;
 use self::session::{Order, Session, State};
-use super::locality::core_index;
+use crate::per_core::PerCore;
 use crate::trace::{self, Step};
 use crate::wire::Request;
 
@@ -106,7 +106,7 @@ impl Future for Awaited {
 pub struct Link {
     peer: Peer,
     limits: LinkLimits,
-    slots: Vec<Mutex<Slot>>,
+    slots: PerCore<Mutex<Slot>>,
     plain: Room,
     /// Room for requests that want a connection of their own.
     apart: Room,
@@ -131,7 +131,7 @@ enum Route {
 impl Link {
     /// A link to a peer; nothing is connected before the first request.
     pub fn new(peer: Peer, limits: LinkLimits) -> Self {
-        let slots = (0..limits.sessions.max(1)).map(|_| Mutex::new(Slot::Unused)).collect();
+        let slots = PerCore::new(limits.sessions, || Mutex::new(Slot::Unused));
         Self {
             peer,
             limits,
@@ -219,9 +219,8 @@ impl Link {
     }
 
     fn slot(&self) -> MutexGuard<'_, Slot> {
-        let slot = &self.slots[core_index() % self.slots.len()];
         // The state is replaced in one step, so a panic elsewhere has not left it half changed.
-        slot.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slots.here().lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn route(&self) -> Route {
@@ -264,7 +263,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        for slot in &mut self.slots {
+        for slot in self.slots.iter_mut() {
             match slot.get_mut().unwrap_or_else(PoisonError::into_inner) {
                 Slot::Session(session) | Slot::Plain { offer: Some(session), .. } => session.end(),
                 Slot::Unused | Slot::Plain { offer: None, .. } => {}
