@@ -157,6 +157,15 @@ fn one_folder_names_sockets() {
 }
 
 #[test]
+fn health_is_checked_by_an_interval() {
+    let names = |source: &Source| {
+        let words = ["interval(", "MissedTickBehavior::Delay", "select!", ".tick()", ".notified()"];
+        source.module == "lb" && words.iter().all(|word| source.text.contains(word))
+    };
+    assert!(sources().iter().any(names), "the balancer polls its nodes at the ticks of an interval");
+}
+
+#[test]
 fn no_file_is_too_long_and_each_says_what_it_is() {
     for source in sources() {
         let lines = source.text.lines().count();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Lb;
 use super::health::{Millis, State};
@@ -40,8 +40,16 @@ impl Lb {
     /// Polls the nodes, for ever.
     pub async fn probe(self: Arc<Self>) {
         let step = STEP.min(self.config.health_interval / 4).max(Duration::from_millis(1));
+        let mut steps = interval(step);
+        // After a standstill of this process one look is enough: no burst of those that were missed.
+        steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut turned = self.now();
         loop {
+            tokio::select! {
+                _ = steps.tick() => {}
+                // A node has become suspect: it is polled now.
+                () = self.attention.notified() => {}
+            }
             let now = self.now();
             let nodes = self.nodes.load_full();
             for place in nodes.iter() {
@@ -52,8 +60,6 @@ impl Lb {
                 turned = now;
             }
             self.tune(turns, now);
-            // Woken before its time by a node that is suspect.
-            let _ = timeout(step, self.attention.notified()).await;
         }
     }
 
