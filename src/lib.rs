@@ -24,6 +24,7 @@ pub mod per_core;
 pub mod pool;
 pub mod proxy;
 pub mod run;
+pub mod samples;
 pub mod simulate;
 pub mod stats;
 pub mod terminal;

@@ -5,7 +5,6 @@
 
 mod history;
 mod lines;
-mod sample;
 mod screen;
 
 use std::io::stdout;
@@ -21,10 +20,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::net::link::Peer;
 use crate::net::{Link, LinkError, LinkLimits};
+use crate::samples::Sample;
 use crate::terminal::{self, can_draw, no_colour};
 use crate::wire::Request;
 use history::History;
-use sample::Sample;
 use screen::Screen;
 
 /// The exit code when the last poll was not answered.
@@ -65,7 +64,7 @@ fn polls(watch: &Watch) -> impl Stream<Item = Result<Sample, String>> {
     let polls = unfold((link, tick), move |(link, mut tick)| async move {
         tick.tick().await;
         let answer = match link.ask_apart(Request::Metrics, Instant::now() + timeout).await {
-            Ok(line) => sample::read(&line, &link.peer().to_string()),
+            Ok(line) => Sample::from_reply(&line, &link.peer().to_string()),
             Err(LinkError::Refused) => Err(format!("nothing listens on {}", link.peer())),
             Err(error) => Err(error.to_string()),
         };

@@ -10,7 +10,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Sparkline, Table};
 
 use super::history::{History, Rates};
-use super::sample::NodeSample;
+use crate::samples::{NodeSample, Sample};
 
 /// What stands behind the name and the state of a node, and how wide it is; the last go first where there is no room.
 const COLUMNS: [(&str, u16); 4] = [("req/s", 7), ("hits", 6), ("errors", 7), ("in flight", 9)];
@@ -42,9 +42,9 @@ impl Screen {
         let [head, plots, table, foot] = Layout::vertical(rows).areas(area);
         let [left, right] = Layout::horizontal([Constraint::Percentage(50); 2]).areas(plots);
         frame.render_widget(Paragraph::new(self.head(history, head.width)), head);
-        let rates = history.all.rates;
-        self.plot(frame, left, &format!(" {:.0} requests/s ", rates.requests), &history.all.requests, None);
-        self.plot(frame, right, &format!(" hit ratio {} ", percent(rates)), &history.all.hits, Some(100));
+        let rates = history.rates;
+        self.plot(frame, left, &format!(" {:.0} requests/s ", rates.requests), &history.requests, None);
+        self.plot(frame, right, &format!(" hit ratio {} ", percent(rates)), &history.hits, Some(100));
         let hidden = self.table(frame, table, history, nodes);
         frame.render_widget(Paragraph::new(self.foot(history, date, hidden)), foot);
     }
@@ -56,10 +56,10 @@ impl Screen {
         };
         let name = format!(" {} {}", sample.role, self.peer);
         let parts = [
-            format!("{:.0} requests", sample.all.requests),
-            format!("{:.0} errors", sample.all.errors),
+            format!("{:.0} requests", sample.counts.requests.unwrap_or(0.0)),
+            format!("{:.0} errors", sample.counts.errors.unwrap_or(0.0)),
             format!("{:.0} in flight", sample.in_flight),
-            sample.detail.clone(),
+            detail(sample),
             if sample.start_time.is_empty() { String::new() } else { format!("since {}", sample.start_time) },
         ];
         let mut room = usize::from(width).saturating_sub(name.len());
@@ -127,8 +127,7 @@ impl Screen {
 
     /// As many cells of a node as there are columns, and its plot.
     fn row(&self, node: &NodeSample, history: &History, columns: usize, plot: usize) -> Row<'static> {
-        let track = history.nodes.get(&node.name);
-        let rates = track.map(|track| track.rates).unwrap_or_default();
+        let rates = history.node(&node.name);
         let state = match node.is_well {
             true => self.colour(Color::Green),
             false => self.colour(Color::Red).add_modifier(Modifier::BOLD),
@@ -138,10 +137,11 @@ impl Screen {
             Cell::from(node.state.clone()).style(state),
             Cell::from(format!("{:.0}", rates.requests)),
             Cell::from(percent(rates)),
-            Cell::from(format!("{:.0}", node.counts.errors)),
+            Cell::from(format!("{:.0}", node.counts.errors.unwrap_or(0.0))),
             Cell::from(format!("{:.0}", node.in_flight)),
         ];
-        let steps = Cell::from(track.map(|track| steps(&track.requests, plot)).unwrap_or_default());
+        let requests = history.by_node.get(&node.name);
+        let steps = Cell::from(requests.map(|requests| steps(requests, plot)).unwrap_or_default());
         Row::new(cells.into_iter().take(columns).chain([steps]))
     }
 
@@ -160,6 +160,16 @@ impl Screen {
 
     fn colour(&self, colour: Color) -> Style {
         if self.has_colours { Style::default().fg(colour) } else { Style::default() }
+    }
+}
+
+/// A balancer's strategy, or the number of entries in a proxy's cache.
+fn detail(sample: &Sample) -> String {
+    let entries = sample.nodes.first().and_then(|node| node.entries).unwrap_or(0.0);
+    match (&sample.strategy, sample.role) {
+        (Some(strategy), _) => strategy.clone(),
+        (None, "proxy") => format!("{entries} entries"),
+        (None, _) => String::new(),
     }
 }
 
@@ -187,7 +197,6 @@ mod tests {
     use ratatui::backend::TestBackend;
     use tokio::time::Instant;
 
-    use super::super::sample;
     use super::*;
 
     fn drawn(history: &History, width: u16, height: u16) -> String {
@@ -201,7 +210,7 @@ mod tests {
     fn shows_every_node_and_any_size_will_do() {
         let mut history = History::default();
         let line = br#"{"status":"OK","data":{"strategy":"round_robin","proxies":{"a:1":{"healthy":true,"metrics":{"hits":3,"misses":1}},"b:2":{"healthy":false,"metrics":null}}}}"#;
-        history.add(sample::read(line, "x"), Instant::now(), SystemTime::UNIX_EPOCH);
+        history.add(Sample::from_reply(line, "x"), Instant::now(), SystemTime::UNIX_EPOCH);
         let shown = drawn(&history, 100, 20);
         for text in ["balancer 127.0.0.1:9000", "a:1", "healthy", "b:2", "down", "q leaves"] {
             assert!(shown.contains(text), "{text} in {shown}");
@@ -227,7 +236,7 @@ mod tests {
             nodes.join(",")
         );
         let mut history = History::default();
-        history.add(sample::read(line.as_bytes(), "x"), Instant::now(), SystemTime::UNIX_EPOCH);
+        history.add(Sample::from_reply(line.as_bytes(), "x"), Instant::now(), SystemTime::UNIX_EPOCH);
         history
     }
 

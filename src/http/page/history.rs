@@ -1,149 +1,120 @@
-//! The last ten minutes of a node and those behind it, a point a second.
+//! The last ten minutes of a node and of the nodes behind it, a point a second.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::changes::note_changes;
 use super::events::{Events, Kind};
-use super::nodes::{Done, Health, Node, POLLED, Shown};
-use super::rates::Window;
-use crate::http::Role;
+use crate::samples::{NodeSample, Sample, Track, Tracks, Window};
 use crate::stats::Durations;
 
-/// How many points are kept: ten minutes.
+/// The limit of points: ten minutes.
 pub(super) const POINTS: usize = 600;
-/// Our own numbers are as of now: their rates are taken over little.
+/// The node's own rate is taken over this time. It needs less than those of polled proxies: its numbers are never old.
 const OWN: Duration = Duration::from_secs(3);
 
-/// How things were within one second; `None` where there was nothing to measure.
-#[derive(Clone, Copy, Default, Debug)]
+/// One second of the plots; `None` where there was nothing to measure.
+#[derive(Clone, Copy, Default, Debug, Serialize)]
 pub(super) struct Point {
+    /// GETs per second.
     pub(super) rate: f64,
+    /// Hits per GET over ten seconds.
     pub(super) hit_ratio: Option<f64>,
-    /// Half, nine of ten, and 99 of 100 answers came within so many seconds.
+    /// The median, the 90th and the 99th percentile of the time to a reply, in seconds.
     pub(super) latency: Option<[f64; 3]>,
+    /// Requests to the origin per second.
     pub(super) fetch_rate: f64,
+    /// GETs that wait for another node.
     pub(super) in_flight: f64,
 }
 
-/// What a node says of itself at one moment.
-pub(super) struct Heard {
-    pub(super) samples: Value,
+/// The numbers of the node at one moment.
+pub(super) struct Moment {
+    /// The `data` of METRICS.
+    pub(super) metrics: Value,
+    /// Of all GETs since the node started.
     pub(super) durations: Durations,
+    /// GETs that wait for another node.
     pub(super) in_flight: u64,
 }
 
-/// All that the page shows.
+/// Everything that the page shows.
 #[derive(Debug)]
 pub(super) struct History {
-    role: Role,
-    own_name: String,
+    name: String,
     points: VecDeque<Point>,
-    nodes: Vec<Node>,
-    /// What nodes did that have left.
-    left: Done,
-    shown: Vec<Shown>,
+    last: Option<Sample>,
+    tracks: Tracks,
     events: Events,
     durations: Window<Durations>,
-    done: Window<Done>,
-    origin_fails: bool,
 }
 
 impl History {
-    pub(super) fn new(role: Role, own_name: String) -> Self {
+    /// `name` is the node's own, as the page shows it.
+    pub(super) fn new(name: String) -> Self {
         let mut events = Events::default();
-        events.note(Kind::Started, &own_name, "started");
+        events.note(Kind::Started, &name, "started");
         Self {
-            role,
-            own_name,
+            name,
             points: VecDeque::with_capacity(POINTS),
-            nodes: Vec::new(),
-            left: Done::default(),
-            shown: Vec::new(),
+            last: None,
+            tracks: Tracks::default(),
             events,
-            durations: Window::new(OWN),
-            done: Window::new(POLLED),
-            origin_fails: false,
+            durations: Window::default(),
         }
     }
 
-    /// Takes in one moment.
-    pub(super) fn hear(&mut self, heard: &Heard, now: Instant) {
-        self.hear_nodes(&heard.samples, now);
-        self.hear_origin(&heard.samples);
-        let past = self.durations.push(now, heard.durations.clone());
+    /// Adds a moment and its point.
+    pub(super) fn add(&mut self, moment: &Moment, now: Instant) {
+        // A node without room for METRICS answers with an error: its nodes stay as they were.
+        if let Some(sample) = Sample::from_metrics(&moment.metrics, &self.name) {
+            self.tracks.add(&sample, now);
+            note_changes(self.last.as_ref(), &sample, &self.tracks, &mut self.events);
+            self.last = Some(sample);
+        }
+        let past = self.durations.push(now, moment.durations.clone(), OWN);
         let (rate, latency) = past.map_or((0.0, None), |(then, seconds)| {
-            let lately = heard.durations.since(then);
-            let within = |q| lately.quantile(q);
+            let recent = moment.durations.since(then);
+            let within = |q| recent.quantile(q);
             let latency = within(0.5).zip(within(0.9)).zip(within(0.99)).map(|((a, b), c)| [a, b, c]);
-            (lately.count() as f64 / seconds, latency)
+            (recent.count() as f64 / seconds, latency)
         });
-        let done = self.nodes.iter().map(Node::done).fold(self.left, Done::and);
-        let (hit_ratio, fetch_rate) = self.done.push(now, done).map_or((None, 0.0), |(then, seconds)| {
-            let (hits, misses) = (done.hits - then.hits, done.misses - then.misses);
-            ((hits + misses > 0.0).then(|| hits / (hits + misses)), (done.fetches - then.fetches) / seconds)
-        });
+        let growth = self.tracks.all.recent;
         if self.points.len() == POINTS {
             self.points.pop_front();
         }
-        let in_flight = heard.in_flight as f64;
-        self.points.push_back(Point { rate, hit_ratio, latency, fetch_rate, in_flight });
+        self.points.push_back(Point {
+            rate,
+            hit_ratio: growth.counts.hit_ratio(),
+            latency,
+            fetch_rate: growth.per_second(|counts| counts.fetches),
+            in_flight: moment.in_flight as f64,
+        });
     }
 
-    fn hear_nodes(&mut self, samples: &Value, now: Instant) {
-        let Self { nodes, left, events, shown, .. } = self;
-        if self.role == Role::Proxy {
-            if nodes.is_empty() {
-                nodes.push(Node::new(&self.own_name));
-            }
-            *shown = nodes.iter_mut().map(|node| node.hear_itself(samples, now, events)).collect();
-            return;
-        }
-        let Some(proxies) = samples["proxies"].as_object() else { return };
-        let gone = nodes.extract_if(.., |node| !proxies.contains_key(node.name()));
-        *left = gone.map(|node| node.done()).fold(*left, Done::and);
-        for name in proxies.keys() {
-            if !nodes.iter().any(|node| node.name() == name) {
-                nodes.push(Node::new(name));
-            }
-        }
-        *shown = nodes.iter_mut().map(|node| node.hear(&proxies[node.name()], now, events)).collect();
-    }
-
-    fn hear_origin(&mut self, samples: &Value) {
-        let fails = self.told(samples).any(|told| told["origin_failing"] == true);
-        if fails != std::mem::replace(&mut self.origin_fails, fails) {
-            let (kind, text) = match fails {
-                true => (Kind::Down, "fails; what is cached is served"),
-                false => (Kind::Back, "answers again"),
-            };
-            self.events.note(kind, "origin", text);
-        }
-    }
-
-    /// What each proxy says of itself.
-    pub(super) fn told<'a>(&self, samples: &'a Value) -> impl Iterator<Item = &'a Value> + use<'a> {
-        let own = (self.role == Role::Proxy).then_some(samples);
-        let proxies = samples["proxies"].as_object().into_iter().flatten().map(|(_, node)| &node["metrics"]);
-        proxies.chain(own)
-    }
-
+    /// The points, the oldest first.
     pub(super) fn points(&self) -> &VecDeque<Point> {
         &self.points
     }
 
-    pub(super) fn nodes(&self) -> &[Shown] {
-        &self.shown
+    /// The last METRICS.
+    pub(super) fn last(&self) -> Option<&Sample> {
+        self.last.as_ref()
     }
 
+    /// The nodes of the last METRICS with their growth.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (&NodeSample, &Track)> {
+        let nodes = self.last.iter().flat_map(|sample| &sample.nodes);
+        nodes.filter_map(|node| Some((node, self.tracks.node(&node.name)?)))
+    }
+
+    /// What happened, for people.
     pub(super) fn events(&self) -> &Events {
         &self.events
-    }
-
-    pub(super) fn origin(&self) -> Health {
-        if self.origin_fails { Health::Down } else { Health::Healthy }
     }
 }
 
@@ -155,38 +126,32 @@ mod tests {
 
     #[test]
     fn turns_counts_into_points() {
-        let mut history = History::new(Role::Balancer, "dproxy-9000".to_owned());
+        let mut history = History::new("dproxy-9000".to_owned());
         let start = Instant::now();
         for second in 0..700_u64 {
             let n = 100 * second;
             let node = json!({ "healthy": true, "requests": n, "metrics": {
                 "hits": n - n / 10, "misses": n / 10, "origin_fetches": n / 10, "origin_failing": second > 600 } });
-            let samples = json!({ "proxies": { "a:1": node } });
-            let heard = Heard { samples, durations: Durations::default(), in_flight: 7 };
-            history.hear(&heard, start + Duration::from_secs(second));
+            let metrics = json!({ "proxies": { "a:1": node } });
+            let moment = Moment { metrics, durations: Durations::default(), in_flight: 7 };
+            history.add(&moment, start + Duration::from_secs(second));
         }
         let point = *history.points().back().unwrap();
         assert_eq!(history.points().len(), POINTS);
         assert!((point.fetch_rate - 10.0).abs() < 1e-6 && point.in_flight == 7.0 && point.latency.is_none());
         assert!((point.hit_ratio.unwrap() - 0.9).abs() < 1e-9);
-        assert_eq!((history.origin(), history.events().all().len()), (Health::Down, 2));
+        assert_eq!(history.events().all().len(), 2, "it started, and the origin fails");
     }
 
     #[test]
-    fn what_a_node_did_before_it_left_stays_counted() {
-        let mut history = History::new(Role::Balancer, "dproxy-9000".to_owned());
-        let start = Instant::now();
-        for second in 0..20_u64 {
-            let n = 100 * second;
-            let node = json!({ "healthy": true, "metrics": { "hits": n, "misses": n, "origin_fetches": n } });
-            let samples = match second < 15 {
-                true => json!({ "proxies": { "a:1": node.clone(), "b:2": node.clone(), "c:3": node } }),
-                false => json!({ "proxies": { "a:1": node } }),
-            };
-            let heard = Heard { samples, durations: Durations::default(), in_flight: 0 };
-            history.hear(&heard, start + Duration::from_secs(second));
-            let point = history.points().back().unwrap();
-            assert!(second == 0 || point.fetch_rate > 99.0, "{second}: {point:?}");
+    fn nodes_stay_while_metrics_are_refused() {
+        let mut history = History::new("dproxy-9000".to_owned());
+        let begin = Instant::now();
+        let healthy = json!({ "proxies": { "a:1": { "healthy": true } } });
+        for (second, metrics) in [healthy, Value::Null].into_iter().enumerate() {
+            let moment = Moment { metrics, durations: Durations::default(), in_flight: 0 };
+            history.add(&moment, begin + Duration::from_secs(second as u64));
         }
+        assert_eq!(history.nodes().map(|(node, _)| node.name.as_str()).collect::<Vec<_>>(), ["a:1"]);
     }
 }

@@ -12,9 +12,9 @@ use futures_util::stream::{self, Stream};
 use tokio::sync::watch as channel;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::history::{Heard, History};
+use super::history::{History, Moment};
 use super::plots;
-use super::state::State;
+use super::state::state;
 use crate::handler::Handler;
 use crate::http::Site;
 
@@ -50,16 +50,16 @@ impl Default for Live {
 pub(in crate::http) async fn watch<H: Handler>(site: &Site<H>) {
     let name = format!("dproxy-{}", site.config.node);
     let role = site.config.role;
-    let mut history = History::new(role, name.clone());
+    let mut history = History::new(name.clone());
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for count in 0_u64.. {
         tick.tick().await;
         let tally = site.handler.tally();
         let (durations, in_flight) = (tally.durations(), tally.in_flight());
-        let heard = Heard { samples: site.samples().await, durations, in_flight };
-        history.hear(&heard, Instant::now());
-        let state = text(&State::of(&history, role, &name, &heard.samples));
+        let moment = Moment { metrics: site.samples().await, durations, in_flight };
+        history.add(&moment, Instant::now());
+        let state = text(&state(&history, role, &name, &moment.metrics));
         // What nobody looks at is not drawn, but for the first one who will.
         let is_drawn = count % DRAWN_EVERY == 0 && (site.live.0.receiver_count() > 0 || count % 10 == 0);
         let plots = is_drawn.then(|| text(&plots::draw(history.points())));

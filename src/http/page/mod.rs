@@ -6,12 +6,11 @@
 //! The page shows a node what its METRICS tell, and nothing of documents or keys is ever markup: the server sends JSON
 //! and its own plots, the page sets text.
 
+mod changes;
 mod events;
 mod history;
 mod live;
-mod nodes;
 mod plots;
-mod rates;
 mod state;
 
 use std::net::IpAddr;
