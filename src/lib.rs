@@ -23,6 +23,7 @@ pub mod origin;
 pub mod per_core;
 pub mod pool;
 pub mod proxy;
+pub mod reference;
 pub mod run;
 pub mod samples;
 pub mod simulate;

@@ -29,6 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("per_core", &[]),
     ("stats", &["per_core"]),
     ("pool", &[]),
+    ("reference", &[]),
     ("wire", &[]),
     ("net", &["wire", "handler", "per_core", "stats", "trace"]),
     ("http", &["wire", "handler", "per_core", "stats", "net", "pool", "samples", "trace"]),

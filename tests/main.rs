@@ -1,7 +1,7 @@
-//! The promises of dproxy, each proved on real processes: one binary, a module per topic.
+//! The promises of dproxy against real processes: one binary, a module per topic.
 //!
 //! Every port is 0, every address is loopback, every wait is for a state and has a deadline. `support` starts nodes,
-//! asks them, and plays their peers.
+//! sends requests, and plays faulty upstreams.
 
 mod support;
 
@@ -31,6 +31,7 @@ mod memory;
 mod older;
 mod otlp;
 mod packages;
+mod pages;
 mod plain;
 mod policies;
 mod process;
