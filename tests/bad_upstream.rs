@@ -133,7 +133,7 @@ fn a_reply_that_comes_too_late_meets_nobody() {
     let balancer = Start::balancer(&[origin.address], words).run();
     let mut session = Session::open(balancer.address);
     for round in 0..3 {
-        session.send(&(0..10).map(|id| format!("{id} GET slow/{round}-{id}\n")).collect::<String>());
+        session.send_many(0..10, |id| format!("GET slow/{round}-{id}"));
         // Answered while the slow ones are awaited, and while their late replies come in.
         for id in 10..200 {
             let path = format!("fast/{round}-{id}");

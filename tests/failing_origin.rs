@@ -73,8 +73,7 @@ fn what_waited_for_its_turn_does_not_rush_to_an_origin_that_failed_meanwhile() {
     let words = "--max-fetches 2 --origin-retry 10s --fetch-deadline 20s";
     let proxy = Start::proxy(origin.fake.address, words).run();
     let mut session = Session::open(proxy.address);
-    session.send(&(0..60).map(|id| format!("{id} GET cold/{id}\n")).collect::<String>());
-    for (id, reply) in session.replies_to(0..60) {
+    for (id, reply) in session.ask_many(0..60, |id| format!("GET cold/{id}")) {
         assert_eq!(parse(&reply)["status"], "ORIGIN_FAILURE", "{id}: {reply}");
     }
     let asked = origin.asked();
@@ -106,9 +105,7 @@ fn not_all_rush_to_an_origin_that_is_back() {
     });
     origin.most_at_once();
     let mut session = Session::open(proxy.address);
-    let asks = all.iter().enumerate().map(|(id, path)| format!("{id} GET {path}\n"));
-    session.send(&asks.collect::<String>());
-    let replies = session.replies_to(0..KEYS as u64);
+    let replies = session.ask_many(0..KEYS as u64, |id| format!("GET {}", all[id as usize]));
     let editions: HashSet<u64> =
         replies.values().map(|r| parse(r)["data"].as_u64().expect("an edition")).collect();
     assert_eq!(editions, HashSet::from([1]), "each got the new one");

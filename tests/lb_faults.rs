@@ -12,54 +12,6 @@ use crate::support::{
     until,
 };
 
-#[test]
-fn kill_9_of_two_of_three() {
-    let _alone = heavy();
-    let mut cluster = Cluster::start("--strategy p2c");
-    let load = Load::sessions(cluster.balancer.address, DOCUMENTS);
-    load.go_on(200);
-    let gone = [(); 2].map(|()| cluster.kill(0));
-    load.go_on(300);
-    gone.iter().for_each(|&address| cluster.await_health(address, false));
-    gone.iter().for_each(|&address| cluster.restart(address));
-    gone.iter().for_each(|&address| cluster.await_health(address, true));
-    load.go_on(200);
-    load.end_without_errors();
-}
-
-#[test]
-fn a_rolling_restart_of_all() {
-    let _alone = heavy();
-    let mut cluster = Cluster::start("--strategy hash");
-    let load = Load::plain(cluster.balancer.address, DOCUMENTS);
-    for _ in 0..3 {
-        let mut old = cluster.proxies.remove(0);
-        load.go_on(60);
-        old.signal("TERM");
-        assert!(old.ended().success());
-        cluster.restart(old.address);
-        cluster.await_health(old.address, true);
-    }
-    load.go_on(60);
-    load.end_without_errors();
-}
-
-#[test]
-fn a_proxy_that_flaps() {
-    let _alone = heavy();
-    let mut cluster = Cluster::start("--strategy least_loaded");
-    let load = Load::sessions(cluster.balancer.address, DOCUMENTS);
-    let address = cluster.proxies[2].address;
-    for _ in 0..4 {
-        load.go_on(100);
-        cluster.kill(2);
-        load.go_on(100);
-        cluster.restart(address);
-    }
-    cluster.await_health(address, true);
-    load.end_without_errors();
-}
-
 /// Two sound proxies and one that fails every GET in one way, but answers METRICS.
 fn one_that_fails(fault: Fault, hello: Hello) {
     let _alone = heavy();
@@ -310,7 +262,7 @@ fn what_people_ask_holds_up_no_poll() {
     let balancer = Start::balancer(&[slow.address], words).run();
     for verb in ["EXPLAIN", "PURGE"] {
         let mut session = Session::open(balancer.address);
-        session.send(&(0..40).map(|id| format!("{id} {verb} a/{id}\n")).collect::<String>());
+        session.send_many(0..40, |id| format!("{verb} a/{id}"));
         let asked = || slow.requests().iter().filter(|line| line.starts_with(verb)).count();
         until("it has as many as it gets", || asked() >= 8);
         let before = polls.load(Ordering::SeqCst);

@@ -22,7 +22,7 @@ fn more_than_a_proxy_may_carry_is_turned_away_at_once() {
     let mut session = Session::open(balancer.address);
     session.send("0 GET a/0\n");
     until("there is a session", || proxy.requests().len() == 1);
-    session.send(&(1..40).map(|id| format!("{id} GET a/{id}\n")).collect::<String>());
+    session.send_many(1..40, |id| format!("GET a/{id}"));
     for _ in 0..33 {
         let (id, reply) = session.reply();
         assert!(id >= 7 && status_of(&reply) == "OVERLOADED", "{id}: {reply}");
@@ -70,7 +70,7 @@ fn no_more_is_read_than_keeps_the_proxies_busy() {
         let balancer = Start::balancer(&[proxy.address], &words).run();
         let mut session = Session::open(balancer.address);
         assert_eq!(status_of(&session.ask(0, "GET quick/1")), "OK", "now it knows how long replies are");
-        session.send(&(1..=4000).map(|id| format!("{id} GET slow/{id}\n")).collect::<String>());
+        session.send_many(1..4001, |id| format!("GET slow/{id}"));
         until("it has enough", || balancer.count("in_flight") >= ENOUGH);
         pause(Duration::from_millis(200));
         assert_eq!(balancer.count("in_flight"), ENOUGH, "the rest waits with who asks");

@@ -151,9 +151,7 @@ fn what_is_expired_goes_without_being_asked_for() {
     let fill = |proxy: &Node| {
         let mut session = Session::open(proxy.address);
         for first in (0..MANY).step_by(200) {
-            let ids = first..first + 200;
-            session.send(&ids.clone().map(|id| format!("{id} GET article/{id}\n")).collect::<String>());
-            session.replies_to(ids);
+            session.ask_many(first..first + 200, |id| format!("GET article/{id}"));
         }
     };
     for kind in ["ttl", "lru", "s3fifo"] {

@@ -1,4 +1,4 @@
-//! Proves the session: its transcript to the byte, replies in any order, bounds on what it holds, and its ends.
+//! Sessions: the transcript to the byte, replies in any order, bounds on memory, and how a session ends.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ fn every_role_has_sessions() {
 }
 
 #[test]
-fn a_slow_document_does_not_hold_up_those_behind_it() {
+fn a_slow_document_does_not_delay_later_requests() {
     let gate = Gate::default();
     let origin = Fake::start(Hello::Granted, {
         let gate = gate.clone();
@@ -75,39 +75,37 @@ fn a_slow_document_does_not_hold_up_those_behind_it() {
 }
 
 #[test]
-fn more_requests_than_may_be_in_flight_are_all_answered() {
+fn more_requests_than_max_in_flight_are_all_answered() {
     let data = Data::articles(50);
     let origin = Start::origin(data.path(), "").run();
     let proxy = Start::proxy(origin.address, "--max-in-flight 8").run();
     let balancer = Start::balancer(&[proxy.address], "--max-in-flight 8").run();
     for node in [&origin, &proxy, &balancer] {
         let mut session = Session::open(node.address);
-        let requests: String = (0..2000).map(|id| format!("{id} GET article/{}\n", id % 50 + 1)).collect();
-        session.send(&requests);
-        for (id, reply) in session.replies_to(0..2000) {
+        let replies = session.ask_many(0..2000, |id| format!("GET article/{}", id % 50 + 1));
+        for (id, reply) in replies {
             assert_eq!(parse(&reply)["data"]["id"], format!("article/{}", id % 50 + 1), "{id}");
         }
     }
 }
 
 #[test]
-fn a_node_reads_no_further_than_may_be_in_flight() {
+fn a_node_reads_at_most_max_in_flight_requests() {
     let gate = Gate::default();
     let origin = gate.peer();
     let proxy = Start::proxy(origin.address, "--max-in-flight 4 --fetch-deadline 20s").run();
     let mut session = Session::open(proxy.address);
-    let requests: String = (0..8).map(|id| format!("{id} GET slow/{id}\n")).collect();
-    session.send(&requests);
-    until("the first are asked", || origin.requests().len() >= 4);
+    session.send_many(0..8, |id| format!("GET slow/{id}"));
+    until("the first four are at the origin", || origin.requests().len() >= 4);
     pause(Duration::from_millis(200));
-    assert_eq!(origin.requests().len(), 4, "4 in flight, and none more until one is answered");
+    assert_eq!(origin.requests().len(), 4, "4 in flight, and no more until one is answered");
     gate.open();
     session.replies_to(0..8);
     assert_eq!(origin.requests().len(), 8);
 }
 
 #[test]
-fn a_client_that_asks_and_never_reads_is_bounded_and_cut() {
+fn the_write_deadline_cuts_clients_that_never_read() {
     let data = Data::empty();
     data.put("large/1", format!("\"{}\"", "x".repeat(1000 * 1024)).as_bytes());
     let origin = Start::origin(data.path(), "--write-deadline 1s").run();
@@ -115,11 +113,10 @@ fn a_client_that_asks_and_never_reads_is_bounded_and_cut() {
     for node in [&origin, &proxy] {
         assert_eq!(get(node.address, "large/1")["status"], "OK");
         let idle = node.descriptors();
-        let requests: String = (0..1000).map(|id| format!("{id} GET large/1\n")).collect();
         let greedy: Vec<Session> = (0..4)
             .map(|_| {
                 let mut session = Session::open(node.address);
-                session.send(&requests);
+                session.send_many(0..1000, |_| "GET large/1".to_owned());
                 session
             })
             .collect();
@@ -146,7 +143,7 @@ fn an_idle_session_is_closed() {
 }
 
 #[test]
-fn a_peer_that_restarts_with_or_without_sessions_costs_no_error() {
+fn a_restart_of_the_origin_with_or_without_sessions_costs_no_error() {
     let data = Data::articles(60);
     let host = own_host();
     let origin = Start::origin(data.path(), &format!("--host {host}")).run();

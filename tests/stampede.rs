@@ -127,8 +127,7 @@ fn a_failure_is_shared_once_and_then_tried_anew() {
     });
     let proxy = Start::proxy(origin.address, "--fetch-deadline 20s").run();
     let mut waiting = Session::open(proxy.address);
-    let asked: String = (0..10).map(|id| format!("{id} GET article/1\n")).collect();
-    waiting.send(&asked);
+    waiting.send_many(0..10, |_| "GET article/1".to_owned());
     until("all wait", || proxy.count("coalesced") == 9.0);
     gate.open();
     for (id, reply) in waiting.replies_to(0..10) {
@@ -144,8 +143,7 @@ fn fetches_at_once_are_bounded_and_the_rest_wait_their_turn() {
     let origin = Busy::origin(Duration::from_millis(20));
     let proxy = Start::proxy(origin.0.address, "--max-fetches 4 --fetch-deadline 20s").run();
     let mut session = Session::open(proxy.address);
-    session.send(&(0..60).map(|id| format!("{id} GET article/{id}\n")).collect::<String>());
-    for (id, reply) in session.replies_to(0..60) {
+    for (id, reply) in session.ask_many(0..60, |id| format!("GET article/{id}")) {
         assert_eq!(parse(&reply)["data"]["path"], format!("article/{id}"), "{reply}");
     }
     assert_eq!(origin.most(), 4, "requests at once at the origin");
@@ -158,7 +156,7 @@ fn fetches_whose_turn_would_come_too_late_are_refused_at_once() {
     let proxy = Start::proxy(origin.0.address, "--max-fetches 1 --fetch-deadline 4s").run();
     assert_eq!(get(proxy.address, "article/0")["status"], "OK", "now it knows how long a fetch takes");
     let mut session = Session::open(proxy.address);
-    session.send(&(1..=40).map(|id| format!("{id} GET article/{id}\n")).collect::<String>());
+    session.send_many(1..41, |id| format!("GET article/{id}"));
     // In half of the deadline six more have their turn, fewer when the machine is busy.
     let (first, reply) = session.reply();
     assert_eq!(parse(&reply)["status"], "OVERLOADED", "{first}: nobody's turn has come yet");

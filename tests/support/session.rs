@@ -1,8 +1,9 @@
-//! A session as a client with nothing but a socket speaks it.
+//! A session of a client, over a plain socket.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::ops::Range;
 
 use super::ask::{Address, parse};
 
@@ -10,12 +11,12 @@ use super::ask::{Address, parse};
 pub(crate) struct Session {
     stream: TcpStream,
     replies: BufReader<TcpStream>,
-    /// How many requests the node lets be open at once.
+    /// The most requests that the node lets be open at once.
     pub(crate) max_in_flight: u64,
 }
 
 impl Session {
-    /// Asks for a session, which the node must grant.
+    /// Opens a session; panics if the node grants none.
     pub(crate) fn open(to: Address) -> Self {
         let stream = to.connect().unwrap_or_else(|error| panic!("connect to {to}: {error}"));
         let replies = BufReader::new(stream.try_clone().expect("a second handle"));
@@ -28,7 +29,7 @@ impl Session {
         session
     }
 
-    /// Writes text as it stands.
+    /// Writes the text unchanged.
     pub(crate) fn send(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).expect("a session that takes requests");
     }
@@ -44,19 +45,35 @@ impl Session {
         }
     }
 
-    /// The next reply and the id that it is for.
+    /// The next reply, after its id.
     pub(crate) fn reply(&mut self) -> (u64, String) {
         let line = self.line().expect("a reply, not the end of the session");
         let (id, reply) = line.split_once(' ').unwrap_or_else(|| panic!("no id in {line:?}"));
         (id.parse().unwrap_or_else(|_| panic!("no id in {line:?}")), reply.to_owned())
     }
 
-    /// Asks one request and takes its reply.
+    /// Sends one request and reads its reply.
     pub(crate) fn ask(&mut self, id: u64, request: &str) -> String {
         self.send(&format!("{id} {request}\n"));
         let (answered, reply) = self.reply();
         assert_eq!(answered, id, "{reply}");
         reply
+    }
+
+    /// Sends one request per id, all before the first reply is read.
+    pub(crate) fn send_many(&mut self, ids: Range<u64>, request: impl Fn(u64) -> String) {
+        let lines: String = ids.map(|id| format!("{id} {}\n", request(id))).collect();
+        self.send(&lines);
+    }
+
+    /// Sends one request per id and reads all replies.
+    pub(crate) fn ask_many(
+        &mut self,
+        ids: Range<u64>,
+        request: impl Fn(u64) -> String,
+    ) -> HashMap<u64, String> {
+        self.send_many(ids.clone(), request);
+        self.replies_to(ids)
     }
 
     /// The replies to the ids, each exactly once, in any order.
@@ -66,7 +83,7 @@ impl Session {
         while !open.is_empty() {
             let (id, reply) = self.reply();
             let at = open.iter().position(|&asked| asked == id);
-            open.swap_remove(at.unwrap_or_else(|| panic!("{id} was not asked, or twice answered: {reply}")));
+            open.swap_remove(at.unwrap_or_else(|| panic!("{id} was not asked, or answered twice: {reply}")));
             replies.insert(id, reply);
         }
         replies
