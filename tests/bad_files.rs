@@ -58,7 +58,7 @@ impl House {
 }
 
 #[test]
-fn texts_that_are_no_document() {
+fn invalid_json_is_a_bad_document() {
     let house = house();
     let deep = |n: usize| [b"[".repeat(n), b"]".repeat(n)].concat();
     let files: Vec<Vec<u8>> = vec![
@@ -106,7 +106,7 @@ fn texts_that_are_no_document() {
 }
 
 #[test]
-fn the_limit_of_size_is_the_largest_document() {
+fn max_document_is_the_largest_size() {
     let house = house();
     let text = format!("\"{}\"", "x".repeat(64 * 1024 - 2));
     assert_eq!(text.len(), 64 * 1024);
@@ -131,7 +131,7 @@ fn a_huge_file_takes_no_memory() {
 }
 
 #[test]
-fn what_is_not_a_regular_file() {
+fn only_regular_files_are_documents() {
     let house = house();
     fs::create_dir(house.data.file("bad/directory")).expect("a directory");
     house.assert_refused_until_mended("bad/directory");
@@ -144,7 +144,7 @@ fn what_is_not_a_regular_file() {
 }
 
 #[test]
-fn a_fifo_does_not_hold_up_other_keys() {
+fn a_fifo_does_not_block_other_keys() {
     let house = house();
     make_fifo(&house.data.file("bad/fifo"));
     let stop = AtomicBool::new(false);
@@ -168,7 +168,7 @@ fn a_fifo_does_not_hold_up_other_keys() {
 }
 
 #[test]
-fn links_out_of_the_tree() {
+fn symbolic_links_out_of_the_tree_are_refused() {
     let house = house();
     let outside = TempDir::new();
     let secret = outside.path().join("secret.json");
@@ -195,7 +195,7 @@ fn links_out_of_the_tree() {
 }
 
 #[test]
-fn linked_directories_out_of_the_tree() {
+fn linked_directories_out_of_the_tree_are_refused() {
     let data = Data::empty();
     let outside = TempDir::new();
     fs::write(outside.path().join("secret.json"), format!("\"{SECRET}\"")).expect("a secret");
@@ -218,7 +218,7 @@ fn a_link_within_the_tree_is_a_document() {
 }
 
 #[test]
-fn a_file_that_changes_while_it_is_read() {
+fn a_file_that_changes_during_a_read_is_never_torn() {
     let house = house();
     // Begun as one and ended as the other, it is no JSON.
     let numbers = format!("{{\"numbers\":[1{}]}}", ",1".repeat(30_000));

@@ -208,7 +208,7 @@ fn an_endless_line_takes_no_memory() {
 }
 
 #[test]
-fn a_line_may_come_in_pieces() {
+fn a_line_may_arrive_in_pieces() {
     let (_data, roles) = roles();
     for (node, _upstream) in &roles {
         let mut stream = node.address.connect().expect("a connection");
@@ -222,7 +222,7 @@ fn a_line_may_come_in_pieces() {
 }
 
 #[test]
-fn what_comes_behind_a_request_takes_nothing_from_its_answer() {
+fn bytes_after_a_plain_request_do_not_change_its_reply() {
     let gate = Gate::default();
     let origin = gate.peer();
     let proxy = Start::proxy(origin.address, "").run();
@@ -244,7 +244,7 @@ fn what_comes_behind_a_request_takes_nothing_from_its_answer() {
 }
 
 #[test]
-fn a_client_that_leaves_early_costs_nothing() {
+fn a_client_that_closes_early_leaves_nothing_behind() {
     let (_data, roles) = roles();
     for (mut node, _upstream) in roles {
         for bytes in [&b"GET article/1\n"[..], b"METRICS\n", b"GET art", b""] {

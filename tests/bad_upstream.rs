@@ -35,7 +35,7 @@ fn faulty(hello: Hello, fault: Fault) -> (Fake, Arc<AtomicBool>) {
 }
 
 #[test]
-fn a_proxy_outlives_every_fault_of_its_origin() {
+fn a_proxy_survives_every_fault_of_its_origin() {
     assert_every_case(|hello, fault| {
         let (origin, failing) = faulty(hello, fault);
         let proxy = Start::proxy(origin.address, PROXY).run();
@@ -72,7 +72,7 @@ fn a_balancer_hides_every_fault_of_one_proxy() {
 }
 
 #[test]
-fn a_balancer_says_so_when_every_proxy_fails() {
+fn a_balancer_replies_with_an_error_when_every_proxy_fails() {
     let faults = [Fault::Close, Fault::Silent, Fault::Endless, Fault::Line("hello")];
     at_once(faults.to_vec(), |fault| {
         let (one, failing) = faulty(Hello::Refused, fault);
@@ -89,7 +89,7 @@ fn a_balancer_says_so_when_every_proxy_fails() {
 }
 
 #[test]
-fn a_plain_peer_answers_once() {
+fn two_lines_are_no_plain_reply() {
     let line = r#"{"status":"OK","data":{}}"#;
     let origin = Fake::start(Hello::Refused, move |asked| asked.reply(&format!("{line}\n{line}")));
     let proxy = Start::proxy(origin.address, PROXY).run();
@@ -106,7 +106,7 @@ fn a_plain_peer_answers_once() {
 }
 
 #[test]
-fn a_plain_peer_that_does_not_close_is_taken_at_its_word() {
+fn a_plain_reply_counts_before_the_upstream_closes() {
     let origin = Fake::start(Hello::Refused, |asked| {
         answer_soundly(asked);
         asked.wait_for_the_asker_to_leave();
@@ -122,7 +122,7 @@ fn a_plain_peer_that_does_not_close_is_taken_at_its_word() {
 }
 
 #[test]
-fn a_reply_that_comes_too_late_meets_nobody() {
+fn a_late_reply_answers_no_other_request() {
     let origin = Fake::start(Hello::Granted, |asked| {
         match asked.path().is_some_and(|path| path.starts_with("slow")) {
             true => asked.answer_soundly_after(|| pause(Duration::from_millis(900))),
@@ -148,7 +148,7 @@ fn a_reply_that_comes_too_late_meets_nobody() {
 }
 
 #[test]
-fn an_origin_may_not_answer_with_any_status() {
+fn a_status_that_is_not_an_origins_is_a_failure() {
     for status in
         ["PROXY_ERROR", "FORBIDDEN", "OVERLOADED", "WRONG_METHOD: GET", "BAD_REQUEST", "BAD_DOCUMENT"]
     {
@@ -162,7 +162,7 @@ fn an_origin_may_not_answer_with_any_status() {
 }
 
 #[test]
-fn nobody_listens_upstream() {
+fn a_closed_port_upstream_is_a_failure_at_once() {
     let gone = Address((own_host(), 9).into());
     let proxy = Start::proxy(gone, PROXY).run();
     let (took, reply) = timed(|| get(proxy.address, "article/1"));
@@ -178,7 +178,7 @@ fn nobody_listens_upstream() {
 }
 
 #[test]
-fn a_session_answers_by_id_whatever_the_order() {
+fn replies_of_a_session_are_matched_by_id() {
     let origin =
         Fake::start(Hello::Granted, |asked| match asked.path().and_then(|path| path.strip_prefix("slow/")) {
             Some(_) => asked.answer_soundly_after(|| pause(Duration::from_millis(100))),
@@ -193,7 +193,7 @@ fn a_session_answers_by_id_whatever_the_order() {
 }
 
 #[test]
-fn a_session_with_a_stranger_in_it_is_given_up() {
+fn an_unknown_id_ends_a_session() {
     for stranger in ["999999999 {\"status\":\"OK\",\"data\":\"another's\"}\n", "x {}\n", "no id\n", "\n"] {
         let origin = Fake::start(Hello::Granted, move |asked| {
             asked.raw(stranger.as_bytes());
@@ -211,7 +211,7 @@ fn a_session_with_a_stranger_in_it_is_given_up() {
 }
 
 #[test]
-fn a_session_that_breaks_is_asked_again_once() {
+fn a_request_on_a_broken_session_is_repeated_once() {
     let asked_before = AtomicUsize::new(0);
     let origin =
         Fake::start(Hello::Granted, move |asked| match asked_before.fetch_add(1, Ordering::SeqCst) {
@@ -227,7 +227,7 @@ fn a_session_that_breaks_is_asked_again_once() {
 }
 
 #[test]
-fn callers_that_leave_do_not_confuse_a_session() {
+fn cancelled_requests_do_not_confuse_a_session() {
     let origin = Fake::start(Hello::Granted, |asked| {
         pause(Duration::from_millis(5));
         answer_soundly(asked);

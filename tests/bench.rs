@@ -40,7 +40,7 @@ fn origin_and_proxy(articles: u32) -> (Data, Node, Node) {
 }
 
 #[test]
-fn counts_what_the_proxy_counts() {
+fn its_counts_are_those_of_the_proxy() {
     let (_data, _origin, proxy) = origin_and_proxy(50);
     for (asked, mode) in
         [("", "session"), ("--plain", "plain"), ("--threads 2", "session"), ("--rate 5000", "session")]
@@ -79,7 +79,7 @@ fn a_run_by_time_does_not_count_its_warm_up() {
 }
 
 #[test]
-fn each_connection_is_its_own() {
+fn it_opens_one_connection_per_session_or_plain_request() {
     let sessions = Fake::start(Hello::Granted, answer_soundly);
     let (result, code) = measured(sessions.address, "--requests 60 --connections 6 --in-flight 2");
     // One more tries the node out.
@@ -123,7 +123,7 @@ fn keys_come_in_order_or_by_a_seed() {
 }
 
 #[test]
-fn other_statuses_are_errors_by_their_names() {
+fn other_statuses_are_counted_by_name() {
     let (_data, _origin, proxy) = origin_and_proxy(5);
     let (result, code) = measured(proxy.address, "--requests 20 --key-range article/1..10");
     assert_eq!((count(&result, "errors"), code), (10, 1));
@@ -136,7 +136,7 @@ fn other_statuses_are_errors_by_their_names() {
 }
 
 #[test]
-fn no_fault_of_a_node_passes_for_a_reply() {
+fn every_fault_of_a_node_counts_as_an_error() {
     let _alone = heavy();
     let faults: Vec<(Fault, bool)> =
         Fault::ALL.into_iter().flat_map(|fault| [(fault, false), (fault, true)]).collect();
@@ -155,7 +155,7 @@ fn no_fault_of_a_node_passes_for_a_reply() {
 }
 
 #[test]
-fn an_id_is_answered_once_and_by_its_own_reply() {
+fn duplicate_and_unknown_ids_are_errors() {
     let ok = r#"{"status":"OK","data":1}"#;
     let wrong = Fake::start(Hello::Granted, move |asked| {
         asked.raw(
@@ -178,7 +178,7 @@ fn an_id_is_answered_once_and_by_its_own_reply() {
 }
 
 #[test]
-fn a_stall_is_seen_by_all_who_came_during_it() {
+fn a_stall_delays_every_request_that_was_due_in_it() {
     let gate = Gate::default();
     let node = gate.peer();
     let result = thread::scope(|scope| {
@@ -197,7 +197,7 @@ fn a_stall_is_seen_by_all_who_came_during_it() {
 }
 
 #[test]
-fn an_open_loop_gives_up_what_waited_too_long() {
+fn an_open_loop_gives_up_late_requests() {
     let node = Gate::default().peer();
     let words = "--rate 100 --duration 1s --warmup 0 --connections 2 --in-flight 1 --timeout 300ms";
     let (result, code) = measured(node.address, words);
@@ -223,7 +223,7 @@ fn a_node_that_dies_costs_errors_and_no_hang() {
 }
 
 #[test]
-fn an_interrupt_prints_what_there_is() {
+fn an_interrupt_prints_the_result_so_far() {
     for name in ["INT", "TERM"] {
         let (_data, _origin, proxy) = origin_and_proxy(12);
         let mut command = clean(BINARY);
@@ -246,7 +246,7 @@ fn an_interrupt_prints_what_there_is() {
 }
 
 #[test]
-fn an_interrupt_while_it_warms_up_is_told_as_that() {
+fn an_interrupt_during_the_warm_up_is_reported() {
     let (_data, _origin, proxy) = origin_and_proxy(12);
     let mut command = clean(BINARY);
     command.args(["bench", "--port", &proxy.port().to_string(), "--warmup", "10m"]);
@@ -259,14 +259,14 @@ fn an_interrupt_while_it_warms_up_is_told_as_that() {
 }
 
 #[test]
-fn what_a_node_does_not_take_is_not_reported() {
+fn in_flight_is_reported_as_limited_by_the_node() {
     let (_data, _origin, proxy) = origin_and_proxy(12);
     let (result, _) = measured(proxy.address, "--requests 60 --connections 2 --in-flight 5000");
     assert_eq!(count(&result, "in_flight"), 1024, "{result}");
 }
 
 #[test]
-fn mistakes_are_told_before_anything_is_measured() {
+fn wrong_usage_is_reported_before_the_run() {
     let nobody = Address::loopback(1);
     let refused = bench(nobody, "--requests 1");
     assert_eq!((refused.status.code(), refused.stdout.len()), (Some(3), 0));

@@ -55,7 +55,7 @@ fn under_load<T>(http: Address, work: impl FnOnce() -> T) -> T {
 }
 
 #[test]
-fn it_shows_what_happens_as_it_happens() {
+fn it_follows_the_cluster_live() {
     let _alone = heavy();
     let Some(browser) = Browser::start() else { return };
     let mut cluster = cluster();
@@ -103,7 +103,7 @@ fn it_shows_what_happens_as_it_happens() {
 }
 
 #[test]
-fn nothing_typed_is_markup() {
+fn typed_text_is_never_markup() {
     let _alone = heavy();
     let Some(browser) = Browser::start() else { return };
     let cluster = cluster();
@@ -222,7 +222,7 @@ fn contrast(a: [f64; 3], b: [f64; 3]) -> f64 {
 }
 
 #[test]
-fn its_words_stand_out_from_their_ground() {
+fn its_texts_have_enough_contrast() {
     let style = include_str!("../src/http/page/style.css");
     for (theme, name) in ["light", "dark"].into_iter().enumerate() {
         let colours = colours(style, theme);

@@ -12,7 +12,7 @@ fn hit(proxy: Address, path: &str) -> bool {
 }
 
 #[test]
-fn many_who_ask_at_once_cost_one_fetch() {
+fn concurrent_requests_for_a_key_cost_one_fetch() {
     for hello in [Hello::Refused, Hello::Granted] {
         let origin = Fake::start(hello, |asked| {
             pause(Duration::from_millis(300));
@@ -34,7 +34,7 @@ fn many_who_ask_at_once_cost_one_fetch() {
 }
 
 #[test]
-fn a_client_that_leaves_takes_nothing_from_the_others() {
+fn a_client_that_closes_does_not_cancel_the_fetch_of_others() {
     let origin = Fake::start(Hello::Granted, |asked| {
         pause(Duration::from_millis(300));
         answer_soundly(asked);
@@ -51,7 +51,7 @@ fn a_client_that_leaves_takes_nothing_from_the_others() {
 }
 
 #[test]
-fn ttl_entries_end_in_time() {
+fn ttl_entries_expire() {
     let data = Data::articles(1);
     let origin = Start::origin(data.path(), "").run();
     for kind in ["ttl", "lru"] {
@@ -64,7 +64,7 @@ fn ttl_entries_end_in_time() {
 }
 
 #[test]
-fn ttl_entries_stay_until_then_and_lru_entries_for_good() {
+fn ttl_entries_stay_until_then_and_lru_entries_for_ever() {
     let data = Data::articles(1);
     let origin = Start::origin(data.path(), "").run();
     for words in ["--ttl 10m", "--ttl 600", "--cache-type lru"] {
@@ -132,7 +132,7 @@ fn a_cache_keeps_to_its_bytes() {
 }
 
 #[test]
-fn no_error_is_kept() {
+fn no_error_is_cached() {
     let data = Data::empty();
     let origin = Start::origin(data.path(), "").run();
     let proxy = Start::proxy(origin.address, "").run();

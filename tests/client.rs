@@ -54,7 +54,7 @@ fn one_path_alone_is_one_plain_connection() {
 }
 
 #[test]
-fn what_admins_ask() {
+fn admin_requests_print_their_replies() {
     let (_data, origin) = origin();
     let proxy = Start::proxy(origin.address, "").run();
     let balancer = Start::balancer(&[proxy.address], "").run();
@@ -100,7 +100,7 @@ fn a_purge_that_a_proxy_refuses_is_exit_code_1() {
 }
 
 #[test]
-fn what_a_node_has_not_is_exit_code_1() {
+fn a_request_that_the_node_cannot_do_is_exit_code_1() {
     let (_data, origin) = origin();
     let proxy = Start::proxy(origin.address, "").run();
     let balancer = Start::balancer(&[proxy.address], "").run();
@@ -125,7 +125,7 @@ fn what_a_node_has_not_is_exit_code_1() {
 }
 
 #[test]
-fn output_that_cannot_be_written_is_told_and_a_reader_that_left_is_not() {
+fn a_full_output_is_an_error_and_a_closed_pipe_is_not() {
     let keys = TempDir::new();
     let trace = keys.path().join("keys");
     std::fs::write(&trace, "a/1\nb/1\n").expect("a file");
@@ -183,7 +183,7 @@ fn no_reply_is_exit_code_3() {
 }
 
 #[test]
-fn a_name_that_is_none_is_exit_code_3() {
+fn an_unknown_host_is_exit_code_3() {
     let output = dproxy(&["client", "--host", "no-such-host.invalid", "--get", "article/1"]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     assert_eq!(only_reply(&output)["status"], "CLIENT_CONNECTION_ERROR");
@@ -194,7 +194,7 @@ fn a_name_that_is_none_is_exit_code_3() {
 }
 
 #[test]
-fn what_is_wrong_is_told_once_and_not_for_every_key() {
+fn a_connection_error_is_reported_once_and_not_per_key() {
     let nobody = Address((own_host(), 9).into());
     let output = client(nobody, &["--get", "a/1", "a/2", "a/3"]);
     assert_eq!((output.status.code(), replies(&output).len()), (Some(3), 3));
@@ -216,7 +216,7 @@ fn a_host_may_be_a_name() {
 }
 
 #[test]
-fn many_documents_come_in_the_order_asked() {
+fn documents_are_printed_in_the_order_of_the_requests() {
     let (_data, origin) = origin();
     let paths: Vec<String> = (1..=30).rev().map(|i| format!("article/{i}")).collect();
     let words: Vec<&str> = std::iter::once("--get").chain(paths.iter().map(String::as_str)).collect();
@@ -273,7 +273,7 @@ fn keys_come_from_a_file_or_from_the_standard_input() {
 }
 
 #[test]
-fn closed_output_is_no_crash() {
+fn a_closed_output_is_no_crash() {
     let (_data, origin) = origin();
     for output in [">&-", ">/dev/full", "2>&-"] {
         let mut command = clean("sh");

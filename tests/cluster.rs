@@ -75,7 +75,7 @@ fn over_http_it_says_how_its_proxies_hold_documents() {
 }
 
 #[test]
-fn it_stops_as_one() {
+fn one_signal_stops_every_node() {
     let data = Data::articles(1);
     let (mut cluster, nodes, _) = started(cluster(data.path(), ""), 3);
     assert_eq!(get(cluster.address, "article/1")["status"], "OK");

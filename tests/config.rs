@@ -120,7 +120,7 @@ fn the_variable_names_a_file_too() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_line_and_what_to_write() {
+fn errors_have_a_line_number_and_a_remedy() {
     let told = problems(
         "# first\n[proxy]\ncache_tpye = \"lru\"\nttl = \"soon\"\nport = 70000\nmax-bytes = [1]\n\
         [orgin]\n[log]\nlog-format = \"xml\"\n[lb]\nproxies = [\"nonsense\"]\nport = 1\n",
@@ -142,7 +142,7 @@ fn what_is_wrong_is_told_with_its_line_and_what_to_write() {
 }
 
 #[test]
-fn slips_of_form_are_told_with_their_line() {
+fn syntax_errors_have_a_line_number() {
     for (lines, line, word) in [
         ("[proxy]\nport = 1\nport = 2\n", 3, "duplicate"),
         ("[proxy]\ncache-type = \"lru\"\ncache_type = \"lru\"\n", 3, "line 2"),
@@ -166,7 +166,7 @@ fn a_node_does_not_start_with_a_wrong_file() {
 }
 
 #[test]
-fn a_variable_that_sets_nothing_is_told() {
+fn an_unknown_variable_is_a_warning() {
     let output = with_variables(&["check"], &[("DPROXY_TTTL", "3s")]);
     assert!(text(&output.stderr).contains("did you mean DPROXY_TTL?"));
     let output = with_variables(&["check"], &[("DPROXY_TTL", "soon")]);
@@ -181,7 +181,7 @@ fn a_variable_that_sets_nothing_is_told() {
 }
 
 #[test]
-fn a_wrong_value_of_a_variable_is_told_with_its_name() {
+fn an_error_in_a_variable_names_it() {
     for (words, name, value) in [
         (&["proxy"][..], "DPROXY_PORT", "abc"),
         (&["proxy"], "DPROXY_CACHE_TYPE", "arc"),
@@ -200,7 +200,7 @@ fn a_wrong_value_of_a_variable_is_told_with_its_name() {
 }
 
 #[test]
-fn a_file_that_is_no_configuration_is_refused_at_once() {
+fn a_file_that_cannot_be_a_configuration_is_refused() {
     let (_directory, path) = file("");
     for (bytes, why) in [(&b"[proxy]\nttl = \xff"[..], "UTF-8"), (&[b'#'; (1 << 20) + 1], "1 MiB")] {
         fs::write(&path, bytes).expect("a file for the test");
@@ -250,7 +250,7 @@ fn the_definition_of_the_flags_is_sound() {
 }
 
 #[test]
-fn deadlines_that_do_not_fit_together_are_told() {
+fn deadlines_in_the_wrong_order_are_a_warning() {
     let told = |lines: &str| {
         let (_directory, path) = file(lines);
         let output = dproxy(&["check", "--config", &path]);

@@ -12,7 +12,7 @@ use crate::support::moody::{Moody, assert_stale, is_stale};
 use crate::support::{Session, Start, at_once, get, pause, until};
 
 #[test]
-fn a_failing_origin_is_asked_now_and_then() {
+fn a_failing_origin_gets_one_probe_per_pause() {
     const RETRY: Duration = Duration::from_millis(200);
     let origin = Moody::start();
     let proxy = Start::proxy(origin.fake.address, "--ttl 100ms --origin-retry 200ms").run();
@@ -42,7 +42,7 @@ fn a_failing_origin_is_asked_now_and_then() {
 }
 
 #[test]
-fn a_silent_origin_is_asked_by_one_probe_at_a_time() {
+fn a_silent_origin_gets_one_probe_at_a_time() {
     let origin = Moody::start();
     let proxy = Start::proxy(origin.fake.address, "--origin-retry 50ms --fetch-deadline 400ms").run();
     origin.fails(Fault::Silent);
@@ -66,7 +66,7 @@ fn a_silent_origin_is_asked_by_one_probe_at_a_time() {
 }
 
 #[test]
-fn what_waited_for_its_turn_does_not_rush_to_an_origin_that_failed_meanwhile() {
+fn queued_fetches_do_not_reach_an_origin_that_failed_meanwhile() {
     let origin = Moody::start();
     origin.fails(Fault::Line("hello"));
     origin.slows(Duration::from_millis(50));
@@ -81,7 +81,7 @@ fn what_waited_for_its_turn_does_not_rush_to_an_origin_that_failed_meanwhile() {
 }
 
 #[test]
-fn not_all_rush_to_an_origin_that_is_back() {
+fn fetches_at_once_are_bounded_when_the_origin_recovers() {
     const KEYS: usize = 40;
     let origin = Moody::start();
     let words = "--ttl 500ms --max-fetches 3 --origin-retry 50ms --fetch-deadline 20s";

@@ -35,7 +35,7 @@ fn jitter_only_shortens() {
 }
 
 #[test]
-fn the_time_on_the_way_counts() {
+fn the_duration_of_the_fetch_counts_as_age() {
     let origin = Moody::start();
     let proxy = Start::proxy(origin.fake.address, "--ttl 60s --ttl-jitter 0%").run();
     origin.slows(Duration::from_millis(400));
@@ -72,7 +72,7 @@ fn a_hot_key_never_misses() {
 }
 
 #[test]
-fn what_is_stale_is_served_at_once_while_it_is_fetched() {
+fn a_stale_document_is_served_at_once_while_it_is_fetched() {
     let origin = Moody::start();
     let words = "--ttl 200ms --stale-while-revalidate 10m --fetch-deadline 20s";
     let proxy = Start::proxy(origin.fake.address, words).run();
@@ -141,7 +141,7 @@ fn the_last_good_document_outlives_a_failing_origin() {
 }
 
 #[test]
-fn the_last_good_document_outlives_an_origin_that_is_gone() {
+fn the_last_good_document_outlives_a_dead_origin() {
     let origin = Moody::start_on(Address((own_host(), 0).into()));
     let address = origin.fake.address;
     let proxy = Start::proxy(address, "--ttl 150ms --origin-retry 50ms").run();
@@ -157,7 +157,7 @@ fn the_last_good_document_outlives_an_origin_that_is_gone() {
 }
 
 #[test]
-fn without_stale_if_error_a_failure_is_told() {
+fn without_stale_if_error_a_failure_is_the_reply() {
     let origin = Moody::start();
     for (words, told) in [("--stale-if-error 0", "ORIGIN_FAILURE"), ("--stale-if-error 10m", "OK")] {
         origin.recovers();
@@ -170,7 +170,7 @@ fn without_stale_if_error_a_failure_is_told() {
 }
 
 #[test]
-fn an_absence_is_kept_for_its_own_time() {
+fn not_found_is_cached_for_negative_ttl() {
     let data = Data::empty();
     let origin = Start::origin(data.path(), "").run();
     let kept = Start::proxy(origin.address, "--negative-ttl 10m").run();
@@ -196,7 +196,7 @@ fn an_absence_is_kept_for_its_own_time() {
 }
 
 #[test]
-fn an_absence_takes_the_place_of_a_document_that_was_removed() {
+fn not_found_replaces_a_removed_document() {
     let data = Data::articles(1);
     let origin = Start::origin(data.path(), "").run();
     let proxy = Start::proxy(origin.address, "--ttl 150ms").run();

@@ -79,7 +79,7 @@ fn the_only_proxy_of_a_balancer_is_replaced_under_load() {
 }
 
 #[test]
-fn a_port_is_not_shared_unless_told() {
+fn a_port_is_not_shared_without_the_flag() {
     let data = Data::articles(1);
     let origin = Start::origin(data.path(), "--reuse-port").run();
     let (port, path) = (origin.port().to_string(), data.path().to_str().expect("UTF-8"));
@@ -140,7 +140,7 @@ impl Drop for Unit {
 }
 
 #[test]
-fn a_unit_is_ready_alive_and_stopping_and_its_socket_outlives_it() {
+fn systemd_is_notified_and_the_socket_outlives_the_node() {
     let _alone = heavy();
     let data = Data::articles(50);
     let words = ["origin", "--port", "1", "--data", data.path().to_str().expect("UTF-8")];
@@ -166,7 +166,7 @@ fn a_unit_is_ready_alive_and_stopping_and_its_socket_outlives_it() {
 }
 
 #[test]
-fn a_unit_that_hangs_is_not_told_to_be_alive() {
+fn a_node_that_hangs_does_not_feed_the_watchdog() {
     let data = Data::articles(1);
     let words = ["origin", "--data", data.path().to_str().expect("UTF-8")];
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

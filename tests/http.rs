@@ -31,7 +31,7 @@ pub(crate) fn house(words: &str) -> House {
 }
 
 #[test]
-fn a_document_comes_with_what_caches_need() {
+fn a_document_has_the_headers_that_caches_need() {
     let house = house("--ttl 60s --ttl-jitter 0 --stale-while-revalidate 5s --stale-if-error 10m");
     let miss = fetch(house.http, "/article/1");
     assert_eq!((miss.code, miss.header("content-type")), (200, "application/json"));
@@ -52,7 +52,7 @@ fn a_document_comes_with_what_caches_need() {
 }
 
 #[test]
-fn who_has_the_text_is_not_sent_it_again() {
+fn a_client_with_the_current_text_gets_304() {
     let house = house("");
     let mut http = Http::connect(house.http);
     let first = http.ask("GET", "/article/1", &[], "");
@@ -93,7 +93,7 @@ fn a_balancer_relays_the_same_document() {
 }
 
 #[test]
-fn errors_are_problems() {
+fn errors_are_problem_json() {
     let house = house("--max-fetches 1");
     for (target, code, name) in [
         ("/article/none", 404, "NOT_FOUND"),
@@ -132,7 +132,7 @@ fn errors_are_problems() {
 }
 
 #[test]
-fn long_documents_are_coded_for_who_wants_that() {
+fn long_documents_are_compressed_on_request() {
     let house = house("");
     let text = format!("[\"{}\"]", "alpha bravo ".repeat(20_000));
     house.data.put("article/long", text.as_bytes());
@@ -154,7 +154,7 @@ fn long_documents_are_coded_for_who_wants_that() {
 }
 
 #[test]
-fn pages_from_elsewhere_read_only_where_they_may() {
+fn cross_origin_reads_need_cors_origin() {
     let house = house("--cors-origin https://app.example");
     let allowed = |origin: &str| {
         let response = fetch_with(house.http, "/article/1", &[&format!("origin: {origin}")]);
@@ -171,7 +171,7 @@ fn pages_from_elsewhere_read_only_where_they_may() {
 }
 
 #[test]
-fn slow_and_huge_heads_are_cut() {
+fn slow_and_huge_request_heads_are_refused() {
     let house = house("--line-deadline 300ms --idle-deadline 600ms");
     let mut slow = Http::connect(house.http);
     slow.send(b"GET /article/1 HTTP/1.1\r\nhost:");
@@ -189,7 +189,7 @@ fn slow_and_huge_heads_are_cut() {
 }
 
 #[test]
-fn one_connection_too_many_is_told_so() {
+fn one_connection_too_many_gets_503() {
     let house = house("--max-connections 1");
     let mut first = Http::connect(house.http);
     assert_eq!(first.ask("GET", "/healthz", &[], "").code, 200);
@@ -201,7 +201,7 @@ fn one_connection_too_many_is_told_so() {
 }
 
 #[test]
-fn while_it_drains_it_says_that_it_is_not_ready() {
+fn a_draining_node_is_not_ready() {
     let gate = Gate::default();
     let origin = gate.peer();
     let (mut proxy, http) = with_http(Start::proxy(origin.address, "--fetch-deadline 20s"));

@@ -40,7 +40,7 @@ fn requests_are_answered_in_their_order() {
 }
 
 #[test]
-fn older_askers_and_those_of_proxies_are_served() {
+fn http_1_0_and_absolute_targets_are_served() {
     let house = house("");
     let http = house.http;
     let old = said(http, "GET /article/1 HTTP/1.0\n\n");
@@ -52,7 +52,7 @@ fn older_askers_and_those_of_proxies_are_served() {
 }
 
 #[test]
-fn who_is_asked_must_be_clear() {
+fn ambiguous_requests_are_refused() {
     let house = house("");
     let http = house.http;
     for hosts in ["", "host: a\nhost: b\n"] {
@@ -73,7 +73,7 @@ fn who_is_asked_must_be_clear() {
 }
 
 #[test]
-fn a_body_is_no_request() {
+fn a_body_is_not_read_as_a_request() {
     let house = house("");
     let http = house.http;
     let body = "GET /article/3 HTTP/1.1\nhost: x\n\n".replace('\n', "\r\n");
@@ -114,7 +114,7 @@ fn paths_may_be_percent_encoded() {
 }
 
 #[test]
-fn who_drips_or_does_not_read_is_cut() {
+fn slow_writers_and_readers_are_disconnected() {
     let house = house("--line-deadline 400ms --write-deadline 400ms");
     let text = format!("[\"{}\"]", "alpha bravo ".repeat(60_000));
     house.data.put("article/long", text.as_bytes());

@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 /// Two sound proxies and one that fails every GET in one way, but answers METRICS.
-fn one_that_fails(fault: Fault, hello: Hello) {
+fn assert_one_faulty_proxy_costs_no_error(fault: Fault, hello: Hello) {
     let _alone = heavy();
     let cluster = Cluster::start("");
     let bad = Fake::start(hello, move |asked| match asked.path() {
@@ -31,19 +31,19 @@ fn one_that_fails(fault: Fault, hello: Hello) {
 }
 
 #[test]
-fn a_proxy_that_resets_in_mid_reply() {
-    one_that_fails(Fault::HalfLine, Hello::Granted);
-    one_that_fails(Fault::HalfLine, Hello::Refused);
+fn a_proxy_that_resets_within_a_reply_costs_no_error() {
+    assert_one_faulty_proxy_costs_no_error(Fault::HalfLine, Hello::Granted);
+    assert_one_faulty_proxy_costs_no_error(Fault::HalfLine, Hello::Refused);
 }
 
 #[test]
-fn a_proxy_that_answers_with_garbage() {
-    one_that_fails(Fault::Line("[]"), Hello::Granted);
-    one_that_fails(Fault::Line("HTTP/1.1 200 OK"), Hello::Ignored);
+fn a_proxy_that_sends_garbage_costs_no_error() {
+    assert_one_faulty_proxy_costs_no_error(Fault::Line("[]"), Hello::Granted);
+    assert_one_faulty_proxy_costs_no_error(Fault::Line("HTTP/1.1 200 OK"), Hello::Ignored);
 }
 
 #[test]
-fn with_every_proxy_failing_retries_keep_to_their_budget() {
+fn retries_keep_to_their_budget_when_every_proxy_fails() {
     let bad = || {
         Fake::start(Hello::Granted, |asked| match asked.path() {
             Some(_) => asked.reply("[]"),
@@ -63,7 +63,7 @@ fn with_every_proxy_failing_retries_keep_to_their_budget() {
 }
 
 #[test]
-fn an_origin_failure_is_no_fault_of_a_proxy_and_another_may_know_better() {
+fn an_origin_failure_is_tried_elsewhere_and_not_counted_against_the_proxy() {
     let failing = Fake::start(Hello::Granted, |asked| match asked.path() {
         Some(_) => asked.reply(r#"{"status":"ORIGIN_FAILURE","data":null,"cache_hit":false,"node":1}"#),
         None => asked.reply(r#"{"status":"OK","data":{"total_requests":1}}"#),
@@ -79,7 +79,7 @@ fn an_origin_failure_is_no_fault_of_a_proxy_and_another_may_know_better() {
 }
 
 #[test]
-fn a_proxy_that_does_not_reach_the_origin_is_given_up_when_others_do() {
+fn a_proxy_that_alone_cannot_reach_the_origin_is_down() {
     let blind = Fake::start(Hello::Granted, |asked| match asked.path() {
         Some(_) => asked.reply(r#"{"status":"ORIGIN_FAILURE","data":null,"cache_hit":false,"node":1}"#),
         None => asked.reply(r#"{"status":"OK","data":{"total_requests":1}}"#),
@@ -97,7 +97,7 @@ fn a_proxy_that_does_not_reach_the_origin_is_given_up_when_others_do() {
 
 /// A balancer whose one healthy proxy has died, and the other one: it was given up for an hour, for garbage, and answers
 /// with `then` from now on.
-fn left_with_one_given_up(then: &'static str) -> (Fake, Node) {
+fn only_a_down_proxy_is_left(then: &'static str) -> (Fake, Node) {
     let is_mended = Arc::new(AtomicBool::new(false));
     let mended = is_mended.clone();
     let given_up = Fake::start(Hello::Granted, move |asked| match asked.path() {
@@ -117,16 +117,16 @@ fn left_with_one_given_up(then: &'static str) -> (Fake, Node) {
 }
 
 #[test]
-fn who_is_left_alone_is_needed_when_nobody_else_is_there() {
+fn a_back_off_ends_when_no_other_proxy_serves() {
     let (_flaky, balancer) =
-        left_with_one_given_up(r#"{"status":"OK","data":{},"cache_hit":false,"node":1}"#);
+        only_a_down_proxy_is_left(r#"{"status":"OK","data":{},"cache_hit":false,"node":1}"#);
     until("it answers again", || get(balancer.address, "article/1")["status"] == "OK");
 }
 
 #[test]
-fn who_is_needed_comes_back_while_the_origin_is_away() {
+fn a_needed_proxy_recovers_while_the_origin_is_away() {
     let failure = r#"{"status":"ORIGIN_FAILURE","data":null,"cache_hit":false,"node":1}"#;
-    let (alone, balancer) = left_with_one_given_up(failure);
+    let (alone, balancer) = only_a_down_proxy_is_left(failure);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // Whenever it may be tried, somebody asks.
@@ -144,7 +144,7 @@ fn who_is_needed_comes_back_while_the_origin_is_away() {
 }
 
 #[test]
-fn a_plain_peer_that_leaves_the_closing_to_us() {
+fn a_plain_proxy_that_does_not_close_stays_healthy() {
     let lingering = Fake::start(Hello::Refused, |asked| {
         answer_soundly(asked);
         asked.wait_for_the_asker_to_leave();
@@ -166,7 +166,7 @@ fn with_hash_a_cold_key_is_fetched_once() {
 }
 
 #[test]
-fn a_slow_answer_is_asked_of_a_second_proxy() {
+fn a_slow_request_is_hedged() {
     let (is_slow, gate) = (Arc::new(AtomicBool::new(false)), Gate::default());
     let slow = {
         let (is_slow, gate) = (is_slow.clone(), gate.clone());
@@ -197,7 +197,7 @@ fn a_slow_answer_is_asked_of_a_second_proxy() {
 }
 
 #[test]
-fn an_impatient_client_costs_the_others_nothing() {
+fn a_short_client_deadline_is_no_failure_of_the_proxy() {
     let slow = Fake::start(Hello::Granted, |asked| {
         let is_slow = asked.path().is_some();
         asked.answer_soundly_after(move || {
@@ -219,7 +219,7 @@ fn an_impatient_client_costs_the_others_nothing() {
 }
 
 #[test]
-fn who_comes_back_without_answering_is_tried_at_no_clients_cost() {
+fn trials_of_a_mute_proxy_delay_no_client() {
     let _alone = heavy();
     let mute = Fake::start(Hello::Granted, |asked| match asked.path() {
         Some(_) => {}
@@ -242,7 +242,7 @@ fn who_comes_back_without_answering_is_tried_at_no_clients_cost() {
 }
 
 #[test]
-fn what_people_ask_holds_up_no_poll() {
+fn slow_admin_requests_delay_no_poll() {
     let (polls, gate) = (Arc::new(AtomicUsize::new(0)), Gate::default());
     let slow = Fake::start(Hello::Granted, {
         let (polls, gate) = (polls.clone(), gate.clone());
@@ -275,7 +275,7 @@ fn what_people_ask_holds_up_no_poll() {
 }
 
 #[test]
-fn a_request_that_nobody_took_walks_all_nodes() {
+fn a_request_that_no_node_took_tries_all_nodes() {
     let host = crate::support::node::own_host();
     let gone: Vec<Address> = (1..=6).map(|port| Address((host, port).into())).collect();
     let here = Fake::origin();

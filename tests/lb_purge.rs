@@ -54,7 +54,7 @@ fn publish_and_purge(balancer: &Node, proxies: &[Node], editions: &Editions) {
 }
 
 #[test]
-fn who_asks_a_balancer_after_a_purge_never_sees_the_old() {
+fn after_a_purge_no_client_sees_an_older_document() {
     let _alone = heavy();
     for strategy in ["hash", "p2c"] {
         let (editions, done) = (Arc::new(Editions::default()), AtomicBool::new(false));
@@ -90,7 +90,7 @@ fn who_asks_a_balancer_after_a_purge_never_sees_the_old() {
 }
 
 #[test]
-fn a_healthy_proxy_that_could_not_purge_gets_no_request_before_it_has() {
+fn a_proxy_that_owes_a_purge_does_it_before_its_next_request() {
     let may_purge = Arc::new(AtomicBool::new(false));
     let holding = Fake::start(Hello::Granted, {
         let (may_purge, has_purged) = (may_purge.clone(), AtomicBool::new(false));
@@ -127,7 +127,7 @@ fn a_healthy_proxy_that_could_not_purge_gets_no_request_before_it_has() {
 }
 
 #[test]
-fn a_proxy_that_takes_no_purge_from_its_balancer_is_told_of() {
+fn a_proxy_that_refuses_purges_is_reported() {
     let data = Data::articles(1);
     let origin = Start::origin(data.path(), "").run();
     let proxy = Start::proxy(origin.address, "--admin-from 10.0.0.0/8").run();

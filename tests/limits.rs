@@ -160,7 +160,7 @@ fn ten_thousand_plain_connections_on_the_balancer() {
 }
 
 #[test]
-fn one_connection_more_than_allowed() {
+fn one_connection_too_many_is_overloaded() {
     let data = Data::articles(1);
     let (origin, proxy) = (Fake::origin(), Fake::origin());
     let nodes = [
@@ -185,7 +185,7 @@ fn one_connection_more_than_allowed() {
 }
 
 #[test]
-fn out_of_descriptors() {
+fn a_node_without_free_descriptors_recovers() {
     let _alone = heavy();
     let data = Data::articles(1);
     let origin = Start::origin(data.path(), "").run();
@@ -220,7 +220,7 @@ fn out_of_descriptors() {
 }
 
 #[test]
-fn silent_and_slow_clients_are_cut() {
+fn silent_and_slow_clients_are_disconnected() {
     let data = Data::articles(1);
     let origin = Start::origin(data.path(), "--line-deadline 700ms").run();
     let proxy = Start::proxy(origin.address, "--line-deadline 700ms").run();
@@ -262,7 +262,7 @@ fn assert_cut_while_dripping(node: &Node) {
 }
 
 #[test]
-fn half_a_line_within_a_session_is_cut() {
+fn half_a_line_ends_a_session_at_the_deadline() {
     let origin = Fake::origin();
     let proxy = Start::proxy(origin.address, "--line-deadline 500ms --idle-deadline 2s").run();
     let mut session = Session::open(proxy.address);
@@ -275,7 +275,7 @@ fn half_a_line_within_a_session_is_cut() {
 }
 
 #[test]
-fn a_node_at_rest_holds_little() {
+fn an_idle_node_uses_little_memory() {
     let data = Data::articles(1);
     let origin = Start::origin(data.path(), "").run();
     let proxy = Start::proxy(origin.address, "--http-port 0").run();

@@ -114,7 +114,7 @@ fn s3fifo_keeps_to_its_limit_under_churn() {
 }
 
 #[test]
-fn what_is_larger_than_a_sixteenth_is_passed_through() {
+fn a_document_above_a_sixteenth_of_the_cache_is_not_cached() {
     // A sixteenth of 2 MiB is 128 KiB.
     let sizes = [1000, 100 * 1024, 140 * 1024, 900 * 1024];
     let origin = Fake::start(Hello::Granted, move |asked| {
@@ -144,7 +144,7 @@ fn what_is_larger_than_a_sixteenth_is_passed_through() {
 }
 
 #[test]
-fn what_is_expired_goes_without_being_asked_for() {
+fn expired_entries_are_removed_without_requests() {
     // More than are looked at in one slice.
     const MANY: u64 = 9_000;
     let origin = Fake::start(Hello::Granted, answer_soundly);

@@ -140,7 +140,7 @@ fn an_older_proxy_behind_our_balancer() {
 }
 
 #[test]
-fn our_balancer_relays_an_older_proxys_line_as_it_came() {
+fn our_balancer_relays_the_line_of_an_older_proxy_unchanged() {
     let data = Data::articles(1);
     let origin = Start::origin(data.path(), "").run();
     let older = older_proxy(Hello::Refused, origin.address);

@@ -81,7 +81,7 @@ fn a_get_over_http_is_one_trace_through_all_nodes() {
 }
 
 #[test]
-fn what_the_asker_does_not_record_is_not_recorded() {
+fn an_unsampled_trace_is_not_recorded() {
     let Some(mut house) = house("") else { return };
     let http = house.balancer.serves_http();
     let ask = |path: &str, flags: &str| {
@@ -110,7 +110,7 @@ fn a_request_without_a_trace_is_sampled_once_for_all_nodes() {
 }
 
 #[test]
-fn a_stop_sends_what_is_still_to_be_sent() {
+fn a_stop_sends_the_spans_that_wait() {
     let (Some(binary), Some(collector)) = (exporter(), Collector::start()) else { return };
     let data = Data::articles(1);
     // An hour between two batches; the name is the one of the ecosystem.
@@ -130,7 +130,7 @@ fn a_stop_sends_what_is_still_to_be_sent() {
 }
 
 #[test]
-fn a_collector_that_is_away_costs_its_spans_and_a_line() {
+fn an_unreachable_collector_costs_only_spans_and_one_log_line() {
     let Some(binary) = exporter() else { return };
     // Nothing listens there any more.
     let gone = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
@@ -149,7 +149,7 @@ fn a_collector_that_is_away_costs_its_spans_and_a_line() {
 }
 
 #[test]
-fn a_collector_that_hangs_holds_nothing_up() {
+fn a_collector_that_hangs_delays_nothing() {
     let Some(binary) = exporter() else { return };
     // It takes connections, and that is all that it ever does.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -178,7 +178,7 @@ fn a_collector_that_hangs_holds_nothing_up() {
 }
 
 #[test]
-fn an_endpoint_that_cannot_be_spoken_to_is_refused_at_the_start() {
+fn an_unsupported_endpoint_is_refused_at_the_start() {
     let Some(binary) = exporter() else { return };
     for endpoint in ["https://collector:4318", "collector:4318", "http://", "::"] {
         let mut command = clean(&binary);

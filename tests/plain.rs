@@ -47,7 +47,7 @@ fn a_balancer_keeps_to_the_transcript() {
 }
 
 #[test]
-fn an_origin_counts() {
+fn an_origin_counts_its_requests() {
     let data = Data::articles(1);
     let origin = Start::origin(data.path(), "").run();
     assert_eq!(origin.count("total_requests"), 0.0);
@@ -59,7 +59,7 @@ fn an_origin_counts() {
 }
 
 #[test]
-fn a_proxy_counts() {
+fn a_proxy_counts_its_requests() {
     let data = Data::articles(2);
     let origin = Start::origin(data.path(), "").run();
     let proxy = Start::proxy(origin.address, "").run();

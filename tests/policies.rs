@@ -23,7 +23,7 @@ fn numbers<const N: usize>(proxy: &Node, names: [&str; N]) -> [f64; N] {
 
 /// Ten documents are asked for over and over, then a hundred others once each.
 #[test]
-fn a_scan_costs_s3fifo_nothing_and_the_others_all() {
+fn a_scan_empties_lru_and_ttl_but_not_s3fifo() {
     let origin = Fake::origin();
     for (kind, left) in [("ttl", 0), ("lru", 0), ("s3fifo", 10)] {
         let proxy = Start::proxy(origin.address, &format!("--cache-type {kind} --capacity 50")).run();
@@ -46,7 +46,7 @@ fn a_scan_costs_s3fifo_nothing_and_the_others_all() {
 }
 
 #[test]
-fn lru_keeps_what_is_used_and_ttl_what_is_new() {
+fn lru_keeps_used_and_ttl_keeps_new_documents() {
     let origin = Fake::origin();
     for (kind, kept) in [("ttl", [false, true, true]), ("lru", [true, false, true])] {
         let proxy = Start::proxy(origin.address, &format!("--cache-type {kind} --capacity 2")).run();
@@ -58,7 +58,7 @@ fn lru_keeps_what_is_used_and_ttl_what_is_new() {
 }
 
 #[test]
-fn metrics_count_what_happened() {
+fn metrics_count_every_event() {
     let origin = Fake::start(Hello::Granted, |asked| match asked.path() {
         Some("none/1") => asked.reply(r#"{"status":"NOT_FOUND","data":null}"#),
         Some("bad/1") => asked.reply("hello"),
@@ -99,7 +99,7 @@ fn metrics_count_what_happened() {
 }
 
 #[test]
-fn metrics_name_what_is_asked_for_most() {
+fn metrics_name_the_most_requested_keys() {
     let origin = Fake::origin();
     let proxy = Start::proxy(origin.address, "").run();
     for i in 0..100 {
@@ -119,7 +119,7 @@ fn metrics_name_what_is_asked_for_most() {
 }
 
 #[test]
-fn explain_tells_without_asking_or_counting() {
+fn explain_fetches_and_counts_nothing() {
     let gate = Gate::default();
     let origin = gate.peer();
     let proxy = Start::proxy(origin.address, "--ttl 10m --ttl-jitter 0%").run();
@@ -168,7 +168,7 @@ fn explain_tells_without_asking_or_counting() {
 
 /// To be asked about is no use: what is explained all the time is not kept for it.
 #[test]
-fn explain_keeps_nothing_alive() {
+fn explain_is_no_use_of_an_entry() {
     let origin = Fake::origin();
     let proxy = Start::proxy(origin.address, "--cache-type lru --capacity 2").run();
     get(proxy.address, "a/1");
@@ -179,7 +179,7 @@ fn explain_keeps_nothing_alive() {
 }
 
 #[test]
-fn explain_tells_the_last_error() {
+fn explain_reports_the_last_error() {
     for (fault, error) in [
         (Fault::Close, "the origin closed the connection before it had answered"),
         (

@@ -39,7 +39,7 @@ fn await_refusal(node: &Node) {
 }
 
 #[test]
-fn sigterm_and_sigint_answer_what_is_in_flight_and_exit_0() {
+fn after_sigterm_or_sigint_open_requests_are_answered_and_the_exit_code_is_0() {
     for signal in ["TERM", "INT"] {
         let (reply, mut proxy) = in_flight("", |proxy, _| {
             proxy.signal(signal);
@@ -52,7 +52,7 @@ fn sigterm_and_sigint_answer_what_is_in_flight_and_exit_0() {
 }
 
 #[test]
-fn a_stopping_node_answers_what_a_session_asked_then_closes() {
+fn a_stopping_node_answers_the_open_requests_of_a_session_then_closes() {
     let gate = Gate::default();
     let origin = gate.peer();
     let mut proxy = Start::proxy(origin.address, "--fetch-deadline 25s").run();
@@ -95,7 +95,7 @@ fn the_drain_has_a_deadline() {
 }
 
 #[test]
-fn lines_and_http_have_one_drain_together() {
+fn lines_and_http_share_one_drain_deadline() {
     const DRAIN: Duration = Duration::from_secs(6);
     let gate = Gate::default();
     let origin = gate.peer();
@@ -280,7 +280,7 @@ fn settings_come_from_the_environment_too() {
 }
 
 #[test]
-fn a_ready_node_says_where_it_listens_and_no_more() {
+fn a_ready_node_prints_its_address_and_no_more() {
     let data = Data::articles(1);
     let mut origin = Start::origin(data.path(), "").spawn();
     let (role, address) = origin.listens();
@@ -318,7 +318,7 @@ fn logs_are_filtered_and_may_be_json() {
 }
 
 #[test]
-fn a_node_that_is_marked_down_is_logged_once() {
+fn a_node_that_goes_down_is_logged_once() {
     let gone = Address((own_host(), 9).into());
     let balancer =
         Start::balancer(&[gone], "--health-interval 50ms --max-failures 2 --log dproxy=info").run();
@@ -357,7 +357,7 @@ fn closed_or_full_output_does_not_end_a_node() {
 }
 
 #[test]
-fn a_reader_of_the_output_that_leaves_does_not_end_a_node() {
+fn a_closed_output_pipe_does_not_end_a_node() {
     let data = Data::articles(1);
     let host = own_host();
     let words = format!("--host {host} --log trace");

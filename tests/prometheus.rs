@@ -41,7 +41,7 @@ fn names(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn promtool_has_nothing_to_say() {
+fn promtool_finds_no_fault() {
     if !has_command("promtool", "prometheus") {
         return;
     }
@@ -165,7 +165,7 @@ fn used(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_dashboard_and_the_alerts_name_what_exists() {
+fn the_dashboard_and_the_alerts_name_existing_metrics() {
     let house = house();
     let mut known = names(fetch(house.proxy, "/metrics").text());
     known.extend(names(fetch(house.balancer, "/metrics").text()));

@@ -46,7 +46,7 @@ fn is_hit(proxy: Address, path: &str) -> bool {
 }
 
 #[test]
-fn one_document_or_all_beneath_a_prefix() {
+fn a_purge_forgets_one_key_or_a_whole_prefix() {
     let origin = Fake::origin();
     for kind in ["ttl", "lru", "s3fifo"] {
         let proxy = Start::proxy(origin.address, &format!("--cache-type {kind}")).run();
@@ -70,7 +70,7 @@ fn one_document_or_all_beneath_a_prefix() {
 }
 
 #[test]
-fn purges_in_sessions_too() {
+fn sessions_have_purges_too() {
     let origin = Fake::origin();
     let proxy = Start::proxy(origin.address, "").run();
     let mut session = Session::open(proxy.address);
@@ -83,7 +83,7 @@ fn purges_in_sessions_too() {
 }
 
 #[test]
-fn a_soft_purge_serves_the_old_while_it_fetches_the_new() {
+fn after_a_soft_purge_the_old_document_is_served_until_the_new_is_fetched() {
     for (kind, what) in [("ttl", "a/1"), ("lru", "a/*"), ("s3fifo", "a/1")] {
         let press = Press::start(Hello::Refused, Duration::from_millis(50));
         let proxy = Start::proxy(press.origin.address, &format!("--cache-type {kind} --ttl 10m")).run();
@@ -105,7 +105,7 @@ fn a_soft_purge_serves_the_old_while_it_fetches_the_new() {
 }
 
 #[test]
-fn a_soft_purge_of_many_makes_no_rush() {
+fn a_soft_purge_of_many_keys_fetches_only_requested_ones() {
     let press = Press::start(Hello::Refused, Duration::ZERO);
     let proxy = Start::proxy(press.origin.address, "--ttl 10m").run();
     for i in 0..50 {
@@ -120,7 +120,7 @@ fn a_soft_purge_of_many_makes_no_rush() {
 }
 
 #[test]
-fn only_admins_may() {
+fn only_admin_addresses_may_purge() {
     let origin = Fake::origin();
     for words in ["--admin-from 10.0.0.0/8", "--admin-from 10.1.2.3,::1"] {
         let proxy = Start::proxy(origin.address, words).run();
@@ -141,7 +141,7 @@ fn only_admins_may() {
 
 /// The fetch is under way when the purge comes, and brings the old edition after the purge was answered.
 #[test]
-fn a_fetch_that_began_before_the_purge_is_not_kept() {
+fn a_fetch_that_began_before_the_purge_is_not_cached() {
     for what in ["a/1", "a/*", "soft a/1", "soft a/*"] {
         let press = Press::start(Hello::Refused, Duration::from_millis(300));
         let proxy = Start::proxy(press.origin.address, "--ttl 10m").run();
@@ -160,7 +160,7 @@ fn a_fetch_that_began_before_the_purge_is_not_kept() {
 
 /// Publish, purge, ask: over and over, while others ask all the time and so keep fetches of old editions under way.
 #[test]
-fn who_asks_after_the_reply_never_sees_the_old() {
+fn after_the_reply_no_client_sees_the_old_document() {
     const ROUNDS: u64 = 150;
     for (hello, what, words) in [
         (Hello::Refused, "a/1", "--cache-type ttl --ttl 10m"),
@@ -199,7 +199,7 @@ fn who_asks_after_the_reply_never_sees_the_old() {
 }
 
 #[test]
-fn purges_at_once_are_all_answered() {
+fn concurrent_purges_are_all_answered() {
     let origin = Fake::origin();
     let proxy = Start::proxy(origin.address, "").run();
     for i in 0..20 {

@@ -78,7 +78,7 @@ impl House {
 }
 
 #[test]
-fn after_a_purge_nobody_sees_what_was_before() {
+fn after_a_purge_no_client_sees_the_old_document() {
     check_random(
         || {
             let house = House::new();
@@ -107,7 +107,7 @@ fn after_a_purge_nobody_sees_what_was_before() {
 }
 
 #[test]
-fn many_who_ask_at_once_cost_one_fetch() {
+fn concurrent_requests_for_a_key_cost_one_fetch() {
     check_random(
         || {
             let house = House::new();

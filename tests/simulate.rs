@@ -184,7 +184,7 @@ fn one_shard_misses_what_a_naive_model_misses() {
 }
 
 #[test]
-fn the_shards_of_a_proxy_cost_next_to_nothing() {
+fn the_shards_of_a_proxy_cost_few_misses() {
     // So many keys that a proxy divides its cache.
     let mut rng = fastrand::Rng::with_seed(5);
     let trace: Vec<u64> = (0..200_000).map(|_| 100_000_f64.powf(rng.f64()) as u64).collect();
@@ -200,7 +200,7 @@ fn the_shards_of_a_proxy_cost_next_to_nothing() {
 }
 
 #[test]
-fn s3fifo_misses_least_where_most_is_asked_for_once() {
+fn s3fifo_misses_least_when_most_keys_are_requested_once() {
     let (_dir, path) = file(lines(&trace()).as_bytes());
     let runs = simulate(&path, "--cache-type ttl,lru,s3fifo --capacity 5%");
     let misses: Vec<u64> = runs.iter().map(|run| run["misses"].as_u64().expect("misses")).collect();
@@ -208,7 +208,7 @@ fn s3fifo_misses_least_where_most_is_asked_for_once() {
 }
 
 #[test]
-fn compressed_or_not_is_the_same() {
+fn a_compressed_trace_gives_the_same_figures() {
     let text = lines(&trace());
     let runs = [text.clone().into_bytes(), zstd_frame(text.as_bytes()), text.trim_end().as_bytes().to_vec()];
     let misses = runs.map(|bytes| {
@@ -232,7 +232,7 @@ fn a_broken_trace_is_an_error_and_no_figures() {
 }
 
 #[test]
-fn what_is_no_trace_is_told_on_one_line_and_once() {
+fn a_file_that_is_no_trace_is_one_error_line() {
     let (dir, gzip) = file(b"\x1f\x8b\x08\0");
     let fifo = dir.path().join("fifo");
     make_fifo(&fifo);
@@ -246,7 +246,7 @@ fn what_is_no_trace_is_told_on_one_line_and_once() {
 }
 
 #[test]
-fn who_reads_only_the_first_line_is_no_failure() {
+fn a_reader_that_closes_after_the_first_line_is_no_failure() {
     let (_dir, path) = file(lines(&trace()).as_bytes());
     let mut shell = clean("bash");
     let line = "set -o pipefail; \"$0\" simulate --trace \"$1\" | head -1";

@@ -55,7 +55,7 @@ fn a_slow_request_has_one_id_at_every_node() {
 }
 
 #[test]
-fn the_id_of_the_asker_is_kept() {
+fn the_trace_id_of_the_client_is_kept() {
     let origin = slow_origin();
     let proxy = Start::proxy(origin.address, WORDS).run();
     let balancer = Start::balancer(&[proxy.address], WORDS).run();
@@ -66,7 +66,7 @@ fn the_id_of_the_asker_is_kept() {
 }
 
 #[test]
-fn a_request_that_fails_slowly_is_told() {
+fn a_slow_failure_is_logged() {
     let origin = Fake::start(Hello::Refused, |asked| asked.wait_for_the_asker_to_leave());
     let proxy = Start::proxy(origin.address, &format!("{WORDS} --fetch-deadline 200ms")).run();
     assert_eq!(get(proxy.address, "article/1")["status"], "ORIGIN_FAILURE");

@@ -65,7 +65,7 @@ fn a_thousand_clients_on_a_cold_key_cost_one_fetch() {
 }
 
 #[test]
-fn a_fetch_outlives_the_only_client_that_wanted_it() {
+fn a_fetch_goes_on_when_its_only_client_closes() {
     let gate = Gate::default();
     let origin = gate.peer();
     let proxy = Start::proxy(origin.address, "").run();
@@ -114,7 +114,7 @@ fn the_wait_is_bounded_in_time() {
 }
 
 #[test]
-fn a_failure_is_shared_once_and_then_tried_anew() {
+fn a_failure_is_shared_by_all_waiters_and_not_cached() {
     let gate = Gate::default();
     let (held, failed) = (gate.clone(), AtomicBool::new(false));
     // The first request fails, and only when all wait for it.
@@ -139,7 +139,7 @@ fn a_failure_is_shared_once_and_then_tried_anew() {
 }
 
 #[test]
-fn fetches_at_once_are_bounded_and_the_rest_wait_their_turn() {
+fn concurrent_fetches_are_bounded_and_the_others_wait() {
     let origin = Busy::origin(Duration::from_millis(20));
     let proxy = Start::proxy(origin.0.address, "--max-fetches 4 --fetch-deadline 20s").run();
     let mut session = Session::open(proxy.address);
@@ -151,7 +151,7 @@ fn fetches_at_once_are_bounded_and_the_rest_wait_their_turn() {
 }
 
 #[test]
-fn fetches_whose_turn_would_come_too_late_are_refused_at_once() {
+fn fetches_that_would_start_too_late_are_refused_at_once() {
     let origin = Busy::origin(Duration::from_millis(300));
     let proxy = Start::proxy(origin.0.address, "--max-fetches 1 --fetch-deadline 4s").run();
     assert_eq!(get(proxy.address, "article/0")["status"], "OK", "now it knows how long a fetch takes");

@@ -156,7 +156,7 @@ fn the_watch_survives_a_restart_of_what_it_watches() {
 }
 
 #[test]
-fn a_signal_gives_the_terminal_back() {
+fn a_signal_restores_the_terminal() {
     let (_data, _origin, _proxy, balancer) = cluster();
     let Some(terminal) = Terminal::open("") else { return };
     for name in ["TERM", "INT"] {
@@ -172,7 +172,7 @@ fn a_signal_gives_the_terminal_back() {
 }
 
 #[test]
-fn no_color_is_heeded() {
+fn no_color_is_respected() {
     let (_data, _origin, _proxy, balancer) = cluster();
     let Some(terminal) = Terminal::open("NO_COLOR=1") else { return };
     terminal.watch(balancer.address, "");
@@ -316,7 +316,7 @@ fn shells_offer_the_values_of_a_flag() {
 }
 
 #[test]
-fn the_version_tells_the_build() {
+fn the_version_names_the_build() {
     let version = text(&dproxy(&["--version"]).stdout);
     assert!(version.starts_with(concat!("dproxy ", env!("CARGO_PKG_VERSION"), " (")), "{version}");
     assert!(version.contains("debug") || version.contains("release"), "{version}");
@@ -324,7 +324,7 @@ fn the_version_tells_the_build() {
 }
 
 #[test]
-fn the_short_help_leaves_limits_to_the_long_one() {
+fn the_short_help_has_no_limits() {
     for role in ["origin", "proxy", "lb", "cluster"] {
         let [short, long] = ["-h", "--help"].map(|flag| text(&dproxy(&[role, flag]).stdout));
         assert!(short.contains("--host") && short.contains("see more with '--help'"), "{short}");

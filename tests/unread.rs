@@ -68,7 +68,7 @@ fn words() -> String {
 const SMALL: &str = "--max-bytes 20MiB --fetch-deadline 20s";
 
 #[test]
-fn documents_that_left_the_cache_and_are_not_read_are_bounded() {
+fn unread_documents_that_left_the_cache_are_bounded() {
     let _alone = heavy();
     let origin = origin();
     let proxy = Start::proxy(origin.address, &format!("{} {SMALL}", words())).run();
@@ -78,7 +78,7 @@ fn documents_that_left_the_cache_and_are_not_read_are_bounded() {
 }
 
 #[test]
-fn lines_that_are_relayed_and_not_read_are_bounded() {
+fn unread_relayed_lines_are_bounded() {
     let _alone = heavy();
     let origin = origin();
     let proxy = Start::proxy(origin.address, SMALL).run();
@@ -89,7 +89,7 @@ fn lines_that_are_relayed_and_not_read_are_bounded() {
 }
 
 #[test]
-fn responses_that_are_not_read_are_bounded() {
+fn unread_http_responses_are_bounded() {
     let _alone = heavy();
     let origin = origin();
     let proxy = Start::proxy(origin.address, SMALL).run();
