@@ -1,5 +1,5 @@
-//! Proves that a file which is no document is BAD_DOCUMENT at the origin and ORIGIN_FAILURE behind a proxy, that nothing
-//! outside of the data directory comes out, and that none of it is cached.
+//! Files that are no documents: BAD_DOCUMENT at the origin, ORIGIN_FAILURE behind a proxy, never cached; and no file
+//! outside the data directory is served.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -19,7 +19,7 @@ struct House {
     proxy: Node,
 }
 
-/// A tree with one sound document, an origin over it, and a proxy.
+/// A tree with one valid document, an origin over it, and a proxy.
 fn house() -> House {
     let data = Data::articles(1);
     let origin = Start::origin(data.path(), "--max-document 64KiB").run();
@@ -28,7 +28,7 @@ fn house() -> House {
 }
 
 impl House {
-    /// The file is refused, with no word of it, and once it is mended it is served.
+    /// The file is refused without a byte of its content, and served after it is corrected.
     fn assert_refused_until_mended(&self, path: &str) {
         for (node, expected) in [(&self.origin, "BAD_DOCUMENT"), (&self.proxy, "ORIGIN_FAILURE")] {
             for _ in 0..2 {
@@ -150,7 +150,7 @@ fn a_fifo_does_not_block_other_keys() {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let _stop = StopOnDrop(&stop);
-        // More than any pool of threads that a node would have for files.
+        // More than the threads of any pool that a node has for files.
         for _ in 0..64 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
@@ -220,7 +220,7 @@ fn a_link_within_the_tree_is_a_document() {
 #[test]
 fn a_file_that_changes_during_a_read_is_never_torn() {
     let house = house();
-    // Begun as one and ended as the other, it is no JSON.
+    // The beginning of one with the end of the other is not JSON.
     let numbers = format!("{{\"numbers\":[1{}]}}", ",1".repeat(30_000));
     let letters = format!("{{\"letters\":\"{}\"}}", "x".repeat(50_000));
     let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -241,7 +241,7 @@ fn a_file_that_changes_during_a_read_is_never_torn() {
                 for text in [&letters, &numbers, &letters, &numbers] {
                     house.data.put("torn/1", text.as_bytes());
                 }
-                // A writer that never pauses leaves no moment in which the file is whole: one answer between.
+                // One reply between two writes: without a pause the file would never be whole.
                 let before = answered.load(Ordering::Relaxed);
                 while answered.load(Ordering::Relaxed) == before && !stop.load(Ordering::Relaxed) {
                     thread::yield_now();
@@ -249,7 +249,7 @@ fn a_file_that_changes_during_a_read_is_never_torn() {
             }
         });
         let sound = (0..300).filter(|_| whole(house.origin.address, "torn/1", "BAD_DOCUMENT")).count();
-        // Expires at once, so that every answer is fetched anew.
+        // Expires at once, so that every request fetches anew.
         let proxy = Start::proxy(house.origin.address, "--ttl 1ms").run();
         let proxied = (0..100).filter(|_| whole(proxy.address, "torn/1", "ORIGIN_FAILURE")).count();
         sound + proxied

@@ -1,4 +1,4 @@
-//! Proves that bad input gets one clear error line and a close, costs no upstream request, and leaves the node up.
+//! Bad input: one clear error line and a close, no upstream request, and the node stays up.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::support::{Address, Data, Fake, Node, Session, Start, ask, exchange, g
 /// The longest request line, its end included.
 const LINE: usize = 8 * 1024;
 
-/// Bytes that are no request. Those without a line end are followed by the end of the stream.
+/// Bytes that are not a request. After those without a line end the stream ends.
 fn bad_lines() -> Vec<Vec<u8>> {
     let texts: [&[u8]; 58] = [
         b"\n",
@@ -94,7 +94,7 @@ fn foreign_protocols() -> Vec<Vec<u8>> {
         b"POST /article/1 HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}".to_vec(),
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
         b"*2\r\n$3\r\nGET\r\n$9\r\narticle/1\r\n".to_vec(),
-        // The hello of a TLS client, shortened.
+        // A shortened TLS ClientHello.
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x5a\x1f\x0a\x00\x00\x20\x13\x02\x13\x03".to_vec(),
         b"SSH-2.0-OpenSSH_9.6\r\n".to_vec(),
     ];
@@ -102,7 +102,7 @@ fn foreign_protocols() -> Vec<Vec<u8>> {
     others
 }
 
-/// Bytes from a generator with a seed; the first is none of ASCII, so that no request comes out by chance.
+/// Bytes from a seeded generator; the first is not ASCII, so that they are never a request by chance.
 fn random_bytes(seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut bytes = vec![0x80 | seed as u8];
@@ -116,7 +116,7 @@ fn random_bytes(seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Every role, and what stands behind it: nothing behind an origin.
+/// Every role and its upstream; an origin has none.
 fn roles() -> (Data, Vec<(Node, Option<Fake>)>) {
     let data = Data::articles(2);
     let origin = Start::origin(data.path(), "").run();

@@ -1,5 +1,5 @@
-//! Proves that a peer that fails in any way, plain or in a session, costs its node's client no more than the deadline:
-//! the client gets a clear error or another node's answer, and nothing of the failure is kept.
+//! Faulty upstreams, plain and in sessions: within the deadline the client gets a clear error or the reply of another
+//! node, and no failure is cached.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,12 +16,12 @@ use crate::support::{Address, Fake, Session, Start, at_once, get, pause, timed, 
 /// Deadlines short enough for a test; those of the balancer are the outer ones.
 const PROXY: &str = "--fetch-deadline 1s --connect-deadline 800ms";
 const BALANCER: &str = "--try-deadline 1500ms --connect-deadline 1s";
-/// Far beyond the deadlines of all tries, far below waiting for the peer.
+/// Far above the deadlines of all tries, far below the wait for a silent upstream.
 const IN_TIME: Duration = Duration::from_secs(12);
-/// What no peer may make a node take, in MiB.
+/// The most memory that an upstream may make a node use, in MiB.
 const MEMORY: u64 = 100;
 
-/// A peer that polls well and fails GETs by the fault, for as long as it is told to.
+/// An upstream that answers METRICS and fails GETs with the fault while the flag is set.
 fn faulty(hello: Hello, fault: Fault) -> (Fake, Arc<AtomicBool>) {
     let failing = Arc::new(AtomicBool::new(true));
     let fake = Fake::start(hello, {
@@ -45,7 +45,7 @@ fn a_proxy_survives_every_fault_of_its_origin() {
         ensure!(took < IN_TIME, "it took {took:?}");
         ensure!(proxy.resident_mib() < MEMORY, "it holds {} MiB", proxy.resident_mib());
         failing.store(false, Ordering::SeqCst);
-        // More than one: which thread of the node, and which of its sessions, has met the fault is chance.
+        // More than one: the thread and the session of the node that meet the fault are random.
         for path in ["article/1", "article/2", "article/3", "article/4", "article/5", "article/6"] {
             let mended = get(proxy.address, path);
             ensure!(mended["data"]["path"] == path, "the next requests, of a sound peer, got {mended}");
@@ -134,11 +134,11 @@ fn a_late_reply_answers_no_other_request() {
     let mut session = Session::open(balancer.address);
     for round in 0..3 {
         session.send_many(0..10, |id| format!("GET slow/{round}-{id}"));
-        // Answered while the slow ones are awaited, and while their late replies come in.
+        // These run while the slow requests wait, and while their late replies arrive.
         for id in 10..200 {
             let path = format!("fast/{round}-{id}");
             let reply = get(balancer.address, &path);
-            assert_eq!(reply["data"]["path"], path, "an answer met the wrong question: {reply}");
+            assert_eq!(reply["data"]["path"], path, "a reply to another request: {reply}");
             pause(Duration::from_millis(5));
         }
         for (id, reply) in session.replies_to(0..10) {
@@ -188,7 +188,7 @@ fn replies_of_a_session_are_matched_by_id() {
     let paths: Vec<String> = (0..15).flat_map(|i| [format!("slow/{i}"), format!("fast/{i}")]).collect();
     at_once(paths, |path| {
         let reply = get(proxy.address, &path);
-        assert_eq!(reply["data"]["path"], path, "an answer met the wrong question: {reply}");
+        assert_eq!(reply["data"]["path"], path, "a reply to another request: {reply}");
     });
 }
 
@@ -216,7 +216,7 @@ fn a_request_on_a_broken_session_is_repeated_once() {
     let origin =
         Fake::start(Hello::Granted, move |asked| match asked_before.fetch_add(1, Ordering::SeqCst) {
             0 => answer_soundly(asked),
-            // The session is idle and known to be good; then it breaks under the next request.
+            // The session worked and is idle; it breaks with the next request.
             1 => asked.close(),
             _ => answer_soundly(asked),
         });
@@ -234,7 +234,7 @@ fn cancelled_requests_do_not_confuse_a_session() {
     });
     let proxy = Start::proxy(origin.address, "--fetch-deadline 20s").run();
     let balancer = Start::balancer(&[origin.address], "--try-deadline 25s").run();
-    // A proxy fetches on for who comes next; a balancer gives up with its client.
+    // A proxy completes the fetch for later clients; a balancer cancels it with its client.
     for node in [proxy.address, balancer.address] {
         at_once((0..40).collect(), |i| leave_or_take(node, i));
     }
@@ -242,7 +242,7 @@ fn cancelled_requests_do_not_confuse_a_session() {
     until("nothing is left", || balancer.count("in_flight") == 0.0);
 }
 
-/// Every second client leaves without its answer; the others must get their own.
+/// Every second client closes before its reply; the others must get theirs.
 fn leave_or_take(proxy: Address, i: usize) {
     let mut session = Session::open(proxy);
     session.send(&format!("{i} GET article/{i}\n"));
@@ -256,7 +256,7 @@ fn leave_or_take(proxy: Address, i: usize) {
     }
 }
 
-/// Holds every fault in both layers against the check, six side by side; all that fail are told at once.
+/// Runs the check for every fault, plain and in sessions, six in parallel; reports all failures together.
 fn assert_every_case(check: impl Fn(Hello, Fault) -> anyhow::Result<()> + Sync) {
     let cases: Vec<_> = [Hello::Refused, Hello::Granted]
         .into_iter()

@@ -1,4 +1,4 @@
-//! `dproxy bench`: what it counts is what happened, whatever the node does.
+//! `dproxy bench`: its counts are true, whatever the node does.
 
 use std::process::{Output, Stdio};
 use std::thread;
@@ -11,7 +11,7 @@ use crate::support::command::{BINARY, clean, dproxy, run_to_end, signal, text};
 use crate::support::fake::{Fault, Gate, Hello, answer_soundly};
 use crate::support::{Address, Data, Fake, Node, Start, at_once, heavy, pause, until};
 
-/// Runs it on a node to its end.
+/// Runs `dproxy bench` on a node.
 fn bench(node: Address, words: &str) -> Output {
     let (host, port) = (node.host(), node.port().to_string());
     let mut all = vec!["bench", "--host", &host, "--port", &port];
@@ -19,7 +19,7 @@ fn bench(node: Address, words: &str) -> Output {
     dproxy(&all)
 }
 
-/// The same; its result for scripts, and its exit code.
+/// Runs it for its JSON result and its exit code.
 fn measured(node: Address, words: &str) -> (Value, i32) {
     let output = bench(node, &format!("{words} --output json"));
     let printed = text(&output.stdout);
@@ -82,7 +82,7 @@ fn a_run_by_time_does_not_count_its_warm_up() {
 fn it_opens_one_connection_per_session_or_plain_request() {
     let sessions = Fake::start(Hello::Granted, answer_soundly);
     let (result, code) = measured(sessions.address, "--requests 60 --connections 6 --in-flight 2");
-    // One more tries the node out.
+    // One more connection checks the node first.
     assert_eq!((count(&result, "requests"), code, sessions.connections()), (60, 0, 7));
     assert_eq!(result["hit_ratio"], Value::Null, "an origin has no cache");
     let plain = Fake::origin();
@@ -187,7 +187,7 @@ fn a_stall_delays_every_request_that_was_due_in_it() {
             pause(Duration::from_millis(600));
             gate.open();
         });
-        // Two places only: a closed loop would see a stall of two requests.
+        // Two in flight only: a closed loop would see a stall in two requests.
         let words = "--rate 200 --duration 1s --warmup 0 --connections 2 --in-flight 1 --timeout 20s";
         measured(node.address, words).0
     });

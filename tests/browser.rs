@@ -1,4 +1,4 @@
-//! Proves the live page in a real browser: it shows what happens as it happens, by itself, and takes nothing for markup.
+//! The live page in a real browser: it follows the cluster by itself, and no text of a user becomes markup.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::support::http::{Http, fetch};
 use crate::support::node::own_host;
 use crate::support::{Address, Node, Start, StopOnDrop, heavy, pause, timed, until};
 
-/// A killed node is seen to be down within this time.
+/// The page shows a killed node as down within this time.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
 
 struct Cluster {
@@ -35,7 +35,7 @@ fn balancer(proxies: &[Node], words: &str) -> (Node, Address) {
     (balancer, http)
 }
 
-/// Runs the work while a client asks for documents.
+/// Runs the work while a client requests documents.
 fn under_load<T>(http: Address, work: impl FnOnce() -> T) -> T {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -129,7 +129,7 @@ fn typed_text_is_never_markup() {
 const TAB: char = '\u{e004}';
 const ENTER: char = '\u{e007}';
 
-/// What has the focus, by its id or its text; nothing when the page itself has.
+/// The id or text of the focused element; empty when no element has the focus.
 fn focused(browser: &Browser) -> String {
     let focused = browser.run(
         "const at = document.activeElement;
@@ -214,7 +214,7 @@ fn colours(style: &str, theme: usize) -> HashMap<&str, [f64; 3]> {
     pairs.map(|(name, code)| (name, [0, 2, 4].map(|at| channel(code, at)))).collect()
 }
 
-/// The contrast of two colours, as WCAG has it.
+/// The contrast of two colours by WCAG.
 fn contrast(a: [f64; 3], b: [f64; 3]) -> f64 {
     let light = |[red, green, blue]: [f64; 3]| 0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05;
     let (a, b) = (light(a), light(b));

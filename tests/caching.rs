@@ -1,4 +1,4 @@
-//! Proves what a proxy keeps, for how long, how much of it, and that many who ask at once cost one fetch.
+//! The cache of a proxy: its contents, their time, its bounds; and one fetch for concurrent requests.
 
 use std::time::Duration;
 
@@ -107,7 +107,7 @@ fn a_cache_keeps_to_its_capacity() {
         }
         let fetched = proxy.count("origin_fetches");
         let kept = (1..=40).rev().filter(|i| hit(proxy.address, &format!("article/{i}"))).count();
-        // Each miss on the way may send one away that would have been a hit.
+        // Each miss may evict an entry that would have been a hit.
         assert!((1..=10).contains(&kept), "{kind} kept {kept} of 40 at a capacity of 10");
         assert!(proxy.count("origin_fetches") > fetched);
     }

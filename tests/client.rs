@@ -1,4 +1,4 @@
-//! Proves the client subcommand: its exit codes and what it prints, for one request and for many.
+//! `dproxy client`: its exit codes and its output, for one request and for many.
 
 use std::fs::File;
 use std::process::{Child, Output, Stdio};

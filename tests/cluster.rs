@@ -1,5 +1,5 @@
-//! Proves the embedded cluster: one command starts every node, says where they listen, serves the sample documents, and
-//! stops as one.
+//! `dproxy cluster`: one command starts every node, prints their addresses, serves the sample documents, and stops as
+//! one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::support::{Address, Data, Node, Start, ask, get, status_of, until};
 
 const ANY_PORTS: &str = "--port 0 --origin-port 0 --proxy-port 0 --http-port 0";
 
-/// The lines of its listeners, in the order printed, and the line to try.
+/// The lines of its listeners in the printed order, and the line to try.
 fn started(start: Start, proxies: usize) -> (Node, Vec<(String, Address)>, String) {
     let mut cluster = start.spawn();
     let nodes: Vec<(String, Address)> = (0..proxies + 2).map(|_| cluster.listens()).collect();
@@ -110,7 +110,7 @@ fn the_samples_are_documents() {
     assert_eq!(get(cluster.address, "article/1")["status"], "OK");
     let mut spread = 0;
     for file in files {
-        // In the flat layout any parting of the name finds the file.
+        // In the flat layout the name may be split anywhere.
         let name = file.file_stem().and_then(|name| name.to_str()).expect("a name in UTF-8");
         let (resource, key) = name.split_at(1);
         let reply = ask(cluster.address, &format!("GET {resource}/{key}"));

@@ -1,4 +1,4 @@
-//! Settings: flag over variable over file, and what a wrong file is told.
+//! Settings: flag over variable over file, and the errors of a wrong file.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::support::ask::get;
 use crate::support::command::{BINARY, clean, dproxy, run_to_end, text};
 use crate::support::{Data, Start, TempDir, until};
 
-/// A file with these lines, and what keeps it there.
+/// A file with these lines, in a directory that is removed on drop.
 fn file(lines: &str) -> (TempDir, String) {
     let directory = TempDir::new();
     let path = directory.path().join("dproxy.toml");
@@ -26,7 +26,7 @@ fn with_variables(words: &[&str], variables: &[(&str, &str)]) -> Output {
     run_to_end(command, b"")
 }
 
-/// What is told of a file that is wrong, a problem a line, without its path.
+/// The errors of a wrong file, one per line, without its path.
 fn problems(lines: &str) -> Vec<String> {
     let (_directory, path) = file(lines);
     let output = dproxy(&["check", "--config", &path]);
@@ -37,7 +37,7 @@ fn problems(lines: &str) -> Vec<String> {
 
 #[test]
 fn every_setting_has_its_variable() {
-    // What to do once is no setting: it is said, never set.
+    // An action such as --get is no setting.
     let said =
         ["help", "version", "get", "keys", "metrics", "purge", "purge-soft", "explain", "watch", "count"]
             .into_iter()
@@ -46,7 +46,7 @@ fn every_setting_has_its_variable() {
     let mut command = Cli::command();
     command.build();
     let mut without = Vec::new();
-    // The others, such as bench and simulate, do one thing and end.
+    // The other subcommands, such as bench and simulate, run once and end.
     let roles = ["origin", "proxy", "lb", "client", "cluster"];
     for role in command.get_subcommands().filter(|role| roles.contains(&role.get_name())) {
         for arg in role.get_arguments() {
@@ -78,7 +78,7 @@ fn a_flag_beats_a_variable_and_a_variable_beats_the_file() {
     assert_eq!(row("threads"), ["one", "per", "core", "default"]);
     assert!(!shown.contains("not set"), "{shown}");
 
-    // The same on real nodes: what each listens on tells which one counted.
+    // On real nodes the port that listens tells which setting won.
     let data = Data::articles(1);
     let (_directory, path) = file("[origin]\nhost = \"127.0.0.9\"\nport = 0\n[log]\nlog = \"off\"\n");
     let start = |words: &str| Start::origin(data.path(), words).arg("--config").arg(&path);
@@ -172,7 +172,7 @@ fn an_unknown_variable_is_a_warning() {
     let output = with_variables(&["check"], &[("DPROXY_TTL", "soon")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("soon"));
-    // A node and a client tell it as well, when they start.
+    // A node and a client warn as well when they start.
     let data = Data::articles(1);
     let node = Start::origin(data.path(), "").shell("export DPROXY_HOTS=::1", "").run();
     until("it is told", || node.log().contains("DPROXY_HOTS sets nothing; did you mean DPROXY_HOST?"));
@@ -210,7 +210,7 @@ fn a_file_that_cannot_be_a_configuration_is_refused() {
         assert!(told.contains(why), "{told}");
     }
     assert_eq!(dproxy(&["check", "--config", "/dev/zero"]).status.code(), Some(2));
-    // What editors put at the beginning is no part of it.
+    // A byte order mark, as some editors write it, is ignored.
     fs::write(&path, "\u{feff}[proxy]\r\nttl = \"3s\"\r\n").expect("a file for the test");
     let output = dproxy(&["check", "--config", &path]);
     assert!(output.status.success() && text(&output.stdout).contains(&format!("{path}:2")));

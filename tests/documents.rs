@@ -1,9 +1,9 @@
-//! Proves that a document reaches the client with its text unchanged but for white space, over every hop.
+//! Documents reach the client with their text unchanged, except for white space, over every hop.
 
 use crate::support::temp::article;
 use crate::support::{Address, Data, Session, Start, ask, get};
 
-/// What is stored, and what must come out.
+/// The stored text and the served text.
 const TEXTS: [(&str, &str); 14] = [
     ("{\r\n  \"a\": 1,\r\n\t\"b\": [ 1, 2 ]\r\n}\r\n", r#"{"a":1,"b":[1,2]}"#),
     ("[1.10, 1E+2, 1e-07, -0, 0.0, -0.0]", "[1.10,1E+2,1e-07,-0,0.0,-0.0]"),
@@ -75,7 +75,7 @@ fn a_changed_file_is_seen_by_the_next_request() {
     let data = Data::articles(1);
     let origin = Start::origin(data.path(), "").run();
     for version in 0..50 {
-        // Of one length, and within one tick of the file system's clock.
+        // Of equal length, within one tick of the file system's clock.
         data.put("article/1", format!("{{\"version\":{}}}", 100 + version).as_bytes());
         assert_eq!(get(origin.address, "article/1")["data"]["version"], 100 + version);
     }

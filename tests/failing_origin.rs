@@ -1,4 +1,4 @@
-//! Proves how gently a failing origin is asked again.
+//! A failing origin gets few requests until it recovers.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -33,7 +33,7 @@ fn a_failing_origin_gets_one_probe_per_pause() {
     })
     .into_iter()
     .sum();
-    // Three failures in a row and who asked beside them, then a probe each pause, which doubles.
+    // Three failures in a row and concurrent requests, then one probe per pause, which doubles.
     let most = 5 + (began.elapsed().as_millis() / RETRY.as_millis()) as usize;
     let took = origin.asked() - before;
     assert!((4..=most).contains(&took), "a failing origin was asked {took} times by {asked} rounds");
@@ -54,7 +54,7 @@ fn a_silent_origin_gets_one_probe_at_a_time() {
     origin.most_at_once();
     let before = origin.asked();
     let (done, next) = (AtomicBool::new(false), AtomicUsize::new(0));
-    // As many as a second probe would need to show, whatever the first one waits for.
+    // Enough for a second probe to show while the first one waits.
     at_once(vec![(); 4], |()| {
         while !done.load(Ordering::Relaxed) {
             get(proxy.address, &format!("cold/{}", next.fetch_add(1, Ordering::Relaxed)));

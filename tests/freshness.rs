@@ -1,5 +1,5 @@
-//! Proves how long a document is good for: its time and its jitter, refreshing before and behind, and what is served
-//! while the origin fails.
+//! Freshness: time to live and jitter, refreshes before and after the end of it, and stale documents while the origin
+//! fails.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ fn the_duration_of_the_fetch_counts_as_age() {
 
 #[test]
 fn a_hot_key_never_misses() {
-    // A fetch takes a tenth of the life: the refresh begins well before the end even on a machine that stalls.
+    // A fetch takes a tenth of the time to live: the refresh begins well before its end even on a loaded machine.
     const TTL: Duration = Duration::from_millis(1200);
     let _alone = heavy();
     let origin = Moody::start();
@@ -67,7 +67,7 @@ fn a_hot_key_never_misses() {
         assert!(id > 100, "only {id} requests in all that time are no steady load");
     });
     assert_eq!(proxy.count("misses"), 1.0);
-    // What expires after 1.2 s has to be fetched twice more in 3.6 s.
+    // A time to live of 1.2 s needs two more fetches in 3.6 s.
     assert!(proxy.count("refreshes") >= 2.0);
 }
 

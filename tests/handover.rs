@@ -1,4 +1,4 @@
-//! A port changes hands under load, by SO_REUSEPORT or by systemd's socket, and nobody is lost.
+//! A new process takes over a port under load, by SO_REUSEPORT or systemd's socket, without a lost request.
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
@@ -8,10 +8,10 @@ use crate::support::command::{BINARY, clean, dproxy, signal, text};
 use crate::support::load::Load;
 use crate::support::{Address, Data, Node, PATIENCE, Start, TempDir, eventually, get, heavy, until};
 
-/// How often a port changes hands in a test.
+/// The number of handovers in a test.
 const TIMES: usize = 5;
 
-/// Starts the same node again on its port, and stops the one that was there.
+/// Starts the same node again on its port, then stops the old process.
 fn replace(node: &mut Node, start: impl Fn(&str) -> Start) {
     let next = start(&format!("--reuse-port --drain 10s --port {}", node.port())).run();
     assert_eq!(next.address, node.address);
@@ -87,7 +87,7 @@ fn a_port_is_not_shared_without_the_flag() {
     assert!(!output.status.success() && text(&output.stderr).contains("in use"));
 }
 
-/// A node as systemd starts it: with the unit's socket as descriptor 3, a socket for its words, and a watchdog.
+/// A node as systemd starts it: the unit's socket as descriptor 3, a socket for notifications, and a watchdog.
 struct Unit {
     child: Child,
     notices: UnixDatagram,
@@ -95,7 +95,7 @@ struct Unit {
 }
 
 impl Unit {
-    /// What bash writes is what systemd does: LISTEN_PID is the process itself.
+    /// bash does what systemd does: it sets LISTEN_PID to the process itself.
     fn start(listener: &TcpListener, words: &[&str]) -> Self {
         use std::os::fd::AsFd;
         let directory = TempDir::new();
@@ -111,7 +111,7 @@ impl Unit {
         Self { child, notices, _directory: directory }
     }
 
-    /// The next notice, watchdog's left out unless asked for.
+    /// The next notification; those of the watchdog only on request.
     fn hears(&self, wanted: &str) {
         let mut buffer = [0; 256];
         for _ in 0..1000 {
@@ -157,7 +157,7 @@ fn systemd_is_notified_and_the_socket_outlives_the_node() {
         signal(unit.child.id(), "TERM");
         unit.hears("STOPPING=1");
         unit.ends();
-        // As with systemd, nobody serves for a moment: who comes waits in the queue of the socket.
+        // As with systemd, no process serves for a moment: clients wait in the queue of the socket.
         unit = Unit::start(&listener, &words);
         unit.hears("READY=1");
     }
@@ -172,7 +172,7 @@ fn a_node_that_hangs_does_not_feed_the_watchdog() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let unit = Unit::start(&listener, &words);
     unit.hears("WATCHDOG=1");
-    // One of its serving threads stops: the others alone do not make it alive.
+    // One serving thread stops: the others alone do not feed the watchdog.
     let tasks = format!("/proc/{}/task", unit.child.id());
     let threads = std::fs::read_dir(tasks).expect("its threads").count();
     assert!(threads > 1, "{threads}");

@@ -1,4 +1,4 @@
-//! Proves the HTTP front end: documents with what caches need to know of them, errors as problems, limits, deadlines.
+//! The HTTP front end: documents with headers for caches, errors as problem+json, limits, deadlines.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::support::http::{Http, fetch, fetch_with};
 use crate::support::temp::article;
 use crate::support::{Address, Data, Node, Start, ask, timed, until};
 
-/// A node, and where it serves HTTP.
+/// A node and its HTTP address.
 fn with_http(start: Start) -> (Node, Address) {
     let mut node = start.arg("--http-port").arg("0").run();
     let http = node.serves_http();
@@ -45,7 +45,7 @@ fn a_document_has_the_headers_that_caches_need() {
         hit.header("cache-status").starts_with(&format!("{node}; hit; ttl=")) && (50..=60).contains(&left)
     );
     let age: u32 = hit.header("age").parse().expect("an age");
-    // A cache behind us takes the age off: what is left to it is what is left here.
+    // A cache downstream subtracts the age: its remaining time is that of the proxy.
     let control = format!("max-age={}, stale-while-revalidate=5, stale-if-error=600", left + age);
     assert_eq!(hit.header("cache-control"), control);
     assert_eq!(house.proxy.count("hits"), 1.0, "both front ends ask the same handler");

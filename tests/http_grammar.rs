@@ -1,4 +1,4 @@
-//! Proves that HTTP is understood as RFC 9110 and 9112 have it: byte for byte, over a bare socket.
+//! HTTP by RFC 9110 and RFC 9112, byte for byte, over a plain socket.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -8,12 +8,12 @@ use crate::support::http::{Http, fetch, fetch_with};
 use crate::support::temp::article;
 use crate::support::{Address, pause, until};
 
-/// What is answered until the node closes the connection, which it must.
+/// All bytes until the node closes the connection, which it must.
 fn said(to: Address, request: &str) -> String {
     let mut stream = to.connect().expect("a connection");
     stream.write_all(request.replace('\n', "\r\n").as_bytes()).expect("a node that reads");
     let mut said = Vec::new();
-    // A node that has not read all of it may close with a reset, behind what it said.
+    // A node that has not read everything may close with a reset after its reply.
     let _ = stream.read_to_end(&mut said);
     String::from_utf8(said).expect("text")
 }
@@ -62,7 +62,7 @@ fn ambiguous_requests_are_refused() {
             "{hosts:?}"
         );
     }
-    // Where a request ends must be clear as well: nothing behind one whose end is not is taken for another.
+    // A request without a clear end is the last one: bytes after it are never another request (RFC 9112, 6.3).
     for lengths in ["content-length: 4\ncontent-length: 5", "content-length: x", "transfer-encoding: gzip"] {
         let request = format!("GET /article/1 HTTP/1.1\nhost: x\n{lengths}\n\nabcd{LAST}");
         assert_eq!(codes(http, &request), [400], "{lengths}");
@@ -119,7 +119,7 @@ fn slow_writers_and_readers_are_disconnected() {
     let text = format!("[\"{}\"]", "alpha bravo ".repeat(60_000));
     house.data.put("article/long", text.as_bytes());
     let mut dripping = house.http.connect().expect("a connection");
-    // A byte now and then does not begin the head anew.
+    // Single bytes do not extend the deadline of the head.
     let cut = (0..400).any(|_| {
         pause(Duration::from_millis(50));
         dripping.write_all(b"G").is_err()

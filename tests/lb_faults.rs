@@ -1,4 +1,4 @@
-//! Proves that faults of proxies under load cost the clients of a balancer no error, and that nothing is retried to death.
+//! Faulty proxies under load cost the clients of a balancer no error, and retries, hedges and trials stay bounded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::support::{
     until,
 };
 
-/// Two sound proxies and one that fails every GET in one way, but answers METRICS.
+/// Two healthy proxies and one that fails every GET with the fault, but answers METRICS.
 fn assert_one_faulty_proxy_costs_no_error(fault: Fault, hello: Hello) {
     let _alone = heavy();
     let cluster = Cluster::start("");
@@ -25,7 +25,7 @@ fn assert_one_faulty_proxy_costs_no_error(fault: Fault, hello: Hello) {
     let load = Load::plain(balancer.address, DOCUMENTS);
     load.go_on(300);
     load.end_without_errors();
-    until("it was found out", || {
+    until("its errors are counted", || {
         balancer.metrics()["proxies"][bad.address.to_string()]["errors"].as_f64() >= Some(3.0)
     });
 }
@@ -58,7 +58,7 @@ fn retries_keep_to_their_budget_when_every_proxy_fails() {
     }
     let gets = |fake: &Fake| fake.requests().iter().filter(|line| line.starts_with("GET")).count();
     let sent: usize = fakes.iter().map(gets).sum();
-    // A fifth of the requests, and ten a second over ten seconds and as long as the test may have run.
+    // 20 % of the requests, and 10 per second: of the ten seconds saved up, and of the time of this test.
     assert!(sent <= requests + requests / 5 + 400, "{sent} for {requests}");
 }
 
@@ -89,14 +89,14 @@ fn a_proxy_that_alone_cannot_reach_the_origin_is_down() {
         None => asked.reply(r#"{"status":"OK","data":{"total_requests":1}}"#),
     });
     let balancer = Start::balancer(&[blind.address, fetching.address], POLLS).run();
-    until("it is given up", || {
+    until("it is down", || {
         assert_eq!(get(balancer.address, "article/1")["status"], "OK");
         !balancer.holds_healthy(blind.address)
     });
 }
 
-/// A balancer whose one healthy proxy has died, and the other one: it was given up for an hour, for garbage, and answers
-/// with `then` from now on.
+/// A balancer whose only healthy proxy has died. The other proxy sent garbage and is in back-off for an hour; from now on
+/// it replies with `then`.
 fn only_a_down_proxy_is_left(then: &'static str) -> (Fake, Node) {
     let is_mended = Arc::new(AtomicBool::new(false));
     let mended = is_mended.clone();
@@ -107,7 +107,7 @@ fn only_a_down_proxy_is_left(then: &'static str) -> (Fake, Node) {
     let mut cluster = Cluster::start("");
     let addresses = [given_up.address, cluster.proxies[0].address];
     let balancer = Start::balancer(&addresses, &format!("{POLLS} --backoff 1h --max-backoff 1h")).run();
-    until("it is given up", || {
+    until("it is down", || {
         assert_eq!(get(balancer.address, "article/1")["status"], "OK");
         !balancer.holds_healthy(given_up.address)
     });
@@ -129,7 +129,7 @@ fn a_needed_proxy_recovers_while_the_origin_is_away() {
     let (alone, balancer) = only_a_down_proxy_is_left(failure);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // Whenever it may be tried, somebody asks.
+        // Whenever a trial is possible, a client sends a request.
         let traffic = || {
             while !done.load(Ordering::Relaxed) {
                 get(balancer.address, "article/1");
@@ -150,7 +150,7 @@ fn a_plain_proxy_that_does_not_close_stays_healthy() {
         asked.wait_for_the_asker_to_leave();
     });
     let balancer = Start::balancer(&[lingering.address], POLLS).run();
-    // Nothing is asked yet: all of these are polls.
+    // No client sent a request yet: all of these are polls.
     until("it was polled often", || lingering.connections() >= 10);
     assert!(balancer.holds_healthy(lingering.address));
     assert_eq!(get(balancer.address, "article/1")["status"], "OK");
@@ -215,7 +215,7 @@ fn a_short_client_deadline_is_no_failure_of_the_proxy() {
         assert_eq!(status_of(&replies[&id]), "PROXY_UNREACHABLE", "{replies:?}");
     }
     let errors = &balancer.metrics()["proxies"][&slow.address.to_string()]["errors"];
-    assert_eq!(errors, 0, "its time was the client's");
+    assert_eq!(errors, 0, "the deadline was the client's");
 }
 
 #[test]
@@ -230,12 +230,12 @@ fn trials_of_a_mute_proxy_delay_no_client() {
     let addresses = [others[0].address, mute.address, others[1].address];
     let balancer = Start::balancer(&addresses, &format!("{POLLS} {words}")).run();
     let load = Load::plain(balancer.address, DOCUMENTS);
-    until("it is found out", || balancer.log().contains("the node is down"));
+    until("it is down", || balancer.log().contains("the node is down"));
     load.end_without_errors();
     let trials = || balancer.count("trials");
     let before = trials();
     let load = Load::plain(balancer.address, DOCUMENTS);
-    until("it is tried again and again", || trials() >= before + 4.0);
+    until("it had four more trials", || trials() >= before + 4.0);
     let (_, slow) = load.end_without_errors();
     assert!(slow < 2, "{slow} clients waited for a node that was tried");
     assert!(!balancer.holds_healthy(mute.address));
@@ -280,7 +280,7 @@ fn a_request_that_no_node_took_tries_all_nodes() {
     let gone: Vec<Address> = (1..=6).map(|port| Address((host, port).into())).collect();
     let here = Fake::origin();
     let all: Vec<Address> = gone.iter().copied().chain([here.address]).collect();
-    // Polls and failures take none of them out.
+    // Neither polls nor failures mark a node down.
     let words = "--health-interval 1h --max-failures 100000 --strategy round_robin";
     let balancer = Start::balancer(&all, words).run();
     for i in 0..all.len() {

@@ -10,7 +10,7 @@ use crate::support::cluster::POLLS;
 use crate::support::fake::{Gate, Hello, METRICS, answer_soundly};
 use crate::support::{Fake, Session, Start, get, pause, status_of, until};
 
-/// Leaves polls and deadlines out of the way; with one thread the bounds are exact.
+/// No poll and no deadline interferes; with one thread the bounds are exact.
 const CALM: &str = "--threads 1 --health-interval 1h --max-failures 100 --hedge off --try-deadline 25s";
 
 #[test]
@@ -54,7 +54,7 @@ fn a_request_waits_for_a_place_no_longer_than_it_may() {
 
 #[test]
 fn no_more_is_read_than_keeps_the_proxies_busy() {
-    /// What is enough for each core.
+    /// Requests in flight that saturate one core.
     const ENOUGH: f64 = 2048.0;
     for words in ["", "--http-port 0"] {
         let gate = Gate::default();
@@ -73,7 +73,7 @@ fn no_more_is_read_than_keeps_the_proxies_busy() {
         session.send_many(1..4001, |id| format!("GET slow/{id}"));
         until("it has enough", || balancer.count("in_flight") >= ENOUGH);
         pause(Duration::from_millis(200));
-        assert_eq!(balancer.count("in_flight"), ENOUGH, "the rest waits with who asks");
+        assert_eq!(balancer.count("in_flight"), ENOUGH, "the client keeps the rest");
         gate.open();
         for (id, reply) in session.replies_to(1..=4000) {
             assert_eq!(status_of(&reply), "OK", "{id}: {reply}");

@@ -61,7 +61,7 @@ fn the_file_of_proxies_is_followed_without_a_failed_request() {
     load.end_without_errors();
 }
 
-/// Written line by line, as a script does it, over and over: no reader may take a part of the list for all of it.
+/// The file is written line by line, as by a script, again and again: a part of the list must never count as the whole.
 #[test]
 fn a_file_that_is_being_written_is_not_half_followed() {
     let proxies = [Fake::origin(), Fake::origin(), Fake::origin()];
@@ -86,7 +86,7 @@ fn a_file_that_is_being_written_is_not_half_followed() {
             assert_eq!(status_of(&session.ask(id, "GET a/1")), "OK");
         }
     }
-    // On a machine that had no time for this test, a part of the list stood there for as long as a whole one has to.
+    // On a loaded machine a part of the list may have stood there as long as a whole list has to.
     let kept_pace = longest < Duration::from_millis(150);
     assert!(!kept_pace || !balancer.log().contains("the node leaves"), "{}", balancer.log());
     until("the whole list is followed", || names(&balancer).len() == 3);
@@ -154,7 +154,7 @@ fn a_purge_reaches_every_proxy_and_one_that_is_down_before_it_serves() {
     for address in &addresses {
         assert_eq!(get(*address, "article/1")["data"]["version"], 1);
     }
-    // Stopped, not killed: it will come back with what it holds.
+    // SIGSTOP, not killed: it comes back with its cache.
     proxies[0].signal("STOP");
     until("it is down", || !balancer.holds_healthy(addresses[0]));
     data.put("article/1", br#"{"version":2}"#);
@@ -197,7 +197,7 @@ fn a_proxy_whose_name_has_no_address_is_down_at_once_and_everywhere() {
     let mut balancer = Start::role("lb", &words).run();
     let http = balancer.serves_http();
     let state = |name: &str| balancer.metrics()["proxies"]["no-such-proxy.invalid:1"][name].take();
-    // Long before so many polls could have failed.
+    // Long before `--max-failures` polls could have failed.
     until("it is down", || state("state") == "down");
     assert_eq!((state("healthy"), state("why")), (false.into(), "its name cannot be resolved".into()));
     assert_eq!(balancer.metrics()["cluster"]["healthy"], 1);

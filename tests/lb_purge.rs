@@ -1,5 +1,5 @@
-//! Proves that whoever asks a balancer after the reply to PURGE sees nothing older: under load, by every way of choosing a
-//! node, and while a proxy is away and comes back with what it held.
+//! After the reply to PURGE no client of a balancer sees an older document: under load, with every strategy, and while a
+//! proxy is away and comes back with its cache.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,14 +12,14 @@ use crate::support::{Address, Data, Fake, Node, Session, Start, StopOnDrop, ask,
 const ROUNDS: u64 = 90;
 const KEYS: u64 = 5;
 
-/// What is known of editions: the newest that is published, and the oldest that may still be seen.
+/// The newest published edition, and the oldest that a client may still see.
 #[derive(Default)]
 struct Editions {
     newest: AtomicU64,
     oldest: AtomicU64,
 }
 
-/// Asks once; nothing older may come than what could still be seen when it asked.
+/// Sends one GET; the reply must not be older than the oldest edition allowed when it was sent.
 fn assert_not_older(session: &mut Session, editions: &Editions, id: u64) {
     let oldest = editions.oldest.load(Ordering::SeqCst);
     let reply = parse(&session.ask(id, &format!("GET a/{}", id % KEYS)));
@@ -27,7 +27,7 @@ fn assert_not_older(session: &mut Session, editions: &Editions, id: u64) {
     assert!(seen >= oldest, "edition {seen} after the purge of {oldest}: {reply}");
 }
 
-/// Publishes and purges, one proxy of which freezes in the middle.
+/// Publishes and purges; one proxy freezes in between.
 fn publish_and_purge(balancer: &Node, proxies: &[Node], editions: &Editions) {
     let mut session = Session::open(balancer.address);
     for round in 0..ROUNDS {
@@ -75,7 +75,7 @@ fn after_a_purge_no_client_sees_an_older_document() {
             for _ in 0..3 {
                 scope.spawn(|| {
                     let mut session = Session::open(asked);
-                    // Bounded, should the test go wrong.
+                    // A bound in case the test fails.
                     for id in 0..1_000_000 {
                         if done.load(Ordering::Relaxed) {
                             break;

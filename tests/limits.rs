@@ -1,5 +1,5 @@
-//! Proves the bounds: 10 000 connections within the memory that is promised, one more than allowed, no descriptors left,
-//! and clients that are slow or silent.
+//! Limits: 10 000 connections within the promised memory, one connection too many, no descriptors left, slow and silent
+//! clients.
 
 use std::io::{Read, Write};
 use std::net::TcpStream as Blocking;
@@ -17,27 +17,27 @@ use crate::support::{
     Address, Data, Fake, Node, PATIENCE, Session, Start, ask, get, heavy, status_of, timed, until,
 };
 
-/// How many connections a node takes by default.
+/// The default of `--max-connections`.
 const MANY: usize = 10_000;
-/// How many of them do the same at the same moment.
+/// Connections that act at the same moment.
 const WAVE: usize = 1000;
-/// What it may hold in memory then, in MiB.
+/// The memory of a node with all of them active, in MiB.
 const MEMORY: u64 = 120;
-/// The same while they are idle.
+/// The memory of a node with all of them idle, in MiB.
 const IDLE_MEMORY: u64 = 80;
-/// What a node holds that was started, and asked something.
+/// The memory of a node after a few requests, in MiB.
 const AT_REST: u64 = 20;
-/// Keeps the line deadline out of the way while the connections are opened.
+/// The line deadline must not end connections while others are opened.
 const LATE: &str = "--line-deadline 2m --idle-deadline 2m";
 
-/// What one of many clients does once all are connected.
+/// One client's requests once all are connected.
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
     Plain,
     Session,
 }
 
-/// Lets this process and the nodes that it starts open as many descriptors as the machine allows.
+/// Raises the limit of descriptors, for this process and its nodes, to the machine's maximum.
 fn allow_many_descriptors() {
     let own = std::process::id().to_string();
     let hard = Command::new("sh").args(["-c", "ulimit -Hn"]).output().expect("a shell").stdout;
@@ -71,7 +71,7 @@ fn hold_many(node: &Node, way: Way) {
     until("it takes new ones", || get(node.address, "article/1")["status"] == "OK");
 }
 
-/// Connects them in waves, each accepted before the next: the kernel's queue of those that wait is not what is tested.
+/// Connects in waves, each accepted before the next: the kernel's accept queue is not under test.
 async fn connect_many(node: &Node) -> Vec<TcpStream> {
     let mut clients = Vec::with_capacity(MANY);
     while clients.len() < MANY {
@@ -83,7 +83,7 @@ async fn connect_many(node: &Node) -> Vec<TcpStream> {
     clients
 }
 
-/// Does the same for all, a wave at a time, each within a generous time.
+/// Applies the work to all, a wave at a time, each within a generous time.
 async fn all<T: Send + 'static, R: Send + 'static, F>(items: Vec<T>, work: impl Fn(T) -> F) -> Vec<R>
 where
     F: Future<Output = R> + Send + 'static,
@@ -153,7 +153,7 @@ fn ten_thousand_plain_connections_on_the_balancer() {
     let origin = Start::origin(data.path(), "").run();
     let proxies = [(); 3].map(|()| Start::proxy(origin.address, "").run());
     let balancer = Start::balancer(&proxies.each_ref().map(|proxy| proxy.address), LATE).run();
-    // A link may hold no more requests than it is built for: all at once they wait, or are told so, but none is lost.
+    // A link holds a bounded number of requests: the others wait or get OVERLOADED, but none is lost.
     hold_many(&balancer, Way::Plain);
     let served: f64 = proxies.iter().map(|proxy| proxy.count("total_requests")).sum();
     assert!(served >= MANY as f64, "{served}");
@@ -205,7 +205,7 @@ fn a_node_without_free_descriptors_recovers() {
         assert!(busy < 30, "{role}: {busy} hundredths of a second busy with nothing to do");
         for session in &mut early {
             let status = status_of(&session.ask(1, "GET article/1"));
-            // A hit needs no descriptor; a balancer that has none left for a proxy says so.
+            // A hit needs no descriptor; a balancer without one for a proxy replies with an error.
             assert!(status == "OK" || (role == "lb" && status == "OVERLOADED"), "{role}: {status}");
         }
         if role == "lb" {
@@ -242,7 +242,7 @@ fn silent_and_slow_clients_are_disconnected() {
     }
 }
 
-/// The deadline is for the whole line: a byte now and then does not put it off.
+/// The deadline is for the whole line: single bytes do not extend it.
 fn assert_cut_while_dripping(node: &Node) {
     let mut stream = node.address.connect().expect("a connection");
     stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");

@@ -1,5 +1,5 @@
-//! Proves that `--max-bytes` is what the process really uses: under churn, with many connections, and that memory is given
-//! back by a purge, by time and by refusing what is too large.
+//! `--max-bytes` bounds the memory of the process under churn and with many connections; large documents are not cached,
+//! and expired entries free their memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,12 +17,12 @@ use crate::support::{Address, Fake, Node, PATIENCE, Session, Start, ask, get, he
 
 const CONNECTIONS: u64 = 1000;
 
-/// The limit of the cache in MiB; another one by hand.
+/// The limit of the cache in MiB; a variable changes it for runs by hand.
 fn limit() -> u64 {
     std::env::var("TEST_CACHE_MIB").map_or(48, |mib| mib.parse().expect("a number of MiB"))
 }
 
-/// An origin of documents of 100 B to 1 MiB, the sizes log-uniform and each the same whenever it is asked for.
+/// An origin of documents of 100 B to 1 MiB, the sizes log-uniform and constant per document.
 fn churning_origin() -> Fake {
     let text = "x".repeat(1 << 20);
     Fake::start(Hello::Granted, move |asked| {
@@ -36,7 +36,7 @@ fn size_of(number: u64) -> usize {
     (100.0 * f64::powf((1 << 20) as f64 / 100.0, fastrand::Rng::with_seed(number).f64())) as usize
 }
 
-/// Asks for documents on a thousand sessions until so many bytes came; the sessions stay open until `at_end` has run.
+/// Requests documents on a thousand sessions until `bytes` arrived; the sessions stay open until `at_end` has run.
 fn churn(to: Address, bytes: u64, at_end: impl FnOnce()) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (next, came) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -145,7 +145,7 @@ fn a_document_above_a_sixteenth_of_the_cache_is_not_cached() {
 
 #[test]
 fn expired_entries_are_removed_without_requests() {
-    // More than are looked at in one slice.
+    // More entries than one slice of the sweep has.
     const MANY: u64 = 9_000;
     let origin = Fake::start(Hello::Granted, answer_soundly);
     let fill = |proxy: &Node| {
@@ -160,7 +160,7 @@ fn expired_entries_are_removed_without_requests() {
         let stays = Start::proxy(origin.address, &format!("--cache-type {kind} --ttl 1s")).run();
         fill(&proxy);
         fill(&stays);
-        // Counted when a slice is done, so a moment after its entries are gone.
+        // Counted at the end of a slice, a moment after its entries are removed.
         until("all have gone", || proxy.count("entries") == 0.0 && proxy.count("expirations") >= MANY as f64);
         let counts = ["expirations", "evictions", "bytes"].map(|name| proxy.count(name));
         assert_eq!(counts, [MANY as f64, 0.0, 0.0], "{kind}");

@@ -1,4 +1,4 @@
-//! Proves that older nodes of the same protocol, which know no sessions and write looser JSON, work in every place.
+//! Older nodes of the same protocol, without sessions and with looser JSON, work in every place.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,7 @@ use crate::support::command::{dproxy, text};
 use crate::support::fake::{Asked, Hello};
 use crate::support::{Address, Data, Fake, Start, ask, get, until};
 
-/// How older nodes take the offer of a session.
+/// How older nodes react to HELLO.
 const GREETINGS: [Hello; 2] = [Hello::Refused, Hello::Ignored];
 
 /// An older origin with two documents: white space after `:` and `,`, a message with NOT_FOUND.
@@ -30,7 +30,7 @@ fn older_origin(hello: Hello) -> Fake {
     })
 }
 
-/// An older proxy in front of an origin: no cache to speak of, floats for whole numbers.
+/// An older proxy in front of an origin: no cache, floats for whole numbers.
 fn older_proxy(hello: Hello, origin: Address) -> Fake {
     let served = AtomicUsize::new(0);
     Fake::start(hello, move |asked| match asked.request {
@@ -47,7 +47,7 @@ fn older_proxy(hello: Hello, origin: Address) -> Fake {
     })
 }
 
-/// Passes a reply on as a node does that parses and prints it with a JSON library of another language.
+/// Relays a reply parsed and printed by a JSON library of another language.
 fn relay_loosely(asked: &mut Asked<'_>, origin: Address) {
     let reply = parse(&ask(origin, asked.request));
     let line = format!(
@@ -57,14 +57,14 @@ fn relay_loosely(asked: &mut Asked<'_>, origin: Address) {
     asked.reply(&line);
 }
 
-/// An older balancer: in turn, and the next proxy when one is down.
+/// An older balancer: round robin, and the next proxy when one is down.
 fn older_balancer(proxies: Vec<Address>) -> Fake {
     let turn = AtomicUsize::new(0);
     Fake::start(Hello::Refused, move |asked| {
         let first = turn.fetch_add(1, Ordering::SeqCst);
         let tries = (0..proxies.len()).map(|i| proxies[(first + i) % proxies.len()]);
         for proxy in tries {
-            // It takes the poll of METRICS as the sign of life.
+            // A reply to METRICS is its sign of life.
             let alive = try_ask(proxy, "METRICS")
                 .is_ok_and(|line| parse(&line)["data"]["total_requests"].is_number());
             if alive && let Ok(line) = try_ask(proxy, asked.request) {

@@ -1,4 +1,4 @@
-//! Spans over OTLP (the Cargo feature `otlp`): one trace through all nodes, read by a collector that is not ours.
+//! Spans over OTLP (the Cargo feature `otlp`): one trace through all nodes, decoded with the official Python messages.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::support::{Data, Node, Session, Start, get, status_of, timed, until};
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const ASKER: &str = "00f067aa0ba902b7";
 
-/// A node that sends its spans soon, with these variables set.
+/// A node that sends its spans in short intervals, with these variables.
 fn exporting(binary: &str, start: Start, variables: &str) -> Start {
     start.binary(binary).shell(&format!("export OTEL_BSP_SCHEDULE_DELAY=20 {variables}"), "")
 }
@@ -26,7 +26,7 @@ struct House {
     balancer: Node,
 }
 
-/// A cluster whose nodes send their spans to one collector; `None` where there is no collector.
+/// A cluster whose nodes send their spans to one collector; `None` without a collector.
 fn house(variables: &str) -> Option<House> {
     let (binary, collector) = (exporter()?, Collector::start()?);
     let data = Data::articles(3);
@@ -74,7 +74,7 @@ fn a_get_over_http_is_one_trace_through_all_nodes() {
     let nanos = |span: &Value| span["nanos"].as_u64().expect("nanoseconds");
     assert!(nanos(&at_balancer) > nanos(&at_origin), "{at_balancer} {at_origin}");
 
-    // A hit ends at the proxy. It has a parent, and the parent of that is known.
+    // A hit ends at the proxy. Its span has a parent, and so has that one.
     assert_eq!(fetch_with(http, "/article/1", &[&parent]).code, 200);
     let hit = house.collector.span("the hit", |span| span["attributes"]["dproxy.cache_hit"] == true);
     assert_eq!(hit["trace"], TRACE);
@@ -98,7 +98,7 @@ fn an_unsampled_trace_is_not_recorded() {
 
 #[test]
 fn a_request_without_a_trace_is_sampled_once_for_all_nodes() {
-    // Those that nobody asked to be recorded are not, wherever they come in.
+    // Requests without a sampled parent are not recorded, whichever node they enter.
     let Some(house) = house("OTEL_TRACES_SAMPLER=parentbased_always_off") else { return };
     assert_eq!(get(house.balancer.address, "article/1")["status"], "OK");
     let mut session = Session::open(house.balancer.address);
@@ -113,7 +113,7 @@ fn a_request_without_a_trace_is_sampled_once_for_all_nodes() {
 fn a_stop_sends_the_spans_that_wait() {
     let (Some(binary), Some(collector)) = (exporter(), Collector::start()) else { return };
     let data = Data::articles(1);
-    // An hour between two batches; the name is the one of the ecosystem.
+    // An hour between two batches; a standard variable of OpenTelemetry.
     let variables = format!(
         "OTEL_BSP_SCHEDULE_DELAY=3600000 OTEL_SERVICE_NAME=mine OTEL_EXPORTER_OTLP_ENDPOINT={}",
         collector.url()
@@ -132,7 +132,7 @@ fn a_stop_sends_the_spans_that_wait() {
 #[test]
 fn an_unreachable_collector_costs_only_spans_and_one_log_line() {
     let Some(binary) = exporter() else { return };
-    // Nothing listens there any more.
+    // No process listens on this port any more.
     let gone = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     let data = Data::articles(1);
     let start = Start::origin(data.path(), &format!("--otlp-endpoint http://{gone}"));
@@ -151,7 +151,7 @@ fn an_unreachable_collector_costs_only_spans_and_one_log_line() {
 #[test]
 fn a_collector_that_hangs_delays_nothing() {
     let Some(binary) = exporter() else { return };
-    // It takes connections, and that is all that it ever does.
+    // It accepts connections and never replies.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = silent.local_addr().expect("its address");
     let data = Data::articles(1);
@@ -166,7 +166,7 @@ fn a_collector_that_hangs_delays_nothing() {
             assert!(replies.values().all(|reply| status_of(reply) == "OK"), "requests go on");
         }
     };
-    // More than the queue of spans takes; from there on nothing more is kept.
+    // More than the queue of spans holds; further spans are dropped.
     ask(5_000);
     let full = origin.resident_mib();
     ask(100_000);

@@ -1,5 +1,5 @@
-//! The files under `examples/` that others run: units, images, manifests. Each is held against the tool that knows its
-//! form, and every dproxy command line in it against dproxy.
+//! The files under `examples/` for other programs: units, images, manifests. The tool for each format checks them, and
+//! dproxy checks every command line in them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ fn files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
     files
 }
 
-/// The documents of a YAML file, as JSON, read by the Python of that environment.
+/// The documents of a YAML file as JSON, read with the Python of that environment.
 fn yaml(python: &str, path: &Path) -> Vec<Value> {
     let script = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(open(sys.argv[1], encoding='utf-8')))))";
     let mut command = clean(python);
@@ -35,7 +35,7 @@ fn yaml(python: &str, path: &Path) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// Has clap read a command line as a node would.
+/// Parses a command line as a node would.
 fn assert_reads(words: &[String], place: &str) {
     let mut line = vec!["dproxy".to_owned()];
     line.extend(words.iter().cloned());
@@ -48,7 +48,7 @@ fn words(value: &Value) -> Vec<String> {
     list.iter().map(|word| word.as_str().expect("a word").to_owned()).collect()
 }
 
-/// A file of settings must be sound.
+/// A file of settings must pass `dproxy check`.
 fn assert_checks(settings: &str, place: &str) {
     let directory = TempDir::new();
     let path = directory.path().join("dproxy.toml");
@@ -68,7 +68,7 @@ fn units_are_clean() {
     let mut verify = clean("systemd-analyze");
     verify.args(["verify", "--man=no"]);
     for unit in &units {
-        // It wants the program to be there.
+        // systemd-analyze requires that the program exists.
         let lines = fs::read_to_string(unit).expect("a unit").replace("/usr/local/bin/dproxy", BINARY);
         let copy = directory.path().join(unit.file_name().expect("a name"));
         fs::write(&copy, lines).expect("a copy");

@@ -1,11 +1,11 @@
-//! Proves the wire to the byte: golden transcripts of the plain protocol at all three roles, and what METRICS promise.
+//! The plain protocol to the byte: golden transcripts of all three roles, and the promised fields of METRICS.
 
 use serde_json::Value;
 
 use crate::support::ask::one_line;
 use crate::support::{Address, Data, Node, Start, ask, exchange, get, until};
 
-/// The documents that the transcripts ask for.
+/// The documents of the transcripts.
 pub(crate) fn golden_data() -> Data {
     let data = Data::empty();
     data.put(
@@ -116,7 +116,7 @@ fn assert_start_time(metrics: &Value) {
     assert!(shape.starts_with("0000-00-00T00:00:00") && zoned, "{text}");
 }
 
-/// Plays a transcript, each pair on a connection of its own; all that differs is told at once.
+/// Plays a transcript, each pair on its own connection; reports all differences together.
 fn play(transcript: &str, node: Address, port: u16) {
     let pairs = pairs(transcript);
     assert!(pairs.len() > 5, "the transcript was read");
@@ -131,13 +131,13 @@ fn play(transcript: &str, node: Address, port: u16) {
     assert_none(differences);
 }
 
-/// Fails with all of them.
+/// Fails with all differences.
 pub(crate) fn assert_none(differences: impl Iterator<Item = String>) {
     let differences: Vec<String> = differences.collect();
     assert!(differences.is_empty(), "{differences:#?}");
 }
 
-/// The requests, as bytes, and the answers of a transcript, as they are written there.
+/// The requests of a transcript as bytes, and the replies as written there.
 pub(crate) fn pairs(transcript: &str) -> Vec<(Vec<u8>, &str)> {
     let mut pairs = Vec::new();
     let mut lines = transcript.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -149,7 +149,7 @@ pub(crate) fn pairs(transcript: &str) -> Vec<(Vec<u8>, &str)> {
     pairs
 }
 
-/// Holds an answer against the line of a transcript; how they differ.
+/// The difference between a reply and the line of a transcript.
 pub(crate) fn difference(answer: &str, expected: &str, port: u16, asked: &str) -> Option<String> {
     let expected = expected.replace("<port>", &port.to_string());
     let (mark, null_too) = if expected.contains("<text?>") { ("<text?>", true) } else { ("<text>", false) };

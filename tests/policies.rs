@@ -1,4 +1,4 @@
-//! Proves at a running proxy which documents each type of cache keeps, and what METRICS and EXPLAIN tell of it.
+//! The types of cache in a running proxy: the documents they keep, and METRICS and EXPLAIN about them.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn numbers<const N: usize>(proxy: &Node, names: [&str; N]) -> [f64; N] {
     names.map(|name| metrics[name].as_f64().unwrap_or_else(|| panic!("no number {name} in {metrics}")))
 }
 
-/// Ten documents are asked for over and over, then a hundred others once each.
+/// Ten documents are requested again and again, then a hundred others once each.
 #[test]
 fn a_scan_empties_lru_and_ttl_but_not_s3fifo() {
     let origin = Fake::origin();
@@ -166,7 +166,7 @@ fn explain_fetches_and_counts_nothing() {
     assert_eq!((proxy.count("total_requests"), origin.requests().len()), before);
 }
 
-/// To be asked about is no use: what is explained all the time is not kept for it.
+/// EXPLAIN is no use of an entry: it does not keep the entry in the cache.
 #[test]
 fn explain_is_no_use_of_an_entry() {
     let origin = Fake::origin();

@@ -1,5 +1,4 @@
-//! Proves what concerns the process: how it starts, what it says when it cannot, how it stops, and that its output may go
-//! anywhere.
+//! The process: its start, its errors, its stop, and any kind of output.
 
 use std::collections::HashSet;
 use std::fs;
@@ -18,7 +17,7 @@ use crate::support::{
     timed, until,
 };
 
-/// A proxy with one request in flight, which the gate holds back; the reply comes out of the thread.
+/// A proxy with one request in flight until the gate opens; returns its reply.
 fn in_flight(words: &str, test: impl FnOnce(&mut Node, &Gate) + Send) -> (Result<String, String>, Node) {
     let gate = Gate::default();
     let origin = gate.peer();
@@ -77,7 +76,7 @@ fn an_idle_node_exits_at_once() {
     let proxy = Start::proxy(origin.address, "--drain 60s").run();
     let balancer = Start::balancer(&[proxy.address], "--drain 60s").run();
     assert_eq!(get(balancer.address, "article/1")["status"], "OK");
-    // The ones behind still hold the sessions of those in front, which must not keep them.
+    // Downstream nodes still hold sessions, which must not delay the exit.
     for mut node in [origin, proxy, balancer] {
         node.signal("TERM");
         assert_eq!(node.ended().code(), Some(0));
@@ -114,7 +113,7 @@ fn lines_and_http_share_one_drain_deadline() {
 
 #[test]
 fn a_second_signal_exits_at_once() {
-    // More than one of each: which thread of the node holds the request is chance.
+    // More than one of each: the thread of the node that holds the request is random.
     for (first, second) in [("TERM", "TERM"), ("INT", "TERM"), ("TERM", "TERM"), ("INT", "INT")] {
         let (_, node) = in_flight("--drain 5m", |proxy, _| {
             proxy.signal(first);
@@ -128,7 +127,7 @@ fn a_second_signal_exits_at_once() {
     }
 }
 
-/// Runs a node that cannot start; its complaint.
+/// Runs a node that cannot start; returns its error.
 fn complaint(words: &[&str], code: i32) -> String {
     let output = dproxy(words);
     let complaint = text(&output.stderr);
@@ -259,7 +258,7 @@ fn the_spellings_of_older_nodes_work() {
         for strategy in ["round-robin", "round_robin", "least-loaded", "least_loaded"] {
             let words = format!("--strategy {strategy} --proxies {list}");
             let balancer = Start::role("lb", &words).run();
-            // Not in turn: the least loaded one is known by counts that are polled.
+            // Not in turn: least_loaded uses polled counts.
             let mut served = HashSet::new();
             until(&format!("{words} reaches both"), || {
                 served.extend(get(balancer.address, "article/1")["node"].as_u64());
@@ -361,7 +360,7 @@ fn a_closed_output_pipe_does_not_end_a_node() {
     let data = Data::articles(1);
     let host = own_host();
     let words = format!("--host {host} --log trace");
-    // The pipe's reader takes one line and is gone: the next write would be a SIGPIPE.
+    // The reader of the pipe takes one line and closes: the next write would be a SIGPIPE.
     let marker = data.path().join("reader-gone");
     let pipe = data.path().join("pipe");
     make_fifo(&pipe);

@@ -1,4 +1,4 @@
-//! Proves `/metrics` with Prometheus itself: its linter, its scraper, and the rules and the dashboard of `examples`.
+//! `/metrics` with Prometheus itself: its linter, its scraper, and the rules and the dashboard of `examples`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -107,7 +107,7 @@ impl Prometheus {
         Self { child: child.expect("prometheus starts"), directory }
     }
 
-    /// Where it listens, by its own log.
+    /// Its address, from its log.
     fn address(&self) -> Address {
         crate::support::eventually("Prometheus listens", || {
             let log = fs::read_to_string(self.directory.path().join("log")).ok()?;
@@ -155,7 +155,7 @@ fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
 }
 
-/// The metrics that a text of queries names.
+/// The names of metrics in a text of queries.
 fn used(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words

@@ -1,4 +1,4 @@
-//! Proves what PURGE forgets, who may say it, and that nobody who asks after its reply sees what was before.
+//! PURGE: its keys and prefixes, its permissions, and no client sees the old document after its reply.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use crate::support::ask::parse;
 use crate::support::fake::Hello;
 use crate::support::{Address, Fake, Session, Start, StopOnDrop, ask, at_once, get, pause, until};
 
-/// An origin of numbered editions: a document is the edition of the moment at which it was asked for, told a while later.
+/// An origin of numbered editions: a reply has the edition of the moment of its request, and is sent after a delay.
 struct Press {
     origin: Fake,
     edition: Arc<AtomicU64>,
@@ -113,9 +113,9 @@ fn a_soft_purge_of_many_keys_fetches_only_requested_ones() {
     }
     assert_eq!(purge(proxy.address, "soft a/*"), 50);
     get(proxy.address, "a/7");
-    until("what was asked for is fetched", || press.origin.requests().len() == 51);
+    until("the requested key is fetched", || press.origin.requests().len() == 51);
     until("and held", || is_hit(proxy.address, "a/7") && get(proxy.address, "a/7")["stale"].is_null());
-    assert_eq!(press.origin.requests().len(), 51, "what nobody asks for is not fetched");
+    assert_eq!(press.origin.requests().len(), 51, "keys without a request are not fetched");
     assert_eq!(proxy.count("entries"), 50.0);
 }
 
@@ -139,7 +139,7 @@ fn only_admin_addresses_may_purge() {
     assert_eq!(purge(proxy.address, "a/1"), 1);
 }
 
-/// The fetch is under way when the purge comes, and brings the old edition after the purge was answered.
+/// The fetch is under way during the purge, and brings the old edition after the reply to it.
 #[test]
 fn a_fetch_that_began_before_the_purge_is_not_cached() {
     for what in ["a/1", "a/*", "soft a/1", "soft a/*"] {
@@ -158,14 +158,14 @@ fn a_fetch_that_began_before_the_purge_is_not_cached() {
     }
 }
 
-/// Publish, purge, ask: over and over, while others ask all the time and so keep fetches of old editions under way.
+/// Publish, purge, GET: again and again, while other clients keep fetches of old editions under way.
 #[test]
 fn after_the_reply_no_client_sees_the_old_document() {
     const ROUNDS: u64 = 150;
     for (hello, what, words) in [
         (Hello::Refused, "a/1", "--cache-type ttl --ttl 10m"),
         (Hello::Granted, "a/*", "--cache-type s3fifo"),
-        // Entries that expire all the time: the purge meets refreshes as well.
+        // Short-lived entries: the purge meets refreshes as well.
         (Hello::Refused, "a/*", "--ttl 5ms --stale-while-revalidate 10m"),
     ] {
         let press = Press::start(hello, Duration::from_millis(2));
@@ -176,7 +176,7 @@ fn after_the_reply_no_client_sees_the_old_document() {
             for _ in 0..3 {
                 scope.spawn(|| {
                     let mut session = Session::open(proxy.address);
-                    // Bounded, should the test go wrong.
+                    // A bound in case the test fails.
                     for id in 0..200_000 {
                         if done.load(Ordering::Relaxed) {
                             break;

@@ -1,5 +1,5 @@
-//! Proves single flight and the purge under thousands of orders of threads: the very source of the flight is built here
-//! with the locks of a scheduler that chooses who goes on whenever one of them is touched.
+//! Single flight and purge under thousands of thread schedules: the source of `proxy/flight.rs` is built here with the
+//! locks of shuttle, which picks the next thread at every lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,7 +24,7 @@ const ORDERS: usize = 5_000;
 /// An origin and a cache of one key, and the flights between them.
 struct House {
     flights: Arc<Flights<u32>>,
-    /// The document: a number that grows with every change.
+    /// The document: a number that grows with each change.
     origin: AtomicU32,
     cache: Mutex<Option<u32>>,
     fetches: AtomicU32,
@@ -41,7 +41,7 @@ impl House {
         })
     }
 
-    /// What a GET finds, as the proxy does it: the cache, else a flight.
+    /// A GET as the proxy does it: the cache, else a flight.
     fn get(&self) -> u32 {
         if let Some(held) = *self.cache.lock().unwrap() {
             return held;

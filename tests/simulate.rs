@@ -1,5 +1,4 @@
-//! Proves that `dproxy simulate` tells the truth: against models so naive that they cannot be wrong, on traces that the
-//! test makes itself.
+//! `dproxy simulate` against naive models of the caches, on generated traces.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -13,13 +12,13 @@ use crate::support::command::{BINARY, clean, dproxy, make_fifo, run_to_end, text
 const KEYS: u64 = 4000;
 const REQUESTS: usize = 60_000;
 
-/// A trace as logs are: few keys are popular, which ones drifts, and every now and then something reads on and on.
+/// A trace like a real log: few keys are popular, their choice drifts, and now and then a scan reads many keys once.
 fn trace() -> Vec<u64> {
     let mut rng = fastrand::Rng::with_seed(4);
     let mut keys = Vec::with_capacity(REQUESTS);
     let mut scanned = 1_000_000;
     while keys.len() < REQUESTS {
-        // Log-uniform, which is close to zipf(1.0).
+        // Log-uniform, close to zipf(1.0).
         let rank = (KEYS as f64).powf(rng.f64()) as u64 - 1;
         keys.push(rank + keys.len() as u64 / 20_000 * 50);
         if rng.u32(0..2000) == 0 {
@@ -69,7 +68,7 @@ fn fifo_misses(trace: &[u64], capacity: usize) -> u64 {
     misses
 }
 
-/// Misses of S3-FIFO as the paper's algorithm reads, with promotion at the second hit.
+/// Misses of S3-FIFO by the algorithm of the paper (Yang et al., SOSP 2023), with promotion at the second hit.
 fn s3fifo_misses(trace: &[u64], capacity: usize) -> u64 {
     let small_most = (capacity / 10).max(1);
     let (mut small, mut main, mut ghost) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
@@ -122,7 +121,7 @@ fn lines(trace: &[u64]) -> String {
     trace.iter().map(|key| format!("article/{key}\n")).collect()
 }
 
-/// A file of the trace, in a directory that lasts as long as it.
+/// A file of these bytes, in a directory that is removed on drop.
 fn file(bytes: &[u8]) -> (TempDir, PathBuf) {
     let dir = TempDir::new();
     let path = dir.path().join("trace");
@@ -130,7 +129,7 @@ fn file(bytes: &[u8]) -> (TempDir, PathBuf) {
     (dir, path)
 }
 
-/// Runs `dproxy simulate`; one JSON object for each run.
+/// Runs `dproxy simulate`; one JSON object per type and size.
 fn simulate(path: &std::path::Path, words: &str) -> Vec<Value> {
     let mut args = vec!["simulate", "--output", "json", "--trace", path.to_str().expect("a path")];
     args.extend(words.split_whitespace());
@@ -140,7 +139,7 @@ fn simulate(path: &std::path::Path, words: &str) -> Vec<Value> {
     text(&output.stdout).lines().map(parse).collect()
 }
 
-/// The bytes as one zstd frame of uncompressed blocks (RFC 8878): no compressor is needed to make one.
+/// The bytes as one zstd frame of uncompressed blocks (RFC 8878), made without a compressor.
 fn zstd_frame(bytes: &[u8]) -> Vec<u8> {
     const BLOCK: usize = 100_000;
     // Magic; neither sizes nor checksum follow; a window of 1 MiB.
@@ -185,7 +184,7 @@ fn one_shard_misses_what_a_naive_model_misses() {
 
 #[test]
 fn the_shards_of_a_proxy_cost_few_misses() {
-    // So many keys that a proxy divides its cache.
+    // Enough keys for a proxy to divide its cache.
     let mut rng = fastrand::Rng::with_seed(5);
     let trace: Vec<u64> = (0..200_000).map(|_| 100_000_f64.powf(rng.f64()) as u64).collect();
     let (_dir, path) = file(lines(&trace).as_bytes());

@@ -1,4 +1,4 @@
-//! Slow requests are told, with where the time went, by every node under the same id.
+//! Slow requests are logged by every node under one id, with the time of each step.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::{Fake, Node, Session, Start, eventually, get, pause, status_
 
 const WORDS: &str = "--slow-log 100ms --log-format json";
 
-/// An origin that takes its time.
+/// A slow origin.
 fn slow_origin() -> Fake {
     Fake::start(Hello::Refused, |asked| {
         if asked.path().is_some() {
@@ -19,7 +19,7 @@ fn slow_origin() -> Fake {
     })
 }
 
-/// What a node told of slow requests.
+/// The log lines of a node about slow requests.
 fn told(node: &Node) -> Vec<Value> {
     let log = node.log();
     let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -47,7 +47,7 @@ fn a_slow_request_has_one_id_at_every_node() {
     assert!(steps(&behind).contains(&origin.address.to_string()), "{behind}");
     assert!(steps(&behind).contains("the fetch"), "{behind}");
 
-    // What is quick is not told.
+    // A fast request is not logged.
     for _ in 0..5 {
         assert_eq!(get(balancer.address, "article/1")["cache_hit"], true);
     }

@@ -1,5 +1,5 @@
-//! Proves that a crowd on a cold key costs the origin one fetch: shared by all who wait, in bounded number and time, and
-//! finished whoever leaves.
+//! A stampede on a cold key costs the origin one fetch: shared by a bounded number of waiters for a bounded time, and
+//! completed even if clients close.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,10 +16,10 @@ use crate::support::ask::parse;
 use crate::support::fake::{Gate, Hello, answer_soundly};
 use crate::support::{Address, Fake, PATIENCE, Session, Start, ask, at_once, get, heavy, pause, until};
 
-/// How many ask for the same at once.
+/// Clients that request one key at once.
 const CROWD: usize = 1000;
 
-/// Connects a crowd, lets it ask at once, and tells how long after the first answer the last one came.
+/// Connects all clients, lets them send at once, and returns the time from the first reply to the last, and all replies.
 fn crowd(to: Address, path: &'static str) -> (Duration, Vec<String>) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let answers = runtime.block_on(async {
@@ -56,7 +56,7 @@ fn a_thousand_clients_on_a_cold_key_cost_one_fetch() {
     assert_eq!(proxy.count("origin_fetches"), 1.0);
     assert_eq!(proxy.count("hits") + proxy.count("misses"), CROWD as f64);
     assert!(proxy.count("coalesced") > 0.0, "they waited for a fetch of another");
-    // Who polls for the answer of another needs a step of the poll longer: half a second, where it is done.
+    // A waiter that polled for the result would be late by a poll interval, half a second in other implementations.
     #[expect(clippy::print_stderr, reason = "the figure is wanted when the test is run by hand")]
     {
         eprintln!("the last of {CROWD} answers came {spread:?} after the first");
@@ -109,7 +109,7 @@ fn the_wait_is_bounded_in_time() {
         "the origin never answers, and they waited for {:?}",
         began.elapsed()
     );
-    // Who came only after the deadline of the first fetch began another.
+    // A client that came after the deadline of the first fetch starts another one.
     assert!(proxy.count("origin_fetches") < 10.0);
 }
 
@@ -117,7 +117,7 @@ fn the_wait_is_bounded_in_time() {
 fn a_failure_is_shared_by_all_waiters_and_not_cached() {
     let gate = Gate::default();
     let (held, failed) = (gate.clone(), AtomicBool::new(false));
-    // The first request fails, and only when all wait for it.
+    // The first request fails once all the others wait for it.
     let origin = Fake::start(Hello::Refused, move |asked| match failed.swap(true, Ordering::SeqCst) {
         true => answer_soundly(asked),
         false => {
@@ -133,7 +133,7 @@ fn a_failure_is_shared_by_all_waiters_and_not_cached() {
     for (id, reply) in waiting.replies_to(0..10) {
         assert_eq!(parse(&reply)["status"], "ORIGIN_FAILURE", "{id}: {reply}");
     }
-    assert_eq!(origin.requests().len(), 1, "one failure for all who waited");
+    assert_eq!(origin.requests().len(), 1, "one failure for all waiters");
     assert_eq!(get(proxy.address, "article/1")["status"], "OK", "the next request is not told of it");
     assert_eq!(origin.requests().len(), 2);
 }
@@ -157,9 +157,9 @@ fn fetches_that_would_start_too_late_are_refused_at_once() {
     assert_eq!(get(proxy.address, "article/0")["status"], "OK", "now it knows how long a fetch takes");
     let mut session = Session::open(proxy.address);
     session.send_many(1..41, |id| format!("GET article/{id}"));
-    // In half of the deadline six more have their turn, fewer when the machine is busy.
+    // Half of the deadline is time for six more, or fewer on a loaded machine.
     let (first, reply) = session.reply();
-    assert_eq!(parse(&reply)["status"], "OVERLOADED", "{first}: nobody's turn has come yet");
+    assert_eq!(parse(&reply)["status"], "OVERLOADED", "{first}: no fetch has started yet");
     let others = session.replies_to((1..=40).filter(|&id| id != first));
     let count = |status| others.values().filter(|reply| parse(reply)["status"] == status).count();
     let (good, refused) = (count("OK"), count("OVERLOADED"));
@@ -168,7 +168,7 @@ fn fetches_that_would_start_too_late_are_refused_at_once() {
     assert_eq!(get(proxy.address, "article/40")["status"], "OK", "there is room again");
 }
 
-/// A sound but slow origin that knows how many asked it at once.
+/// A slow origin that counts its concurrent requests.
 struct Busy(Fake, Arc<Mutex<(usize, usize)>>);
 
 impl Busy {

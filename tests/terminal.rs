@@ -1,4 +1,4 @@
-//! What a person at a terminal sees, in a real one: tmux plays it.
+//! The terminal: output, colours, keys and signals, in a real one (tmux).
 
 use std::process::Command;
 
@@ -7,14 +7,14 @@ use serde_json::Value;
 use crate::support::command::{BINARY, clean, dproxy, has_command, run_to_end, signal, text};
 use crate::support::{Address, Data, Node, Start, TempDir, eventually, get, until};
 
-/// A terminal of its own, with a shell in it. It and all in it are gone on drop.
+/// A terminal with a shell. It ends on drop with all its processes.
 struct Terminal {
     socket: String,
     _directory: TempDir,
 }
 
 impl Terminal {
-    /// `None` where there is no tmux and none was promised.
+    /// `None` without tmux, where it is optional.
     fn open(variables: &str) -> Option<Self> {
         if !has_command("tmux", "tmux") {
             return None;
@@ -49,7 +49,7 @@ impl Terminal {
         self.tmux(&["capture-pane", "-p"])
     }
 
-    /// The same with its colours as escapes.
+    /// The screen with its colours as escape sequences.
     fn painted(&self) -> String {
         self.tmux(&["capture-pane", "-p", "-e"])
     }
@@ -63,9 +63,9 @@ impl Terminal {
         eventually(&format!("the terminal shows {text:?}"), || found(self.screen()));
     }
 
-    /// Whether the shell has its terminal back: what is typed shows, and its picture is gone.
+    /// Whether the terminal is restored: typed text shows, and the picture is cleared.
     fn is_as_before(&self, word: &str) {
-        // What is typed before would still go to the watch.
+        // Earlier keys would still go to the watch.
         until("the picture is gone", || !self.shows("q leaves"));
         self.types(&format!("echo {word}-$((40+2)); stty -a"));
         self.waits_for(&format!("{word}-42"));
@@ -85,7 +85,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // The server of this socket alone.
+        // Only the tmux server of this socket.
         let _ = Command::new("tmux").args(["-S", &self.socket, "kill-server"]).status();
     }
 }
@@ -181,7 +181,7 @@ fn no_color_is_respected() {
         let painted = terminal.painted();
         painted.contains("38;5;") || (30..=37).any(|colour| painted.contains(&format!("[{colour}m")))
     };
-    // Bold and underlines are no colours.
+    // Bold and underline are no colours.
     assert!(!has_colour(), "{:?}", terminal.painted());
     terminal.press("q");
     terminal.is_as_before("plain");
@@ -282,7 +282,7 @@ fn every_shell_has_its_completions_and_every_command_its_page() {
     }
 }
 
-/// What a shell offers for the last word, asked in its own way.
+/// The completions of a shell for the last word.
 fn offered(shell: &str, before: &str, ask: &str) -> String {
     let directory = TempDir::new();
     let script = directory.path().join("script");
@@ -341,7 +341,7 @@ fn help_fits_a_narrow_terminal_and_shows_an_example() {
             let mut command = clean(BINARY);
             command.args([role, flag]).env("COLUMNS", columns.to_string());
             let help = text(&run_to_end(command, b"").stdout);
-            // Examples stand on one line, so that they can be copied.
+            // Examples have one line each, so that they can be copied.
             let told = help.lines().filter(|line| !line.contains("  dproxy "));
             let widest = told.map(|line| line.chars().count()).max().unwrap_or(0);
             assert!(widest <= columns, "{role} {flag}: {widest} columns");

@@ -1,18 +1,18 @@
-//! Proves that many clients that ask for much and read nothing take a bounded part of a node's memory together, over lines
-//! and over HTTP, and that a client beside them that reads is served.
+//! Clients that request much and read nothing use a bounded part of a node's memory together, over lines and HTTP, and
+//! clients that read are served.
 
 use crate::support::fake::Hello;
 use crate::support::http::{Http, fetch};
 use crate::support::{Address, Fake, Node, Session, Start, ask, heavy, status_of, until};
 
 const MIB: usize = 1 << 20;
-/// What may wait at a node, in MiB.
+/// The limit of unread replies, in MiB.
 const MAX_UNREAD: u64 = 64;
-/// What a node holds beside: itself, its cache, and what is on its way.
+/// The other memory of a node, in MiB: process, cache, replies on the way.
 const BESIDE: u64 = 96;
-/// Clients that read nothing. A socket takes some 3 MiB for each of them; the rest waits in the node.
+/// Clients that read nothing. The kernel buffers some 3 MiB for each; the rest waits in the node.
 const SESSIONS: usize = 24;
-/// The same over HTTP, where each has one response at a time.
+/// HTTP clients that read nothing; each has one response at a time.
 const PIPELINES: usize = 200;
 
 /// Documents of nearly 1 MiB, and small ones.
@@ -24,7 +24,7 @@ fn origin() -> Fake {
     })
 }
 
-/// What such a client asks for: some of `keys` large documents.
+/// The keys of one such client: some of `keys` large documents.
 fn keys(client: usize, count: usize, keys: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |number| (client * count + number) % keys)
 }
@@ -49,9 +49,9 @@ fn pipelines(to: Address, of: usize) -> Vec<Http> {
     (0..PIPELINES).map(greedy).collect()
 }
 
-/// Beside such clients, one who reads is served, and the node holds no more than it may.
+/// A client that reads is served beside such clients, and the node keeps to its limit.
 fn bears<G>(node: &Node, greedy: &[G], status: impl Fn(&str) -> String) {
-    // A large document may be refused for a moment, until it is seen who reads nothing.
+    // Large documents may be refused for a moment, until the clients that read nothing are cut.
     until("one who reads is served", || {
         assert_eq!(status("small/1"), "OK", "a small document always is");
         node.log().contains("--max-unread") && (0..20).all(|_| status("large/1") == "OK")
