@@ -1,8 +1,8 @@
 //! The caches of a proxy beside quick_cache and moka: `cargo bench --bench cache`.
 //!
-//! `get-or-insert`: two threads ask for keys of a zipf(1.0) distribution over a million, with room for a hundred thousand,
-//! and put in what is not there; the time is that of one key. All hash with foldhash and hold the same entries; single
-//! flight is not measured, so each is used by its plain `get` and `insert`. `hit`: one thread, keys that are all held.
+//! `get-or-insert`: two threads look up keys of a zipf(1.0) distribution over a million, with a capacity of a hundred
+//! thousand, and insert missing ones; the time is per key. All hash with foldhash and hold the same entries; single
+//! flight is not measured, so each is used by its plain `get` and `insert`. `hit`: one thread, all keys cached.
 
 use std::hint::black_box;
 use std::sync::{Arc, Barrier};
@@ -17,10 +17,10 @@ use tokio::time::Instant;
 const KEYS: usize = 1_000_000;
 const ENTRIES: usize = 100_000;
 const THREADS: usize = 2;
-/// Keys that a thread asks for before it begins again.
+/// Keys of a thread, in a cycle.
 const ROUND: usize = 1 << 21;
 
-/// What is compared: only what all of them can do.
+/// The operations that all of them have.
 trait Contender: Sync {
     fn get(&self, key: &str) -> Option<Arc<Entry>>;
     fn insert(&self, key: &str, entry: Arc<Entry>);
@@ -90,7 +90,7 @@ fn keys() -> Vec<Box<str>> {
     keys
 }
 
-/// Which keys are asked for: the n-th most popular with a probability in proportion to 1/n.
+/// The requested keys: the n-th most popular with a probability proportional to 1/n.
 fn zipf(seed: u64, count: usize) -> Vec<u32> {
     let mut sum = 0.0;
     let sums: Vec<f64> = (1..=KEYS)
@@ -116,7 +116,7 @@ fn get_or_insert(cache: &dyn Contender, key: &str, document: &Document) -> Arc<E
     })
 }
 
-/// The time that all threads take for `count` keys together.
+/// The time of all threads together for `count` keys.
 fn race(
     cache: &dyn Contender,
     keys: &[Box<str>],
@@ -161,7 +161,7 @@ fn compare(criterion: &mut Criterion) {
 fn hit(criterion: &mut Criterion) {
     let keys = keys();
     let document = Document::parse(br#"{"id":1}"#, 100).expect("a document");
-    // Half full, and by the first keys: no shard has to give any up.
+    // Half full with the first keys: no shard evicts.
     let held = &keys[..ENTRIES / 2];
     let mut group = criterion.benchmark_group("hit");
     group.throughput(Throughput::Elements(1));

@@ -1,4 +1,4 @@
-//! The pure parts of a request's way, timed: `cargo bench --bench wire`.
+//! The pure parts of the protocol, timed: `cargo bench --bench wire`.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use dproxy::proxy::cache::{Entry, Millis};
 use dproxy::wire::request::split_id;
 use dproxy::wire::{Document, Key, Reply, ReplyView, Request, Served, json};
 
-/// Nothing is larger than this here.
+/// The largest document here.
 const LIMIT: usize = 1 << 20;
 
-/// A document of about `size` bytes: text for a half, then numbers, as stored files are, with white space.
+/// A document of about `size` bytes: half text, half numbers, with white space as in stored files.
 fn document(size: usize) -> String {
     let words = "alpha bravo charlie \\u00e9 ".repeat(size / 60);
     let numbers: Vec<String> = (0..size / 14).map(|i| format!("{{\"n\": {}.5}}", i % 1000)).collect();

@@ -227,18 +227,18 @@ fn bytes_after_a_plain_request_do_not_change_its_reply() {
     let origin = gate.peer();
     let proxy = Start::proxy(origin.address, "").run();
     let balancer = Start::balancer(&[proxy.address], "").run();
-    let mut askers = [&proxy, &balancer].map(|node| node.address.connect().expect("a connection"));
-    for (n, asker) in askers.iter_mut().enumerate() {
-        asker.write_all(format!("GET article/{n}\n").as_bytes()).expect("a node that reads");
+    let mut clients = [&proxy, &balancer].map(|node| node.address.connect().expect("a connection"));
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.write_all(format!("GET article/{n}\n").as_bytes()).expect("a node that reads");
     }
-    until("both wait for the origin", || origin.requests().len() == askers.len());
-    for asker in &mut askers {
-        asker.write_all(b"more").expect("an open connection");
+    until("both wait for the origin", || origin.requests().len() == clients.len());
+    for client in &mut clients {
+        client.write_all(b"more").expect("an open connection");
     }
     gate.open();
-    for (n, asker) in askers.iter_mut().enumerate() {
+    for (n, client) in clients.iter_mut().enumerate() {
         let mut answer = String::new();
-        asker.read_to_string(&mut answer).expect("an answer that no reset overtakes");
+        client.read_to_string(&mut answer).expect("a reply that no reset overtakes");
         assert_eq!(parse(answer.trim_end())["data"]["path"], format!("article/{n}"));
     }
 }

@@ -109,7 +109,7 @@ fn two_lines_are_no_plain_reply() {
 fn a_plain_reply_counts_before_the_upstream_closes() {
     let origin = Fake::start(Hello::Refused, |asked| {
         answer_soundly(asked);
-        asked.wait_for_the_asker_to_leave();
+        asked.wait_for_close();
     });
     let proxy = Start::proxy(origin.address, "").run();
     let (took, ()) = timed(|| {
@@ -238,7 +238,11 @@ fn cancelled_requests_do_not_confuse_a_session() {
     for node in [proxy.address, balancer.address] {
         at_once((0..40).collect(), |i| leave_or_take(node, i));
     }
-    assert_eq!(balancer.metrics()["proxies"][origin.address.to_string()]["errors"], 0, "nobody failed");
+    assert_eq!(
+        balancer.metrics()["proxies"][origin.address.to_string()]["errors"],
+        0,
+        "no failure is counted"
+    );
     until("nothing is left", || balancer.count("in_flight") == 0.0);
 }
 

@@ -183,7 +183,7 @@ fn a_stall_delays_every_request_that_was_due_in_it() {
     let node = gate.peer();
     let result = thread::scope(|scope| {
         scope.spawn(|| {
-            until("the first was asked", || !node.requests().is_empty());
+            until("the first request is there", || !node.requests().is_empty());
             pause(Duration::from_millis(600));
             gate.open();
         });
@@ -213,7 +213,7 @@ fn a_node_that_dies_costs_errors_and_no_hang() {
     let result = thread::scope(|scope| {
         let run =
             scope.spawn(move || measured(address, "--duration 3s --warmup 0 --connections 4 --timeout 1s"));
-        until("it is asked", || proxy.count("total_requests") > 0.0);
+        until("requests arrive", || proxy.count("total_requests") > 0.0);
         proxy.kill();
         run.join().expect("a result")
     });
@@ -233,7 +233,7 @@ fn an_interrupt_prints_the_result_so_far() {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let child = command.spawn().expect("a run");
-        until("it is asked", || proxy.count("total_requests") > 100.0);
+        until("requests arrive", || proxy.count("total_requests") > 100.0);
         signal(child.id(), name);
         let output = child.wait_with_output().expect("its output");
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -251,7 +251,7 @@ fn an_interrupt_during_the_warm_up_is_reported() {
     let mut command = clean(BINARY);
     command.args(["bench", "--port", &proxy.port().to_string(), "--warmup", "10m"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a run");
-    until("it is asked", || proxy.count("total_requests") > 0.0);
+    until("requests arrive", || proxy.count("total_requests") > 0.0);
     signal(child.id(), "INT");
     let output = child.wait_with_output().expect("its output");
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""));

@@ -93,7 +93,7 @@ fn it_follows_the_cluster_live() {
         let (time, ()) = timed(|| browser.until("the killed node is red", &is_red));
         assert!(time < SEEN_WITHIN, "it took {time:?}");
         assert!(browser.text("#events li.down span").starts_with(&format!("{name} is down")));
-        assert!(browser.text("#said").starts_with(&format!("{name} is down")), "a screen reader is told");
+        assert!(browser.text("#said").starts_with(&format!("{name} is down")), "a screen reader hears it");
         if std::env::var_os("DPROXY_SCREENSHOT").is_some() {
             pause(Duration::from_secs(40));
             let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/live-page.png");
@@ -165,7 +165,7 @@ fn a_keyboard_reaches_everything_and_shows_where_it_is() {
     browser.strike(ENTER);
     browser.until("the link skips", "return location.hash == '#main'");
     browser.strike(TAB);
-    assert_eq!(focused(&browser), "As a table", "what comes next is behind it");
+    assert_eq!(focused(&browser), "As a table", "the next element");
     browser.strike(ENTER);
     browser.until("the table is open", "return document.querySelector('details').open");
     browser.until("it has its rows", "return document.querySelectorAll('#nodes tbody tr').length == 3");

@@ -87,12 +87,12 @@ fn lru_is_exact_at_a_capacity_of_three() {
         let asked = |i: u32| hit(proxy.address, &format!("article/{i}"));
         assert_eq!([1, 2, 3].map(asked), [false; 3]);
         assert!(asked(1), "1 is now the most recent");
-        assert!(!asked(4), "which sends 2 away");
+        assert!(!asked(4), "it evicts 2");
         assert_eq!([3, 1, 4].map(asked), [true; 3]);
-        assert!(!asked(2), "which sends 3 away");
+        assert!(!asked(2), "it evicts 3");
         assert_eq!([1, 4, 2].map(asked), [true; 3]);
         assert!(!asked(3));
-        assert!(!asked(1), "each eviction took the least recent one");
+        assert!(!asked(1), "each eviction removed the least recent one");
     }
 }
 

@@ -71,7 +71,7 @@ fn admin_requests_print_their_replies() {
     assert_eq!(told(&["--purge", "article/1"])["purged"], 1);
     assert_eq!(told(&["--explain", "article/1"])["cached"], false);
     assert_eq!(told(&["--drain", &name])["state"], "draining");
-    assert_eq!(client(balancer.address, &["--get", "article/1"]).status.code(), Some(1), "nobody is left");
+    assert_eq!(client(balancer.address, &["--get", "article/1"]).status.code(), Some(1), "no proxy is left");
     assert_eq!(told(&["--undrain", &name])["state"], "healthy");
     told(&["--get", "article/1"]);
 }

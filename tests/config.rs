@@ -175,7 +175,9 @@ fn an_unknown_variable_is_a_warning() {
     // A node and a client warn as well when they start.
     let data = Data::articles(1);
     let node = Start::origin(data.path(), "").shell("export DPROXY_HOTS=::1", "").run();
-    until("it is told", || node.log().contains("DPROXY_HOTS sets nothing; did you mean DPROXY_HOST?"));
+    until("the warning is logged", || {
+        node.log().contains("DPROXY_HOTS sets nothing; did you mean DPROXY_HOST?")
+    });
     let output = with_variables(&["client", "--get", "a/1", "--port", "1"], &[("DPROXY_TIMOUT", "3s")]);
     assert!(text(&output.stderr).contains("did you mean DPROXY_TIMEOUT?"));
 }

@@ -50,7 +50,7 @@ fn a_silent_origin_gets_one_probe_at_a_time() {
         get(proxy.address, "article/1");
         proxy.metrics()["origin_failing"] == true && proxy.count("fetches_in_flight") == 0.0
     });
-    until("it sees nobody", || origin.asking() == 0);
+    until("it has no open request", || origin.asking() == 0);
     origin.most_at_once();
     let before = origin.asked();
     let (done, next) = (AtomicBool::new(false), AtomicUsize::new(0));

@@ -42,7 +42,10 @@ fn the_duration_of_the_fetch_counts_as_age() {
     get(proxy.address, "article/1");
     let explained = explain(&proxy, "article/1");
     let seconds = |name: &str| explained[name].as_f64().unwrap_or_else(|| panic!("{explained}"));
-    assert!(seconds("age_seconds") >= 0.399, "the origin may have read it when it was asked: {explained}");
+    assert!(
+        seconds("age_seconds") >= 0.399,
+        "the origin may have read it at the start of the fetch: {explained}"
+    );
     assert!(seconds("ttl_left_seconds") <= 59.601, "{explained}");
 }
 
@@ -85,7 +88,7 @@ fn a_stale_document_is_served_at_once_while_it_is_fetched() {
         assert_stale(&get(proxy.address, "article/1"), 0);
     }
     until("the new one is held", || explain(&proxy, "article/1")["fetch_under_way"] == false);
-    assert_eq!(origin.asked() - before, 1, "one fetch behind them all");
+    assert_eq!(origin.asked() - before, 1, "one fetch for all of them");
     assert_eq!(get(proxy.address, "article/1")["data"], 1);
     let counts = ["misses", "stale_served"].map(|name| proxy.count(name));
     assert!(counts[0] == 1.0 && counts[1] >= 10.0, "{counts:?}");
@@ -135,7 +138,7 @@ fn the_last_good_document_outlives_a_failing_origin() {
         );
         origin.publish(8);
         origin.recovers();
-        until("it is asked again", || get(proxy.address, "article/1")["data"] == 8);
+        until("the origin is tried again", || get(proxy.address, "article/1")["data"] == 8);
         assert_eq!(get(proxy.address, "article/2")["data"], 8, "{fault:?}: no failure was kept");
     });
 }

@@ -65,7 +65,7 @@ fn a_client_with_the_current_text_gets_304() {
     assert_eq!(http.ask("GET", "/article/2", &[&format!("if-none-match: {tag}")], "").code, 200);
     let head = http.ask("HEAD", "/article/1", &[], "");
     assert_eq!((head.code, head.header("etag")), (200, tag.as_str()));
-    assert_eq!(head.header("content-length"), first.body.len().to_string(), "of what a GET would bring");
+    assert_eq!(head.header("content-length"), first.body.len().to_string(), "as for a GET");
     assert_eq!(http.ask("GET", "/article/1", &[], "").code, 200, "HEAD sent no body");
 }
 
@@ -82,7 +82,7 @@ fn a_balancer_relays_the_same_document() {
     let age: u32 = here.header("age").parse().expect("an age");
     assert_eq!(here.header("cache-control"), format!("max-age={}", left + age));
     let line = ask(balancer.address, "GET article/1");
-    assert!(!line.contains("age") && !line.contains("fresh_for"), "who did not ask is not told: {line}");
+    assert!(!line.contains("age") && !line.contains("fresh_for"), "only on request: {line}");
     assert_eq!(fetch(http, "/article/none").code, 404);
     house.proxy.kill();
     until("no proxy is left", || fetch(http, "/article/1").code == 503);
@@ -208,11 +208,11 @@ fn a_draining_node_is_not_ready() {
     assert_eq!(fetch(http, "/readyz").code, 200);
     let address = proxy.address;
     let waiting = std::thread::spawn(move || ask(address, "GET article/1"));
-    until("the origin is asked", || !origin.requests().is_empty());
+    until("the request is at the origin", || !origin.requests().is_empty());
     proxy.signal("TERM");
     until("it says that it is not ready", || fetch(http, "/readyz").code == 503);
     assert_eq!(fetch(http, "/healthz").code, 200);
     gate.open();
-    assert!(waiting.join().expect("an asker").contains("\"OK\""), "what was asked is answered");
+    assert!(waiting.join().expect("a client").contains("\"OK\""), "the open request is answered");
     assert!(proxy.ended().success());
 }

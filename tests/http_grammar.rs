@@ -130,7 +130,7 @@ fn slow_writers_and_readers_are_disconnected() {
         deaf.send(b"GET /article/long HTTP/1.1\r\nhost: x\r\n\r\n");
     }
     let open = || fetch(house.http, "/metrics").text().contains("\ndproxy_http_connections 1\n");
-    until("only the one who asks is there", open);
+    until("only one connection is left", open);
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn a_needed_proxy_recovers_while_the_origin_is_away() {
 fn a_plain_proxy_that_does_not_close_stays_healthy() {
     let lingering = Fake::start(Hello::Refused, |asked| {
         answer_soundly(asked);
-        asked.wait_for_the_asker_to_leave();
+        asked.wait_for_close();
     });
     let balancer = Start::balancer(&[lingering.address], POLLS).run();
     // No client sent a request yet: all of these are polls.
@@ -191,7 +191,7 @@ fn a_slow_request_is_hedged() {
             assert_eq!(get(balancer.address, "article/1")["status"], "OK");
         }
     });
-    assert!(took < PATIENCE / 2, "two of them were asked of a proxy that does not answer: {took:?}");
+    assert!(took < PATIENCE / 2, "two of them went to a proxy that does not reply: {took:?}");
     assert!(balancer.count("hedges") >= 1.0, "{}", balancer.metrics());
     gate.open();
 }
@@ -264,7 +264,7 @@ fn slow_admin_requests_delay_no_poll() {
         let mut session = Session::open(balancer.address);
         session.send_many(0..40, |id| format!("{verb} a/{id}"));
         let asked = || slow.requests().iter().filter(|line| line.starts_with(verb)).count();
-        until("it has as many as it gets", || asked() >= 8);
+        until("it has its maximum of requests", || asked() >= 8);
         let before = polls.load(Ordering::SeqCst);
         until("polls go on", || polls.load(Ordering::SeqCst) >= before + 3);
         assert!(!balancer.log().contains("the node is down"), "{verb}: {}", balancer.log());

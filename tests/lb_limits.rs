@@ -1,5 +1,4 @@
-//! Proves what a balancer bounds and when it bends a rule: requests at a proxy and their wait, the deadline that travels,
-//! and the panic.
+//! Limits of a balancer: requests per proxy and their wait, deadlines that travel with requests, and `--panic-threshold`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,7 +13,7 @@ use crate::support::{Fake, Session, Start, get, pause, status_of, until};
 const CALM: &str = "--threads 1 --health-interval 1h --max-failures 100 --hedge off --try-deadline 25s";
 
 #[test]
-fn more_than_a_proxy_may_carry_is_turned_away_at_once() {
+fn requests_beyond_the_limits_of_a_proxy_are_refused_at_once() {
     let gate = Gate::default();
     let proxy = gate.peer();
     let words = format!("{CALM} --proxy-max-in-flight 4 --proxy-max-waiting 3 --proxy-max-wait 20s");
@@ -27,7 +26,7 @@ fn more_than_a_proxy_may_carry_is_turned_away_at_once() {
         let (id, reply) = session.reply();
         assert!(id >= 7 && status_of(&reply) == "OVERLOADED", "{id}: {reply}");
     }
-    until("four are asked", || proxy.requests().len() == 4);
+    until("four requests are at the proxy", || proxy.requests().len() == 4);
     gate.open();
     for (id, reply) in session.replies_to(0..7) {
         assert_eq!(status_of(&reply), "OK", "{id}: {reply}");
@@ -37,7 +36,7 @@ fn more_than_a_proxy_may_carry_is_turned_away_at_once() {
 }
 
 #[test]
-fn a_request_waits_for_a_place_no_longer_than_it_may() {
+fn a_request_waits_at_most_proxy_max_wait() {
     let gate = Gate::default();
     let proxy = gate.peer();
     let words = format!("{CALM} --proxy-max-in-flight 1 --proxy-max-wait 300ms");
@@ -49,11 +48,11 @@ fn a_request_waits_for_a_place_no_longer_than_it_may() {
     }
     gate.open();
     assert_eq!(status_of(&session.replies_to([1])[&1]), "OK");
-    assert_eq!(proxy.requests(), ["GET a/1"], "who was told so is not asked for any more");
+    assert_eq!(proxy.requests(), ["GET a/1"], "a refused request never reaches the proxy");
 }
 
 #[test]
-fn no_more_is_read_than_keeps_the_proxies_busy() {
+fn a_balancer_reads_no_more_requests_than_keep_its_proxies_busy() {
     /// Requests in flight that saturate one core.
     const ENOUGH: f64 = 2048.0;
     for words in ["", "--http-port 0"] {
@@ -69,9 +68,13 @@ fn no_more_is_read_than_keeps_the_proxies_busy() {
         let words = format!("{CALM} --max-in-flight 10000 --proxy-max-wait 25s {words}");
         let balancer = Start::balancer(&[proxy.address], &words).run();
         let mut session = Session::open(balancer.address);
-        assert_eq!(status_of(&session.ask(0, "GET quick/1")), "OK", "now it knows how long replies are");
+        assert_eq!(
+            status_of(&session.ask(0, "GET quick/1")),
+            "OK",
+            "from now on it knows the size of replies"
+        );
         session.send_many(1..4001, |id| format!("GET slow/{id}"));
-        until("it has enough", || balancer.count("in_flight") >= ENOUGH);
+        until("it has its maximum of requests", || balancer.count("in_flight") >= ENOUGH);
         pause(Duration::from_millis(200));
         assert_eq!(balancer.count("in_flight"), ENOUGH, "the client keeps the rest");
         gate.open();
@@ -82,13 +85,13 @@ fn no_more_is_read_than_keeps_the_proxies_busy() {
 }
 
 #[test]
-fn what_is_left_of_a_deadline_travels() {
+fn the_remaining_deadline_travels_with_the_request() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let proxy = Fake::start(Hello::Granted, {
         let told = told.clone();
         move |asked| {
             if asked.path().is_some() {
-                told.lock().expect("what was told").push(asked.options.to_owned());
+                told.lock().expect("the options").push(asked.options.to_owned());
             }
             answer_soundly(asked);
         }
@@ -97,14 +100,14 @@ fn what_is_left_of_a_deadline_travels() {
     let mut session = Session::open(balancer.address);
     assert_eq!(status_of(&session.ask(1, "GET a/1")), "OK");
     assert_eq!(status_of(&session.ask(2, "GET a/2 deadline=1500")), "OK");
-    let told = told.lock().expect("what was told");
-    assert_eq!(told[0], "", "nothing is said of what is no shorter than a node's own limits");
+    let told = told.lock().expect("the options");
+    assert_eq!(told[0], "", "no deadline above the limits of the node itself");
     let left = told[1].strip_prefix("deadline=").and_then(|ms| ms.parse::<u64>().ok());
     assert!(left.is_some_and(|ms| (1..=1500).contains(&ms)), "{told:?}");
 }
 
 #[test]
-fn in_a_panic_all_are_used() {
+fn below_the_panic_threshold_all_proxies_are_used() {
     let well = Arc::new(AtomicBool::new(true));
     let ill = || {
         let well = well.clone();

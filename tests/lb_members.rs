@@ -1,4 +1,4 @@
-//! Proves what a balancer does when its members change: by file, by DRAIN, and by a purge that one of them missed.
+//! Changes of the proxies of a balancer: by file, by DRAIN, and by a purge that one of them missed.
 
 use std::fs::File;
 use std::io::Write;
@@ -34,7 +34,7 @@ fn names(balancer: &Node) -> Vec<String> {
 }
 
 #[test]
-fn the_file_of_proxies_is_followed_without_a_failed_request() {
+fn changes_of_the_list_file_cost_no_request() {
     let _alone = heavy();
     let data = Data::articles(20);
     let origin = Start::origin(data.path(), "").run();
@@ -63,7 +63,7 @@ fn the_file_of_proxies_is_followed_without_a_failed_request() {
 
 /// The file is written line by line, as by a script, again and again: a part of the list must never count as the whole.
 #[test]
-fn a_file_that_is_being_written_is_not_half_followed() {
+fn a_half_written_list_is_not_applied() {
     let proxies = [Fake::origin(), Fake::origin(), Fake::origin()];
     let lines: Vec<String> = proxies.iter().map(|proxy| format!("{}\n", proxy.address)).collect();
     let scratch = TempDir::new();
@@ -93,7 +93,7 @@ fn a_file_that_is_being_written_is_not_half_followed() {
 }
 
 #[test]
-fn a_list_that_is_no_file_stops_nothing() {
+fn a_list_that_is_no_regular_file_changes_nothing() {
     let proxies = [Fake::origin(), Fake::origin()];
     let scratch = TempDir::new();
     let file = scratch.path().join("proxies");
@@ -123,7 +123,7 @@ fn a_drained_proxy_gets_no_new_requests_until_it_is_undrained() {
     let reply = parse(&ask(balancer.address, &format!("DRAIN {}", addresses[0])));
     assert_eq!((&reply["status"], &reply["data"]["state"]), (&"OK".into(), &"draining".into()), "{reply}");
     let drained = || balancer.metrics()["proxies"][addresses[0].to_string()].clone();
-    until("what was under way is answered", || drained()["in_flight"] == 0);
+    until("the open requests are answered", || drained()["in_flight"] == 0);
     let before = drained()["requests"].clone();
     load.go_on(100);
     assert_eq!(drained()["requests"], before);
@@ -142,7 +142,7 @@ fn a_drained_proxy_gets_no_new_requests_until_it_is_undrained() {
 }
 
 #[test]
-fn a_purge_reaches_every_proxy_and_one_that_is_down_before_it_serves() {
+fn a_purge_reaches_every_proxy_and_a_down_one_before_it_serves() {
     let data = Data::empty();
     data.put("article/1", br#"{"version":1}"#);
     let origin = Start::origin(data.path(), "").run();
@@ -167,11 +167,11 @@ fn a_purge_reaches_every_proxy_and_one_that_is_down_before_it_serves() {
     for _ in 0..20 {
         assert_eq!(get(balancer.address, "article/1")["data"]["version"], 2);
     }
-    assert_eq!(get(addresses[0], "article/1")["data"]["version"], 2, "it was told before it served");
+    assert_eq!(get(addresses[0], "article/1")["data"]["version"], 2, "it purged before it served");
 }
 
 #[test]
-fn explain_tells_the_home_of_a_key_and_what_it_knows() {
+fn explain_names_the_home_of_a_key_and_its_state() {
     let data = Data::articles(3);
     let origin = Start::origin(data.path(), "").run();
     let proxies = proxies(&origin, 3);
@@ -182,13 +182,13 @@ fn explain_tells_the_home_of_a_key_and_what_it_knows() {
     let node = get(balancer.address, "article/1")["node"].as_u64().expect("a node");
     let after = parse(&ask(balancer.address, "EXPLAIN article/1"));
     assert_eq!(after["data"]["cached"], true, "{after}");
-    assert_eq!(after["data"]["node"], node, "the home that was told is the home that is asked");
+    assert_eq!(after["data"]["node"], node, "EXPLAIN names the home that serves the key");
     assert!(after["data"]["proxy"].as_str().is_some_and(|name| name.ends_with(&format!(":{node}"))));
     assert_eq!(balancer.count("total_requests"), 1.0, "nothing was counted");
 }
 
 #[test]
-fn a_proxy_whose_name_has_no_address_is_down_at_once_and_everywhere() {
+fn a_proxy_whose_name_has_no_address_is_down_at_once() {
     let data = Data::articles(1);
     let origin = Start::origin(data.path(), "").run();
     let proxy = Start::proxy(origin.address, "").run();

@@ -115,12 +115,12 @@ fn a_proxy_that_owes_a_purge_does_it_before_its_next_request() {
     let purged = parse(&ask(balancer.address, "PURGE a/*"));
     assert_eq!(purged["data"]["proxies"][holding.address.to_string()]["owed"], true, "{purged}");
     for i in 0..20 {
-        assert_eq!(get(balancer.address, &format!("a/{i}"))["data"], true, "it is asked all the same");
+        assert_eq!(get(balancer.address, &format!("a/{i}"))["data"], true, "it serves all the same");
     }
     may_purge.store(true, Ordering::SeqCst);
     let gets = || holding.requests().iter().filter(|line| line.starts_with("GET")).count();
     assert_eq!(gets(), 0);
-    until("it is asked again", || {
+    until("it gets requests again", || {
         assert_eq!(get(balancer.address, "a/1")["data"], true);
         gets() > 0
     });
@@ -134,5 +134,5 @@ fn a_proxy_that_refuses_purges_is_reported() {
     let balancer = Start::balancer(&[proxy.address], POLLS).run();
     let purged = parse(&ask(balancer.address, "PURGE article/*"));
     assert_eq!(purged["data"]["proxies"][proxy.address.to_string()]["error"], "FORBIDDEN", "{purged}");
-    until("it is told", || balancer.log().contains("--admin-from"));
+    until("the refusal is logged", || balancer.log().contains("--admin-from"));
 }

@@ -67,7 +67,7 @@ fn churn(to: Address, bytes: u64, at_end: impl FnOnce()) {
         clients.spawn_on(client, runtime.handle());
     }
     runtime.block_on(async {
-        timeout(PATIENCE * 4, done.wait()).await.expect("all is asked in time");
+        timeout(PATIENCE * 4, done.wait()).await.expect("all requests in time");
         at_end();
         stay.wait().await;
     });
@@ -161,10 +161,12 @@ fn expired_entries_are_removed_without_requests() {
         fill(&proxy);
         fill(&stays);
         // Counted at the end of a slice, a moment after its entries are removed.
-        until("all have gone", || proxy.count("entries") == 0.0 && proxy.count("expirations") >= MANY as f64);
+        until("all are removed", || {
+            proxy.count("entries") == 0.0 && proxy.count("expirations") >= MANY as f64
+        });
         let counts = ["expirations", "evictions", "bytes"].map(|name| proxy.count(name));
         assert_eq!(counts, [MANY as f64, 0.0, 0.0], "{kind}");
-        assert_eq!(proxy.count("total_requests"), MANY as f64, "nobody asked");
+        assert_eq!(proxy.count("total_requests"), MANY as f64, "no request came");
         assert_eq!(stays.count("entries"), MANY as f64, "{kind}: these may be served when the origin fails");
     }
 }

@@ -125,7 +125,7 @@ fn a_stop_sends_the_spans_that_wait() {
     assert!(origin.ended().success());
     let missing = collector.span("its span", |span| span["attributes"]["dproxy.status"] == "NOT_FOUND");
     assert_eq!((&missing["service"], &missing["parent"]), (&json!("mine"), &json!("")));
-    assert_eq!(missing["status"], 0, "what is not there is no failure");
+    assert_eq!(missing["status"], 0, "NOT_FOUND is no failure");
     assert_eq!(collector.spans().len(), 2);
 }
 
@@ -138,7 +138,7 @@ fn an_unreachable_collector_costs_only_spans_and_one_log_line() {
     let start = Start::origin(data.path(), &format!("--otlp-endpoint http://{gone}"));
     let origin = exporting(&binary, start, "OTEL_BSP_MAX_QUEUE_SIZE=1").run();
     let lost = || origin.log().matches("spans are lost").count();
-    until("the loss is told", || {
+    until("the loss is logged", || {
         assert_eq!(get(origin.address, "article/1")["status"], "OK");
         lost() > 0
     });

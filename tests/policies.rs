@@ -145,7 +145,7 @@ fn explain_fetches_and_counts_nothing() {
 
     let mut waiting = Session::open(proxy.address);
     waiting.send("1 GET article/1\n");
-    until("the fetch is told of", || explain(&proxy, "article/1")["fetch_under_way"] == true);
+    until("EXPLAIN reports the fetch", || explain(&proxy, "article/1")["fetch_under_way"] == true);
     assert_eq!(explain(&proxy, "article/2")["fetch_under_way"], false);
     gate.open();
     waiting.reply();

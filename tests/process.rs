@@ -43,7 +43,7 @@ fn after_sigterm_or_sigint_open_requests_are_answered_and_the_exit_code_is_0() {
         let (reply, mut proxy) = in_flight("", |proxy, _| {
             proxy.signal(signal);
             await_refusal(proxy);
-            assert!(proxy.is_running(), "it waits for what is in flight");
+            assert!(proxy.is_running(), "it waits for the open requests");
         });
         assert_eq!(status_of(&reply.expect("the answer")), "OK");
         assert_eq!(proxy.ended().code(), Some(0), "{signal}");

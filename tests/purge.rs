@@ -152,7 +152,7 @@ fn a_fetch_that_began_before_the_purge_is_not_cached() {
         purge(proxy.address, what);
         let reply = get(proxy.address, "a/1");
         assert_eq!((&reply["data"], &reply["cache_hit"]), (&json!(2), &json!(false)), "{what}: {reply}");
-        assert_eq!(parse(&early.reply().1)["data"], 1, "who asked before gets what was before");
+        assert_eq!(parse(&early.reply().1)["data"], 1, "a request before the purge gets the old document");
         let reply = get(proxy.address, "a/1");
         assert_eq!((&reply["data"], &reply["cache_hit"]), (&json!(2), &json!(true)), "{what}: {reply}");
     }

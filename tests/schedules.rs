@@ -67,7 +67,7 @@ impl House {
             match answer.try_recv() {
                 Ok(landed) => return landed,
                 Err(tokio::sync::oneshot::error::TryRecvError::Empty) => thread::yield_now(),
-                Err(closed) => panic!("a flight that landed told nobody: {closed}"),
+                Err(closed) => panic!("a flight landed without a result: {closed}"),
             }
         }
     }
@@ -100,7 +100,7 @@ fn after_a_purge_no_client_sees_the_old_document() {
                 reader.join().unwrap();
             }
             changer.join().unwrap();
-            assert_eq!(house.get(), 1, "what is held at rest");
+            assert_eq!(house.get(), 1, "the cached document at rest");
         },
         ORDERS,
     );
@@ -111,14 +111,14 @@ fn concurrent_requests_for_a_key_cost_one_fetch() {
     check_random(
         || {
             let house = House::new();
-            let askers: Vec<_> = (0..3)
+            let clients: Vec<_> = (0..3)
                 .map(|_| {
                     let house = house.clone();
                     thread::spawn(move || house.get())
                 })
                 .collect();
-            for asker in askers {
-                assert_eq!(asker.join().unwrap(), 0);
+            for client in clients {
+                assert_eq!(client.join().unwrap(), 0);
             }
             assert_eq!(house.fetches.load(Ordering::Relaxed), 1);
         },

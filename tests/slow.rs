@@ -67,7 +67,7 @@ fn the_trace_id_of_the_client_is_kept() {
 
 #[test]
 fn a_slow_failure_is_logged() {
-    let origin = Fake::start(Hello::Refused, |asked| asked.wait_for_the_asker_to_leave());
+    let origin = Fake::start(Hello::Refused, |asked| asked.wait_for_close());
     let proxy = Start::proxy(origin.address, &format!("{WORDS} --fetch-deadline 200ms")).run();
     assert_eq!(get(proxy.address, "article/1")["status"], "ORIGIN_FAILURE");
     let event = one(&proxy);

@@ -75,7 +75,7 @@ fn a_fetch_goes_on_when_its_only_client_closes() {
     drop(only);
     gate.open();
     let explained = || parse(&ask(proxy.address, "EXPLAIN article/1"))["data"].take();
-    until("it has brought the document", || explained()["cached"] == true);
+    until("the document is cached", || explained()["cached"] == true);
     assert_eq!(get(proxy.address, "article/1")["cache_hit"], true);
     assert_eq!(origin.requests().len(), 1);
 }
@@ -134,7 +134,7 @@ fn a_failure_is_shared_by_all_waiters_and_not_cached() {
         assert_eq!(parse(&reply)["status"], "ORIGIN_FAILURE", "{id}: {reply}");
     }
     assert_eq!(origin.requests().len(), 1, "one failure for all waiters");
-    assert_eq!(get(proxy.address, "article/1")["status"], "OK", "the next request is not told of it");
+    assert_eq!(get(proxy.address, "article/1")["status"], "OK", "the failure is not cached");
     assert_eq!(origin.requests().len(), 2);
 }
 
@@ -164,7 +164,7 @@ fn fetches_that_would_start_too_late_are_refused_at_once() {
     let count = |status| others.values().filter(|reply| parse(reply)["status"] == status).count();
     let (good, refused) = (count("OK"), count("OVERLOADED"));
     assert!(good + refused == 39 && refused >= 30 && good >= 1, "{good} good, {refused} refused");
-    assert_eq!(origin.0.requests().len(), 1 + good, "who is refused costs the origin nothing");
+    assert_eq!(origin.0.requests().len(), 1 + good, "a refused request costs the origin nothing");
     assert_eq!(get(proxy.address, "article/40")["status"], "OK", "there is room again");
 }
 

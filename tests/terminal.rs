@@ -66,7 +66,7 @@ impl Terminal {
     /// Whether the terminal is restored: typed text shows, and the picture is cleared.
     fn is_as_before(&self, word: &str) {
         // Earlier keys would still go to the watch.
-        until("the picture is gone", || !self.shows("q leaves"));
+        until("the picture is cleared", || !self.shows("q leaves"));
         self.types(&format!("echo {word}-$((40+2)); stty -a"));
         self.waits_for(&format!("{word}-42"));
         until("the terminal is as it was", || {

@@ -52,7 +52,7 @@ fn pipelines(to: Address, of: usize) -> Vec<Http> {
 /// A client that reads is served beside such clients, and the node keeps to its limit.
 fn bears<G>(node: &Node, greedy: &[G], status: impl Fn(&str) -> String) {
     // Large documents may be refused for a moment, until the clients that read nothing are cut.
-    until("one who reads is served", || {
+    until("a client that reads is served", || {
         assert_eq!(status("small/1"), "OK", "a small document always is");
         node.log().contains("--max-unread") && (0..20).all(|_| status("large/1") == "OK")
     });

@@ -1,4 +1,4 @@
-//! Load by `dproxy bench`, a process of its own, and what it says.
+//! Load by `dproxy bench` in its own process, and its result.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -6,15 +6,15 @@ use std::process::Stdio;
 use serde_json::Value;
 use tokio::process::Command;
 
-/// What a run found.
+/// The result of a run.
 pub(crate) struct Found(Value);
 
-/// Runs `dproxy bench` with these words against a node.
+/// Runs `dproxy bench` with these flags against a node.
 pub(crate) async fn bench(to: SocketAddr, words: &str) -> Found {
     run(Command::new(env!("CARGO_BIN_EXE_dproxy")), to, words).await
 }
 
-/// The same, kept to some of the processors.
+/// Runs `dproxy bench` pinned to some of the processors.
 pub(crate) async fn bench_on(cpus: &str, to: SocketAddr, words: &str) -> Found {
     let mut command = Command::new("taskset");
     command.args(["-c", cpus, env!("CARGO_BIN_EXE_dproxy")]);
@@ -38,17 +38,17 @@ impl Found {
         self.number("/requests")
     }
 
-    /// Replies in a second.
+    /// Replies per second.
     pub(crate) fn rps(&self) -> f64 {
         self.number("/rps")
     }
 
-    /// How many ended with this status.
+    /// Replies with this status.
     pub(crate) fn status(&self, status: &str) -> f64 {
         self.number(&format!("/by_status/{status}"))
     }
 
-    /// How many ended with a status that is neither.
+    /// Replies with any other status.
     pub(crate) fn other_than(&self, statuses: &[&str]) -> f64 {
         self.requests() - statuses.iter().map(|status| self.status(status)).sum::<f64>()
     }
@@ -59,7 +59,7 @@ impl Found {
     }
 }
 
-/// The middle one.
+/// The median.
 pub(crate) fn median(mut of: Vec<f64>) -> f64 {
     of.sort_by(f64::total_cmp);
     of.get(of.len() / 2).copied().unwrap_or_default()

@@ -1,14 +1,14 @@
-//! What connections cost by themselves: a server that answers whatever comes with one line, and knows nothing.
+//! The cost of connections alone: a server that replies to every request with the same line.
 
 use std::net::TcpListener;
 
 use dproxy::cores;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// This program is one when its only argument is this.
+/// The only argument that makes this program such a server.
 pub(crate) const WORD: &str = "serve-one-line";
 
-/// Serves until it is killed, as a node does: says first where it listens.
+/// Prints its address as a node does, and serves until it is killed.
 pub(crate) fn serve() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("a socket");

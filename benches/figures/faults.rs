@@ -1,4 +1,4 @@
-//! What a fault costs the clients: an origin, three proxies and a balancer under an open-loop load, a line per fault.
+//! The cost of faults for clients: an origin, three proxies and a balancer under an open-loop load, a row per fault.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,25 +11,25 @@ use super::load::{DOCUMENTS, Load, PATIENCE, Seen, link};
 use super::node::{Documents, Node, balancer, origin, proxy};
 use super::relay::{Mode, Relay};
 
-/// Requests due in a second.
+/// Requests due per second.
 const RATE: u64 = 20_000;
-/// The load is quiet before a fault for so long.
+/// The time under load before a fault.
 const BEFORE: Duration = Duration::from_secs(5);
-/// Flags of the proxies: nothing expires meanwhile.
+/// Flags of the proxies: no document expires during a run.
 const PROXY: &str = "--ttl 10m";
 
 struct Cluster {
     data: Documents,
     origin: Node,
     proxies: Vec<Node>,
-    /// Where the balancer takes the proxies to be.
+    /// The proxies' addresses for the balancer.
     listed: Vec<SocketAddr>,
-    /// Before the second proxy, if there is one.
+    /// The relay in front of the second proxy, if any.
     relay: Option<Relay>,
     lb: Node,
 }
 
-/// The proxy that faults come to.
+/// The proxy with the fault.
 const FAULTY: usize = 1;
 
 impl Cluster {
@@ -57,7 +57,7 @@ impl Cluster {
     }
 }
 
-/// How long until the balancer says so of a proxy, from now.
+/// The time until the balancer reports this state of a proxy.
 async fn until_healthy(cluster: &Cluster, index: usize, healthy: bool) -> Duration {
     let (began, link) = (Instant::now(), link(cluster.lb.address));
     let name = cluster.listed[index].to_string();
@@ -76,11 +76,11 @@ fn ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e4).round() / 10.0
 }
 
-/// A line of the table.
+/// A row of the table.
 fn tell(name: &str, seen: &Seen, fault_at: Duration, note: &str) {
     let fault = fault_at.as_secs() as usize;
     let quantile = |of: &Histogram<u64>| of.value_at_quantile(0.999) as f64 / 1_000.0;
-    // The first second holds the connecting.
+    // The first second has the connects.
     let before = seen.seconds[1..fault].iter().map(quantile).fold(0.0, f64::max);
     let during = seen.seconds[fault..].iter().map(quantile).fold(0.0, f64::max);
     let longest = seen.seconds.iter().map(Histogram::max).max().unwrap_or(0) as f64 / 1_000.0;
@@ -91,7 +91,7 @@ fn tell(name: &str, seen: &Seen, fault_at: Duration, note: &str) {
     );
 }
 
-/// Puts a cluster under load, warms its caches, and lets a fault happen.
+/// Puts a cluster under load, warms its caches, and runs a fault.
 async fn under_load(name: &str, mut cluster: Cluster, happen: impl AsyncFnOnce(&mut Cluster) -> String) {
     let warm = Load::start(cluster.lb.address, 2_000);
     sleep(Duration::from_secs(3)).await;
@@ -108,7 +108,7 @@ async fn fault(name: &str, happen: impl AsyncFnOnce(&mut Cluster) -> String) {
     under_load(name, Cluster::start("", false), happen).await;
 }
 
-/// Spoils the replies of one proxy for ten seconds.
+/// Corrupts the replies of one proxy for ten seconds.
 async fn spoil(name: &str, lb_words: &str, mode: Mode) {
     under_load(name, Cluster::start(lb_words, true), async |cluster| {
         cluster.set(mode);
@@ -202,7 +202,7 @@ pub(crate) async fn nodes() {
     .await;
 }
 
-/// A proxy lives, and its replies are not what they were.
+/// A proxy runs, but its replies are late, corrupted or cut.
 pub(crate) async fn replies() {
     head();
     let slow = Mode::Slow(Duration::from_millis(100));

@@ -1,5 +1,5 @@
-//! What a request costs with more connections, more peers, more entries: the same work, in turns, the medians of some
-//! rounds, as a ratio of the first line of each table. Processor time is that of the measured node alone.
+//! The cost of a request with more connections, proxies and entries: equal work in turns, medians of some rounds, as a
+//! ratio to the first row of each table. Processor time is that of the measured node alone.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,28 +15,28 @@ use super::node::{Node, balancer, echo, map, proxy, proxy_at};
 
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(1);
-/// Bytes of a document, where entries are counted.
+/// Bytes of a document in the tables of entries.
 const SMALL: usize = 200;
 const FEW: u64 = 1_000;
 const MANY: u64 = 1_000_000;
-/// Far from what a proxy can do: no queue makes the times of hits longer.
+/// Far below the capacity of a proxy: no queue adds to latencies.
 const DUE: u64 = 50_000;
 
-/// What one round brought.
+/// The result of a round.
 struct Round {
     per_second: f64,
-    /// Microseconds of the node's processor time for a request.
+    /// Microseconds of the node's processor time per request.
     cpu_us: f64,
-    /// What of them was the kernel's.
+    /// The kernel's share of them.
     kernel_us: f64,
     /// Milliseconds.
     p99: f64,
 }
 
-/// A line of a table: its name, and its rounds.
+/// A row of a table: its name and its rounds.
 struct Line(String, Vec<Round>);
 
-/// Prints a table; each line beside the first one.
+/// Prints a table with ratios to its first row.
 fn tell(lines: Vec<Line>) {
     println!(
         "{:44} {:>11} {:>7} {:>8} {:>7} {:>10} {:>8}",
@@ -57,7 +57,7 @@ fn tell(lines: Vec<Line>) {
     }
 }
 
-/// Sessions, asked one request after another, as many at a time as there are lanes; each lane goes round its own.
+/// Sessions in lanes: each lane has one request in flight and goes round its sessions.
 struct Sessions(Vec<Vec<TcpStream>>);
 
 const LANES: usize = 10;
@@ -74,7 +74,7 @@ impl Sessions {
         Self(lanes)
     }
 
-    /// Asks for a while.
+    /// Sends requests for this time.
     async fn round(&mut self, node: &Node) -> Round {
         let (began, before) = (Instant::now(), node.cpu());
         let mut lanes = JoinSet::new();
@@ -131,7 +131,7 @@ async fn round(node: &Node, words: &str) -> Round {
     Round { per_second: found.rps(), cpu_us, kernel_us, p99: found.ms("p99") }
 }
 
-/// Ten requests in flight, on ever more connections.
+/// Ten requests in flight on more and more connections.
 pub(crate) async fn connections() {
     let origin = Made::of(1000).start();
     let proxy = || proxy(origin.address, 0, "--ttl 10m --idle-deadline 10m");
@@ -154,7 +154,7 @@ pub(crate) async fn connections() {
     }
 }
 
-/// A balancer over ever more proxies, and over ever more addresses of one.
+/// A balancer over more and more proxies, and over more and more addresses of one proxy.
 pub(crate) async fn peers() {
     let origin = Made::of(1000).start();
     for (title, words) in [
@@ -187,7 +187,7 @@ pub(crate) async fn peers() {
     }
 }
 
-/// Fills a proxy with so many documents; tells what an entry takes beyond its key and its document.
+/// Fills a proxy with `entries` documents; returns the bytes per entry beyond key and document.
 async fn fill(node: &Node, entries: u64) -> f64 {
     let before = node.resident();
     let range = format!("--key-range article/1..{entries}");

@@ -1,5 +1,5 @@
-//! An open-loop load: requests are due at a steady rate whatever becomes of those before them, and latencies count from
-//! when they were due.
+//! An open-loop load: requests are due at a steady rate whether or not earlier ones are answered, and latencies count
+//! from their due times.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use dproxy::wire::{KeyBuf, ReplyView, Request, Status};
 use hdrhistogram::Histogram;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-/// How many documents it asks for.
+/// The number of documents.
 pub(crate) const DOCUMENTS: usize = 1_000;
-/// Who asks waits no longer than this.
+/// The deadline of a request.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// An answer that took longer is a slow one.
+/// A longer reply counts as slow.
 const SLOW: Duration = Duration::from_millis(100);
-/// In microseconds: what a histogram can tell.
+/// The largest value of a histogram, in microseconds.
 const LONGEST_US: u64 = 60_000_000;
 /// The sessions of the load.
 const SESSIONS: usize = 8;
 
-/// What the clients saw, a histogram of microseconds for each second in which requests were due.
+/// The clients' view: a histogram of microseconds per second of due times.
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) seconds: Vec<Histogram<u64>>,
@@ -42,7 +42,7 @@ pub(crate) struct Load {
     task: tokio::task::JoinHandle<()>,
 }
 
-/// A way to ask a node, without bounds that a load could meet.
+/// A link to a node, with limits above the load.
 pub(crate) fn link(address: SocketAddr) -> Link {
     let peer = Peer { host: address.ip().to_string(), port: address.port() };
     Link::new(peer, LinkLimits { max_waiting: 1 << 20, ..LinkLimits::default() })
@@ -60,7 +60,7 @@ impl Load {
     pub(crate) async fn end(self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.expect("the load");
-        // Whatever is still open has this time, and then counts as nothing: it ends with the runtime.
+        // Open requests have this time; later ones do not count and end with the runtime.
         sleep(Duration::from_secs(2)).await;
         std::mem::take(&mut *self.seen.lock().expect("the tally"))
     }

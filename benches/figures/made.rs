@@ -1,4 +1,4 @@
-//! An origin that makes documents up: as many as are asked for, each the same whenever it is, as slowly as it is told to.
+//! An origin of generated documents: one per key, constant, after a delay.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -14,23 +14,23 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// A document of so many bytes.
+/// A document of this size.
 pub(crate) fn document(id: u64, size: usize) -> String {
     let around = format!("{{\"id\":{id},\"body\":\"\"}}").len();
     format!("{{\"id\":{id},\"body\":\"{}\"}}", "x".repeat(size - around))
 }
 
-/// How it answers.
+/// Its settings.
 pub(crate) struct Made {
     /// Bytes of a document.
     pub(crate) size: usize,
-    /// How long it works on one.
+    /// The delay of a document.
     pub(crate) work: Duration,
-    /// On how many at once; the others wait.
+    /// Concurrent requests; others wait.
     pub(crate) at_once: usize,
 }
 
-/// The running origin, on a thread of its own. It ends with its value.
+/// The running origin on its own thread. It ends on drop.
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     role: Arc<Role>,
@@ -44,7 +44,7 @@ struct Role {
 }
 
 impl Made {
-    /// Documents of so many bytes, at once.
+    /// Documents of this size, without delay.
     pub(crate) fn of(size: usize) -> Self {
         Self { size, work: Duration::ZERO, at_once: Semaphore::MAX_PERMITS }
     }
@@ -65,7 +65,7 @@ impl Made {
 }
 
 impl Origin {
-    /// How often it was asked for a document.
+    /// The number of GETs so far.
     pub(crate) fn asked(&self) -> u64 {
         self.role.asked.get()
     }

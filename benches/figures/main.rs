@@ -1,16 +1,15 @@
-//! What dproxy promises in figures, measured: `cargo bench --bench figures`, or some of it: `… -- overload stampede`.
+//! The promises in figures, measured: `cargo bench --bench figures`, or some of it: `… -- overload stampede`.
 //!
 //! | | |
 //! |---|---|
-//! | `connections`, `peers`, `entries` | what a request costs with many of them |
+//! | `connections`, `peers`, `entries` | the cost of a request with many of them |
 //! | `stampede` | a thousand clients, one cold key |
-//! | `overload` | three times as much as there is room for |
-//! | `faults` | what the clients of a cluster notice when a node of it fails |
-//! | `spoilt` | … when the replies of one proxy come late, as something else, or not to their end |
+//! | `overload` | three times the peak |
+//! | `faults` | the clients' view of a cluster while a node fails |
+//! | `spoilt` | … while replies of one proxy are late, corrupted or cut |
 //!
-//! Nodes are processes of the release binary, each with its defaults; the origin of all but the last two is within this one.
-//! Figures that are compared come from the same run, in turns. A machine that does something else meanwhile measures that
-//! as well.
+//! Nodes are processes of the release binary with their defaults; except for the last two, this process is the origin.
+//! Compared figures come from the same run, in turns. Other work of the machine shows in the figures.
 
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
@@ -43,7 +42,7 @@ const TOPICS: [(&str, Topic); 7] = [
 
 fn main() {
     node::allow_many_descriptors();
-    // cargo bench hands flags of its own to every benchmark.
+    // cargo bench passes its own flags to every benchmark.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     match wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [echo::WORD] => return echo::serve(),

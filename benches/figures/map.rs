@@ -1,5 +1,4 @@
-//! What memory costs by itself: the server of a proxy in front of a `HashMap` that was filled beforehand. It keeps no order,
-//! no time and no count, takes no lock, and never changes.
+//! The cost of memory alone: the server of a proxy in front of a constant `HashMap`, without order, time, count or lock.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -12,7 +11,7 @@ use dproxy::net::{Server, ServerLimits};
 use dproxy::wire::{Document, Reply, Request, Status};
 use tokio_util::sync::CancellationToken;
 
-/// This program is one when its first argument is this; the second is how many documents it has.
+/// The first argument that makes this program such a server; the second is the number of documents.
 pub(crate) const WORD: &str = "serve-a-map";
 
 const CORES: usize = 2;
@@ -32,7 +31,7 @@ impl Handler for Map {
     }
 }
 
-/// Serves `article/1` and so on until it is killed, as a node does: says first where it listens.
+/// Prints its address as a node does, and serves `article/1` and so on until it is killed.
 pub(crate) fn serve(entries: u64, size: usize) {
     let document =
         |id| Document::parse(super::made::document(id, size).as_bytes(), 1 << 20).expect("a document");

@@ -1,4 +1,4 @@
-//! Nodes as processes, and what the kernel tells of them.
+//! Nodes as processes, and the kernel's counts of them.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -13,14 +13,14 @@ const TICK: Duration = Duration::from_millis(10);
 /// Processor time.
 #[derive(Clone, Copy)]
 pub(crate) struct Cpu {
-    /// Of the program itself.
+    /// In user mode.
     pub(crate) own: Duration,
-    /// Of the kernel, on its behalf.
+    /// In the kernel.
     pub(crate) kernel: Duration,
 }
 
 impl Cpu {
-    /// All of it since `before`, and what of it was the kernel's: microseconds for each of so many requests.
+    /// Total and kernel time since `before`, in microseconds per request.
     pub(crate) fn since(self, before: Self, requests: f64) -> (f64, f64) {
         let kernel = self.kernel - before.kernel;
         let each = |time: Duration| time.as_secs_f64() * 1e6 / requests;
@@ -28,7 +28,7 @@ impl Cpu {
     }
 }
 
-/// A process that ends with its value.
+/// A process that is killed on drop.
 pub(crate) struct Node {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -39,7 +39,7 @@ impl Node {
         Self::run(Command::new(env!("CARGO_BIN_EXE_dproxy")).args(words))
     }
 
-    /// A program that says in its first line where it listens.
+    /// Starts a program whose first line has its address.
     fn run(program: &mut Command) -> Self {
         let mut child = program.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("dproxy starts");
         let mut line = String::new();
@@ -58,7 +58,7 @@ impl Node {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().expect("kill runs").success());
     }
 
-    /// Keeps it to some of the processors, from now on.
+    /// Pins it to some of the processors.
     pub(crate) fn pin(self, cpus: &str) -> Self {
         pin(self.child.id(), cpus);
         self
@@ -68,7 +68,7 @@ impl Node {
         fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("a process that runs")
     }
 
-    /// Processor time that it has used.
+    /// Its processor time so far.
     pub(crate) fn cpu(&self) -> Cpu {
         let stat = self.proc("stat");
         let mut fields = stat.rsplit(") ").next().expect("fields").split(' ').skip(11);
@@ -76,7 +76,7 @@ impl Node {
         Cpu { own: next(), kernel: next() }
     }
 
-    /// Memory that it has, in bytes.
+    /// Its resident memory in bytes.
     pub(crate) fn resident(&self) -> u64 {
         let status = self.proc("status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
@@ -86,7 +86,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // It may have been killed already, which is what is wanted.
+        // It may have been killed already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -112,35 +112,35 @@ pub(crate) fn balancer(proxies: &[SocketAddr], words: &str) -> Node {
     Node::start(&[&["lb", "--port", "0"], &words[..], &["--proxies"], &proxies].concat())
 }
 
-/// A proxy that is reached at so many addresses, as if each were another one.
+/// One proxy with several addresses, each a proxy of its own to the balancer.
 pub(crate) fn proxy_at(origin: SocketAddr, words: &str, addresses: u8) -> (Node, Vec<SocketAddr>) {
     let node = proxy(origin, 0, &format!("{words} --host 0.0.0.0"));
     let listed = (1..=addresses).map(|last| ([127, 0, 0, last], node.address.port()).into()).collect();
     (node, listed)
 }
 
-/// A server that knows nothing, on one thread.
+/// The server of `echo`, on one thread.
 pub(crate) fn echo() -> Node {
     own(&[super::echo::WORD])
 }
 
-/// A server that has nothing but a map of so many documents.
+/// The server of `map` with this number of documents.
 pub(crate) fn map(entries: u64, size: usize) -> Node {
     own(&[super::map::WORD, &entries.to_string(), &size.to_string()])
 }
 
-/// A server that this program is with these words.
+/// This program with these arguments.
 fn own(words: &[&str]) -> Node {
     Node::run(Command::new(std::env::current_exe().expect("this program")).args(words))
 }
 
-/// Keeps a process to some of the processors.
+/// Pins a process to some of the processors.
 pub(crate) fn pin(pid: u32, cpus: &str) {
     let taskset = Command::new("taskset").args(["-a", "-c", "-p", cpus, &pid.to_string()]).output();
     assert!(taskset.expect("the taskset command").status.success());
 }
 
-/// Lets this process and those that it starts open as many descriptors as the machine allows.
+/// Raises the limit of descriptors, for this process and its children, to the machine's maximum.
 pub(crate) fn allow_many_descriptors() {
     let hard = Command::new("sh").args(["-c", "ulimit -Hn"]).output().expect("a shell").stdout;
     let hard = String::from_utf8(hard).expect("text").trim().to_owned();
@@ -149,7 +149,7 @@ pub(crate) fn allow_many_descriptors() {
     assert!(set.expect("the prlimit command").success());
 }
 
-/// A directory of documents that is removed with its value.
+/// A directory of documents, removed on drop.
 pub(crate) struct Documents(PathBuf);
 
 impl Documents {
@@ -171,7 +171,7 @@ impl Documents {
 
 impl Drop for Documents {
     fn drop(&mut self) {
-        // What is left over is in the directory for such things.
+        // A leftover is in the directory for temporary files.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -1,12 +1,11 @@
-//! More than there is room for: how much of the peak is still answered, and how soon the rest is told.
+//! Overload: the share of the peak that is still answered, and the latency of `OVERLOADED`.
 //!
-//! The peak is what a closed loop gets out of the same nodes, the best of several depths.
+//! The peak is the best closed loop of several depths on the same nodes.
 //!
-//! Where processors are the limit, the nodes have one and the load has the other: a load that takes time from what it
-//! measures would show its own weight. What is too much comes on sessions whose windows are full all the time, which is
-//! what any load beyond the peak comes to.
+//! When processors are the limit, the nodes have one and the load has the other, so that the load takes no time from the
+//! nodes. Overload is sessions with full windows all the time, the state of any load beyond the peak.
 //!
-//! Where the origin is the limit, three times the peak is due in an open loop.
+//! When the origin is the limit, three times the peak is due in an open loop.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,16 +16,16 @@ use super::node::{Node, balancer, proxy};
 
 /// Times the peak.
 const OVER: f64 = 3.0;
-/// Requests that the origin works on at once, where it is the limit, and for how long on each.
+/// Concurrent requests of the origin when it is the limit, and its delay.
 const AT_ONCE: usize = 16;
 const WORK: Duration = Duration::from_millis(8);
 
-/// Answers that were good, a second.
+/// OK replies per second.
 fn good(found: &Found) -> f64 {
     found.rps() * found.status("OK") / found.requests()
 }
 
-/// A line of the table.
+/// A row of the table.
 fn tell(name: &str, peak: f64, over: &Found) {
     println!(
         "{name:60} {peak:>9.0} {:>9.0} {:>6.0} % {:>9.0} {:>8.0} {:>8.1} {:>8.1}",
@@ -54,7 +53,7 @@ async fn hits(name: &str, to: SocketAddr) {
     }
 }
 
-/// Keys that nobody has asked for, so that the origin is the limit.
+/// Cold keys, so that the origin is the limit.
 async fn misses(name: &str, to: SocketAddr, from: &mut u64) {
     let mut keys = |count: u64| {
         *from += count;

@@ -1,4 +1,4 @@
-//! Something between the balancer and a proxy that passes bytes on, and spoils replies when it is told to.
+//! A relay between the balancer and a proxy that corrupts replies on command.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -13,21 +13,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::{Instant, sleep_until};
 
-/// What becomes of replies.
+/// The treatment of replies.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Mode {
-    /// They pass.
+    /// Unchanged.
     Sound,
-    /// They pass, so much later.
+    /// Delayed by this time.
     Slow(Duration),
-    /// They pass as something else.
+    /// Replaced by garbage.
     Garbage,
-    /// The connection is reset within the first of them.
+    /// A reset within the first reply.
     Reset,
 }
 
-/// Reads that may be on their way on a connection.
-const ON_THEIR_WAY: usize = 64 * 1024;
+/// Buffered reads per connection.
+const BUFFERED: usize = 64 * 1024;
 
 /// A running relay; it ends with the process.
 pub(crate) struct Relay {
@@ -36,7 +36,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// A sound one, on a thread of its own: the load does not wait for it.
+    /// A relay that changes nothing yet, on its own thread, so that it does not delay the load.
     pub(crate) fn start(to: SocketAddr) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("a socket");
@@ -55,7 +55,7 @@ impl Relay {
         Self { address, mode }
     }
 
-    /// From now on.
+    /// Sets the treatment from now on.
     pub(crate) fn set(&self, mode: Mode) {
         *self.mode.lock().expect("the mode") = mode;
     }
@@ -67,8 +67,8 @@ async fn pass(near: TcpStream, to: SocketAddr, mode: Arc<Mutex<Mode>>) {
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
     let (mut asks, near) = near.into_split();
     let (replies, mut far) = far.into_split();
-    let (late, due) = channel(ON_THEIR_WAY);
-    // Whichever way one direction ends, the connection is over.
+    let (late, due) = channel(BUFFERED);
+    // The end of one direction ends the connection.
     tokio::select! {
         _ = tokio::io::copy(&mut asks, &mut far) => {}
         () = deliver(near, due) => {}
@@ -90,7 +90,7 @@ async fn read(from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Writes what was read, as the mode says.
+/// Writes the bytes by the mode.
 async fn deliver(mut to: OwnedWriteHalf, mut due: Receiver<(Instant, Mode, Vec<u8>)>) {
     while let Some((came, mode, mut bytes)) = due.recv().await {
         match mode {
@@ -101,7 +101,7 @@ async fn deliver(mut to: OwnedWriteHalf, mut due: Receiver<(Instant, Mode, Vec<u
                 spoilt.into_iter().for_each(|at| bytes[at + 1] = b'#');
             }
             Mode::Reset => {
-                // Half of it, and a reset instead of an end.
+                // Half of the reply, then a reset.
                 let _ = to.write_all(&bytes[..bytes.len() / 2]).await;
                 let _ = SockRef::from(to.as_ref()).set_linger(Some(Duration::ZERO));
                 return;

@@ -1,8 +1,8 @@
-//! A thousand clients that ask for one cold key, with the origin 200 ms away: how many fetches that costs, and how long
-//! after the first answer the last one arrives.
+//! A thousand clients request one cold key, with the origin 200 ms away: the number of fetches, and the time from the
+//! first reply to the last.
 //!
-//! All are connected and have asked before the origin answers. One task that does nothing else notes arrivals, so a part of
-//! the spread is its own: it reads from a thousand sockets on the processors that the nodes work on.
+//! All requests are sent before the origin replies. One task notes the arrivals, so a part of the spread is its own: it
+//! reads from a thousand sockets on the processors of the nodes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -27,7 +27,7 @@ enum Way {
     Session,
 }
 
-/// Connects a client, and opens its session if it wants one.
+/// Connects a client, with a session or without.
 async fn connect(to: SocketAddr, way: Way) -> TcpStream {
     let mut stream = TcpStream::connect(to).await.expect("a connection");
     if way == Way::Session {
@@ -37,7 +37,7 @@ async fn connect(to: SocketAddr, way: Way) -> TcpStream {
     stream
 }
 
-/// Reads a line; tells when its end had arrived.
+/// Reads a line; returns the arrival of its end.
 async fn line(stream: &mut TcpStream) -> Instant {
     let (mut buffer, mut ended) = ([0; 4096], false);
     while !ended {
@@ -48,7 +48,7 @@ async fn line(stream: &mut TcpStream) -> Instant {
     Instant::now()
 }
 
-/// Lets all ask for one document; tells how far apart the answers arrived.
+/// All clients request one document; returns the time from the first reply to the last.
 async fn rush(to: SocketAddr, way: Way, id: u64) -> Duration {
     let mut clients = Vec::with_capacity(CLIENTS);
     for _ in 0..CLIENTS {
@@ -65,7 +65,7 @@ async fn rush(to: SocketAddr, way: Way, id: u64) -> Duration {
     assert!(began.elapsed() < AWAY, "all ask before the first is answered");
     let mut waiting = JoinSet::new();
     for mut client in clients {
-        // Whatever closing costs is not between two answers: the socket stays until all have theirs.
+        // Sockets stay open until all replies are read, so that closing costs no time in between.
         waiting.spawn(async move { (line(&mut client).await, client) });
     }
     let answers = timeout(PATIENCE, waiting.join_all()).await.expect("all are answered");
@@ -73,10 +73,10 @@ async fn rush(to: SocketAddr, way: Way, id: u64) -> Duration {
     at.clone().max().expect("an answer") - at.min().expect("an answer")
 }
 
-/// A line of the table.
+/// A row of the table.
 async fn tell(name: &str, to: SocketAddr, way: Way, origin: &Origin) {
     let mut spreads = Vec::new();
-    // What the nodes make at their first request, links and threads, is made.
+    // The first request has created links and threads.
     rush(to, way, 0).await;
     let before = origin.asked();
     for id in 1..=ROUNDS {

@@ -1,4 +1,4 @@
-//! Who comes when all is mended and nobody asks any more: nothing may be left, and the books must balance.
+//! The auditor runs after all faults and requests have ended: nothing may be left, and the counts must agree.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::judge::Asked;
 use crate::readers::{PATIENCE, link, plain};
 use crate::world::{KEYS, World, is_gone, now, text};
 
-/// Hosts that are told to stop have stopped within this.
+/// Hosts stop within this time.
 const STOP: Duration = Duration::from_secs(10);
 
-/// Comes when all is at rest.
+/// Runs when the cluster is at rest.
 pub(crate) async fn audit(world: &World) {
     sleep(AT_REST.saturating_sub(now())).await;
     for index in 0..BALANCERS {
@@ -35,14 +35,14 @@ pub(crate) async fn audit(world: &World) {
     stop(world).await;
 }
 
-/// What a host tells of itself; `None` when it cannot be asked.
+/// METRICS of a host; `None` if it is unreachable.
 pub(crate) async fn metrics(host: &str) -> Option<Value> {
     let reply = link(host).ask_apart(Request::Metrics, Instant::now() + PATIENCE).await.ok()?;
     let reply: Value = serde_json::from_slice(&reply).expect("a reply");
     Some(reply["data"].clone())
 }
 
-/// A balancer's books.
+/// The counts of a balancer.
 async fn balance(world: &World, index: usize) {
     let host = &*balancer(index);
     let told = metrics(host).await.expect("METRICS");
@@ -67,12 +67,12 @@ async fn balance(world: &World, index: usize) {
     assert!(beyond <= retries + hedges, "{beyond} tries of {host} were second ones: {told}");
     let open = world.ledger.connections(host);
     assert!(open <= 1, "{host} has {open} connections beside this audit's own");
-    // Those who could not even be asked once were not sent.
+    // A GET without a single try was not sent.
     assert!(sum("requests") <= requests + retries + hedges + trials, "{told}");
     assert!(hedges as f64 <= 0.02 * requests as f64 + 1.0 && (world.plan.hedge || hedges == 0), "{told}");
 }
 
-/// A proxy's books.
+/// The counts of a proxy.
 async fn count(world: &World, host: &str) {
     let told = metrics(host).await.expect("METRICS");
     let life = world.ledger.life(host);
@@ -82,12 +82,12 @@ async fn count(world: &World, host: &str) {
     assert_eq!(of("hits") + of("misses"), life.answered, "{life:?} {told}");
     assert_eq!(of("total_requests"), life.answered, "{told}");
     assert!(of("entries") <= world.plan.entries as u64, "{told}");
-    // Polls that happen to be under way, and this audit's own.
+    // Polls under way, and the request of this audit.
     let open = world.ledger.connections(host);
     assert!(open <= BALANCERS + 1, "{host} has {open} connections");
 }
 
-/// Long after the last change every proxy and balancer has the document as it is.
+/// Long after the last change every proxy and balancer serves the current document.
 async fn serves_what_is_true(world: &World, path: &str) {
     for through in 0..BALANCERS {
         let asked = Asked::of(world, through, path.to_owned());
@@ -107,7 +107,7 @@ async fn serves_what_is_true(world: &World, path: &str) {
     }
 }
 
-/// Who has just answered has no failures in a row.
+/// A proxy that has just replied has no failures in a row.
 async fn forgives(world: &World, host: &str) {
     let told = metrics(host).await.expect("METRICS");
     for index in 0..world.plan.proxies {
@@ -117,7 +117,7 @@ async fn forgives(world: &World, host: &str) {
     }
 }
 
-/// Stops all hosts: every connection ends by itself, and nobody holds their roles any more.
+/// Stops all hosts: every connection ends by itself, and no reference to a role is left.
 async fn stop(world: &World) {
     world.stop.cancel();
     let hosts = 1 + BALANCERS + world.plan.proxies;

@@ -1,4 +1,4 @@
-//! The hosts: one origin, some proxies, two balancers, each the very role that the program runs.
+//! The hosts: one origin, some proxies, two balancers, with the roles of the program.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,29 +21,29 @@ use crate::world::{Documents, KEYS, World};
 
 pub(crate) const BALANCERS: usize = 2;
 pub(crate) const PORT: u16 = 9000;
-/// A fetch ends within this.
+/// A fetch ends within this time.
 pub(crate) const FETCH: Duration = Duration::from_secs(2);
-/// A session on which nothing happens is closed after this.
+/// An idle session is closed after this time.
 const IDLE: Duration = Duration::from_secs(4);
-/// A poll that was under way at a stop has ended after this.
+/// A poll under way at a stop has ended after this time.
 const LAST_POLLS: Duration = Duration::from_secs(3);
 
-/// What a seed made of the cluster.
+/// The cluster of a seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) proxies: usize,
     pub(crate) strategy: Strategy,
     pub(crate) cache: CacheType,
-    /// How many documents a proxy holds: sometimes fewer than there are.
+    /// The capacity of a proxy: sometimes less than all documents.
     pub(crate) entries: usize,
     pub(crate) ttl: Duration,
     pub(crate) stale_if_error: Duration,
     pub(crate) stale_while_revalidate: Duration,
     pub(crate) negative_ttl: Duration,
-    /// Whether some purges are soft ones.
+    /// Whether some purges are soft.
     pub(crate) soft: bool,
     pub(crate) hedge: bool,
-    /// Requests in flight on one session between nodes: sometimes so few that others wait.
+    /// Requests in flight on one session between nodes: sometimes few, so that others wait.
     pub(crate) max_in_flight: usize,
 }
 
@@ -88,7 +88,7 @@ fn admins() -> Admins {
     Admins::new(vec!["0.0.0.0/0".parse().expect("a network")])
 }
 
-/// Serves a role until all hosts are stopped, and `others`, which it does beside; then nobody may hold it any more.
+/// Serves a role, and runs `others` beside it, until all hosts are stopped; then no reference to the role may be left.
 async fn serve<H: Handler>(
     world: &Arc<World>,
     host: &str,
@@ -148,7 +148,7 @@ async fn run_proxy(world: Arc<World>, index: usize) -> turmoil::Result {
         },
         fetch: FetchLimits {
             deadline: FETCH,
-            // As many as there are documents: one that is not given back is soon missed.
+            // As many as there are documents: a slot that is not freed is soon missed.
             at_once: KEYS as usize,
             max_document: 65_536,
             origin_retry: Duration::from_millis(200),
@@ -174,7 +174,7 @@ async fn run_balancer(world: Arc<World>, index: usize) -> turmoil::Result {
         max_failures: 3,
         rises: 2,
         backoff: Duration::from_secs(1),
-        // The promise that is checked is about nodes that a balancer knows to be well: it shall look soon.
+        // The promise is about nodes that a balancer knows as healthy, so it polls often.
         max_backoff: Duration::from_secs(2),
         try_deadline: Duration::from_millis(2500),
         hedge: plan.hedge,
@@ -186,7 +186,7 @@ async fn run_balancer(world: Arc<World>, index: usize) -> turmoil::Result {
     let role = loop {
         match Lb::new(config.clone()) {
             Ok(role) => break role,
-            // Its list is a bad one: whoever runs it starts it again.
+            // Its list is bad: the operator starts it again.
             Err(_) => sleep(Duration::from_millis(100)).await,
         }
     };

@@ -1,4 +1,4 @@
-//! Who changes documents, and purges what was changed.
+//! The editor changes documents and purges them.
 
 use dproxy::net::Link;
 use dproxy::wire::Request;
@@ -11,14 +11,14 @@ use crate::judge::some_key;
 use crate::readers::{PATIENCE, link, pause};
 use crate::world::{KEYS, World, now};
 
-/// Changes and purges until clients go home.
+/// Changes and purges until the clients stop.
 pub(crate) async fn edit(world: &World) {
     let links: Vec<Link> = (0..BALANCERS).map(|index| link(&balancer(index))).collect();
     while now() < CLIENTS_END {
         let path = some_key();
         world.change(&path);
         world.note(format_args!("{path} is version {}", world.version(&path)));
-        // Often at once, while somebody may be fetching what it was before.
+        // Often at once, while a fetch of the old version may be under way.
         if fastrand::bool() {
             let through = fastrand::usize(..BALANCERS);
             purge(world, &links[through], through, path).await;
@@ -27,7 +27,7 @@ pub(crate) async fn edit(world: &World) {
     }
 }
 
-/// Purges one document, or all, and remembers what may be seen from then on.
+/// Purges one document or all, and records the oldest version allowed from then on.
 async fn purge(world: &World, link: &Link, through: usize, path: String) {
     let is_soft = world.plan.soft && fastrand::bool();
     let paths: Vec<String> = match fastrand::u8(..4) {
@@ -45,14 +45,14 @@ async fn purge(world: &World, link: &Link, through: usize, path: String) {
     let answered = link.ask_apart(request, Instant::now() + PATIENCE).await;
     world.note(format_args!("{line} through lb{through}: {answered:?}"));
     let Some(owed) = answered.ok().and_then(|reply| owes(world, &reply)) else { return };
-    // A balancer that was started anew since has forgotten what nodes owe.
+    // A restarted balancer has forgotten the purges that nodes owe.
     let forgotten = owed && !world.was_unbroken(&balancer(through), asked);
     if !is_soft && !forgotten {
         paths.iter().zip(versions).for_each(|(path, version)| world.purged(through, path, version, owed));
     }
 }
 
-/// Whether some proxy owes the purge, or will when the balancer has it again; `None` when it was not done.
+/// Whether some proxy owes the purge, or will once it is listed again; `None` if the purge failed.
 fn owes(world: &World, reply: &[u8]) -> Option<bool> {
     let reply: Value = serde_json::from_slice(reply).expect("a reply");
     let proxies = reply["data"]["proxies"].as_object()?;

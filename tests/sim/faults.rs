@@ -1,4 +1,4 @@
-//! What goes wrong, and when: at most two things at a time, each for some seconds, then all is mended.
+//! The faults and their times: at most two at a time, each for some seconds; in the end all are repaired.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,19 +7,19 @@ use crate::FAULTS_END;
 use crate::cluster::{BALANCERS, balancer, proxy};
 use crate::world::{Spoilt, World, pair};
 
-/// A balancer wants a word from a silent proxy within this.
+/// A balancer expects a sign of life from a silent proxy within this time.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(300);
 
 #[derive(Clone, Debug)]
 enum Kind {
     Crash(String),
     Partition(String, String),
-    /// Nothing comes from the first to the second.
+    /// No message passes from the first to the second.
     OneWay(String, String),
     Hold(String, String),
-    /// So long for each message.
+    /// The delay of each message.
     Slow(String, String, Duration),
-    /// These proxies answer, and not as they should.
+    /// These proxies reply wrongly.
     Spoil(Vec<String>, Spoilt),
 }
 
@@ -28,7 +28,7 @@ struct Fault {
     until: Duration,
 }
 
-/// The schedule, made up as time goes by.
+/// The schedule, drawn as time goes by.
 pub(crate) struct Faults {
     world: Arc<World>,
     now: Vec<Fault>,
@@ -40,7 +40,7 @@ impl Kind {
         let all = (0..proxies).map(proxy).collect();
         let proxy = || proxy(fastrand::usize(..proxies));
         let balancer = || balancer(fastrand::usize(..BALANCERS));
-        // Either side of a proxy.
+        // Upstream or downstream of a proxy.
         let link =
             || if fastrand::u8(..4) == 0 { (proxy(), "origin".to_owned()) } else { (balancer(), proxy()) };
         match fastrand::u8(..14) {
@@ -49,7 +49,7 @@ impl Kind {
             6 => Kind::Crash("origin".to_owned()),
             12 if fastrand::bool() => Kind::Spoil(vec![proxy()], Spoilt::Unpurged),
             12 => Kind::Spoil(vec![proxy()], Spoilt::Garbage),
-            // All of them: there is nobody whom a second try would help, and each request wants three.
+            // All proxies: no second try can help, and each request needs three.
             13 => Kind::Spoil(all, Spoilt::Overloaded),
             kind => {
                 let (a, b) = link();
@@ -64,17 +64,17 @@ impl Kind {
         }
     }
 
-    /// What is broken by it.
+    /// The hosts and links that it breaks.
     fn broken(&self) -> Vec<String> {
         match self {
             Kind::Crash(host) => vec![host.clone()],
             Kind::Spoil(hosts, _) => hosts.clone(),
             Kind::Partition(a, b) | Kind::Hold(a, b) => vec![pair(a, b)],
-            // A link has one name, whichever way it is broken.
+            // Broken by both names of the link: a check uses either.
             Kind::OneWay(a, b) => vec![pair(a, b), pair(b, a)],
-            // Two round trips are a sign of life: a node that cannot give one in time is given up with good reason.
+            // A sign of life takes two round trips: a node too slow for that is rightly marked down.
             Kind::Slow(a, b, latency) if *latency * 4 > SIGN_OF_LIFE => vec![pair(a, b)],
-            // It works, if not fast: until its deadline nobody can tell.
+            // It works slowly: only its deadline shows a fault.
             Kind::Slow(..) => Vec::new(),
         }
     }
@@ -97,7 +97,7 @@ impl Faults {
         Self { world, now: Vec::new(), next: Duration::from_secs(2) }
     }
 
-    /// Begins and ends what is due.
+    /// Starts and ends the faults that are due.
     pub(crate) fn step(&mut self, sim: &mut turmoil::Sim<'_>) {
         let now = sim.elapsed();
         let (over, on): (Vec<Fault>, Vec<Fault>) =

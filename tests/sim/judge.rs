@@ -1,4 +1,4 @@
-//! A GET, and all that must be true of what comes back.
+//! The judge checks every reply to a GET.
 
 use std::time::Duration;
 
@@ -8,27 +8,27 @@ use serde_json::Value;
 use crate::cluster::{FETCH, balancer, proxy};
 use crate::world::{KEYS, World, now, pair, text};
 
-/// Times are counted in whole milliseconds at every node.
+/// Every node counts whole milliseconds.
 const ROUNDING: Duration = Duration::from_millis(50);
 
-/// A GET that was asked, and what was true then.
+/// A GET, and the state of the world when it was sent.
 pub(crate) struct Asked {
     pub(crate) path: String,
     through: usize,
     start: Duration,
     floor: u64,
-    /// Whether the asker gave it so little time that no answer is a fault.
+    /// Whether its deadline is so short that a missing reply is no fault.
     is_hasty: bool,
 }
 
-/// Some are asked for far more often than others.
+/// Some keys are requested far more often than others.
 pub(crate) fn some_key() -> String {
     let (a, b) = (fastrand::u64(..KEYS), fastrand::u64(..KEYS));
     format!("article/{}", a.min(b))
 }
 
 impl Asked {
-    /// Of this balancer, now, for some document.
+    /// A GET at this balancer, now, for a random document.
     pub(crate) fn some(world: &World, through: usize) -> Self {
         Self::of(world, through, some_key())
     }
@@ -38,12 +38,12 @@ impl Asked {
         Self { path, through, start, floor, is_hasty: false }
     }
 
-    /// The same, with hardly any time for it.
+    /// A GET with a very short deadline.
     pub(crate) fn hastily(self) -> Self {
         Self { is_hasty: true, ..self }
     }
 
-    /// What came: a line without its end, or why none did.
+    /// Checks the reply: a line without its end, or the reason for none.
     pub(crate) fn told(&self, world: &World, line: Result<&[u8], String>) {
         let Self { path, through, start, .. } = self;
         let shown = line.as_ref().map(|line| String::from_utf8_lossy(line));
@@ -87,7 +87,7 @@ impl Asked {
             !view.stale || !stale.is_zero() || world.was_purged_softly(path),
             "{path}: version {version} was stale at {start:?}, and nothing allows that"
         );
-        // A fetch counts from when it was begun, and who waited for one that another had begun gets what it brings.
+        // The age counts from the start of the fetch, and a waiter gets the document of a fetch that began before its request.
         let limit = plan.ttl.max(FETCH) + ROUNDING + if view.stale { stale } else { Duration::ZERO };
         if let Some(replaced) = world.replaced(path, version) {
             assert!(
@@ -107,7 +107,7 @@ impl Asked {
         assert!(world.was_gone(path, since, *floor), "{path}: missed by who asked at {start:?}");
     }
 
-    /// Whether nothing but a document can be excused: a proxy was well and reachable all the time, and so was the origin.
+    /// Whether only a document will do: a proxy and the origin were healthy and reachable all the time.
     fn is_due(&self, world: &World) -> bool {
         let whole = |name: &str| world.was_whole(name, self.start);
         let lb = balancer(self.through);
@@ -117,7 +117,7 @@ impl Asked {
             .filter(|index| world.roster.was_used(self.through, *index, self.start))
             .filter(|index| sees_origin(index) && whole(&proxy(*index)) && whole(&pair(&lb, &proxy(*index))))
             .count();
-        // What another proxy that does not see the origin says may be relayed when two of them say it.
+        // ORIGIN_FAILURE may be relayed when two proxies reply with it.
         !self.is_hasty && whole(&lb) && whole("origin") && well > 0 && blind < 2
     }
 }

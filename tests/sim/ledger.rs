@@ -1,4 +1,4 @@
-//! What each host was asked and has answered, as it is seen from outside of its role.
+//! The ledger: requests and replies of each host, counted outside of its role.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,37 +9,38 @@ use dproxy::wire::Status;
 
 use crate::world::{World, now, pair};
 
-/// What a budget looks back on, and what it counts as one moment: a quarter of a second, and until it looks again.
+/// The window of a budget.
 const WINDOW: Duration = Duration::from_secs(10);
+/// A budget counts this much time as one moment: its slot of a quarter of a second, and the time until its next turn.
 const MOMENT: Duration = Duration::from_millis(350);
-/// A try that came to a proxy as soon was paid for within this time.
+/// A try was paid for at most this time before it reached the proxy.
 const PROMPT: Duration = Duration::from_secs(1);
-/// A session that was lost was broken within this.
+/// A lost session was broken at most this time before.
 const LATELY: Duration = Duration::from_secs(3);
 
-/// A host since it was last started.
+/// A host since its last start.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Life {
-    /// GETs that came to a balancer.
+    /// GETs at a balancer.
     pub(crate) asked: u64,
-    /// Those that were answered to the end.
+    /// GETs with a complete reply.
     pub(crate) answered: u64,
-    /// With something else than a document, or the word that there is none.
+    /// Replies other than a document or NOT_FOUND.
     pub(crate) failed: u64,
-    /// Those that wait for something.
+    /// GETs that wait.
     pub(crate) under_way: u64,
 }
 
-/// How a host ended when it was told to.
+/// The end of a host at its stop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stopped {
     /// Whether all connections ended by themselves.
     pub(crate) drained: bool,
-    /// Who still held the role.
+    /// References to the role that were left.
     pub(crate) holders: usize,
 }
 
-/// The proxies that a request came to, and when.
+/// The proxies that got a request, and when.
 type Tries = Vec<(String, Duration)>;
 
 /// A request at a balancer.
@@ -56,7 +57,7 @@ pub(crate) struct Ledger {
     stopped: Mutex<BTreeMap<String, Stopped>>,
     /// When each was started.
     began: Mutex<BTreeMap<String, Vec<Duration>>>,
-    /// What came to each balancer, by the ids that go with requests.
+    /// The requests at each balancer, by their trace ids.
     sent: Mutex<BTreeMap<String, BTreeMap<String, Sent>>>,
 }
 
@@ -64,12 +65,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The number within the name of a host.
+/// The number in a host's name.
 fn index(host: &str, kind: &str) -> Option<usize> {
     host.strip_prefix(kind)?.parse().ok()
 }
 
-/// No request comes to too many proxies, and to none twice, unless its session there may have been lost.
+/// No request reaches too many proxies, or one twice, unless its session there may have been lost.
 fn check(world: &World, balancer: &str, tries: &Tries) {
     let proxies: BTreeSet<&String> = tries.iter().map(|(proxy, _)| proxy).collect();
     assert!(proxies.len() <= 3 + usize::from(world.plan.hedge), "through {balancer} to {tries:?}");
@@ -91,23 +92,23 @@ impl Ledger {
         lock(&self.lives).get(host).copied().unwrap_or_default()
     }
 
-    /// It was started, for the first time or again.
+    /// A host was started, for the first time or again.
     pub(crate) fn began(&self, host: &str) {
         self.change(host, |life| *life = Life::default());
         lock(&self.began).entry(host.to_owned()).or_default().push(now());
     }
 
-    /// Connections to a host go through this door.
+    /// The counter of connections to a host.
     pub(crate) fn opened(&self, host: &str, door: &Arc<Door>) {
         lock(&self.doors).insert(host.to_owned(), door.clone());
     }
 
-    /// How many connections to it are open.
+    /// Open connections to a host.
     pub(crate) fn connections(&self, host: &str) -> usize {
         lock(&self.doors).get(host).map_or(0, |door| door.open())
     }
 
-    /// A GET came to a balancer: the id that goes with it, its own or one that is given to it here.
+    /// A GET reached a balancer: returns its trace id, its own or a new one.
     pub(crate) fn came_to_balancer(&self, host: &str, id: Option<&str>) -> String {
         self.change(host, |life| life.asked += 1);
         let mut all = lock(&self.sent);
@@ -118,7 +119,7 @@ impl Ledger {
         id
     }
 
-    /// A GET came from a balancer to a proxy. Only copies that try a node have no id.
+    /// A GET reached a proxy from a balancer. Only trials have no id.
     pub(crate) fn came_to_proxy(&self, world: &World, host: &str, from: &str, id: Option<&str>) {
         let (Some(balancer), Some(proxy)) = (index(from, "lb"), index(host, "proxy")) else { return };
         let Some(id) = id else { return world.roster.check(balancer, proxy, None) };
@@ -130,7 +131,7 @@ impl Ledger {
         check(world, from, &sent.tries);
     }
 
-    /// Whether a balancer has asked this proxy since then, and no other for the same: it waited for the answer.
+    /// Whether a balancer sent a request to this proxy since then, and to no other: it waited for the reply.
     pub(crate) fn was_relied_on(&self, balancer: &str, proxy: &str, since: Duration) -> bool {
         let sent = lock(&self.sent);
         let alone = |sent: &Sent| matches!(&sent.tries[..], [(asked, at)] if asked == proxy && *at >= since);
@@ -145,7 +146,7 @@ impl Ledger {
         });
     }
 
-    /// A host died: nothing of it may be left.
+    /// A host died: none of its requests may be left.
     pub(crate) fn died(&self, host: &str) {
         let life = self.life(host);
         assert_eq!(life.under_way, 0, "{host} has died: {life:?}");
@@ -159,8 +160,8 @@ impl Ledger {
         lock(&self.stopped).clone()
     }
 
-    /// No balancer asked more often for its requests than its budgets allow: a fifth of those of the last ten seconds and ten
-    /// a second for retries, a fiftieth for hedges.
+    /// No balancer exceeds its budgets: retries are at most 20 % of the requests of the last ten seconds plus ten per second,
+    /// hedges at most 2 %.
     pub(crate) fn check_budgets(&self, world: &World) {
         let share = if world.plan.hedge { 0.22 } else { 0.2 };
         for (balancer, sent) in lock(&self.sent).iter() {
@@ -171,7 +172,7 @@ impl Ledger {
                 let together =
                     || paid.iter().filter(|other| other.life == *life && (since..=*at).contains(&other.at));
                 let spent = together().count();
-                // A hedge may come when less is asked than at the last retry before it.
+                // A hedge may come at a lower request rate than the last retry before it.
                 let asked = together().map(|paid| paid.asked).max().unwrap_or_default();
                 let most = share * asked as f64 + 100.0;
                 assert!(spent as f64 <= most, "{balancer} spent {spent} for {asked} by {at:?}");
@@ -179,7 +180,7 @@ impl Ledger {
         }
     }
 
-    /// How many tries beyond the first of each request a balancer made since it was started, as far as they came to proxies.
+    /// Tries of a balancer since its start, beyond the first of each request, as far as they reached proxies.
     pub(crate) fn beyond(&self, balancer: &str) -> u64 {
         let (sent, began) = (lock(&self.sent), lock(&self.began));
         let began = began.get(balancer).map_or(&[][..], Vec::as_slice);
@@ -188,16 +189,16 @@ impl Ledger {
     }
 }
 
-/// A try that a budget paid for.
+/// A try paid by a budget.
 struct Paid {
-    /// When the balancer that sent it was started.
+    /// The start of the balancer that sent it.
     life: Duration,
     at: Duration,
-    /// What had been asked by then, as far as the budget looks back.
+    /// The requests in the window of the budget.
     asked: usize,
 }
 
-/// What was paid for, without what links held for a while: nobody knows when that was.
+/// The paid tries, without those that links held for a while: the time of their payment is unknown.
 fn paid(sent: &BTreeMap<String, Sent>, began: &[Duration]) -> Vec<Paid> {
     let mut all = Vec::new();
     for Sent { asked, tries } in sent.values() {
@@ -205,7 +206,7 @@ fn paid(sent: &BTreeMap<String, Sent>, began: &[Duration]) -> Vec<Paid> {
         let mut seen = BTreeSet::new();
         let beyond = tries.iter().filter(|(proxy, _)| seen.insert(proxy)).skip(1);
         for at in beyond.map(|(_, at)| *at).filter(|at| *at <= *asked + PROMPT) {
-            // It was paid for after it was asked and before it came.
+            // It was paid for after its request came and before it reached the proxy.
             let since = asked.saturating_sub(WINDOW + MOMENT).max(life);
             let asked = sent.values().filter(|sent| (since..=at).contains(&sent.asked)).count();
             all.push(Paid { life, at, asked });

@@ -1,4 +1,4 @@
-//! Whole clusters on a simulated network, under random schedules of faults: the promises that hold whatever happens.
+//! Whole clusters on a simulated network, under random schedules of faults.
 //!
 //! How to run it, and how to replay a seed: `tests/README.md`. A seed decides the size of the cluster, its strategy and
 //! settings, every fault and its time, what clients ask, and so the whole run.
@@ -28,17 +28,17 @@ use crate::cluster::Plan;
 use crate::faults::Faults;
 use crate::world::World;
 
-/// Faults come until then; afterwards all is mended.
+/// The end of faults; all are repaired.
 const FAULTS_END: Duration = Duration::from_secs(20);
-/// Clients ask until then.
+/// The end of client requests.
 const CLIENTS_END: Duration = Duration::from_secs(25);
-/// Then nothing may be left.
+/// The audit: nothing may be left.
 const AT_REST: Duration = Duration::from_secs(33);
-/// Seeds when nobody says how many.
+/// The default number of seeds.
 const SEEDS: u64 = 20;
 
 thread_local! {
-    /// Whether something panicked on this thread: a runtime catches the panics of its tasks.
+    /// Whether a task panicked on this thread: the runtime catches panics of its tasks.
     static PANICKED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -46,9 +46,9 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// Runs one schedule to its end, and gives the digest of what happened; `None` when a promise was broken.
+/// Runs one schedule to its end; returns the digest of its events, `None` if a promise was broken.
 ///
-/// On a thread of its own: buffers that a thread keeps for later would tell in its next run.
+/// On a new thread: buffers that a thread keeps would influence its next run.
 fn run(seed: u64, is_loud: bool) -> Option<u64> {
     let thread = std::thread::Builder::new().name(format!("seed {seed}"));
     thread.spawn(move || schedule(seed, is_loud)).expect("a thread").join().ok()
@@ -79,12 +79,12 @@ fn schedule(seed: u64, is_loud: bool) -> u64 {
     }
     assert!(!PANICKED.get(), "a task panicked");
     world.check_totals();
-    // What was drawn without being seen counts as well.
+    // Random numbers without a visible effect count as well.
     world.record.note(sim.elapsed(), format_args!("the next number is {}", fastrand::u64(..)));
     world.record.digest()
 }
 
-/// All who use the cluster: on one host, for each host costs as much as all that it does.
+/// All clients, on one host: every host costs time at each step.
 fn people(sim: &mut turmoil::Sim<'_>, world: &Arc<World>) {
     let world = world.clone();
     sim.client("people", async move {
@@ -114,7 +114,7 @@ fn note_panics() {
     });
 }
 
-/// Runs these seeds on all cores; the ones that failed, and a digest of all.
+/// Runs these seeds on all cores; returns the failed ones and a digest of all.
 fn run_all(first: u64, last: u64) -> (Vec<u64>, u64) {
     let (next, all) = (AtomicU64::new(first), AtomicU64::new(0));
     let threads = variable("DPROXY_SIM_THREADS").map(|threads| threads as usize);
@@ -128,7 +128,7 @@ fn run_all(first: u64, last: u64) -> (Vec<u64>, u64) {
                 return failed;
             }
             match run(seed, false) {
-                // In whichever order they end.
+                // Independent of the order in which they end.
                 Some(digest) => drop(all.fetch_add(digest, Ordering::Relaxed)),
                 None => {
                     println!("seed {seed} failed: DPROXY_SIM_SEED={seed} replays it");
@@ -162,7 +162,7 @@ fn whatever_happens_the_promises_hold() {
 #[test]
 fn a_seed_is_the_same_run_every_time() {
     for seed in [1, 2, 3] {
-        // At the same time, so that neither has the machine to itself.
+        // At the same time, so that both share the machine.
         let (one, other) = std::thread::scope(|scope| {
             let other = scope.spawn(|| run(seed, false));
             (run(seed, false), other.join().expect("a thread"))

@@ -1,4 +1,4 @@
-//! Who runs the cluster: changes the list of proxies that a balancer has, drains some, and uses them again.
+//! The operator changes the list of proxies of a balancer, drains proxies and undrains them.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,13 @@ use crate::readers::{PATIENCE, link, pause};
 use crate::roster::NOTICE;
 use crate::world::{World, now};
 
-/// Looks after one balancer until faults end; then it has all proxies again.
+/// Operates one balancer until the faults end; then it has all proxies again.
 pub(crate) async fn operate(world: &World, of: usize) {
     let link = link(&balancer(of));
     while now() < FAULTS_END {
         pause(4_000).await;
         let (listed, drained, used) = world.roster.seated(of);
-        // Two are left at least, so that there is something that may not fail.
+        // At least two are left, so that the promises still apply.
         let index = fastrand::usize(..world.plan.proxies);
         match fastrand::u8(..6) {
             0 | 1 if used > 2 && listed.contains(&index) => drop(turn(world, &link, of, index, true).await),
@@ -41,7 +41,7 @@ pub(crate) async fn operate(world: &World, of: usize) {
     }
 }
 
-/// Two that are not drained at least, in any order.
+/// At least two undrained proxies, in any order.
 fn some_proxies(world: &World, drained: &[usize]) -> Vec<usize> {
     let mut all: Vec<usize> = (0..world.plan.proxies).collect();
     fastrand::shuffle(&mut all);
@@ -57,7 +57,7 @@ fn line(index: usize) -> String {
     format!("{}:{PORT}{weight}", proxy(index))
 }
 
-/// Has a node drained, or used again; whether that was answered.
+/// Drains or undrains a node; whether the request was answered.
 async fn turn(world: &World, link: &Link, of: usize, index: usize, drain: bool) -> bool {
     let name = format!("{}:{PORT}", proxy(index));
     let request = if drain { Request::Drain(&name) } else { Request::Undrain(&name) };
@@ -66,7 +66,7 @@ async fn turn(world: &World, link: &Link, of: usize, index: usize, drain: bool) 
     let told = link.ask_apart(request, Instant::now() + PATIENCE).await;
     world.note(format_args!("lb{of} is told to use {name}: {}, and says {told:?}", !drain));
     let is_done = told.is_ok_and(|line| ReplyView::parse(&line).expect("a reply").status == Status::Ok);
-    // A balancer that was started anew since has forgotten it.
+    // A restarted balancer has forgotten it.
     let is_known = is_done && world.was_unbroken(&balancer(of), asked);
     if is_known {
         world.roster.turned(of, index, drain);
@@ -74,7 +74,7 @@ async fn turn(world: &World, link: &Link, of: usize, index: usize, drain: bool) 
     is_known
 }
 
-/// Changes the list, and sees that it is followed: nodes that stay keep what they are.
+/// Changes the list and checks that it is applied: nodes that stay keep their counts.
 async fn list(world: &World, of: usize, listed: &[usize]) {
     let began = now();
     let before = nodes(world, of).await;
@@ -88,7 +88,7 @@ async fn list(world: &World, of: usize, listed: &[usize]) {
     follows(world, of, listed, before, began).await;
 }
 
-/// Makes its list a bad one for a while: nothing changes.
+/// Writes a bad list for a while: the balancer keeps its nodes.
 async fn spoil_list(world: &World, of: usize) {
     let began = now();
     let before = nodes(world, of).await;
@@ -102,7 +102,7 @@ async fn spoil_list(world: &World, of: usize) {
     sleep(NOTICE).await;
 }
 
-/// What a balancer tells of its nodes: how many requests each had.
+/// The requests of each node by a balancer's METRICS.
 async fn nodes(world: &World, of: usize) -> Option<BTreeMap<String, u64>> {
     let told = metrics(&balancer(of)).await?;
     world.record.say(|| format!("lb{of}: {told}"));

@@ -1,5 +1,5 @@
-//! Clients that read: through links, as the nodes themselves do, and by hand over both layers of the protocol, so that
-//! nothing of ours stands between the bytes and the judge.
+//! Clients that send GETs: through links, as nodes do, and over sockets in both layers of the protocol, so that the judge
+//! sees the bytes themselves.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::cluster::{BALANCERS, PORT, balancer};
 use crate::judge::Asked;
 use crate::world::{World, now};
 
-/// How long a client waits.
+/// The deadline of a client.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(12);
 const CONNECT: Duration = Duration::from_secs(1);
 
@@ -32,7 +32,7 @@ fn some_balancer() -> usize {
     fastrand::usize(..BALANCERS)
 }
 
-/// Asks through links, over a session or apart from it.
+/// Sends requests through links, on a session or apart from it.
 pub(crate) async fn through_links(world: &World) {
     let links: Vec<Link> = (0..BALANCERS).map(|index| link(&balancer(index))).collect();
     while now() < CLIENTS_END {
@@ -49,7 +49,7 @@ pub(crate) async fn through_links(world: &World) {
     }
 }
 
-/// Asks by hand, a connection for each request.
+/// Sends plain requests over sockets.
 pub(crate) async fn plainly(world: &World) {
     while now() < CLIENTS_END {
         let through = some_balancer();
@@ -61,7 +61,7 @@ pub(crate) async fn plainly(world: &World) {
     }
 }
 
-/// One request, and all that comes back: one line, and the end.
+/// One request; the reply must be one line and the end of the stream.
 pub(crate) async fn plain(host: &str, path: &str) -> Result<Vec<u8>, String> {
     let exchange = async {
         let mut stream = dial(host, PORT, CONNECT).await?;
@@ -79,7 +79,7 @@ pub(crate) async fn plain(host: &str, path: &str) -> Result<Vec<u8>, String> {
     Ok(all)
 }
 
-/// Asks by hand in sessions, some requests at a time. Now and then it leaves without a word.
+/// Sends requests in sessions over sockets, some at a time. Now and then it closes early.
 pub(crate) async fn in_sessions(world: &World, name: &str) {
     let mut next = 0;
     while now() < CLIENTS_END {
@@ -100,7 +100,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Some bursts of requests; whatever is open when it ends got no answer.
+    /// Some bursts of requests; those open at the end have no reply.
     async fn run(&mut self, next: &mut u64) -> std::io::Result<()> {
         let mut stream = BufReader::new(dial(&balancer(self.through), PORT, CONNECT).await?);
         stream.write_all(b"HELLO 2\n").await?;
@@ -115,7 +115,7 @@ impl Session<'_> {
             stream.write_all(burst.as_bytes()).await?;
             if fastrand::u8(..30) == 0 {
                 pause(10).await;
-                // Nobody will hear of these.
+                // No reply to these will be read.
                 self.open.clear();
                 return Ok(());
             }

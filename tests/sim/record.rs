@@ -1,5 +1,4 @@
-//! What happened in a run, in order: summed up in one number, by which two runs are the same or not, and printed when
-//! somebody watches.
+//! The events of a run in order: a digest that is equal for equal runs, and a log when a seed is replayed.
 
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
@@ -16,7 +15,7 @@ impl Record {
         Self { is_loud, digest: Mutex::new(0xcbf2_9ce4_8422_2325) }
     }
 
-    /// Something happened that the seed alone decides.
+    /// An event that the seed alone decides.
     pub(crate) fn note(&self, at: Duration, event: impl Display) {
         let event = format!("{:>10.6} {event}", at.as_secs_f64());
         let mut digest = self.digest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -25,14 +24,14 @@ impl Record {
         self.say(|| event);
     }
 
-    /// Something that a reader may want to know, and that may differ from run to run, such as a date.
+    /// A note for readers that may differ between runs, such as a date.
     pub(crate) fn say<T: Display>(&self, what: impl FnOnce() -> T) {
         if self.is_loud {
             println!("{}", what());
         }
     }
 
-    /// All that was noted.
+    /// The whole log.
     pub(crate) fn digest(&self) -> u64 {
         *self.digest.lock().unwrap_or_else(PoisonError::into_inner)
     }

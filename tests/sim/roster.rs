@@ -1,4 +1,4 @@
-//! Which proxies each balancer has: the file that lists them for it, and what it was told to drain.
+//! The proxies of each balancer: its list file, and its drains.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,36 +10,36 @@ use dproxy::lb::Lb;
 use crate::cluster::{BALANCERS, PORT, proxy};
 use crate::world::{RECOVERY, now};
 
-/// What is written into the file is followed within this.
+/// A balancer applies a changed file within this time.
 pub(crate) const NOTICE: Duration = Duration::from_secs(2);
-/// A copy that tries a node comes to it within this, even on a link that holds it for a while.
+/// A trial reaches its node within this time, even on a link that holds messages.
 const TRIAL: Duration = Duration::from_secs(8);
 
-/// A proxy, as a balancer has it.
+/// A proxy in the view of a balancer.
 #[derive(Clone, Default)]
 struct Seat {
-    /// Whether it is told to drain, or may be.
+    /// Whether it drains, or may drain.
     drained: bool,
     listed: bool,
-    /// From when on it gets no request, for sure.
+    /// The time from which on it gets no request.
     away: Option<Duration>,
-    /// When any of this was changed last.
+    /// The time of the last change.
     changed: Option<Duration>,
 }
 
-/// What one balancer has.
+/// The proxies of one balancer.
 #[derive(Default)]
 struct Seats {
     proxies: Vec<Seat>,
-    /// Whether proxies may have left since it was started, and have taken their counts with them.
+    /// Whether proxies may have left since its start, together with their counts.
     has_changed: bool,
     lb: Weak<Lb>,
 }
 
-/// What all balancers have.
+/// The proxies of all balancers.
 pub(crate) struct Roster {
     folder: PathBuf,
-    /// No two lists are the same text: that it was written again shall not depend on the clock of the real files.
+    /// A number in each list, so that no two have one text: a rewrite must not depend on the clock of the file system.
     written: AtomicU64,
     seats: Mutex<Vec<Seats>>,
 }
@@ -80,12 +80,12 @@ impl Roster {
         std::fs::write(self.file(balancer), text).expect("a list is written");
     }
 
-    /// It runs, with what its file says.
+    /// A balancer has started with the list in its file.
     pub(crate) fn started(&self, balancer: usize, lb: Weak<Lb>) {
         self.lock()[balancer].lb = lb;
     }
 
-    /// Has it look at its file at once.
+    /// The balancer reads its file at once.
     pub(crate) fn reload(&self, balancer: usize) {
         let lb = self.lock()[balancer].lb.upgrade();
         if let Some(lb) = lb {
@@ -93,7 +93,7 @@ impl Roster {
         }
     }
 
-    /// It has died. What it was told it has forgotten; its file is there.
+    /// A balancer has died and forgotten its drains; its file remains.
     pub(crate) fn died(&self, balancer: usize, now: Duration) {
         let seats = &mut self.lock()[balancer];
         seats.has_changed = false;
@@ -107,14 +107,14 @@ impl Roster {
         }
     }
 
-    /// Its list is these from now on, good as soon as it is noticed.
+    /// These are its list from now on, applied as soon as it reads the file.
     pub(crate) fn list(&self, balancer: usize, listed: &[usize]) {
         let seats = &mut self.lock()[balancer];
         seats.has_changed = true;
         for (index, seat) in seats.proxies.iter_mut().enumerate() {
             let is_listed = listed.contains(&index);
             if is_listed != seat.listed {
-                // One that comes back may be the one that was drained, if nobody has noticed that it was gone.
+                // A proxy that comes back may still be drained, if the balancer did not read the list without it.
                 (seat.listed, seat.changed, seat.away) = (is_listed, Some(now()), None);
             }
             if !is_listed && seat.away.is_none_or(|away| away > now()) {
@@ -123,14 +123,14 @@ impl Roster {
         }
     }
 
-    /// It is being told to drain a proxy, or to use it again.
+    /// DRAIN or UNDRAIN is on its way.
     pub(crate) fn turn(&self, balancer: usize, index: usize) {
         let seat = &mut self.lock()[balancer].proxies[index];
         (seat.drained, seat.changed) = (true, Some(now()));
         seat.away = seat.away.filter(|_| !seat.listed);
     }
 
-    /// It has answered that it does so.
+    /// DRAIN or UNDRAIN was answered.
     pub(crate) fn turned(&self, balancer: usize, index: usize, drained: bool) {
         let seat = &mut self.lock()[balancer].proxies[index];
         (seat.drained, seat.changed) = (drained, Some(now()));
@@ -139,7 +139,7 @@ impl Roster {
         }
     }
 
-    /// The proxies that are listed, those that are told to drain, and how many are neither.
+    /// The listed proxies, the draining ones, and the number of others.
     pub(crate) fn seated(&self, balancer: usize) -> (Vec<usize>, Vec<usize>, usize) {
         let seats = &self.lock()[balancer].proxies;
         let those =
@@ -148,7 +148,7 @@ impl Roster {
         (those(|seat| seat.listed), those(|seat| seat.drained), used)
     }
 
-    /// Whether a proxy was a balancer's to use from well before `start` on.
+    /// Whether a balancer could use a proxy from well before `start` on.
     pub(crate) fn was_used(&self, balancer: usize, index: usize, start: Duration) -> bool {
         let seat = &self.lock()[balancer].proxies[index];
         seat.listed && !seat.drained && seat.changed.is_none_or(|at| at + RECOVERY < start)
@@ -158,7 +158,7 @@ impl Roster {
         self.lock()[balancer].has_changed
     }
 
-    /// A balancer asks a proxy, for somebody who asked it then, or to try that proxy: it must have it.
+    /// A balancer sends a request to a proxy, for a GET that came at that time or as a trial: it must have this proxy.
     pub(crate) fn check(&self, balancer: usize, index: usize, asked: Option<Duration>) {
         let away = self.lock()[balancer].proxies[index].away;
         let asked = asked.unwrap_or_else(|| now().saturating_sub(TRIAL));
@@ -171,7 +171,7 @@ impl Roster {
 
 impl Drop for Roster {
     fn drop(&mut self) {
-        // Left behind when it cannot be removed: no run reads the lists of another.
+        // A leftover is harmless: no run reads the lists of another.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

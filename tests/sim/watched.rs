@@ -1,4 +1,4 @@
-//! A role as its host runs it: all that it is asked and answers is entered in the ledger, and a proxy may be spoilt.
+//! A role with a ledger of its requests and replies; a proxy may be made to reply wrongly.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use dproxy::wire::{Reply, Request, Status};
 
 use crate::world::World;
 
-/// A role, and the ledger that it is entered in.
+/// A role and its ledger.
 pub(crate) struct Watched<H> {
     inner: Arc<H>,
     host: String,
     world: Arc<World>,
 }
 
-/// Counts an answer that waits for something.
+/// Counts a request that waits.
 struct UnderWay(String, Arc<World>);
 
 impl Drop for UnderWay {
@@ -25,7 +25,7 @@ impl Drop for UnderWay {
 }
 
 impl<H: Handler> Watched<H> {
-    /// A role that begins its life on a host now.
+    /// A role that starts on a host now.
     pub(crate) fn new(inner: Arc<H>, host: &str, world: &Arc<World>) -> Arc<Self> {
         world.ledger.began(host);
         Arc::new(Self { inner, host: host.to_owned(), world: world.clone() })
@@ -58,7 +58,7 @@ impl<H: Handler> Handler for Watched<H> {
                     false => {
                         world.ledger.came_to_proxy(&world, &host, from, ask.trace);
                         match instead {
-                            // The role itself hears nothing of it.
+                            // The role itself does not see the request.
                             Some(reply) => return Answer::Now(reply),
                             None => self.inner.answer(ask),
                         }

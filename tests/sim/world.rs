@@ -1,4 +1,4 @@
-//! What is true outside of the cluster: the documents and their versions, what is broken since when, and what was purged.
+//! The truth outside of the cluster: documents and their versions, faults and their times, purges.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
@@ -15,57 +15,57 @@ use crate::ledger::Ledger;
 use crate::record::Record;
 use crate::roster::Roster;
 
-/// All documents are named by these numbers.
+/// The numbers in the names of all documents.
 pub(crate) const KEYS: u64 = 12;
-/// How long after a fault a balancer may need to use what works again.
+/// The time that a balancer may need after a fault to use a repaired node.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(9);
 
 /// The truth.
 pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) record: Record,
-    /// What each host was asked and has answered.
+    /// Requests and replies of each host.
     pub(crate) ledger: Ledger,
-    /// Which proxies each balancer has.
+    /// The proxies of each balancer.
     pub(crate) roster: Roster,
-    /// Ends all hosts, when all that happens has happened.
+    /// Ends all hosts at the end of the run.
     pub(crate) stop: CancellationToken,
     inner: Mutex<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// When each version of a document after the first became the current one.
+    /// The time of each version of a document after the first.
     versions: HashMap<String, Vec<Duration>>,
-    /// When something was last broken, by its name: a host, or a pair of hosts.
+    /// The last fault of a host or a pair of hosts, by name.
     broken: HashMap<String, Duration>,
-    /// Proxies that do not answer as they should.
+    /// Proxies that reply wrongly.
     spoilt: HashMap<String, Spoilt>,
-    /// The least version that may be seen through a balancer, since a purge that it had answered while nodes owed it.
+    /// The oldest version allowed through a balancer, since a purge that it answered while nodes owed it.
     floors: HashMap<(usize, String), u64>,
-    /// The least version that may be seen at all, since a purge that every proxy had done.
+    /// The oldest version allowed anywhere, since a purge that every proxy did.
     sunk: HashMap<String, u64>,
-    /// What was ever purged softly.
+    /// Documents with a soft purge.
     softened: HashSet<String>,
     asked: u64,
     ok: u64,
-    /// Answers that had to be documents.
+    /// Replies that had to be documents.
     due: u64,
 }
 
-/// What a proxy says instead of what it should.
+/// Wrong replies of a proxy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Spoilt {
-    /// That it has too much to do.
+    /// OVERLOADED.
     Overloaded,
-    /// Something that is no reply.
+    /// Garbage.
     Garbage,
-    /// That it cannot purge now; all else is answered as it should be.
+    /// A refusal of purges; other replies are right.
     Unpurged,
 }
 
 impl Spoilt {
-    /// The reply to a request, when the role is not to be asked for it.
+    /// The wrong reply to a request; `None` if the role replies itself.
     pub(crate) fn reply(self, request: Request<'_>) -> Option<Reply> {
         const GARBAGE: [&str; 6] = [
             "",
@@ -88,7 +88,7 @@ impl Spoilt {
     }
 }
 
-/// Where a run has come to; within a host's software only.
+/// The time of the run; only within a host's software.
 pub(crate) fn now() -> Duration {
     turmoil::sim_elapsed().unwrap_or_default()
 }
@@ -98,12 +98,12 @@ pub(crate) fn pair(a: &str, b: &str) -> String {
     format!("{a}-{b}")
 }
 
-/// Whether this version is that there is no document.
+/// Whether the document does not exist in this version.
 pub(crate) fn is_gone(version: u64) -> bool {
     version % 6 == 4
 }
 
-/// The text of a version: a function of both, so that no mixture of two can pass.
+/// The text of a version: a function of key and version, so that a mixture of two is detected.
 pub(crate) fn text(key: &str, version: u64) -> String {
     let check = key.bytes().fold(version ^ 0x9e37_79b9, |sum, byte| sum.wrapping_mul(31) ^ u64::from(byte));
     let filler = "x".repeat((check % 700) as usize);
@@ -121,7 +121,7 @@ impl World {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what happens just now on a host.
+    /// Records an event on a host.
     pub(crate) fn note(&self, event: impl Display) {
         self.record.note(now(), event);
     }
@@ -134,18 +134,18 @@ impl World {
         self.lock().versions.entry(key.to_owned()).or_default().push(now());
     }
 
-    /// When a version was replaced by the next one.
+    /// The time at which the next version replaced this one.
     pub(crate) fn replaced(&self, key: &str, version: u64) -> Option<Duration> {
         self.lock().versions.get(key).and_then(|versions| versions.get(version as usize)).copied()
     }
 
-    /// Whether there was no such document at some time from `since` on, by a version not older than `floor`.
+    /// Whether the document did not exist at some time from `since` on, in a version not older than `floor`.
     pub(crate) fn was_gone(&self, key: &str, since: Duration, floor: u64) -> bool {
         let is_recent = |version: &u64| self.replaced(key, *version).is_none_or(|at| at >= since);
         (floor..=self.version(key)).filter(is_recent).any(is_gone)
     }
 
-    /// Says that these are broken now.
+    /// Marks these as broken now.
     pub(crate) fn note_broken(&self, names: &[String], now: Duration) {
         let mut inner = self.lock();
         for name in names {
@@ -153,17 +153,17 @@ impl World {
         }
     }
 
-    /// Whether it was whole from well before `start` on.
+    /// Whether it was unbroken from well before `start` on.
     pub(crate) fn was_whole(&self, name: &str, start: Duration) -> bool {
         self.lock().broken.get(name).is_none_or(|at| *at + RECOVERY < start)
     }
 
-    /// Whether it was not broken since then, and is not.
+    /// Whether it is unbroken since then.
     pub(crate) fn was_unbroken(&self, name: &str, since: Duration) -> bool {
         self.lock().broken.get(name).is_none_or(|at| *at < since)
     }
 
-    /// How a proxy answers from now on.
+    /// Sets the replies of a proxy from now on.
     pub(crate) fn spoil(&self, host: &str, spoilt: Option<Spoilt>) {
         let mut inner = self.lock();
         match spoilt {
@@ -176,8 +176,8 @@ impl World {
         self.lock().spoilt.get(host).copied()
     }
 
-    /// A purge of a version was answered by a balancer. Nothing older is seen through it from now on, and nowhere when no
-    /// proxy owes it.
+    /// A balancer answered a purge of a version. No older version is allowed through it from now on, and nowhere if no proxy
+    /// owes the purge.
     pub(crate) fn purged(&self, balancer: usize, key: &str, version: u64, owed: bool) {
         let mut inner = self.lock();
         let floor = match owed {
@@ -195,7 +195,7 @@ impl World {
         self.lock().softened.contains(key)
     }
 
-    /// A balancer that is started anew knows of no purge that nodes owe.
+    /// A restarted balancer knows of no owed purges.
     pub(crate) fn forget_purges(&self, balancer: usize) {
         self.lock().floors.retain(|(of, _), _| *of != balancer);
     }
@@ -206,7 +206,7 @@ impl World {
         here.max(inner.sunk.get(key).copied().unwrap_or_default())
     }
 
-    /// Counts an answer; `due` says that nothing but a document would have done.
+    /// Counts a reply; `due` if only a document was right.
     pub(crate) fn note_answer(&self, is_ok: bool, due: bool) {
         let mut inner = self.lock();
         inner.asked += 1;
@@ -214,7 +214,7 @@ impl World {
         inner.due += u64::from(due);
     }
 
-    /// The schedule must have proved something.
+    /// The schedule must have checked enough replies.
     pub(crate) fn check_totals(&self) {
         let inner = self.lock();
         let (ok, asked, due) = (inner.ok, inner.asked, inner.due);
@@ -224,7 +224,7 @@ impl World {
     }
 }
 
-/// The origin's view of it.
+/// The world as a store of the origin.
 pub(crate) struct Documents(pub(crate) Arc<World>);
 
 impl Store for Documents {

@@ -1,4 +1,4 @@
-//! The plain protocol as a client with nothing but a socket speaks it.
+//! A client of the plain protocol, over a plain socket.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::PATIENCE;
 
-/// Where a node listens.
+/// The address of a node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Address(pub(crate) SocketAddr);
 
@@ -41,9 +41,9 @@ impl fmt::Display for Address {
     }
 }
 
-/// Sends bytes and reads to the end of the stream. Bytes without a line end are followed by the end of our stream.
+/// Sends bytes and reads to the end of the stream. After bytes without a line end our stream ends.
 ///
-/// A peer that closes early may break the writing, and may reset after its answer: what came before counts.
+/// A peer that closes early may break the write, and may reset after its reply: bytes before that count.
 pub(crate) fn exchange(to: Address, bytes: &[u8]) -> Vec<u8> {
     let mut stream = to.connect().unwrap_or_else(|error| panic!("connect to {to}: {error}"));
     let written = stream.write_all(bytes).is_ok();
@@ -53,7 +53,7 @@ pub(crate) fn exchange(to: Address, bytes: &[u8]) -> Vec<u8> {
     read_to_end(&mut stream)
 }
 
-/// All that comes until the peer closes or resets. Panics if it does neither within [`PATIENCE`].
+/// All bytes until the peer closes or resets. Panics if it does neither within [`PATIENCE`].
 pub(crate) fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut answer = Vec::new();
     let mut chunk = vec![0; 64 * 1024];
@@ -68,12 +68,12 @@ pub(crate) fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     }
 }
 
-/// Asks one line; the answer must be exactly one line and a close. The line end is removed.
+/// Sends one line; the reply must be exactly one line and a close. Returned without the line end.
 pub(crate) fn ask(to: Address, line: &str) -> String {
     one_line(&exchange(to, format!("{line}\n").as_bytes()), line)
 }
 
-/// What came must be exactly one line; its end is removed.
+/// Checks that the bytes are exactly one line, and removes its end.
 pub(crate) fn one_line(answer: &[u8], asked: &str) -> String {
     let text = String::from_utf8(answer.to_vec()).expect("an answer in UTF-8");
     let line = text.strip_suffix('\n');
@@ -83,7 +83,7 @@ pub(crate) fn one_line(answer: &[u8], asked: &str) -> String {
     }
 }
 
-/// Asks for a document; the reply as JSON.
+/// Sends a GET; returns the reply as JSON.
 pub(crate) fn get(to: Address, path: &str) -> Value {
     parse(&ask(to, &format!("GET {path}")))
 }
@@ -98,10 +98,10 @@ pub(crate) fn status_of(line: &str) -> String {
     parse(line)["status"].as_str().unwrap_or_else(|| panic!("no status in {line:?}")).to_owned()
 }
 
-/// Asks as a client that may be let down: `Err` tells how.
+/// Sends one line; a failure is an `Err` with its reason.
 pub(crate) fn try_ask(to: Address, line: &str) -> Result<String, String> {
     let mut stream = to.connect().map_err(|error| format!("connect: {error}"))?;
-    // Whether it was taken shows in the answer.
+    // A failed write shows in the missing reply.
     let _ = stream.write_all(format!("{line}\n").as_bytes());
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(|error| format!("read: {error} after {answer:?}"))?;
@@ -111,7 +111,7 @@ pub(crate) fn try_ask(to: Address, line: &str) -> Result<String, String> {
     }
 }
 
-/// Sends bytes and reads the first line that comes, its end removed; the connection may stay open.
+/// Sends bytes and reads the first line, without its end; the connection may stay open.
 pub(crate) fn first_line(to: Address, bytes: &[u8]) -> String {
     let mut stream = to.connect().unwrap_or_else(|error| panic!("connect to {to}: {error}"));
     stream.write_all(bytes).expect("a node that reads");

@@ -1,4 +1,4 @@
-//! Chromium, driven over WebDriver: only what the tests of the page need of it.
+//! Chromium over WebDriver, as far as the tests of the page need it.
 
 use std::fs;
 use std::path::Path;
@@ -29,7 +29,7 @@ const ARGS: [&str; 10] = [
     "--hide-scrollbars",
 ];
 
-/// A browser with one page. It ends, and its traces go, on drop.
+/// A browser with one page. It ends on drop and removes its files.
 pub(crate) struct Browser {
     driver: Child,
     address: Address,
@@ -38,7 +38,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Starts it; `None` where there is none and none was promised.
+    /// Starts the browser; `None` if it is not installed and this is not CI.
     pub(crate) fn start() -> Option<Self> {
         if !has_command(DRIVER, "chromium-driver") || !has_command("chromium", "chromium") {
             return None;
@@ -65,7 +65,7 @@ impl Browser {
         format!("--user-data-dir={}", self.profile.path().join("profile").display())
     }
 
-    /// The port that the driver says it chose.
+    /// The port that the driver reports.
     fn port(&self) -> u16 {
         eventually("chromedriver says its port", || {
             let log = fs::read_to_string(self.profile.path().join("driver.log")).ok()?;
@@ -87,12 +87,12 @@ impl Browser {
         self.call("POST", "/url", &json!({ "url": url }));
     }
 
-    /// What a script returns.
+    /// The value that a script returns.
     pub(crate) fn run(&self, script: &str) -> Value {
         self.call("POST", "/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// The text of the first element that is found, or nothing.
+    /// The text of the first element that matches, or empty.
     pub(crate) fn text(&self, selector: &str) -> String {
         let text = self.run(&format!("return document.querySelector({selector:?})?.textContent ?? ''"));
         text.as_str().unwrap_or_default().to_owned()
@@ -103,7 +103,7 @@ impl Browser {
         until(what, || self.run(script) == true);
     }
 
-    /// Presses keys in the element that has the focus.
+    /// Presses keys in the focused element.
     pub(crate) fn press(&self, keys: &str) {
         let focused = self.call("GET", "/element/active", &Value::Null);
         let id = focused.as_object().and_then(|element| element.values().next()).and_then(Value::as_str);
@@ -130,7 +130,7 @@ impl Browser {
         self.call("POST", "/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }));
     }
 
-    /// Saves a picture of what is seen.
+    /// Saves a screenshot.
     pub(crate) fn screenshot(&self, path: &Path) {
         let picture = self.call("GET", "/screenshot", &Value::Null);
         fs::write(path, base64(picture.as_str().expect("a picture"))).expect("a file for the picture");
@@ -140,7 +140,7 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         if !self.session.is_empty() {
-            // Killing the driver alone would leave its browser behind. A test may be failing already: no second panic then.
+            // A killed driver would leave its browser running. No second panic in a test that fails already.
             let end = || Http::connect(self.address).ask("DELETE", &self.session, &[], "");
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(end));
         }
@@ -149,7 +149,7 @@ impl Drop for Browser {
     }
 }
 
-/// The bytes that the text stands for.
+/// Decodes base64.
 fn base64(text: &str) -> Vec<u8> {
     let value = |c: u8| match c {
         b'A'..=b'Z' => c - b'A',

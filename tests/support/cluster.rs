@@ -1,14 +1,14 @@
-//! A cluster whose proxies can be killed and started again where they were.
+//! A cluster whose proxies can be killed and restarted on their ports.
 
 use super::node::own_host;
 use super::{Address, Data, Node, Start, until};
 
-/// How many documents there are: `article/1` and so on.
+/// The number of documents: `article/1` and so on.
 pub(crate) const DOCUMENTS: u64 = 20;
-/// Polls in quick succession.
+/// Frequent polls.
 pub(crate) const POLLS: &str = "--health-interval 200ms";
 
-/// An origin, three proxies on a host of their own, and a balancer that holds them healthy.
+/// An origin, three proxies on their own host, and a balancer that knows them as healthy.
 pub(crate) struct Cluster {
     pub(crate) data: Data,
     pub(crate) origin: Node,
@@ -17,7 +17,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// The words are the balancer's.
+    /// Starts all nodes; `words` are flags of the balancer.
     pub(crate) fn start(words: &str) -> Self {
         let data = Data::articles(DOCUMENTS as u32);
         let host = own_host();
@@ -30,7 +30,7 @@ impl Cluster {
         cluster
     }
 
-    /// `kill -9` of one proxy; where it was.
+    /// `kill -9` of one proxy; returns its address.
     pub(crate) fn kill(&mut self, index: usize) -> Address {
         let victim = self.proxies.remove(index);
         let address = victim.address;
@@ -38,7 +38,7 @@ impl Cluster {
         address
     }
 
-    /// Starts a proxy where one was, as the last one.
+    /// Starts a proxy on the address of a dead one, as the last of the list.
     pub(crate) fn restart(&mut self, address: Address) {
         let back = proxy(&self.origin, address);
         assert_eq!(back.address, address);
@@ -50,7 +50,7 @@ impl Cluster {
     }
 }
 
-/// A proxy at an address, port 0 being any.
+/// A proxy at an address; port 0 is any port.
 pub(crate) fn proxy(origin: &Node, address: Address) -> Node {
     let place = format!("--host {} --port {}", address.host(), address.port());
     Start::proxy(origin.address, &place).run()

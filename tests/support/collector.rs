@@ -1,4 +1,4 @@
-//! A collector of spans: a Python program that reads OTLP with the messages that the specification publishes.
+//! A collector of spans: a Python program that decodes OTLP with the published messages.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -11,12 +11,12 @@ use super::command::{clean, venv};
 use super::node::lines_of;
 use super::{PATIENCE, eventually};
 
-/// What a kind of span is called in its protobuf.
+/// The number of a kind of span in the protobuf.
 pub(crate) const INTERNAL: u64 = 1;
 pub(crate) const SERVER: u64 = 2;
 pub(crate) const CLIENT: u64 = 3;
 
-/// dproxy, built with the feature `otlp`; `None` where it was not built and nobody promised it.
+/// dproxy with the feature `otlp`; `None` if it was not built and this is not CI.
 pub(crate) fn exporter() -> Option<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/otlp/debug/dproxy");
     assert!(
@@ -35,7 +35,7 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    /// Starts it; `None` where its environment was not made and nobody promised it.
+    /// Starts the collector; `None` without its Python environment outside of CI.
     pub(crate) fn start() -> Option<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/collector.py");
         let mut command = clean(&venv("python")?);
@@ -48,19 +48,19 @@ impl Collector {
         Some(collector)
     }
 
-    /// Where to send spans.
+    /// The address for spans.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// All spans that have come so far.
+    /// All spans so far.
     pub(crate) fn spans(&self) -> Vec<Value> {
         let told = self.printed.try_iter().map(|line| serde_json::from_str(&line).expect("a span as JSON"));
         self.seen.borrow_mut().extend(told);
         self.seen.borrow().clone()
     }
 
-    /// Waits for the span of which this holds.
+    /// Waits for a span that fits the predicate.
     pub(crate) fn span(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         eventually(what, || self.spans().into_iter().find(&is_it))
     }

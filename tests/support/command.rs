@@ -11,7 +11,7 @@ use super::PATIENCE;
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_dproxy");
 
-/// A command whose settings come from its words alone, run in a directory without documents.
+/// A command without variables, run in a directory without documents.
 pub(crate) fn clean(program: &str) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
@@ -23,7 +23,7 @@ pub(crate) fn clean(program: &str) -> Command {
     command
 }
 
-/// Runs the binary to its end with these words.
+/// Runs the binary with these arguments to its end.
 pub(crate) fn dproxy(words: &[&str]) -> Output {
     let mut command = clean(BINARY);
     command.args(words);
@@ -37,7 +37,7 @@ pub(crate) fn run_to_end(mut command: Command, input: &[u8]) -> Output {
     let pid = child.id();
     let mut stdin = child.stdin.take().expect("its standard input");
     let input = input.to_vec();
-    // A command that needs no input may be gone before it is written.
+    // A command that reads no input may end before the write.
     thread::spawn(move || stdin.write_all(&input).ok());
     let (done, outcome) = channel();
     thread::spawn(move || done.send(child.wait_with_output()));
@@ -56,7 +56,7 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(status.expect("the kill command").success(), "no process {pid} to send {name} to");
 }
 
-/// What a command printed, as text.
+/// Printed bytes as text.
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("output in UTF-8")
 }
@@ -75,7 +75,7 @@ pub(crate) fn proc_file(pid: u32, name: &str) -> String {
     text
 }
 
-/// A command of Debian's is there, or the test that needs it is let off where nobody promised it: `false`.
+/// Whether a command of a Debian package is installed. Panics in CI if it is not; elsewhere its test is skipped.
 pub(crate) fn has_command(name: &str, package: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let is_there = std::env::split_paths(&paths).any(|directory| directory.join(name).is_file());
@@ -83,7 +83,7 @@ pub(crate) fn has_command(name: &str, package: &str) -> bool {
     is_there
 }
 
-/// A program of the environment that .ci/run makes; `None` where it was not made and nobody promised it.
+/// A program of the Python environment of .ci/run; `None` if it does not exist and this is not CI.
 pub(crate) fn venv(program: &str) -> Option<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin").join(program);
     assert!(

@@ -1,4 +1,4 @@
-//! Small peers that are not dproxy: they count what they are asked, and answer by a script, well or badly.
+//! Fake upstreams: they record their requests and reply by a script, soundly or with a fault.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,21 +10,21 @@ use std::time::Duration;
 use super::ask::Address;
 use super::{PATIENCE, pause};
 
-/// How a peer takes `HELLO 2`.
+/// The reaction of a fake to `HELLO 2`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Hello {
-    /// As older nodes do: an error in their loose JSON, and a close.
+    /// As older nodes do: an error in loose JSON, and a close.
     Refused,
-    /// As the oldest do: a close without a word.
+    /// As the oldest nodes do: a close without a reply.
     Ignored,
-    /// It grants the session and answers its requests one after the other.
+    /// A session whose requests are answered one after the other.
     Granted,
 }
 
-/// One request that a peer was asked, and the way to answer it.
+/// One request at a fake, and the way to reply.
 pub(crate) struct Asked<'a> {
     id: Option<u64>,
-    /// Verb and path; options of a session are left out.
+    /// Verb and path, without options.
     pub(crate) request: &'a str,
     /// The options.
     pub(crate) options: &'a str,
@@ -37,12 +37,12 @@ impl Asked<'_> {
         self.request.strip_prefix("GET ")
     }
 
-    /// Answers with a whole line. The asker may be gone.
+    /// Replies with a whole line. The client may have closed.
     pub(crate) fn reply(&mut self, line: &str) {
         self.part(&format!("{line}\n"));
     }
 
-    /// Answers soundly once the wait is over, and lets later requests of the session go before.
+    /// Replies soundly after `wait`; later requests of the session are answered meanwhile.
     pub(crate) fn answer_soundly_after(&self, wait: impl FnOnce() + Send + 'static) {
         let Ok(mut stream) = self.stream.try_clone() else { return };
         let (id, request) = (self.id, self.request.to_owned());
@@ -50,20 +50,20 @@ impl Asked<'_> {
             wait();
             answer_soundly(&mut Asked { id, request: &request, options: "", stream: &mut stream });
         };
-        // Where the connection closes after the answer, nothing is to go before.
+        // A plain connection closes after its reply: no other request waits.
         match id {
             Some(_) => drop(thread::spawn(answer)),
             None => answer(),
         }
     }
 
-    /// Begins a line: the id, if there is one, and text.
+    /// Begins a line: the id, if any, and text.
     pub(crate) fn part(&mut self, text: &str) {
         let id = self.id.map(|id| format!("{id} ")).unwrap_or_default();
         self.raw(format!("{id}{text}").as_bytes());
     }
 
-    /// Writes bytes as they are; false when the asker is gone.
+    /// Writes bytes unchanged; false if the client has closed.
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
@@ -73,14 +73,14 @@ impl Asked<'_> {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    /// Says nothing more until the asker has left.
-    pub(crate) fn wait_for_the_asker_to_leave(&mut self) {
+    /// Waits until the client closes, without a reply.
+    pub(crate) fn wait_for_close(&mut self) {
         let mut nothing = [0; 512];
         while matches!(self.stream.read(&mut nothing), Ok(n) if n > 0) {}
     }
 }
 
-/// Holds answers back until it is opened; for good, then.
+/// Holds replies back until it is opened, once.
 #[derive(Clone, Default)]
 pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
@@ -97,7 +97,7 @@ impl Gate {
         opened.notify_all();
     }
 
-    /// A peer with sessions that answers everything soundly, but only once the gate is open.
+    /// A fake with sessions that replies soundly once the gate is open.
     pub(crate) fn peer(&self) -> Fake {
         let gate = self.clone();
         Fake::start(Hello::Granted, move |asked| {
@@ -107,7 +107,7 @@ impl Gate {
     }
 }
 
-/// A running peer. It takes no more connections once dropped.
+/// A running fake. It accepts no connections after its drop.
 pub(crate) struct Fake {
     pub(crate) address: Address,
     seen: Arc<Seen>,
@@ -122,12 +122,12 @@ struct Seen {
 }
 
 impl Fake {
-    /// A peer that answers every request by the script.
+    /// A fake that replies to every request by the script.
     pub(crate) fn start(hello: Hello, script: impl Fn(&mut Asked<'_>) + Send + Sync + 'static) -> Self {
         Self::start_on(Address::loopback(0), hello, script)
     }
 
-    /// The same at an address, port 0 being any.
+    /// A fake at this address; port 0 is any port.
     pub(crate) fn start_on(
         address: Address,
         hello: Hello,
@@ -153,12 +153,12 @@ impl Fake {
         Self { address, seen, acceptor: Some(acceptor) }
     }
 
-    /// A sound origin of the plain protocol: every document is `{"path":"<path>"}`.
+    /// A sound plain origin: every document is `{"path":"<path>"}`.
     pub(crate) fn origin() -> Self {
         Self::start(Hello::Refused, answer_soundly)
     }
 
-    /// The requests that came, greetings and METRICS left out.
+    /// All requests so far, without HELLO and METRICS.
     pub(crate) fn requests(&self) -> Vec<String> {
         let all = self.seen.requests.lock().expect("the requests");
         all.iter().filter(|request| *request != "METRICS").cloned().collect()
@@ -172,7 +172,7 @@ impl Fake {
 impl Drop for Fake {
     fn drop(&mut self) {
         self.seen.stopping.store(true, Ordering::SeqCst);
-        // Wakes the acceptor, which then sees that it shall stop.
+        // Wakes the acceptor, which then sees the stop flag.
         let _ = self.address.connect();
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
@@ -180,7 +180,7 @@ impl Drop for Fake {
     }
 }
 
-/// Answers GET and METRICS as an origin or a proxy without faults would.
+/// Replies to GET and METRICS as a sound origin or proxy.
 pub(crate) fn answer_soundly(asked: &mut Asked<'_>) {
     let line = match asked.path() {
         Some(path) => format!("{{\"status\":\"OK\",\"data\":{{\"path\":\"{path}\"}}}}"),
@@ -232,27 +232,27 @@ fn next_line(lines: &mut BufReader<TcpStream>) -> Option<String> {
     Some(line.trim_end().to_owned())
 }
 
-/// Ways for a peer to fail a request.
+/// Faults of a reply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
     /// Closes without a byte.
     Close,
     /// Half a line, then a close.
     HalfLine,
-    /// A line that is whole but for its end, then silence.
+    /// A line without its end, then silence.
     NoLineEnd,
-    /// One line, whatever it says.
+    /// This line.
     Line(&'static str),
-    /// Bytes without end, and no line end among them.
+    /// Endless bytes without a line end.
     Endless,
-    /// A sound answer, one byte a second.
+    /// A sound reply, one byte per second.
     Drip,
-    /// Nothing, for as long as the asker stays.
+    /// No byte until the client closes.
     Silent,
 }
 
 impl Fault {
-    /// Every fault, in every shape.
+    /// Every fault in every variant.
     pub(crate) const ALL: [Fault; 18] = [
         Fault::Close,
         Fault::HalfLine,
@@ -285,7 +285,7 @@ impl Fault {
             }
             Fault::NoLineEnd => {
                 asked.part(SOUND);
-                asked.wait_for_the_asker_to_leave();
+                asked.wait_for_close();
             }
             Fault::Line(line) => asked.reply(line),
             Fault::Endless => {
@@ -301,7 +301,7 @@ impl Fault {
                     }
                 }
             }
-            Fault::Silent => asked.wait_for_the_asker_to_leave(),
+            Fault::Silent => asked.wait_for_close(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! HTTP as a client with nothing but a socket speaks it.
+//! A client of HTTP, over a plain socket.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::ask::Address;
 
-/// A response, taken apart.
+/// A parsed response.
 pub(crate) struct Response {
     pub(crate) code: u16,
     headers: Vec<(String, String)>,
@@ -15,7 +15,7 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// A header's value; empty when there is none.
+    /// A header's value, or empty.
     pub(crate) fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name));
         found.map_or("", |(_, value)| value)
@@ -38,7 +38,7 @@ impl Http {
         Self(BufReader::new(to.connect().unwrap_or_else(|error| panic!("connect to {to}: {error}"))))
     }
 
-    /// Asks with these header lines, and reads the response whole.
+    /// Sends a request with these header lines and reads the whole response.
     pub(crate) fn ask(&mut self, method: &str, target: &str, headers: &[&str], body: &str) -> Response {
         let mut request = format!("{method} {target} HTTP/1.1\r\nhost: 127.0.0.1\r\n");
         for header in headers {
@@ -55,7 +55,7 @@ impl Http {
         self.0.get_mut().write_all(bytes).expect("a node that reads");
     }
 
-    /// The next response; that to a HEAD has no body.
+    /// The next response; one to HEAD has no body.
     pub(crate) fn response(&mut self, to_head: bool) -> Response {
         let status = self.line();
         let code = status.split(' ').nth(1).and_then(|code| code.parse().ok());
@@ -97,18 +97,18 @@ impl Http {
         line.trim_end().to_owned()
     }
 
-    /// Whether the node has closed, with nothing more said.
+    /// Whether the node has closed without further bytes.
     pub(crate) fn is_closed(&mut self) -> bool {
         matches!(self.0.read(&mut [0]), Ok(0) | Err(_))
     }
 }
 
-/// One GET on a connection of its own.
+/// One GET on its own connection.
 pub(crate) fn fetch(to: Address, target: &str) -> Response {
     fetch_with(to, target, &[])
 }
 
-/// The same, with header lines.
+/// One GET with these header lines on its own connection.
 pub(crate) fn fetch_with(to: Address, target: &str, headers: &[&str]) -> Response {
     Http::connect(to).ask("GET", target, headers, "")
 }

@@ -1,4 +1,4 @@
-//! Clients that ask without a pause until told to stop, and keep a tally of how they fared.
+//! Clients that send GETs until they are stopped, and count replies, slow replies and failures.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,11 +10,11 @@ use super::http::Http;
 use super::session::Session;
 use super::{pause, timed, until};
 
-/// How many clients ask at once.
+/// Concurrent clients.
 const CLIENTS: u64 = 6;
-/// No client asks more than this, whatever happens to the test.
+/// The most requests of a client, in case the test fails to stop it.
 const MOST: u64 = 40_000;
-/// An answer that took longer is a slow one.
+/// A longer reply counts as slow.
 const SLOW: Duration = Duration::from_secs(1);
 
 /// A running load: GETs of `article/1` to `article/<documents>`.
@@ -24,7 +24,7 @@ pub(crate) struct Load {
     clients: Vec<JoinHandle<()>>,
 }
 
-/// How the clients fared.
+/// The counts of all clients.
 #[derive(Default)]
 pub(crate) struct Tally {
     asked: AtomicU64,
@@ -33,12 +33,12 @@ pub(crate) struct Tally {
 }
 
 impl Load {
-    /// Every request on a connection of its own.
+    /// Every request on its own connection.
     pub(crate) fn plain(to: Address, documents: u64) -> Self {
         Self::start(documents, move |path| try_ask(to, &format!("GET {path}")))
     }
 
-    /// Every client on one session of its own.
+    /// Every client on its own session.
     pub(crate) fn sessions(to: Address, documents: u64) -> Self {
         let sessions = Mutex::new((0..CLIENTS).map(|_| Session::open(to)).collect::<Vec<_>>());
         Self::start(documents, move |path| {
@@ -49,7 +49,7 @@ impl Load {
         })
     }
 
-    /// Over HTTP, each client on a connection that it keeps until it is told, or tells, that it closes.
+    /// Over HTTP, each client on a kept connection until a `connection: close` in a request or response.
     pub(crate) fn http(to: Address, documents: u64, headers: &'static [&'static str]) -> Self {
         let kept = Mutex::new(Vec::new());
         Self::start(documents, move |path| {
@@ -86,18 +86,18 @@ impl Load {
         Self { stop, tally, clients }
     }
 
-    /// How many requests were answered so far.
+    /// Requests with a result so far.
     pub(crate) fn asked(&self) -> u64 {
         self.tally.asked.load(Ordering::Relaxed)
     }
 
-    /// Lets it go on until so many more requests are answered.
+    /// Waits for this number of further results.
     pub(crate) fn go_on(&self, requests: u64) {
         let goal = self.asked() + requests;
         until("the load has gone on", || self.asked() >= goal);
     }
 
-    /// Ends it; every answer must have been OK. Tells how many were asked, and how many were slow.
+    /// Stops the clients; every reply must have been OK. Returns the counts of requests and of slow replies.
     pub(crate) fn end_without_errors(mut self) -> (u64, u64) {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients.drain(..) {

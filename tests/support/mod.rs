@@ -1,4 +1,4 @@
-//! What the tests share: nodes, asks, sessions, peers that misbehave, directories that vanish, and waiting.
+//! Shared by all tests: nodes, clients, sessions, fake upstreams, temporary directories, and waiting for a state.
 
 pub(crate) mod ask;
 pub(crate) mod browser;
@@ -25,10 +25,10 @@ pub(crate) use node::{Node, Start};
 pub(crate) use session::Session;
 pub(crate) use temp::{Data, TempDir};
 
-/// Past this, what a test waits for is held to never come: far beyond any delay of a loaded machine.
+/// The deadline of every wait in a test: far above any delay of a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Polls until `state` is there. Panics when it does not come within [`PATIENCE`].
+/// Polls until `state` is `Some`. Panics after [`PATIENCE`].
 pub(crate) fn eventually<T>(what: &str, mut state: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
@@ -46,19 +46,19 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// The step of a poll, the pace of a slow peer, the window of a measurement: never a wait for a state.
-#[expect(clippy::disallowed_methods, reason = "the thread of a test or of a fake peer stops nobody else")]
+#[expect(clippy::disallowed_methods, reason = "the thread of a test or of a fake blocks no other")]
 pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// How long something took, and what came of it.
+/// The duration of the work, and its result.
 pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     let begun = Instant::now();
     let result = work();
     (begun.elapsed(), result)
 }
 
-/// Held by the tests that fill the machine, so that no two of them run at once.
+/// A lock for tests that load the machine, so that no two of them run at once.
 pub(crate) fn heavy() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
@@ -73,7 +73,7 @@ pub(crate) fn at_once<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + S
     })
 }
 
-/// Tells threads that work until they are told, also when the test fails before it could.
+/// Stops threads of a test, also when the test fails.
 pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {

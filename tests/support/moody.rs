@@ -1,4 +1,4 @@
-//! An origin of many moods, and what a proxy makes of them.
+//! An origin that fails, slows down and recovers on command, and assertions about a proxy in front of it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use super::ask::parse;
 use super::fake::{Fault, Hello};
 use super::{Address, Fake, Node, ask, pause};
 
-/// An origin whose documents say which edition they are, that fails when it is told to, and knows how many ask at once.
+/// An origin with numbered editions of its documents, faults on command, and a count of concurrent requests.
 pub(crate) struct Moody {
     pub(crate) fake: Fake,
     mood: Arc<Mood>,
@@ -18,7 +18,7 @@ pub(crate) struct Moody {
 
 #[derive(Default)]
 struct Mood {
-    /// None: it is sound.
+    /// `None`: replies are sound.
     fault: Mutex<Option<Fault>>,
     slowness: Mutex<Duration>,
     edition: AtomicUsize,
@@ -42,14 +42,14 @@ impl Moody {
             let fault = *state.fault.lock().expect("the fault");
             let line = format!("{{\"status\":\"OK\",\"data\":{}}}", state.edition.load(Ordering::SeqCst));
             let leave = || state.asking.fetch_sub(1, Ordering::SeqCst);
-            // Down before the answer, after which the next one may come.
+            // Counted down before the reply, after which the next request may come.
             match fault {
                 None => {
                     leave();
                     asked.reply(&line);
                 }
                 Some(Fault::Silent) => {
-                    asked.wait_for_the_asker_to_leave();
+                    asked.wait_for_close();
                     leave();
                 }
                 Some(fault) => {
@@ -81,12 +81,12 @@ impl Moody {
         self.fake.requests().len()
     }
 
-    /// How many ask right now.
+    /// Concurrent requests now.
     pub(crate) fn asking(&self) -> usize {
         self.mood.asking.load(Ordering::SeqCst)
     }
 
-    /// The most that asked at once since the last call.
+    /// The most concurrent requests since the last call.
     pub(crate) fn most_at_once(&self) -> usize {
         self.mood.most.swap(0, Ordering::SeqCst)
     }
@@ -100,7 +100,7 @@ pub(crate) fn is_stale(proxy: &Node, path: &str) -> bool {
     explain(proxy, path)["state"] == "stale"
 }
 
-/// A reply that must be an old edition, served from the cache and said to be old.
+/// The reply must be an old edition from the cache, marked as stale.
 pub(crate) fn assert_stale(reply: &Value, edition: usize) {
     let told = (&reply["status"], &reply["data"], &reply["cache_hit"], &reply["stale"]);
     assert_eq!(told, (&json!("OK"), &json!(edition), &json!(true), &json!(true)), "{reply}");

@@ -1,4 +1,4 @@
-//! Node processes: started in one line, ended by their own pid when dropped.
+//! Node processes: started in one line, killed by pid on drop.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -26,7 +26,7 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// A server role, told what else it is told: words parted by white space. Its port is any unless told.
+    /// A server role with these flags, separated by white space. Any free port unless given.
     pub(crate) fn role(role: &str, words: &str) -> Self {
         let mut args = vec![role.to_owned()];
         args.extend(words.split_whitespace().map(str::to_owned));
@@ -50,7 +50,7 @@ impl Start {
         Self::role("lb", &format!("--proxies {} {words}", list.join(",")))
     }
 
-    /// One more word, white space and all.
+    /// One more argument, which may hold white space.
     pub(crate) fn arg(mut self, word: &str) -> Self {
         self.args.push(word.to_owned());
         self
@@ -61,7 +61,7 @@ impl Start {
         Self { binary: binary.to_owned(), ..self }
     }
 
-    /// Runs it in a shell that becomes it: `before` are commands, `redirections` close or move its output.
+    /// Runs the node by `exec` of a shell: `before` are commands, `redirections` close or move its output.
     pub(crate) fn shell(mut self, before: &str, redirections: &str) -> Self {
         self.shell = Some((before.to_owned(), redirections.to_owned()));
         self
@@ -73,14 +73,14 @@ impl Start {
         self
     }
 
-    /// Starts it and waits until it says where it listens.
+    /// Starts the node and waits for the line with its address.
     pub(crate) fn run(self) -> Node {
         let mut node = self.spawn();
         node.address = node.listens().1;
         node
     }
 
-    /// Starts it; what it prints is the caller's to read, and its address is not known.
+    /// Starts the node; the caller reads its output, and its address is unknown.
     pub(crate) fn spawn(self) -> Node {
         let scratch = TempDir::new();
         let log = fs::File::create(scratch.path().join("stderr")).expect("a file for the log");
@@ -112,12 +112,12 @@ impl Start {
     }
 }
 
-/// A running node. It is killed, and its end awaited, on drop.
+/// A running node. It is killed and awaited on drop.
 pub(crate) struct Node {
     child: Child,
     printed: Receiver<String>,
     scratch: TempDir,
-    /// Where it listens.
+    /// Its address.
     pub(crate) address: Address,
 }
 
@@ -138,7 +138,7 @@ impl Node {
         }
     }
 
-    /// Whether it has printed all that it ever will, and that is read.
+    /// Whether its output has ended and is read.
     pub(crate) fn has_printed_all(&mut self) -> bool {
         self.printed.recv_timeout(PATIENCE).is_err()
     }
@@ -194,7 +194,7 @@ impl Node {
         metrics[name].as_f64().unwrap_or_else(|| panic!("no number {name} in {metrics}"))
     }
 
-    /// A balancer's word on the health of one proxy.
+    /// Whether this balancer knows a proxy as healthy.
     pub(crate) fn holds_healthy(&self, proxy: Address) -> bool {
         let metrics = self.metrics();
         let healthy = &metrics["proxies"][proxy.to_string()]["healthy"];
@@ -208,25 +208,25 @@ impl Node {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("kB") / 1024
     }
 
-    /// The most that it ever had, in MiB.
+    /// Peak resident memory in MiB.
     pub(crate) fn peak_mib(&self) -> u64 {
         let status = proc_file(self.pid(), "status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("kB") / 1024
     }
 
-    /// How many descriptors it has open.
+    /// Open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("its descriptors").count()
     }
 
-    /// How many connections it has accepted and not ended, by the kernel's word.
+    /// Accepted open connections, from the kernel.
     pub(crate) fn accepted(&self) -> usize {
         let own = |socket: &Socket| socket.local == self.address && socket.state == "01" && socket.is_held;
         sockets().iter().filter(|socket| own(socket)).count()
     }
 
-    /// Processor time that it takes within the window, in hundredths of a second.
+    /// Processor time within the window, in hundredths of a second.
     pub(crate) fn busy_within(&self, window: Duration) -> u64 {
         let before = self.busy();
         pause(window);
@@ -236,12 +236,12 @@ impl Node {
     fn busy(&self) -> u64 {
         let stat = proc_file(self.pid(), "stat");
         let (_, fields) = stat.rsplit_once(')').expect("the fields behind the name");
-        // utime and stime, the 14th and 15th of all.
+        // utime and stime, fields 14 and 15 (proc_pid_stat(5)).
         fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks")).sum()
     }
 
     fn end(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -262,7 +262,7 @@ impl Drop for Node {
     }
 }
 
-/// The lines of a pipe as they come; the end of the channel is the end of the pipe.
+/// The lines of a pipe; the channel ends with the pipe.
 pub(crate) fn lines_of(pipe: ChildStdout) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
@@ -275,7 +275,7 @@ pub(crate) fn lines_of(pipe: ChildStdout) -> Receiver<String> {
     receiver
 }
 
-/// A loopback address that no other test has: a node that is restarted on its port finds the port free.
+/// A loopback address of this test alone, so that the port of a restarted node is free.
 pub(crate) fn own_host() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(2);
     let pid = std::process::id();
@@ -284,7 +284,7 @@ pub(crate) fn own_host() -> Ipv4Addr {
     Ipv4Addr::new(127, 1 + (pid >> 8 & 0x7f) as u8, pid as u8, test as u8)
 }
 
-/// Where something listens on a host that [`own_host`] gave, by the kernel's word.
+/// The listening address on a host of [`own_host`], from the kernel.
 pub(crate) fn listener_on(host: Ipv4Addr) -> Option<Address> {
     sockets().into_iter().find(|socket| socket.state == "0A" && socket.local.0.ip() == host).map(|s| s.local)
 }
@@ -294,7 +294,7 @@ struct Socket {
     local: Address,
     /// `01` is established, `0A` listens.
     state: String,
-    /// Whether a process holds it: what waits to be accepted is held by none.
+    /// Whether a process holds it; sockets that wait for accept have none.
     is_held: bool,
 }
 

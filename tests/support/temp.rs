@@ -1,10 +1,10 @@
-//! Directories that are gone when the test is.
+//! Temporary directories.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A directory of its own, removed with all that is in it on drop.
+/// A new directory, removed with its contents on drop.
 pub(crate) struct TempDir(PathBuf);
 
 impl TempDir {
@@ -23,7 +23,7 @@ impl TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        // Nothing hangs on it: the name is used by no other test.
+        // A failure is harmless: no other test uses the name.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -47,12 +47,12 @@ impl Data {
         data
     }
 
-    /// Stores a file for a path of the wire, whatever the bytes are.
+    /// Stores bytes as the file of a path.
     pub(crate) fn put(&self, path: &str, bytes: &[u8]) {
         fs::write(self.file(path), bytes).expect("a file in the data directory");
     }
 
-    /// Where the file of a path of the wire is.
+    /// The file of a path.
     pub(crate) fn file(&self, path: &str) -> PathBuf {
         self.dir.path().join(format!("{}.json", path.replacen('/', "", 1)))
     }
@@ -62,7 +62,7 @@ impl Data {
     }
 }
 
-/// The text of `article/<i>` in [`Data::articles`], as it stands on the wire.
+/// The text of `article/<i>` in [`Data::articles`], as on the wire.
 pub(crate) fn article(i: u32) -> String {
     format!("{{\"id\":\"article/{i}\",\"price\":1.10}}")
 }
