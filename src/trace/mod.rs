@@ -1,9 +1,9 @@
-//! One request on its way through the nodes: an id that goes with it, and where its time went.
+//! One request on its way through the nodes: its id, and the steps that its time was spent on.
 //!
-//! An id comes with the `trace=` option of a session or as the `traceparent` of W3C, or is given here when requests over
-//! `--slow-log` are to be told. What is logged while the request is answered carries the id, and links send it on, with
-//! the `traceparent`. With the Cargo feature `otlp` the request and what it waits for become spans of that trace (`spans`),
-//! which `otlp` exports. Without all of this, nothing is done.
+//! The id comes with the `trace=` option of a session or in the `traceparent` of W3C Trace Context; a node with `--slow-log`
+//! gives one to every other request. Log lines of the request carry the id, and links send it to the next node, with the
+//! `traceparent`. With the Cargo feature `otlp` the request and its steps become spans (`spans`), which `run` exports. A
+//! request without an id, at a node without `--slow-log` and spans, costs nothing here.
 
 #[cfg(feature = "otlp")]
 pub(crate) mod spans;
@@ -23,25 +23,25 @@ use self::spans::Span;
 use crate::handler::{Answer, Ask, Handler};
 use crate::wire::TraceParent;
 
-/// A longer id is nobody's: the request gets another one.
+/// The limit of bytes of an id; a request with a longer one gets a new id.
 const LONGEST_ID: usize = 64;
-/// More steps than this are not told: a request that is tried so often shows it by then.
+/// The limit of recorded steps: a request that is retried too often shows it by then.
 const STEPS: usize = 16;
 
 tokio::task_local! {
     static CURRENT: Trace;
 }
 
-/// A request that is watched.
+/// A traced request.
 #[derive(Clone)]
-struct Trace(Arc<Inner>);
+struct Trace(Arc<Record>);
 
-struct Inner {
+struct Record {
     id: String,
-    /// What asks are children of: our own span, or, where none are made, that of the asker.
+    /// The parent of requests to other nodes: our own span, or the client's if we make none.
     parent: Option<TraceParent>,
     began: Instant,
-    /// What was waited for, from when on, and how long. A std Mutex: nothing is awaited while it is held.
+    /// Name, begin (since the request's) and duration of each step. A std Mutex: nothing is awaited while it is locked.
     steps: Mutex<Vec<(String, Duration, Duration)>>,
 }
 
@@ -53,7 +53,7 @@ impl Trace {
             (None, Some(parent)) => format!("{:032x}", parent.trace),
             (None, None) => format!("{:016x}", fastrand::u64(..)),
         };
-        Self(Arc::new(Inner { id, parent, began: Instant::now(), steps: Mutex::default() }))
+        Self(Arc::new(Record { id, parent, began: Instant::now(), steps: Mutex::default() }))
     }
 
     fn ended(&self, slow: Duration, request: &str, status: &str) {
@@ -61,21 +61,22 @@ impl Trace {
         if took >= slow {
             warn!(
                 target: "dproxy::slow",
-                trace = self.0.id, request, status, took_ms = milliseconds(took), steps = self.told(),
+                trace = self.0.id, request, status, took_ms = milliseconds(took), steps = self.steps(),
                 "a slow request"
             );
         }
     }
 
-    fn told(&self) -> String {
-        let mut told = String::new();
+    /// The steps as one text for the log.
+    fn steps(&self) -> String {
+        let mut text = String::new();
         for (name, after, took) in self.0.steps.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let part = if told.is_empty() { "" } else { "; " };
+            let part = if text.is_empty() { "" } else { "; " };
             let (after, took) = (milliseconds(*after), milliseconds(*took));
-            // Writing to a String does not fail.
-            let _ = write!(told, "{part}{name} took {took} ms after {after} ms");
+            // A write to a String cannot fail.
+            let _ = write!(text, "{part}{name} took {took} ms after {after} ms");
         }
-        told
+        text
     }
 }
 
@@ -83,7 +84,8 @@ fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e4).round() / 10.0
 }
 
-/// Has a handler answer, and watches the request if it has an id or `slow` says so: one that takes as long is logged.
+/// The handler's answer. The request is traced if it has an id, if spans are wanted, or with a `slow` time: one that takes
+/// that long or longer is logged.
 pub fn answer<H: Handler>(handler: &Arc<H>, ask: Ask<'_>, slow: Option<Duration>) -> Answer {
     if slow.is_none() && ask.trace.is_none() && ask.parent.is_none() && !spans::are_wanted() {
         return handler.answer(ask);
@@ -115,18 +117,18 @@ pub fn answer<H: Handler>(handler: &Arc<H>, ask: Ask<'_>, slow: Option<Duration>
     })
 }
 
-/// Notes how long something takes that the current request waits for, from here to the end of the guard, also when it
-/// is given up. A guard and not a wrapper: a future within a future is stored twice.
+/// A step of the current request, from here to the drop of the guard, also if it is cancelled; `None` outside a traced
+/// request. A guard and not a wrapper: a future within a future is stored twice.
 pub fn step(name: &'static str) -> Option<Step> {
     Step::begin(|parent| (name.to_owned(), Span::within(parent, name)))
 }
 
-/// The same, of a request to another node.
+/// A step that is a request to another node.
 pub fn ask(host: &str, port: u16) -> Option<Step> {
     Step::begin(|parent| (format!("{host}:{port}"), Span::of_ask(parent, host, port)))
 }
 
-/// Something that the current request waits for.
+/// The guard of a step.
 pub struct Step {
     trace: Trace,
     name: String,
@@ -144,12 +146,12 @@ impl Step {
             .ok()
     }
 
-    /// It came to an end by itself: well, or with this error.
+    /// The step was not cancelled: it succeeded, or failed with this error.
     pub fn ended(&mut self, error: Option<&dyn std::error::Error>) {
         self.span.ended(error);
     }
 
-    /// Writes the options that take the request to the next node.
+    /// Writes ` trace=…` and ` traceparent=…`, for the request line to the next node.
     pub fn write_options(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b" trace=");
         out.extend_from_slice(self.trace.0.id.as_bytes());
@@ -171,7 +173,7 @@ impl Drop for Step {
     }
 }
 
-/// Work for a task of its own that belongs to the current request.
+/// Work for a task of its own, as part of the current request.
 pub fn carried<F: Future<Output = ()>>(work: F) -> impl Future<Output = ()> {
     let trace = CURRENT.try_with(Clone::clone).ok();
     let span = tracing::Span::current();
@@ -188,7 +190,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn steps_are_told_also_of_what_was_given_up() {
+    async fn cancelled_steps_are_recorded_as_well() {
         let trace = Trace::new(Some("abc"), None);
         CURRENT
             .scope(trace.clone(), async {
@@ -205,15 +207,15 @@ mod tests {
                 let _ = tokio::time::timeout(Duration::from_millis(50), second).await;
             })
             .await;
-        assert_eq!(trace.told(), "a:1 took 100 ms after 0 ms; the fetch took 50 ms after 100 ms");
+        assert_eq!(trace.steps(), "a:1 took 100 ms after 0 ms; the fetch took 50 ms after 100 ms");
     }
 
     #[tokio::test]
-    async fn an_id_of_somebody_else_is_bounded() {
+    async fn a_clients_id_is_bounded() {
         for id in ["", "x".repeat(65).as_str(), "a\u{7f}"] {
             assert_eq!(Trace::new(Some(id).filter(|id| !id.is_empty()), None).0.id.len(), 16);
         }
-        assert!(step("the fetch").is_none(), "nobody asked for a trace");
+        assert!(step("the fetch").is_none(), "no request is traced");
     }
 
     #[tokio::test]

@@ -1,14 +1,14 @@
-//! What `spans` is without the Cargo feature `otlp`: nothing.
+//! `spans` without the Cargo feature `otlp`: every function does nothing.
 
 use std::error::Error;
 
 use crate::handler::Ask;
 use crate::wire::{Reply, TraceParent};
 
-/// No span.
+/// Never a span.
 pub(super) struct Span;
 
-/// Nobody takes spans.
+/// Spans are never wanted.
 pub(super) const fn are_wanted() -> bool {
     false
 }

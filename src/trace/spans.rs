@@ -1,7 +1,7 @@
-//! Spans of OpenTelemetry: one for a request at this node, beneath it one for each thing that it waits for.
+//! Spans of OpenTelemetry: one for a request at this node, beneath it one for each of its steps.
 //!
-//! A sampler says which requests are recorded. Of the others only the decision goes on to the next node. A span goes out
-//! when it is dropped, into the bounded queue of whoever exports: nothing waits for that.
+//! A sampler chooses the requests that are recorded; of the others only its decision is sent to the next node. A dropped
+//! span goes into the bounded queue of the exporter, which no request waits for.
 
 use std::error::Error;
 use std::sync::OnceLock;
@@ -17,16 +17,16 @@ use crate::handler::Ask;
 use crate::wire::reply::Data;
 use crate::wire::{Reply, ReplyView, Request, Status, TraceParent};
 
-/// Who makes spans, once somebody takes them.
+/// The source of spans, once there is an exporter.
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
-/// From now on there are spans.
+/// Makes spans from now on.
 pub(crate) fn begin(tracer: SdkTracer) {
-    // A process exports to one place: that of the first call.
+    // A process has one exporter: that of the first call.
     let _ = TRACER.set(tracer);
 }
 
-/// Whether somebody takes spans.
+/// Whether there is an exporter.
 pub(super) fn are_wanted() -> bool {
     TRACER.get().is_some()
 }
@@ -35,7 +35,7 @@ pub(super) fn are_wanted() -> bool {
 pub(super) struct Span(Option<Recorded>);
 
 impl Span {
-    /// Of a request, from here until its reply. A balancer's polls are none.
+    /// The span of a request, from here until its reply. METRICS has none: it would be one for every poll of a balancer.
     pub(super) fn of_request(ask: &Ask<'_>, parent: Option<TraceParent>) -> Self {
         let (verb, key) = match ask.request {
             Request::Get(key) => ("GET", Some(key)),
@@ -49,14 +49,14 @@ impl Span {
         if let Some(key) = key {
             span.note("dproxy.key", || key.as_str().to_owned().into());
         }
-        // An id of another kind cannot be that of a trace.
+        // An id of `trace=` is no trace id of OpenTelemetry, so it becomes an attribute.
         if let (Some(id), None) = (ask.trace, parent) {
             span.note("dproxy.trace", || id.to_owned().into());
         }
         span
     }
 
-    /// Of a request to another node.
+    /// The span of a request to another node.
     pub(super) fn of_ask(parent: Option<TraceParent>, host: &str, port: u16) -> Self {
         let Some(parent) = parent else { return Self(None) };
         let mut span = Self::start("ask", SpanKind::Client, Some(parent), false);
@@ -65,7 +65,7 @@ impl Span {
         span
     }
 
-    /// Of something else that a request waits for.
+    /// The span of another step of a request.
     pub(super) fn within(parent: Option<TraceParent>, name: &'static str) -> Self {
         let Some(parent) = parent else { return Self(None) };
         Self::start(name, SpanKind::Internal, Some(parent), false)
@@ -81,7 +81,7 @@ impl Span {
         Self(TRACER.get().map(start))
     }
 
-    /// What is beneath this span has it as parent.
+    /// This span as the parent of others, here or at the next node.
     pub(super) fn context(&self) -> Option<TraceParent> {
         let context = self.0.as_ref()?.span_context();
         let (trace, span) = (context.trace_id().to_bytes(), context.span_id().to_bytes());
@@ -117,14 +117,14 @@ impl Span {
             span.set_attribute(KeyValue::new("dproxy.node", i64::from(node)));
         }
         match reply.status {
-            // What the asker did wrong, or what is not there, is no failure of ours.
+            // A client's error or a missing document is no failure of this node.
             Status::Ok | Status::NotFound | Status::BadRequest | Status::WrongMethod | Status::Forbidden => {}
             status => span.set_status(Outcome::error(status.as_str())),
         }
         span.end();
     }
 
-    /// What was waited for is over: well, or with this error.
+    /// The step succeeded, or failed with this error.
     pub(super) fn ended(&mut self, error: Option<&dyn Error>) {
         let Some(span) = self.0.as_mut() else { return };
         if let Some(error) = error {
