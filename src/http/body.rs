@@ -8,16 +8,16 @@ use hyper::body::{Frame, SizeHint};
 
 /// A body.
 pub(super) enum Body {
-    /// All of it; nothing once it is sent.
+    /// The whole body; empty once it is sent.
     Whole(Bytes),
-    /// A page, an event stream.
+    /// A page or an event stream of axum.
     Stream(axum::body::Body),
 }
 
-/// A response, ready to be sent.
+/// A response of this front end.
 pub(super) type Response = hyper::Response<Body>;
 
-/// The same for a route of axum.
+/// A response for a route of axum.
 pub(super) fn for_axum(response: Response) -> axum::response::Response {
     response.map(axum::body::Body::new)
 }

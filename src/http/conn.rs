@@ -1,10 +1,10 @@
 //! One HTTP connection: hyper's, under the deadlines of the line port.
 //!
 //! ```text
-//!   head (within the line deadline) ──▶ quiet: answering, streaming, or idle (within the idle deadline) ──▶ head …
-//!   blocked: the asker does not take what we write (within the write deadline)
+//!   head (within the line deadline) ──▶ between heads: answering, streaming, or idle (within the idle deadline) ──▶ head …
+//!   blocked: the client does not read what we write (within the write deadline)
 //! ```
-//! No clock is read for a request: a coarse tick looks whether anything has moved since the last one.
+//! No request reads a clock: a coarse tick checks whether anything has moved since the last tick.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -26,49 +26,49 @@ use crate::net::ServerLimits;
 use crate::net::transport::Stream;
 use crate::net::unread::Reader;
 
-/// The longest head of a request.
+/// The limit of bytes of a request's head.
 const MAX_HEAD: usize = 16 * 1024;
-/// Header lines of a request.
+/// The limit of header lines of a request.
 const MAX_HEADERS: usize = 64;
-/// How long a connection may stay idle once it is to end. Its asker may just have sent something: the next response
-/// tells it to ask elsewhere, which a connection that is gone does not.
+/// The time between the order to end and the close of an idle connection. A request may be under way: its response tells
+/// the client to connect elsewhere, which a closed connection does not.
 const IDLE_END: Duration = Duration::from_millis(500);
-/// What is read and written at a time, at the most.
+/// The limit of bytes of one read or write.
 const MAX_BUFFER: usize = 64 * 1024;
 
-/// What a connection is about, as its deadlines see it.
+/// The state of a connection that its deadlines depend on.
 #[derive(Default, Debug)]
-pub(super) struct Watch {
-    /// A request was heard since the last byte that began a head.
-    quiet: AtomicBool,
-    /// The asker does not take what we write.
+pub(super) struct Activity {
+    /// A whole head has been received, and no byte of the next one.
+    between_heads: AtomicBool,
+    /// The client does not read: the last write had to wait.
     blocked: AtomicBool,
     /// The next response is the last one.
     ending: AtomicBool,
-    /// Changes whenever something moved.
+    /// Changes with every read, write and request.
     moves: AtomicU64,
 }
 
-impl Watch {
-    /// A whole head has come.
-    pub(super) fn heard(&self) {
-        self.quiet.store(true, Relaxed);
+impl Activity {
+    /// A whole head has been received.
+    pub(super) fn head_received(&self) {
+        self.between_heads.store(true, Relaxed);
         self.moved();
     }
 
-    /// Whether the asker is to be told that this is the last response.
+    /// Whether the next response has to say that it is the last one.
     pub(super) fn is_ending(&self) -> bool {
         self.ending.load(Relaxed)
     }
 
     fn moved(&self) {
-        // Written by the one task of the connection only.
+        // A load and a store, not an atomic addition: only the task of the connection writes.
         self.moves.store(self.moves.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     fn has_read(&self) {
-        if self.quiet.load(Relaxed) {
-            self.quiet.store(false, Relaxed);
+        if self.between_heads.load(Relaxed) {
+            self.between_heads.store(false, Relaxed);
             self.moved();
         }
     }
@@ -81,9 +81,9 @@ impl Watch {
         written
     }
 
-    /// Within which time something else has to happen.
+    /// The time within which the next move has to come.
     fn deadline(&self, limits: &ServerLimits) -> Duration {
-        match (self.blocked.load(Relaxed), self.quiet.load(Relaxed)) {
+        match (self.blocked.load(Relaxed), self.between_heads.load(Relaxed)) {
             (true, _) => limits.write_deadline,
             (false, true) => limits.idle_deadline,
             (false, false) => limits.line_deadline,
@@ -91,89 +91,93 @@ impl Watch {
     }
 }
 
-/// Serves one connection to its end. `stop` ends it once what was asked is answered.
+/// Serves one connection to its end. After `stop` it ends with the next response, or soon if no request comes.
 pub(super) async fn serve<S>(
     stream: Stream,
     service: S,
-    watch: Arc<Watch>,
+    activity: Arc<Activity>,
     limits: &ServerLimits,
     stop: &CancellationToken,
 ) where
     S: Service<hyper::Request<Incoming>, Response = Response, Error = std::convert::Infallible> + Send,
     S::Future: Send,
 {
-    // Small and complete responses: nothing waits for more. A socket that is gone already shows at the first read.
+    // Responses are small and complete: Nagle's algorithm would only delay them. A closed socket shows at the first read.
     let _ = stream.set_nodelay(true);
     let reader = limits.unread.reader();
-    let io = TokioIo::new(Watched { stream, watch: watch.clone(), reader, held: 0, still_since: None });
+    let io =
+        TokioIo::new(ActiveStream { stream, activity: activity.clone(), reader, held: 0, still_since: None });
     let conn = http1::Builder::new()
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD)
         .max_buf_size(MAX_BUFFER)
         .header_read_timeout(None::<Duration>)
         .serve_connection(io, service);
-    let shortest = limits.line_deadline.min(limits.write_deadline).min(limits.idle_deadline);
-    let tick = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
+    let overdue = overdue(&activity, limits);
     let stopped = async {
         stop.cancelled().await;
-        watch.ending.store(true, Relaxed);
+        activity.ending.store(true, Relaxed);
         sleep(IDLE_END.min(limits.drain / 2)).await;
     };
-    let timer = sleep(tick);
-    tokio::pin!(conn, timer, stopped);
-    let mut is_stopping = false;
+    tokio::pin!(conn, overdue);
+    // An error of the connection needs no handling: the client got every response that could be sent.
+    tokio::select! {
+        biased;
+        _ = conn.as_mut() => return,
+        () = stopped => conn.as_mut().graceful_shutdown(),
+        () = overdue.as_mut() => return,
+    }
+    tokio::select! {
+        biased;
+        _ = conn => {}
+        () = overdue => {}
+    }
+}
+
+/// Completes when nothing has moved for the deadline of the moment: at most a tick late, so that no request reads a clock.
+async fn overdue(activity: &Activity, limits: &ServerLimits) {
+    let shortest = limits.line_deadline.min(limits.write_deadline).min(limits.idle_deadline);
+    let tick = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
     let (mut moves, mut since) = (u64::MAX, Instant::now());
     loop {
-        tokio::select! {
-            biased;
-            // How it ended is of no interest: each asker was told what it could be told.
-            _ = &mut conn => return,
-            () = &mut stopped, if !is_stopping => {
-                is_stopping = true;
-                conn.as_mut().graceful_shutdown();
-            }
-            () = &mut timer => {
-                let now = Instant::now();
-                let seen = watch.moves.load(Relaxed);
-                if seen != moves {
-                    (moves, since) = (seen, now);
-                } else if now - since >= watch.deadline(limits) {
-                    return;
-                }
-                timer.as_mut().reset(now + tick);
-            }
+        sleep(tick).await;
+        let (seen, now) = (activity.moves.load(Relaxed), Instant::now());
+        if seen != moves {
+            (moves, since) = (seen, now);
+        } else if now - since >= activity.deadline(limits) {
+            return;
         }
     }
 }
 
-/// Tells an asker that there is no room.
+/// Sends the response for a client over the limit of connections, and closes.
 pub(super) async fn turn_away(mut stream: Stream, response: &[u8], deadline: Duration) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let tell = async {
         stream.write_all(response).await?;
         stream.shutdown().await?;
-        // Closing with bytes unread would reset the connection under the response.
+        // A close with unread bytes would reset the connection, and the client might lose the response.
         let mut buf = [0; 4096];
         while stream.read(&mut buf).await? > 0 {}
         io::Result::Ok(())
     };
-    // Either way the connection is over.
+    // Sent, failed or late: the connection ends.
     let _ = tokio::time::timeout(deadline, Box::pin(tell)).await;
 }
 
-/// A stream that tells the watch what moves.
-struct Watched<'a> {
+/// A stream that notes each move.
+struct ActiveStream<'a> {
     stream: Stream,
-    watch: Arc<Watch>,
+    activity: Arc<Activity>,
     reader: Reader<'a>,
-    /// What is being written, as long as a part of it is left: all of it is there until then.
+    /// Bytes of the response that is being written: all of them stay in memory until the last one is written.
     held: usize,
-    /// Since when the asker has taken nothing.
+    /// The first write that had to wait since the last one that succeeded.
     still_since: Option<Instant>,
 }
 
-impl Watched<'_> {
-    /// Of so many bytes that were left, so many were taken, or none could be.
+impl ActiveStream<'_> {
+    /// Notes the result of a write of `left` bytes.
     fn has_written(
         &mut self,
         cx: &Context<'_>,
@@ -195,11 +199,11 @@ impl Watched<'_> {
                 }
             }
         }
-        self.watch.has_written(written)
+        self.activity.has_written(written)
     }
 }
 
-impl AsyncRead for Watched<'_> {
+impl AsyncRead for ActiveStream<'_> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -208,13 +212,13 @@ impl AsyncRead for Watched<'_> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.watch.has_read();
+            self.activity.has_read();
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Watched<'_> {
+impl AsyncWrite for ActiveStream<'_> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.has_written(cx, buf.len(), written)

@@ -1,4 +1,4 @@
-//! Cross-origin requests: refused by every browser unless `--cors-origin` names who may read.
+//! Cross-origin requests (CORS, the Fetch standard): browsers let a page read a response only if `--cors-origin` names it.
 
 use std::str::FromStr;
 
@@ -12,11 +12,11 @@ use thiserror::Error;
 
 use super::body::{Body, Response};
 
-/// An origin whose pages may read documents; `*` is any.
+/// An origin whose pages may read documents; `*` is every origin.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CorsOrigin(HeaderValue);
 
-/// A text that is no origin.
+/// The error for a text that is not an origin.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[error("an origin is a scheme and a host, such as https://app.example or http://localhost:3000, or *")]
 pub struct CorsOriginError;
@@ -34,12 +34,12 @@ impl FromStr for CorsOrigin {
     }
 }
 
-/// Whether a browser only asks whether it may ask.
+/// Whether this is a preflight: a browser's question before the request itself.
 pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The answer to that, to which [`allow`] adds who may.
+/// The response to a preflight; [`allow`] adds the origin.
 pub(super) fn preflight() -> Response {
     let mut response = Response::new(Body::Whole(bytes::Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -50,7 +50,7 @@ pub(super) fn preflight() -> Response {
     response
 }
 
-/// Tells a browser that the asking page may read the response, if it may.
+/// Adds the headers by which a browser lets the page with the origin `asked` read the response, if it is allowed.
 pub(super) fn allow(allowed: &[CorsOrigin], asked: Option<&HeaderValue>, headers: &mut HeaderMap) {
     let any = allowed.iter().find(|origin| origin.0 == "*");
     if any.is_none() {
@@ -63,7 +63,7 @@ pub(super) fn allow(allowed: &[CorsOrigin], asked: Option<&HeaderValue>, headers
     }
 }
 
-/// The origin of the page that asks.
+/// The origin of the page that sent the request.
 pub(super) fn asking_page(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(ORIGIN).cloned()
 }
@@ -76,14 +76,14 @@ mod tests {
     fn allows_those_that_are_named() {
         let one: Vec<CorsOrigin> = vec!["https://app.example".parse().unwrap()];
         let any: Vec<CorsOrigin> = vec!["*".parse().unwrap()];
-        let told = |allowed: &[CorsOrigin], asked: &'static str| {
+        let allowed_origin = |allowed: &[CorsOrigin], asked: &'static str| {
             let mut headers = HeaderMap::new();
             allow(allowed, Some(&HeaderValue::from_static(asked)), &mut headers);
             headers.get(ACCESS_CONTROL_ALLOW_ORIGIN).map(|value| value.to_str().unwrap().to_owned())
         };
-        assert_eq!(told(&one, "https://app.example").as_deref(), Some("https://app.example"));
-        assert_eq!(told(&one, "https://evil.example"), None);
-        assert_eq!(told(&any, "https://evil.example").as_deref(), Some("*"));
+        assert_eq!(allowed_origin(&one, "https://app.example").as_deref(), Some("https://app.example"));
+        assert_eq!(allowed_origin(&one, "https://evil.example"), None);
+        assert_eq!(allowed_origin(&any, "https://evil.example").as_deref(), Some("*"));
         for wrong in ["", "app.example", "https://", "https://a/", "https://a b", "null"] {
             assert!(wrong.parse::<CorsOrigin>().is_err(), "{wrong}");
         }

@@ -1,4 +1,4 @@
-//! `GET /{resource}/{key}`: from a target to a reply of the role, and from that to a response.
+//! `GET /{resource}/{key}`: from a reply of the role to a response.
 
 use std::fmt::Write;
 
@@ -17,11 +17,12 @@ use crate::wire::{Reply, ReplyView, Status};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// What does not expire here is kept until it is purged, and nobody tells those behind us: they have to ask.
+/// For a document without a TTL. It is cached until a purge, of which caches in front of us hear nothing: they have to
+/// revalidate.
 const ASK_AGAIN: HeaderValue = HeaderValue::from_static("no-cache");
 
-/// How a document was served, by this node's or a proxy's word.
-struct Told {
+/// How a document was served, as this node or the proxy behind it reports.
+struct Delivery {
     node: Option<u16>,
     cache_hit: bool,
     stale: bool,
@@ -29,11 +30,15 @@ struct Told {
     fresh_for: Option<u32>,
 }
 
-/// The response to a reply, to who `asked` with these headers. `lenience` is what a proxy adds to `max-age`: how long it serves what is stale.
+/// The response to a reply; `asked` are the request's headers, `stale_directives` the proxy's directives after `max-age`.
 ///
-/// Short documents are a matter of a few header lines; `Err` hands back a long text that the asker wants coded.
-pub(super) fn response(reply: Reply, asked: &HeaderMap, lenience: &str) -> Result<Response, Box<Long>> {
-    let told = reply.served.map(|served| Told {
+/// `Err` hands back a long text that the client accepts compressed: too long to compress on a core that serves others.
+pub(super) fn response(
+    reply: Reply,
+    asked: &HeaderMap,
+    stale_directives: &str,
+) -> Result<Response, Box<Long>> {
+    let delivery = reply.served.map(|served| Delivery {
         node: Some(served.node),
         cache_hit: served.cache_hit,
         stale: served.stale,
@@ -41,20 +46,22 @@ pub(super) fn response(reply: Reply, asked: &HeaderMap, lenience: &str) -> Resul
         fresh_for: served.fresh_for,
     });
     match reply.data {
-        Data::Document(document) => found(Bytes::from_owner(document), told.as_ref(), asked, lenience),
-        Data::Text(text) => Ok(failed(reply.status, Some(&text), told)),
-        Data::Json(text) => found(Bytes::from(text), told.as_ref(), asked, lenience),
-        Data::Null => Ok(failed(reply.status, None, told)),
-        Data::Line(line) => relayed(&line, asked, lenience),
+        Data::Document(document) => {
+            found(Bytes::from_owner(document), delivery.as_ref(), asked, stale_directives)
+        }
+        Data::Text(text) => Ok(failed(reply.status, Some(&text), delivery)),
+        Data::Json(text) => found(Bytes::from(text), delivery.as_ref(), asked, stale_directives),
+        Data::Null => Ok(failed(reply.status, None, delivery)),
+        Data::Line(line) => relayed(&line, asked, stale_directives),
     }
 }
 
-/// A proxy's line, relayed by a balancer: it knows of the document what the line says.
-fn relayed(line: &Bytes, asked: &HeaderMap, lenience: &str) -> Result<Response, Box<Long>> {
+/// The response to a proxy's reply line, which a balancer relays.
+fn relayed(line: &Bytes, asked: &HeaderMap, stale_directives: &str) -> Result<Response, Box<Long>> {
     let Ok(view) = ReplyView::parse(line) else {
         return Ok(problem(Status::ProxyUnreachable, "the reply of the proxy is none"));
     };
-    let told = view.cache_hit.map(|cache_hit| Told {
+    let delivery = view.cache_hit.map(|cache_hit| Delivery {
         node: view.node,
         cache_hit,
         stale: view.stale,
@@ -63,15 +70,15 @@ fn relayed(line: &Bytes, asked: &HeaderMap, lenience: &str) -> Result<Response, 
     });
     if view.status == Status::Ok {
         return match view.document(usize::MAX) {
-            Ok(document) => found(Bytes::from_owner(document), told.as_ref(), asked, lenience),
+            Ok(document) => found(Bytes::from_owner(document), delivery.as_ref(), asked, stale_directives),
             Err(_) => Ok(problem(Status::ProxyUnreachable, "the reply of the proxy is no document")),
         };
     }
     let detail = serde_json::from_str::<Option<String>>(view.data).ok().flatten();
-    Ok(failed(view.status, detail.as_deref(), told))
+    Ok(failed(view.status, detail.as_deref(), delivery))
 }
 
-/// A long text that has to be coded, and everything else of the response to it.
+/// A long text to be compressed, and the head of its response.
 pub(super) struct Long {
     pub(super) head: Response,
     pub(super) text: Bytes,
@@ -79,7 +86,7 @@ pub(super) struct Long {
 }
 
 impl Long {
-    /// The whole response; takes its time.
+    /// The whole response. Slow for a long text: call it in the pool.
     pub(super) fn encode(self) -> Response {
         match self.encoding.encode(&self.text) {
             Ok(bytes) => self.head.map(|_| Body::Whole(Bytes::from(bytes))),
@@ -88,7 +95,12 @@ impl Long {
     }
 }
 
-fn found(text: Bytes, told: Option<&Told>, asked: &HeaderMap, lenience: &str) -> Result<Response, Box<Long>> {
+fn found(
+    text: Bytes,
+    delivery: Option<&Delivery>,
+    asked: &HeaderMap,
+    stale_directives: &str,
+) -> Result<Response, Box<Long>> {
     let is_worth_it = text.len() >= WORTH_IT;
     let encoding = if is_worth_it { Encoding::negotiate(asked) } else { Encoding::Identity };
     let tag = ETag::of(&text);
@@ -97,12 +109,15 @@ fn found(text: Bytes, told: Option<&Told>, asked: &HeaderMap, lenience: &str) ->
     if let Ok(tag) = HeaderValue::from_maybe_shared(Bytes::from(tag.header(encoding))) {
         headers.insert(ETAG, tag);
     }
-    headers.insert(CACHE_CONTROL, told.map_or(ASK_AGAIN, |told| cache_control(told, lenience)));
+    headers.insert(
+        CACHE_CONTROL,
+        delivery.map_or(ASK_AGAIN, |delivery| cache_control(delivery, stale_directives)),
+    );
     if is_worth_it {
         headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     }
-    if let Some(told) = told {
-        tell(told, &mut headers);
+    if let Some(delivery) = delivery {
+        write_delivery(delivery, &mut headers);
     }
     if asked.contains_key(hyper::header::IF_NONE_MATCH) && tag.is_known_to(asked) {
         *response.headers_mut() = headers;
@@ -121,55 +136,54 @@ fn found(text: Bytes, told: Option<&Told>, asked: &HeaderMap, lenience: &str) ->
     }
 }
 
-fn failed(status: Status, detail: Option<&str>, told: Option<Told>) -> Response {
+fn failed(status: Status, detail: Option<&str>, delivery: Option<Delivery>) -> Response {
     let detail = detail.unwrap_or(match status {
         Status::NotFound => "there is no such document",
         _ => "the origin failed",
     });
     let mut response = problem(status, detail);
-    if let Some(told) = told {
-        if let (Status::NotFound, Some(1..)) = (status, told.fresh_for) {
-            response.headers_mut().insert(CACHE_CONTROL, cache_control(&told, ""));
+    if let Some(delivery) = delivery {
+        if let (Status::NotFound, Some(1..)) = (status, delivery.fresh_for) {
+            response.headers_mut().insert(CACHE_CONTROL, cache_control(&delivery, ""));
         }
-        tell(&told, response.headers_mut());
+        write_delivery(&delivery, response.headers_mut());
     }
     response
 }
 
-/// How long a document may be kept. Caches count from when it came to us, which `Age` tells: `max-age` less `Age` is what
-/// is left of its time.
-fn cache_control(told: &Told, lenience: &str) -> HeaderValue {
-    let lifetime = match (told.stale, told.fresh_for) {
+/// `Cache-Control` (RFC 9111). Caches subtract `Age`, so `max-age` is the time left plus the age.
+fn cache_control(delivery: &Delivery, stale_directives: &str) -> HeaderValue {
+    let lifetime = match (delivery.stale, delivery.fresh_for) {
         (true, _) => 0,
-        (false, Some(fresh_for)) => fresh_for.saturating_add(told.age.unwrap_or(0)),
+        (false, Some(fresh_for)) => fresh_for.saturating_add(delivery.age.unwrap_or(0)),
         (false, None) => return ASK_AGAIN,
     };
     let mut number = itoa::Buffer::new();
-    let mut value = String::with_capacity(20 + lenience.len());
+    let mut value = String::with_capacity(20 + stale_directives.len());
     value.push_str("max-age=");
     value.push_str(number.format(lifetime));
-    value.push_str(lenience);
+    value.push_str(stale_directives);
     text(&value)
 }
 
-/// `Age`, and `Cache-Status` of RFC 9211.
-fn tell(told: &Told, headers: &mut HeaderMap) {
-    if let Some(age) = told.age {
+/// Writes `Age`, and `Cache-Status` of RFC 9211.
+fn write_delivery(delivery: &Delivery, headers: &mut HeaderMap) {
+    if let Some(age) = delivery.age {
         headers.insert(AGE, HeaderValue::from(age));
     }
-    let Some(node) = told.node else { return };
+    let Some(node) = delivery.node else { return };
     let mut value = String::with_capacity(40);
-    // Writing into a string cannot fail.
-    let _ = write!(value, "dproxy-{node}; {}", if told.cache_hit { "hit" } else { "fwd=miss" });
-    match (told.cache_hit, told.fresh_for) {
-        (true, _) if told.stale => value.push_str("; ttl=0; detail=stale"),
+    // A write to a String cannot fail.
+    let _ = write!(value, "dproxy-{node}; {}", if delivery.cache_hit { "hit" } else { "fwd=miss" });
+    match (delivery.cache_hit, delivery.fresh_for) {
+        (true, _) if delivery.stale => value.push_str("; ttl=0; detail=stale"),
         (true, Some(seconds)) => drop(write!(value, "; ttl={seconds}")),
         _ => {}
     }
     headers.insert(CACHE_STATUS, text(&value));
 }
 
-/// A header value of text that was made here, of visible ASCII.
+/// A header value from visible ASCII that was composed here.
 fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
 }

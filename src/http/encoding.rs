@@ -1,4 +1,4 @@
-//! Content codings: which one an asker takes, and the coding itself.
+//! Content codings (RFC 9110, 8.4): their negotiation, and the compression itself.
 
 use std::io::{self, Write};
 
@@ -7,15 +7,15 @@ use flate2::write::GzEncoder;
 use hyper::HeaderMap;
 use hyper::header::ACCEPT_ENCODING;
 
-/// Shorter texts go as they are: what they would save is less than a packet.
+/// Shorter texts are not compressed: that would save less than a packet.
 pub(super) const WORTH_IT: usize = 1024;
-/// Longer texts are coded off the thread that serves.
+/// Longer texts are compressed in the pool, not on a core that serves.
 pub(super) const LONG: usize = 32 * 1024;
-/// Coded for every asker anew, so quickly.
+/// Low levels: each response is compressed anew.
 const GZIP_LEVEL: u32 = 4;
 const ZSTD_LEVEL: i32 = 3;
 
-/// How the bytes of a body stand for its text.
+/// A content coding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Encoding {
     Identity,
@@ -26,10 +26,10 @@ pub(super) enum Encoding {
 impl Encoding {
     pub(super) const ALL: [Encoding; 3] = [Encoding::Identity, Encoding::Gzip, Encoding::Zstd];
 
-    /// The best coding that an asker takes: the one it likes most, of two that it likes alike the quicker one.
+    /// The coding of the highest weight in `Accept-Encoding` (RFC 9110, 12.5.3); of equal weights the faster one.
     pub(super) fn negotiate(headers: &HeaderMap) -> Self {
         let (mut gzip, mut zstd, mut any, mut identity) = (None, None, None, None);
-        // A list may be spread over several lines.
+        // A list may come in several header lines.
         let lines = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
         for item in lines.flat_map(|line| line.split(',')) {
             let (name, weight) = item.split_once(';').unwrap_or((item, ""));
@@ -52,7 +52,7 @@ impl Encoding {
         }
     }
 
-    /// What it adds to an entity tag.
+    /// The suffix of an entity tag, for different bytes need different strong tags.
     pub(super) fn suffix(self) -> &'static str {
         match self {
             Encoding::Identity => "",

@@ -1,4 +1,4 @@
-//! Entity tags: strong, of the text of a document, the same at every node that has that text.
+//! Strong entity tags (RFC 9110, 8.8.3): a hash of a document's text, the same at every node.
 
 use hyper::HeaderMap;
 use hyper::header::IF_NONE_MATCH;
@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::encoding::Encoding;
 
-/// A tag without its quotes and without the coding's suffix: a strong tag differs where the bytes do.
+/// A tag in hexadecimal digits, without quotes and without the suffix of the coding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct ETag([u8; 32]);
 
@@ -17,7 +17,7 @@ impl ETag {
         Self(std::array::from_fn(|i| DIGITS[(hash >> (124 - 4 * i) & 0xf) as usize]))
     }
 
-    /// As it stands in a header.
+    /// The value of the header `ETag`.
     pub(super) fn header(&self, encoding: Encoding) -> Vec<u8> {
         let suffix = encoding.suffix().as_bytes();
         let mut header = Vec::with_capacity(34 + suffix.len());
@@ -28,7 +28,7 @@ impl ETag {
         header
     }
 
-    /// Whether the asker has this text already, in whichever coding.
+    /// Whether `If-None-Match` has this tag, in any coding: the client has the document already.
     pub(super) fn is_known_to(&self, headers: &HeaderMap) -> bool {
         headers.get_all(IF_NONE_MATCH).iter().any(|header| {
             header.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii).any(|tag| {

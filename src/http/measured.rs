@@ -1,7 +1,7 @@
-//! A role whose GETs are counted by status and timed, whichever front end they come through.
+//! A role whose GETs are counted by status and timed, over lines and HTTP alike.
 //!
-//! What is answered at once is timed one time in `SAMPLE`, and lends its time to those that follow: reading the clock
-//! twice would be a notable part of a hit. All that waits for something is timed itself.
+//! Of the replies without a wait one in `SAMPLE` is timed, and its time is recorded for those that follow as well: two
+//! readings of the clock would be a notable part of a hit. Every reply with a wait is timed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,18 +13,18 @@ use crate::per_core::PerCore;
 use crate::stats::{Counter, Durations, Gauge, Histogram};
 use crate::wire::{Reply, Request, Status};
 
-/// One in so many answers at once is timed.
+/// One in this many replies without a wait is timed.
 const SAMPLE: u64 = 64;
 
-/// The role, and what is counted of it.
+/// A role and the counters of its GETs.
 pub struct Measured<H> {
     inner: Arc<H>,
-    tally: Arc<Tally>,
+    counters: Arc<GetCounters>,
 }
 
-/// What is counted: per core, so that cores do not wait for each other's cache lines.
+/// The counters: per core, so that cores do not wait for each other's cache lines.
 #[derive(Default, Debug)]
-pub struct Tally {
+pub struct GetCounters {
     cores: PerCore<Core>,
     in_flight: Gauge,
 }
@@ -33,33 +33,33 @@ pub struct Tally {
 struct Core {
     by_status: [Counter; Status::ALL.len()],
     durations: Histogram,
-    /// Answers at once.
+    /// Replies without a wait.
     at_once: AtomicU64,
-    /// What the last one that was timed took.
+    /// The time of the last one that was timed.
     last_nanos: AtomicU64,
 }
 
 impl<H: Handler> Measured<H> {
-    /// Counts from now on.
+    /// The role, with all counters at 0.
     pub fn new(inner: Arc<H>) -> Arc<Self> {
-        Arc::new(Self { inner, tally: Arc::default() })
+        Arc::new(Self { inner, counters: Arc::default() })
     }
 
-    /// What was counted so far.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    /// The counters since the start.
+    pub fn counters(&self) -> &GetCounters {
+        &self.counters
     }
 }
 
-impl Tally {
-    /// How many GETs ended with each status.
+impl GetCounters {
+    /// The number of GETs that ended with each status.
     pub fn by_status(&self) -> impl Iterator<Item = (Status, u64)> + '_ {
         Status::ALL
             .into_iter()
             .map(|status| (status, self.cores.iter().map(|core| core.by_status[status as usize].get()).sum()))
     }
 
-    /// How long GETs took.
+    /// The times from a GET to its reply.
     pub fn durations(&self) -> Durations {
         let mut durations = Durations::default();
         for core in self.cores.iter() {
@@ -68,7 +68,7 @@ impl Tally {
         durations
     }
 
-    /// GETs that wait for something.
+    /// GETs that wait for another node or for each other.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.get()
     }
@@ -107,7 +107,7 @@ impl<H: Handler> Handler for Measured<H> {
         if !matches!(ask.request, Request::Get(_)) {
             return self.inner.answer(ask);
         }
-        let core = self.tally.cores.here();
+        let core = self.counters.cores.here();
         let is_timed = core.at_once.load(Ordering::Relaxed).is_multiple_of(SAMPLE);
         let began = is_timed.then(Instant::now);
         match self.inner.answer(ask) {
@@ -116,7 +116,7 @@ impl<H: Handler> Handler for Measured<H> {
                 core.count(reply.status, began);
                 Answer::Now(reply)
             }
-            Answer::Later(reply) => Answer::later(self.tally.clone().time(reply)),
+            Answer::Later(reply) => Answer::later(self.counters.clone().time(reply)),
         }
     }
 
@@ -183,10 +183,10 @@ mod tests {
         }
         measured.answer(ask(Request::Get(Key::parse(b"later/1").unwrap()))).reply().await;
         measured.answer(ask(Request::Metrics)).reply().await;
-        let tally = measured.tally();
-        let counts: Vec<_> = tally.by_status().filter(|(_, count)| *count > 0).collect();
+        let counters = measured.counters();
+        let counts: Vec<_> = counters.by_status().filter(|(_, count)| *count > 0).collect();
         assert_eq!(counts, [(Status::Ok, 100), (Status::NotFound, 1)]);
-        assert_eq!((tally.durations().count(), tally.in_flight()), (101, 0));
-        assert!(tally.durations().quantile(1.0).unwrap() > 0.02);
+        assert_eq!((counters.durations().count(), counters.in_flight()), (101, 0));
+        assert!(counters.durations().quantile(1.0).unwrap() > 0.02);
     }
 }

@@ -1,8 +1,8 @@
-//! What a request target says: the path of a document, and the values of a query.
+//! Percent-decoding of a request target: the path of a document, and the values of a query.
 
 use std::borrow::Cow;
 
-/// Undoes percent-encoding, but for an encoded slash: that is no part of a path, and no key may hold what is left of it.
+/// Decodes percent-encoding, except of a slash: `%2F` must not separate segments, and as `%` no key may hold it.
 pub(super) fn decoded(text: &str) -> Cow<'_, [u8]> {
     if !text.contains('%') {
         return Cow::Borrowed(text.as_bytes());

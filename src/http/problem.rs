@@ -1,4 +1,4 @@
-//! Errors as `application/problem+json` (RFC 9457), and which HTTP status each status of the wire is.
+//! Errors as `application/problem+json` (RFC 9457), and the HTTP status for each status of the wire.
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -8,12 +8,12 @@ use serde::Serialize;
 use super::body::{Body, Response};
 use crate::wire::Status;
 
-/// The verbs of a document.
+/// The methods of a document.
 pub(super) const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD");
-/// When an overloaded node may be asked again, in seconds.
+/// The seconds after which a client may try an overloaded node again.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// What RFC 9457 calls a problem; `code` is the wire's own word for it.
+/// A problem of RFC 9457; `code` is the status of the wire.
 #[derive(Serialize)]
 struct Problem<'a> {
     r#type: &'static str,
@@ -23,7 +23,7 @@ struct Problem<'a> {
     code: &'static str,
 }
 
-/// What HTTP calls it.
+/// The HTTP status for a status of the wire.
 pub(super) fn status_code(status: Status) -> StatusCode {
     match status {
         Status::Ok => StatusCode::OK,
@@ -38,7 +38,7 @@ pub(super) fn status_code(status: Status) -> StatusCode {
     }
 }
 
-/// The response to what went wrong.
+/// The response to a failed request; `detail` is a sentence for people.
 pub(super) fn problem(status: Status, detail: &str) -> Response {
     let code = status_code(status);
     let title = code.canonical_reason().unwrap_or("Error");

@@ -11,7 +11,8 @@ use axum::routing::get;
 
 use super::body::for_axum;
 use super::problem::problem;
-use super::{Site, metrics, page};
+use super::site::Site;
+use super::{metrics, page};
 use crate::handler::Handler;
 use crate::wire::{Key, Status};
 
@@ -58,7 +59,7 @@ async fn scrape<H: Handler>(State(site): At<H>, headers: HeaderMap) -> Response 
     }
 }
 
-/// One segment that is none of ours is no document either.
+/// A path of one segment that has no route; no document has such a path.
 async fn no_document(uri: Uri) -> Response {
     let error = Key::parse(uri.path().trim_start_matches('/').as_bytes()).err();
     let detail = error.map_or_else(|| "there is no such page".to_owned(), |error| error.to_string());

@@ -15,12 +15,13 @@ use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
 
 use super::body::{Body, Response};
-use super::conn::Watch;
+use super::conn::Activity;
 use super::cors;
 use super::document::{self, Long};
+use super::page;
 use super::path::decoded;
 use super::problem::problem;
-use super::{Site, page};
+use super::site::Site;
 use crate::handler::{Answer, Ask, Handler};
 use crate::pool;
 use crate::trace;
@@ -31,10 +32,10 @@ pub(super) struct Service<H> {
     site: Arc<Site<H>>,
     router: TowerToHyperService<Router>,
     from: IpAddr,
-    watch: Arc<Watch>,
+    activity: Arc<Activity>,
 }
 
-/// A response at once, or when it is there: a hit allocates no future.
+/// A response that is there, or a future of one: a hit allocates no future.
 pub(super) enum Responding {
     Now(Option<Response>),
     Later(Pin<Box<dyn Future<Output = Response> + Send>>),
@@ -70,12 +71,12 @@ impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
     type Future = Responding;
 
     fn call(&self, request: Request<Incoming>) -> Responding {
-        self.watch.heard();
+        self.activity.head_received();
         let responding = match names_one_host(&request) {
-            true => self.allow(request),
+            true => self.with_cors(request),
             false => Responding::now(problem(Status::BadRequest, "HTTP/1.1 takes exactly one Host header")),
         };
-        if self.watch.is_ending() { closing(responding) } else { responding }
+        if self.activity.is_ending() { closing(responding) } else { responding }
     }
 }
 
@@ -84,13 +85,13 @@ impl<H: Handler> Service<H> {
         site: Arc<Site<H>>,
         router: TowerToHyperService<Router>,
         from: IpAddr,
-        watch: Arc<Watch>,
+        activity: Arc<Activity>,
     ) -> Self {
-        Self { site, router, from, watch }
+        Self { site, router, from, activity }
     }
 
-    /// Responds, and tells pages from elsewhere whether they may read it.
-    fn allow(&self, request: Request<Incoming>) -> Responding {
+    /// Responds, with the headers by which a page of another origin may read the response.
+    fn with_cors(&self, request: Request<Incoming>) -> Responding {
         let allowed = &self.site.config.cors;
         if allowed.is_empty() {
             return self.respond(request);
@@ -105,7 +106,7 @@ impl<H: Handler> Service<H> {
     }
 
     fn respond(&self, request: Request<Incoming>) -> Responding {
-        // Everything that is not a document has one segment.
+        // Every path but that of a document has one segment.
         let path = request.uri().path();
         match path.strip_prefix('/') {
             Some(path) if path.contains('/') || path.contains('%') => self.document(path, &request),
@@ -127,7 +128,7 @@ impl<H: Handler> Service<H> {
         let ask = Ask::new(wire::Request::Get(key), self.from, Instant::now());
         let ask = Ask { tell_times: true, parent, ..ask };
         match trace::answer(&self.site.handler, ask, self.site.config.limits.slow_log) {
-            Answer::Now(reply) => match document::response(reply, headers, &self.site.lenience) {
+            Answer::Now(reply) => match document::response(reply, headers, &self.site.stale_directives) {
                 Ok(response) => Responding::now(self.site.fitting(response)),
                 Err(long) => {
                     let site = self.site.clone();
@@ -137,7 +138,7 @@ impl<H: Handler> Service<H> {
             Answer::Later(reply) => {
                 let (site, headers) = (self.site.clone(), headers.clone());
                 Responding::later(async move {
-                    site.fitting(match document::response(reply.await, &headers, &site.lenience) {
+                    site.fitting(match document::response(reply.await, &headers, &site.stale_directives) {
                         Ok(response) => response,
                         Err(long) => encoded(long).await,
                     })
@@ -147,7 +148,7 @@ impl<H: Handler> Service<H> {
     }
 
     fn other(&self, mut request: Request<Incoming>) -> Responding {
-        request.extensions_mut().insert(page::From(self.from));
+        request.extensions_mut().insert(page::ClientAddress(self.from));
         let response = hyper::service::Service::call(&self.router, request);
         Responding::later(async {
             match response.await {
@@ -167,12 +168,12 @@ impl<H: Handler> Service<H> {
     }
 }
 
-/// Whether those between the asker and us agree with us whom it asks (RFC 9112).
+/// Exactly one `Host` (RFC 9112, 3.2), so that proxies between the client and us route the request as we do.
 fn names_one_host(request: &Request<Incoming>) -> bool {
     request.version() != Version::HTTP_11 || request.headers().get_all(HOST).iter().take(2).count() == 1
 }
 
-/// The last response of a connection.
+/// The response, as the last of its connection.
 fn closing(responding: Responding) -> Responding {
     Responding::later(async move {
         let Ok(mut response) = responding.await;
@@ -181,7 +182,7 @@ fn closing(responding: Responding) -> Responding {
     })
 }
 
-/// Codes a long text where it holds nobody up.
+/// Compresses a long text in the pool, so that other connections of this core go on.
 async fn encoded(long: Box<Long>) -> Response {
     let encoding = pool::run(move || long.encode());
     encoding.await.unwrap_or_else(|_| problem(Status::Overloaded, "the document could not be coded in time"))

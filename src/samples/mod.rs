@@ -16,4 +16,4 @@ pub use self::busiest::{Busy, busiest};
 pub use self::counters::{Counters, Reported};
 pub use self::sample::{NodeHealth, NodeSample, Sample};
 pub use self::tracks::{Growth, Track, Tracks};
-pub use self::window::Window;
+pub use self::window::SlidingWindow;

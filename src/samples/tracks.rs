@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Counters, Reported, Sample, Window};
+use super::{Counters, Reported, Sample, SlidingWindow};
 
 /// A balancer polls its proxies more rarely than views poll the balancer: ratios take several polls together.
 const RECENT: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ pub struct Track {
     total: Counters,
     /// The time of the last sample.
     last: Option<Instant>,
-    totals: Window<Counters>,
+    totals: SlidingWindow<Counters>,
     /// Growth since the sample before.
     pub step: Growth,
     /// Growth over the last ten seconds.

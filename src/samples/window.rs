@@ -7,15 +7,15 @@ use tokio::time::Instant;
 
 /// The values of one span, at least the newest two.
 #[derive(Debug)]
-pub struct Window<T>(VecDeque<(Instant, T)>);
+pub struct SlidingWindow<T>(VecDeque<(Instant, T)>);
 
-impl<T> Default for Window<T> {
+impl<T> Default for SlidingWindow<T> {
     fn default() -> Self {
         Self(VecDeque::new())
     }
 }
 
-impl<T> Window<T> {
+impl<T> SlidingWindow<T> {
     /// Adds the newest value. Returns the oldest value within `span` and its age in seconds; `None` for the first value.
     pub fn push(&mut self, now: Instant, value: T, span: Duration) -> Option<(&T, f64)> {
         while self.0.len() > 1 && now - self.0[0].0 > span {
@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn compares_with_the_oldest_in_the_window() {
-        let (mut window, start, span) = (Window::default(), Instant::now(), Duration::from_secs(3));
+        let (mut window, start, span) = (SlidingWindow::default(), Instant::now(), Duration::from_secs(3));
         assert!(window.push(start, 0, span).is_none());
         for second in 1..10_u64 {
             let now = start + Duration::from_secs(second);

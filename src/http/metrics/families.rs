@@ -1,17 +1,17 @@
-//! What the numbers of METRICS are called in Prometheus, and what they mean.
+//! Names, units and meanings of the numbers of METRICS in Prometheus.
 //!
-//! A number that a node does not tell is left out, so one table serves proxies and balancers of every age.
+//! A number that METRICS lacks is left out, so one table serves proxies and balancers of every version.
 
 use prometheus_client::registry::Unit;
 use serde_json::Value;
 
-/// A metric, and where in METRICS its number stands.
+/// A metric, and the place of its number in METRICS.
 pub(super) struct Family {
-    /// Members on the way to the number.
+    /// The members that lead to the number.
     path: &'static [&'static str],
-    /// A word: the number is 1 where it stands, else 0.
+    /// For a text: the value is 1 if the text equals this word, else 0.
     word: Option<&'static str>,
-    /// Without the unit and without `_total`, which are added.
+    /// Without unit and `_total`: the encoder appends them.
     pub(super) name: &'static str,
     pub(super) unit: Option<Unit>,
     pub(super) is_counter: bool,
@@ -19,9 +19,9 @@ pub(super) struct Family {
 }
 
 impl Family {
-    /// The number; true is 1, false is 0.
-    pub(super) fn value(&self, samples: &Value) -> Option<f64> {
-        let value = self.path.iter().try_fold(samples, |value, member| value.get(member))?;
+    /// The number in METRICS; true is 1, false is 0. `None` where it is missing.
+    pub(super) fn value(&self, metrics: &Value) -> Option<f64> {
+        let value = self.path.iter().try_fold(metrics, |value, member| value.get(member))?;
         let flag = |is: bool| f64::from(u8::from(is));
         match self.word {
             Some(word) => value.as_str().map(|text| flag(text == word)),
@@ -38,7 +38,7 @@ const fn gauge(path: &'static [&'static str], name: &'static str, help: &'static
     Family { path, word: None, name, unit: None, is_counter: false, help }
 }
 
-/// Of the node itself.
+/// The metrics of the node itself.
 pub(super) const ONE: &[Family] = &[
     counter(&["hits"], "dproxy_cache_hits", "GETs served from the cache"),
     counter(&["misses"], "dproxy_cache_misses", "GETs that had to wait for the origin, or failed"),
@@ -80,7 +80,7 @@ pub(super) const ONE: &[Family] = &[
     ),
 ];
 
-/// Of each proxy, as its balancer sees it.
+/// The metrics of each proxy, as its balancer sees it.
 pub(super) const NODE: &[Family] = &[
     gauge(&["healthy"], "dproxy_node_healthy", "1 while the proxy is healthy, 0 while it is down"),
     Family {

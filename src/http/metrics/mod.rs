@@ -1,6 +1,6 @@
-//! `/metrics`: what a node counts, as Prometheus and OpenMetrics write it.
+//! `/metrics`: the counters of a node in the text formats of Prometheus and OpenMetrics.
 //!
-//! The samples are those of METRICS, so the two never disagree; `families` says what each is called and means.
+//! The numbers are those of METRICS, so the two never disagree; `families` has their names and meanings.
 
 mod families;
 mod text;
@@ -15,14 +15,14 @@ use prometheus_client::registry::{Registry, Unit};
 use serde_json::{Map, Value};
 
 use self::families::{Family, NODE, ONE};
-use super::Site;
+use super::site::Site;
 use crate::handler::Handler;
 use crate::stats::Durations;
 
-/// Where the kernel tells of this process.
+/// The kernel's file with the memory of this process, in pages.
 const STATM: &str = "/proc/self/statm";
 
-/// The forms of the text.
+/// The formats of the text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Format {
     /// Prometheus text 0.0.4.
@@ -32,7 +32,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// What a scraper asks for; the older form unless it names the newer one.
+    /// The format for this `Accept` header; the older one unless the header names the newer one.
     pub(super) fn negotiate(accepted: &str) -> Self {
         match accepted.to_ascii_lowercase().contains("application/openmetrics-text") {
             true => Format::OpenMetrics,
@@ -48,7 +48,7 @@ impl Format {
     }
 }
 
-/// All of a node's metrics as of now.
+/// The metrics of this moment as text.
 pub(super) async fn render<H: Handler>(site: &Site<H>, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Snapshot::take(site).await));
@@ -60,11 +60,11 @@ pub(super) async fn render<H: Handler>(site: &Site<H>, format: Format) -> Result
     })
 }
 
-/// What there is to tell.
+/// The numbers of one moment.
 #[derive(Debug)]
 struct Snapshot {
     role: &'static str,
-    samples: Value,
+    metrics: Value,
     by_status: Vec<(&'static str, u64)>,
     durations: Durations,
     in_flight: u64,
@@ -74,21 +74,21 @@ struct Snapshot {
 
 impl Snapshot {
     async fn take<H: Handler>(site: &Site<H>) -> Self {
-        let tally = site.handler.tally();
-        let by_status = tally.by_status().map(|(status, count)| (status.as_str(), count));
+        let counters = site.handler.counters();
+        let by_status = counters.by_status().map(|(status, count)| (status.as_str(), count));
         Self {
             role: site.config.role.as_str(),
-            samples: site.samples().await,
+            metrics: site.metrics().await,
             by_status: by_status.filter(|(name, count)| *name == "OK" || *count > 0).collect(),
-            durations: tally.durations(),
-            in_flight: tally.in_flight(),
+            durations: counters.durations(),
+            in_flight: counters.in_flight(),
             connections: site.door.open() as u64,
             resident: resident_bytes(),
         }
     }
 }
 
-/// A page of memory on every machine that this is built for.
+/// Bytes of a memory page on every machine that this is built for.
 const PAGE: u64 = 4096;
 
 fn resident_bytes() -> Option<u64> {
@@ -127,11 +127,11 @@ impl Collector for Snapshot {
         gauge(out, "dproxy_requests_in_flight", "GETs that wait for another node", None, &self.in_flight)?;
         gauge(out, "dproxy_http_connections", "HTTP connections that are open", None, &self.connections)?;
         for family in ONE {
-            if let Some(value) = family.value(&self.samples) {
+            if let Some(value) = family.value(&self.metrics) {
                 family.encode_one(out, value)?;
             }
         }
-        if let Some(nodes) = self.samples["proxies"].as_object() {
+        if let Some(nodes) = self.metrics["proxies"].as_object() {
             NODE.iter().try_for_each(|family| family.encode_nodes(out, nodes))?;
         }
         let labels = [("version", env!("CARGO_PKG_VERSION")), ("role", self.role)];
@@ -177,15 +177,15 @@ impl Family {
         self.encode_value(&mut metric, value)
     }
 
-    /// One sample a node, which is its label.
+    /// One sample for each node, with its name as the label `node`.
     fn encode_nodes(&self, out: &mut DescriptorEncoder<'_>, nodes: &Map<String, Value>) -> fmt::Result {
-        let told = nodes.iter().filter_map(|(name, node)| Some((name.as_str(), self.value(node)?)));
-        let mut told = told.peekable();
-        if told.peek().is_none() {
+        let values = nodes.iter().filter_map(|(name, node)| Some((name.as_str(), self.value(node)?)));
+        let mut values = values.peekable();
+        if values.peek().is_none() {
             return Ok(());
         }
         let mut metric = out.encode_descriptor(self.name, self.help, self.unit.as_ref(), self.kind())?;
-        for (name, value) in told {
+        for (name, value) in values {
             self.encode_value(&mut metric.encode_family(&[("node", name)])?, value)?;
         }
         Ok(())

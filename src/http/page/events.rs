@@ -1,14 +1,14 @@
-//! What happened lately, for people: a bounded list, the latest last.
+//! Recent events for people: a bounded list, the newest last.
 
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
 use serde::Serialize;
 
-/// How many are kept.
+/// The limit of events.
 const KEPT: usize = 100;
 
-/// What kind of thing happened; the page colours by it.
+/// The kind of an event; the page colours by it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
@@ -19,15 +19,15 @@ pub(super) enum Kind {
     Purge,
 }
 
-/// One thing that happened.
+/// One event.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Event {
-    /// Grows by one: the page knows by it what it has shown.
+    /// Grows by one with each event: the page shows only events newer than its last id.
     id: u64,
     /// Milliseconds since 1970.
     at: u64,
     kind: Kind,
-    /// Whom it happened to.
+    /// The node of the event, or `origin`.
     node: String,
     text: String,
 }

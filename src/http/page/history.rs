@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::changes::note_changes;
 use super::events::{Events, Kind};
-use crate::samples::{NodeSample, Sample, Track, Tracks, Window};
+use crate::samples::{NodeSample, Sample, SlidingWindow, Track, Tracks};
 use crate::stats::Durations;
 
 /// The limit of points: ten minutes.
@@ -50,7 +50,7 @@ pub(super) struct History {
     last: Option<Sample>,
     tracks: Tracks,
     events: Events,
-    durations: Window<Durations>,
+    durations: SlidingWindow<Durations>,
 }
 
 impl History {
@@ -64,7 +64,7 @@ impl History {
             last: None,
             tracks: Tracks::default(),
             events,
-            durations: Window::default(),
+            durations: SlidingWindow::default(),
         }
     }
 

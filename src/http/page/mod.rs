@@ -1,10 +1,10 @@
 //! The live page: one page and its parts, embedded, with nothing from elsewhere and nothing inline.
 //!
 //! ```text
-//!   watch (every second) ──METRICS, durations──▶ history ──▶ state, plots ──▶ Live ──SSE──▶ every open page
+//!   watch (every second) ──METRICS, durations──▶ history ──▶ state, plots ──▶ Site::page ──SSE──▶ every open page
 //! ```
-//! The page shows a node what its METRICS tell, and nothing of documents or keys is ever markup: the server sends JSON
-//! and its own plots, the page sets text.
+//! The page shows what METRICS report. Keys and documents are never markup: the server sends JSON and its own plots, and
+//! the page sets text.
 
 mod changes;
 mod events;
@@ -25,11 +25,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::time::Instant;
 
-pub(super) use self::live::{Live, watch};
-use super::Site;
+pub(super) use self::live::watch;
 use super::body::for_axum;
 use super::path::query_value;
 use super::problem::{problem, status_code};
+use super::site::Site;
 use crate::handler::{Ask, Handler};
 use crate::wire::{Key, Request, Status};
 
@@ -39,13 +39,13 @@ const SCRIPT: &str = include_str!("app.js");
 const PICTURE: &str = include_str!("picture.js");
 const ICON: &str = include_str!("icon.svg");
 
-/// Nothing inline, nothing from elsewhere, in nobody's frame.
+/// Nothing inline, nothing from another origin, never in a frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// Where the request came from.
+/// The address of the client.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct From(pub(super) IpAddr);
+pub(super) struct ClientAddress(pub(super) IpAddr);
 
 /// The routes of the page.
 pub(super) fn routes<H: Handler>() -> Router<Arc<Site<H>>> {
@@ -71,10 +71,10 @@ fn asset(kind: &'static str, text: &'static str) -> Response {
     (headers, text).into_response()
 }
 
-/// What the node knows of a key: the reply to EXPLAIN, as JSON.
+/// `GET /explain?key=…`: the reply to EXPLAIN, as JSON.
 async fn explain<H: Handler>(
     State(site): State<Arc<Site<H>>>,
-    Extension(From(from)): Extension<From>,
+    Extension(ClientAddress(from)): Extension<ClientAddress>,
     RawQuery(query): RawQuery,
 ) -> Response {
     let key = query_value(query.as_deref().unwrap_or(""), "key").unwrap_or_default();

@@ -1,0 +1,136 @@
+//! The node as every part of the HTTP front end sees it: its configuration, its handler, and what open pages show.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::body::{Body, Response};
+use super::cors::CorsOrigin;
+use super::measured::Measured;
+use super::problem::problem;
+use crate::handler::{Ask, Handler};
+use crate::net::ServerLimits;
+use crate::net::accept::Door;
+use crate::net::unread::TOO_MUCH;
+use crate::samples::{NodeHealth, Sample};
+use crate::wire::reply::Data;
+use crate::wire::{Request, Status};
+
+/// The configuration of a [`Gateway`](super::Gateway).
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// The role of the node.
+    pub role: Role,
+    /// The port of the line protocol, by which the page names the node.
+    pub node: u16,
+    /// The origins (RFC 6454) whose pages may read documents; none by default.
+    pub cors: Vec<CorsOrigin>,
+    /// For how long a proxy serves a stale document while it fetches it anew (RFC 5861).
+    pub stale_while_revalidate: Duration,
+    /// For how long a proxy serves a stale document while its origin fails (RFC 5861).
+    pub stale_if_error: Duration,
+    /// The limits of the line port, for this port.
+    pub limits: ServerLimits,
+}
+
+/// The roles that have an HTTP front end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// One cache.
+    Proxy,
+    /// The cluster behind one balancer.
+    Balancer,
+}
+
+impl Role {
+    /// The name on the page and in labels of metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Proxy => "proxy",
+            Role::Balancer => "balancer",
+        }
+    }
+}
+
+/// The texts that open pages show; shared by all of them.
+#[derive(Clone, Default, Debug)]
+pub(super) struct PageTexts {
+    /// JSON of the state.
+    pub(super) state: Arc<str>,
+    /// JSON of the plots.
+    pub(super) plots: Arc<str>,
+    /// Grows by one when the plots are drawn again.
+    pub(super) drawings: u64,
+}
+
+/// The node, for all connections.
+pub(super) struct Site<H> {
+    pub(super) handler: Arc<Measured<H>>,
+    pub(super) config: HttpConfig,
+    /// The directives after `max-age=…` in `Cache-Control`, each with a comma before it.
+    pub(super) stale_directives: String,
+    /// Cancelled when the node stops: it is not ready any more.
+    pub(super) draining: CancellationToken,
+    pub(super) door: Arc<Door>,
+    /// Sent every second.
+    pub(super) page: watch::Sender<PageTexts>,
+}
+
+impl<H: Handler> Site<H> {
+    pub(super) fn new(
+        handler: Arc<Measured<H>>,
+        config: HttpConfig,
+        draining: CancellationToken,
+        door: Arc<Door>,
+    ) -> Self {
+        let stale_directives = stale_directives(&config);
+        let page = watch::Sender::new(PageTexts::default());
+        Self { handler, config, stale_directives, draining, door, page }
+    }
+
+    /// The `data` of METRICS; `null` if the node has no room for an answer.
+    pub(super) async fn metrics(&self) -> Value {
+        let ask = Ask::new(Request::Metrics, IpAddr::V4(Ipv4Addr::LOCALHOST), Instant::now());
+        match self.handler.answer(ask).reply().await.data {
+            Data::Json(text) => serde_json::from_str(&text).unwrap_or_default(),
+            _ => Value::Null,
+        }
+    }
+
+    /// The response, or `OVERLOADED` if too many bytes wait for slow clients already.
+    pub(super) fn fitting(&self, response: Response) -> Response {
+        match response.body() {
+            Body::Whole(text) if self.config.limits.unread.has_no_room_for(text.len(), Instant::now()) => {
+                problem(Status::Overloaded, TOO_MUCH)
+            }
+            _ => response,
+        }
+    }
+
+    /// Whether the node should get requests; the error is the reason, for `/readyz`.
+    pub(super) async fn is_ready(&self) -> Result<(), &'static str> {
+        if self.draining.is_cancelled() {
+            return Err("stopping");
+        }
+        let is_served = match self.config.role {
+            Role::Proxy => true,
+            Role::Balancer => Sample::from_metrics(&self.metrics().await, "")
+                .is_some_and(|sample| sample.nodes.iter().any(|node| node.health != NodeHealth::Down)),
+        };
+        if is_served { Ok(()) } else { Err("there is no healthy proxy") }
+    }
+}
+
+fn stale_directives(config: &HttpConfig) -> String {
+    let named = [
+        ("stale-while-revalidate", config.stale_while_revalidate),
+        ("stale-if-error", config.stale_if_error),
+    ];
+    let set = named.iter().filter(|(_, time)| !time.is_zero());
+    set.map(|(name, time)| format!(", {name}={}", time.as_secs())).collect()
+}
