@@ -18,6 +18,7 @@ pub mod handler;
 pub mod http;
 pub mod keylist;
 pub mod lb;
+pub mod lock;
 pub mod net;
 pub mod origin;
 pub mod per_core;

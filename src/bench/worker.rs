@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use super::Mode;
 use super::feed::Feed;
 use super::keys::Order;
 use super::tally::{Failure, Tally};
+use crate::lock::lock;
 use crate::net::transport::{self, Stream};
 
 /// Room for one read, shared by all connections of a thread: it stays in the processor's cache.
@@ -66,7 +67,7 @@ impl Worker {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // Counts are whole after each step, so a panic elsewhere has not left them half changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(super) async fn dial(&self) -> std::io::Result<Stream> {

@@ -22,6 +22,7 @@ use super::nodes::Place;
 use super::tries::{Outcome, Tries};
 use super::watch::Watch;
 use crate::handler::Answer;
+use crate::lock::lock;
 use crate::wire::{Key, KeyBuf, Reply};
 
 /// A GET at the first node that it tries.
@@ -190,7 +191,7 @@ impl Lb {
     }
 
     pub(super) fn may_retry(&self) -> bool {
-        Self::lock(&self.retry_budget).take(self.now(), self.requests.get())
+        lock(&self.retry_budget).take(self.now(), self.requests.get())
     }
 
     /// A request failed at a node. The last healthy one is not given up for that: a poll has to agree.

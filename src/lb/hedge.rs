@@ -22,6 +22,7 @@ use super::node::Node;
 use super::nodes::{Candidates, View};
 use super::tries::{Outcome, Tries};
 use super::watch::{Watch, Wheel};
+use crate::lock::lock;
 use crate::wire::Key;
 
 /// How soon a request that could not be hedged looks again.
@@ -109,7 +110,7 @@ impl Lb {
             }
             self.count_retry(place);
         } else {
-            if !Self::lock(&self.hedge_budget).take(self.now(), self.requests.get()) {
+            if !lock(&self.hedge_budget).take(self.now(), self.requests.get()) {
                 return None;
             }
             tries.hedged = true;

@@ -18,6 +18,7 @@ use super::Lb;
 use super::balance::hash_of;
 use super::list::{Listed, USUAL, parse};
 use super::nodes::{Nodes, Place};
+use crate::lock::lock;
 use crate::net::link::Peer;
 use crate::net::{LinkError, transport};
 use crate::per_core::PerCore;
@@ -224,7 +225,7 @@ impl Lb {
     /// Replaces the list. Requests under way hold their nodes, which end with the last of them.
     fn replace(&self, wanted: &[Wanted], is_first: bool) {
         // Held until the list is replaced: a purge goes to the nodes of the new list, or a node that joins owes it.
-        let purges = Self::lock(&self.purges);
+        let purges = lock(&self.purges);
         let old = self.nodes.load_full();
         let find = |peer: &Peer| old.iter().find(|place| place.node.link().peer() == peer);
         let any_stays = wanted.iter().any(|wanted| find(&wanted.peer).is_some());

@@ -1,7 +1,7 @@
 //! One proxy as the balancer sees it: whether it gets requests, how much it carries, and what it has told.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -12,6 +12,7 @@ use super::latency::Latency;
 use super::owed::{Owed, Purge};
 use super::polled::{Polled, WHOLE};
 use super::polls::Polls;
+use crate::lock::lock;
 use crate::net::Link;
 use crate::stats::Counter;
 
@@ -218,7 +219,7 @@ impl Node {
     }
 
     pub(super) fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.health)
     }
 
     /// Tells its health something. A change of state is logged here, once.
@@ -249,7 +250,7 @@ impl Node {
 
     /// Changes what it owes; it gets no requests before nothing is left.
     pub(super) fn owe<T>(&self, change: impl FnOnce(&mut Owed) -> T) -> T {
-        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owed = lock(&self.owed);
         let changed = change(&mut owed);
         self.owes.store(!owed.is_empty(), Ordering::Release);
         changed
@@ -257,12 +258,12 @@ impl Node {
 
     /// One purge that it owes, and the number of its wish.
     pub(super) fn first_owed(&self) -> Option<(Purge, u64)> {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner).first()
+        lock(&self.owed).first()
     }
 
     /// How many purges it owes.
     pub(super) fn owed(&self) -> usize {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner).len()
+        lock(&self.owed).len()
     }
 
     pub(super) fn owes(&self) -> bool {

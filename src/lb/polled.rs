@@ -1,12 +1,13 @@
 //! What a node last told of itself in METRICS, and how a node that came back catches up with its peers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::health::Millis;
+use crate::lock::lock;
 use crate::stats::ratio;
 use crate::wire::{ReplyView, Status};
 
@@ -72,7 +73,7 @@ struct Back {
 
 impl Polled {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     pub(super) fn told(&self, told: Told, sent: u64, now: Millis) {

@@ -13,6 +13,7 @@ use super::health::{Millis, State};
 use super::latency::Counts;
 use super::node::Node;
 use super::polled::Told;
+use crate::lock::lock;
 use crate::net::LinkError;
 use crate::stats::ratio;
 use crate::wire::Request;
@@ -131,8 +132,8 @@ impl Lb {
 
     /// Learns from what the nodes did how long each may take, and how much each may get.
     fn tune(&self, turns: bool, now: Millis) {
-        Self::lock(&self.retry_budget).note(now, self.requests.get());
-        Self::lock(&self.hedge_budget).note(now, self.requests.get());
+        lock(&self.retry_budget).note(now, self.requests.get());
+        lock(&self.hedge_budget).note(now, self.requests.get());
         let nodes = self.nodes.load();
         let (mut all, mut hits, mut answered) = (Counts::none(), 0, 0);
         let each: Vec<Counts> = nodes.iter().map(|place| place.node.latency.counts()).collect();

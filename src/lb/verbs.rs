@@ -19,6 +19,7 @@ use super::nodes::{Place, Tried};
 use super::owed::request;
 use crate::admin::FORBIDDEN;
 use crate::handler::Answer;
+use crate::lock::lock;
 use crate::net::LinkError;
 use crate::wire::{Key, KeyBuf, Pattern, Reply, ReplyView, Request, Status};
 
@@ -90,7 +91,7 @@ impl Lb {
     async fn purge_everywhere(&self, pattern: Pattern<'_>, soft: bool) -> Reply {
         // A node that joins later is told as well: it may have been in use before.
         let nodes = {
-            let mut purges = Self::lock(&self.purges);
+            let mut purges = lock(&self.purges);
             purges.add(pattern, soft);
             self.nodes.load_full()
         };

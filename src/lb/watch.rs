@@ -3,11 +3,13 @@
 //! A request that is not answered at once puts its waker into a slot of the wheel; its answer takes it out again. Both are
 //! a few moves of memory. A task turns the wheel while there is something in it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+
+use crate::lock::lock;
 
 /// Slots of a millisecond. What is due later is looked at when the wheel has turned once, and put in again.
 const SLOTS: usize = 64;
@@ -62,7 +64,7 @@ impl Wheel {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     fn ms(&self, at: Instant) -> u64 {

@@ -8,12 +8,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{debug, warn};
+
+use crate::lock::lock;
 
 /// When room is short, who has taken nothing for so long has to go.
 const STANDS_STILL: Duration = Duration::from_millis(500);
@@ -103,7 +105,7 @@ impl Unread {
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.line)
     }
 }
 

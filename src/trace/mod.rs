@@ -13,7 +13,7 @@ mod spans;
 
 use std::fmt::Write;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -21,6 +21,7 @@ use tracing::{Instrument, info_span, warn};
 
 use self::spans::Span;
 use crate::handler::{Answer, Ask, Handler};
+use crate::lock::lock;
 use crate::wire::TraceParent;
 
 /// The limit of bytes of an id; a request with a longer one gets a new id.
@@ -70,7 +71,7 @@ impl Trace {
     /// The steps as one text for the log.
     fn steps(&self) -> String {
         let mut text = String::new();
-        for (name, after, took) in self.0.steps.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for (name, after, took) in lock(&self.0.steps).iter() {
             let part = if text.is_empty() { "" } else { "; " };
             let (after, took) = (milliseconds(*after), milliseconds(*took));
             // A write to a String cannot fail.
@@ -165,7 +166,7 @@ impl Step {
 impl Drop for Step {
     fn drop(&mut self) {
         let inner = &self.trace.0;
-        let mut steps = inner.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut steps = lock(&inner.steps);
         if steps.len() < STEPS {
             let after = self.began.saturating_duration_since(inner.began);
             steps.push((std::mem::take(&mut self.name), after, self.began.elapsed()));

@@ -17,7 +17,7 @@ mod session;
 mod traffic;
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ pub use self::peer::{Peer, PeerError};
 use self::plain::Room;
 pub(crate) use self::plain::exchange;
 use self::session::{Order, Session, State};
+use crate::lock::lock;
 use crate::per_core::PerCore;
 use crate::trace::{self, Step};
 use crate::wire::Request;
@@ -220,7 +221,7 @@ impl Link {
 
     fn slot(&self) -> MutexGuard<'_, Slot> {
         // The state is replaced in one step, so a panic elsewhere has not left it half changed.
-        self.slots.here().lock().unwrap_or_else(PoisonError::into_inner)
+        lock(self.slots.here())
     }
 
     fn route(&self) -> Route {
@@ -263,8 +264,8 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        for slot in self.slots.iter_mut() {
-            match slot.get_mut().unwrap_or_else(PoisonError::into_inner) {
+        for slot in self.slots.iter() {
+            match &*lock(slot) {
                 Slot::Session(session) | Slot::Plain { offer: Some(session), .. } => session.end(),
                 Slot::Unused | Slot::Plain { offer: None, .. } => {}
             }

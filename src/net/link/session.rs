@@ -5,7 +5,7 @@
 //! never across a wait.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::calls::{Call, Calls};
 use super::{Awaited, LinkError, LinkLimits, Peer};
+use crate::lock::lock;
 use crate::trace::{self, Step};
 use crate::wire::Request;
 
@@ -98,7 +99,7 @@ impl Session {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     /// Puts a request on its way, if the session is open and has a place for it.
