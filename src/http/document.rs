@@ -12,7 +12,7 @@ use super::body::{Body, Response};
 use super::encoding::{Encoding, LONG, WORTH_IT};
 use super::etag::ETag;
 use super::problem::problem;
-use crate::wire::reply::Data;
+use crate::wire::reply::{Content, Data};
 use crate::wire::{Reply, ReplyView, Status};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -38,21 +38,24 @@ pub(super) fn response(
     asked: &HeaderMap,
     stale_directives: &str,
 ) -> Result<Response, Box<Long>> {
-    let delivery = reply.served.map(|served| Delivery {
+    let (data, served) = match reply.content {
+        Content::Own { data, served } => (data, served),
+        Content::Relayed(line) => return relayed(&line, asked, stale_directives),
+    };
+    let delivery = served.map(|served| Delivery {
         node: Some(served.node),
         cache_hit: served.cache_hit,
         stale: served.stale,
         age: Some(served.age),
         fresh_for: served.fresh_for,
     });
-    match reply.data {
+    match data {
         Data::Document(document) => {
             found(Bytes::from_owner(document), delivery.as_ref(), asked, stale_directives)
         }
         Data::Text(text) => Ok(failed(reply.status, Some(&text), delivery)),
         Data::Json(text) => found(Bytes::from(text), delivery.as_ref(), asked, stale_directives),
         Data::Null => Ok(failed(reply.status, None, delivery)),
-        Data::Line(line) => relayed(&line, asked, stale_directives),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::net::ServerLimits;
 use crate::net::accept::Door;
 use crate::net::unread::TOO_MUCH;
 use crate::samples::{NodeHealth, Sample};
-use crate::wire::reply::Data;
+use crate::wire::reply::{Content, Data};
 use crate::wire::{Request, Status};
 
 /// The configuration of a [`Gateway`](super::Gateway).
@@ -96,8 +96,8 @@ impl<H: Handler> Site<H> {
     /// The `data` of METRICS; `null` if the node has no room for an answer.
     pub(super) async fn metrics(&self) -> Value {
         let ask = Ask::new(Request::Metrics, IpAddr::V4(Ipv4Addr::LOCALHOST), Instant::now());
-        match self.handler.answer(ask).reply().await.data {
-            Data::Json(text) => serde_json::from_str(&text).unwrap_or_default(),
+        match self.handler.answer(ask).reply().await.content {
+            Content::Own { data: Data::Json(text), .. } => serde_json::from_str(&text).unwrap_or_default(),
             _ => Value::Null,
         }
     }

@@ -14,7 +14,7 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, Span as Recorded};
 
 use crate::handler::Ask;
-use crate::wire::reply::Data;
+use crate::wire::reply::Content;
 use crate::wire::{Reply, ReplyView, Request, Status, TraceParent};
 
 /// The source of spans, once there is an exporter.
@@ -103,12 +103,11 @@ impl Span {
     pub(super) fn replied(&mut self, reply: &Reply) {
         let Some(span) = self.0.as_mut().filter(|span| span.is_recording()) else { return };
         span.set_attribute(KeyValue::new("dproxy.status", reply.status.as_str()));
-        let (hit, node) = match (&reply.served, &reply.data) {
-            (Some(served), _) => (Some(served.cache_hit), Some(served.node)),
-            (None, Data::Line(line)) => {
+        let (hit, node) = match &reply.content {
+            Content::Own { served, .. } => served.map(|served| (served.cache_hit, served.node)).unzip(),
+            Content::Relayed(line) => {
                 ReplyView::parse(line).map_or((None, None), |line| (line.cache_hit, line.node))
             }
-            (None, _) => (None, None),
         };
         if let Some(hit) = hit {
             span.set_attribute(KeyValue::new("dproxy.cache_hit", hit));

@@ -1,6 +1,6 @@
-//! What a node answers: exactly one JSON object on one line.
+//! A reply: exactly one JSON object on one line, of at least `status` and `data`.
 //!
-//! [`Reply`] is what a node says and how it is framed; [`ReplyView`] is what a peer's line says.
+//! [`Reply`] is a reply of this node, to be written; [`ReplyView`] reads the line of an upstream.
 
 use std::borrow::Cow;
 
@@ -11,54 +11,64 @@ use super::document::{Document, DocumentError};
 use super::json::{self, JsonError};
 use super::status::Status;
 
-/// An answer, ready to be framed.
+/// A reply, ready to be framed.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// How the request went.
     pub status: Status,
-    /// What it found.
-    pub data: Data,
-    /// What a proxy adds to its replies to GET.
-    pub served: Option<Served>,
+    /// The rest of the line.
+    pub content: Content,
+}
+
+/// What a reply holds beside its status.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// The members of a reply that this node made.
+    Own {
+        /// The member `data`.
+        data: Data,
+        /// The members that a proxy adds to its replies to GET.
+        served: Option<Served>,
+    },
+    /// The whole line of an upstream, status included and line end excluded. It is sent on as it came.
+    Relayed(Bytes),
 }
 
 /// The `data` of a reply.
 #[derive(Clone, Debug)]
 pub enum Data {
-    /// Nothing.
+    /// `null`.
     Null,
     /// A sentence for people.
     Text(Cow<'static, str>),
     /// A document.
     Document(Document),
-    /// JSON that this node made itself: METRICS, EXPLAIN and the like.
+    /// JSON that this node made: the `data` of METRICS, EXPLAIN and the like.
     Json(String),
-    /// Not only the data: the whole line of a peer, without its end, relayed as it came.
-    Line(Bytes),
 }
 
-/// How a proxy served a request.
+/// The members that tell how a proxy served a GET.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Served {
     /// Whether the document was in the cache.
     pub cache_hit: bool,
     /// The port of the proxy.
     pub node: u16,
-    /// Seconds since the document was fetched; said on the wire when it is past its time, or when the asker wants it.
+    /// Seconds since the document was fetched. Written when the document is stale, or for `tell=times`.
     pub age: u32,
-    /// Whether the document is past its time.
+    /// Whether the document is past its time to live.
     pub stale: bool,
-    /// Seconds that it stays fresh; `None` when it does not expire. Said when the asker wants it.
+    /// Seconds for which the document stays fresh; `None` for ever. Written for `tell=times`.
     pub fresh_for: Option<u32>,
 }
 
-/// Where a reply is framed into: small pieces are copied, documents and lines may be shared.
+/// The buffer that a reply is framed into: small pieces are copied, documents and relayed lines may be shared.
 pub trait Frame {
-    /// Takes a few bytes.
+    /// Appends a few bytes.
     fn small(&mut self, bytes: &[u8]);
-    /// Takes the text of a document.
+    /// Appends the text of a document.
     fn document(&mut self, document: &Document);
-    /// Takes a peer's line.
+    /// Appends an upstream's line.
     fn line(&mut self, line: &Bytes);
 }
 
@@ -75,98 +85,79 @@ impl Frame for Vec<u8> {
 }
 
 impl Reply {
+    fn own(status: Status, data: Data) -> Self {
+        Self { status, content: Content::Own { data, served: None } }
+    }
+
     /// A status and a sentence.
     pub fn text(status: Status, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, data: Data::Text(text.into()), served: None }
+        Self::own(status, Data::Text(text.into()))
     }
 
     /// OK and a document.
     pub fn document(document: Document) -> Self {
-        Self { status: Status::Ok, data: Data::Document(document), served: None }
+        Self::own(Status::Ok, Data::Document(document))
     }
 
-    /// OK and something that this node counted or knows. `value` must be serialisable as JSON.
+    /// OK and a value of this node, as JSON. A value that `serde_json` cannot write becomes BAD_REQUEST.
     pub fn json(value: &impl serde::Serialize) -> Self {
         match serde_json::to_string(value) {
-            Ok(text) => Self { status: Status::Ok, data: Data::Json(text), served: None },
+            Ok(text) => Self::own(Status::Ok, Data::Json(text)),
             Err(_) => Self::text(Status::BadRequest, "the answer cannot be written as JSON"),
         }
     }
 
-    /// A status and nothing.
+    /// A status and `null`.
     pub fn null(status: Status) -> Self {
-        Self { status, data: Data::Null, served: None }
+        Self::own(status, Data::Null)
     }
 
-    /// A peer's line, without its end, that [`ReplyView::parse`] has found sound.
+    /// An upstream's line, without its end, that [`ReplyView::parse`] has accepted. `status` is the status in the line.
     pub fn relayed(status: Status, line: Bytes) -> Self {
-        Self { status, data: Data::Line(line), served: None }
+        Self { status, content: Content::Relayed(line) }
     }
 
-    /// The same, with what a proxy says of how it was served.
-    pub fn with(mut self, served: Served) -> Self {
-        self.served = Some(served);
+    /// Adds a proxy's members to its own reply; a relayed line has those of its upstream already.
+    pub fn with(mut self, added: Served) -> Self {
+        if let Content::Own { served, .. } = &mut self.content {
+            *served = Some(added);
+        }
         self
     }
 
-    /// About how long its line is: nothing but what it carries is counted.
+    /// The length of the line in bytes, less the few tens of bytes around `data`.
     pub fn size(&self) -> usize {
-        match &self.data {
-            Data::Null => 0,
-            Data::Text(text) => text.len(),
-            Data::Document(document) => document.len(),
-            Data::Json(text) => text.len(),
-            Data::Line(line) => line.len(),
+        match &self.content {
+            Content::Relayed(line) => line.len(),
+            Content::Own { data, .. } => match data {
+                Data::Null => 0,
+                Data::Text(text) => text.len(),
+                Data::Document(document) => document.len(),
+                Data::Json(text) => text.len(),
+            },
         }
     }
 
-    /// Writes the line, its end included, behind the id that it has in a session.
+    /// Writes the line with its end. In a session it begins with the `id` of the request; `tell_times` adds the age of a
+    /// fresh document and for how long it stays fresh.
     pub fn frame(&self, id: Option<u64>, tell_times: bool, out: &mut impl Frame) {
-        let mut number = itoa::Buffer::new();
         if let Some(id) = id {
-            out.small(number.format(id).as_bytes());
+            out.small(itoa::Buffer::new().format(id).as_bytes());
             out.small(b" ");
         }
-        match &self.data {
-            Data::Line(line) => {
+        match &self.content {
+            Content::Relayed(line) => {
                 out.line(line);
-                return out.small(b"\n");
+                out.small(b"\n");
             }
-            Data::Document(document) if self.status == Status::Ok => {
-                out.small(b"{\"status\":\"OK\",\"data\":");
-                out.document(document);
-            }
-            data => {
-                out.small(b"{\"status\":\"");
-                out.small(self.status.as_str().as_bytes());
-                out.small(b"\",\"data\":");
-                match data {
-                    Data::Text(text) => out.small(quoted(text).as_bytes()),
-                    Data::Document(document) => out.document(document),
-                    Data::Json(text) => out.small(text.as_bytes()),
-                    Data::Null | Data::Line(_) => out.small(b"null"),
+            Content::Own { data, served } => {
+                frame_data(self.status, data, out);
+                if let Some(served) = served {
+                    served.frame(tell_times, out);
                 }
+                out.small(b"}\n");
             }
         }
-        if let Some(served) = &self.served {
-            out.small(match served.cache_hit {
-                true => b",\"cache_hit\":true,\"node\":",
-                false => b",\"cache_hit\":false,\"node\":",
-            });
-            out.small(number.format(served.node).as_bytes());
-            if served.stale {
-                out.small(b",\"stale\":true");
-            }
-            if served.stale || tell_times {
-                out.small(b",\"age\":");
-                out.small(number.format(served.age).as_bytes());
-            }
-            if let (true, Some(seconds)) = (tell_times, served.fresh_for) {
-                out.small(b",\"fresh_for\":");
-                out.small(number.format(seconds).as_bytes());
-            }
-        }
-        out.small(b"}\n");
     }
 
     /// The line without its end, as text for logs and tests.
@@ -178,47 +169,91 @@ impl Reply {
     }
 }
 
+/// The members `status` and `data`, and the brace before them.
+fn frame_data(status: Status, data: &Data, out: &mut impl Frame) {
+    if status == Status::Ok {
+        // In one piece: it begins every hit.
+        out.small(b"{\"status\":\"OK\",\"data\":");
+    } else {
+        out.small(b"{\"status\":\"");
+        out.small(status.as_str().as_bytes());
+        out.small(b"\",\"data\":");
+    }
+    match data {
+        Data::Null => out.small(b"null"),
+        Data::Text(text) => out.small(quoted(text).as_bytes()),
+        Data::Document(document) => out.document(document),
+        Data::Json(text) => out.small(text.as_bytes()),
+    }
+}
+
+impl Served {
+    fn frame(&self, tell_times: bool, out: &mut impl Frame) {
+        let mut number = itoa::Buffer::new();
+        out.small(match self.cache_hit {
+            true => b",\"cache_hit\":true,\"node\":",
+            false => b",\"cache_hit\":false,\"node\":",
+        });
+        out.small(number.format(self.node).as_bytes());
+        if self.stale {
+            out.small(b",\"stale\":true");
+        }
+        if self.stale || tell_times {
+            out.small(b",\"age\":");
+            out.small(number.format(self.age).as_bytes());
+        }
+        if let (true, Some(seconds)) = (tell_times, self.fresh_for) {
+            out.small(b",\"fresh_for\":");
+            out.small(number.format(seconds).as_bytes());
+        }
+    }
+}
+
 /// A text as a JSON string.
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_else(|_| "\"\"".to_owned())
 }
 
-/// What one line of a peer says. Only what a node needs is taken apart.
+/// The members of an upstream's line that a node needs; all others are skipped.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct ReplyView<'a> {
     /// How the request went.
     pub status: Status,
-    /// The raw text of `data`; `null` when there was none.
+    /// The raw JSON text of `data`; `null` for an error reply without this member.
     pub data: &'a str,
-    /// Whether `data` holds white space that a document would not have.
+    /// Whether `data` has white space outside of strings, which a document has not.
     spaced: bool,
-    /// A proxy's word whether it had the document.
+    /// Whether the proxy had the document in its cache; `None` from an origin.
     pub cache_hit: Option<bool>,
-    /// Whether the document is past its time.
+    /// Whether the document is past its time to live.
     pub stale: bool,
-    /// Seconds since it was fetched, if told.
+    /// Seconds since the document was fetched, when the line says it.
     pub age: Option<u32>,
-    /// Seconds that it stays fresh, if told.
+    /// Seconds for which the document stays fresh, when the line says it.
     pub fresh_for: Option<u32>,
-    /// The port of the proxy that answered, if told.
+    /// The port of the proxy that answered; `None` from an origin.
     pub node: Option<u16>,
 }
 
-/// Why a line is no reply. Such a peer failed: nothing of the line is cached or relayed.
+/// The reason why a line is not a reply. The upstream has failed then: nothing of the line is cached or relayed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum ReplyError {
-    /// Not exactly one JSON object.
+    /// Not UTF-8, or not exactly one JSON object.
     #[error("the reply is not one JSON object: {0}")]
     NotJson(#[from] JsonError),
-    /// A JSON object of another shape.
+    /// An object without a known status, an OK without `data`, or a `status` or `data` that is there twice.
     #[error("the reply has no known status and data")]
     Shape,
 }
 
 impl<'a> ReplyView<'a> {
-    /// Checks that a line, its end removed, is one sound reply, and finds its parts.
+    /// Reads a line without its end, and checks all of it: `data` may be cached or relayed without another look.
     ///
-    /// Readers ignore members that they do not know; a member that is there twice makes the line unsound.
+    /// Unknown members are ignored. Older nodes print floats for whole numbers and put a text behind the status
+    /// (`WRONG_METHOD: PUT`); both are accepted.
+    ///
+    /// # Errors
+    /// [`ReplyError`]; a second `status` or `data` is one, because readers would not agree on which one counts.
     pub fn parse(line: &'a [u8]) -> Result<Self, ReplyError> {
         let text = simdutf8::basic::from_utf8(line).map_err(|_| JsonError::Encoding)?;
         let mut status = None;
@@ -249,7 +284,10 @@ impl<'a> ReplyView<'a> {
         }
     }
 
-    /// The `data` of an OK as a document of at most `limit` bytes.
+    /// The `data` of an OK as a document.
+    ///
+    /// # Errors
+    /// `TooLarge` for more than `limit` bytes, white space outside of strings not counted.
     pub fn document(&self, limit: usize) -> Result<Document, DocumentError> {
         let document = Document::from_checked(self.data, self.spaced);
         match document.len() <= limit {
