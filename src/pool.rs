@@ -1,17 +1,17 @@
-//! Work that would hold up a thread that serves: done on the runtime's pool instead.
+//! Work that blocks runs on the runtime's pool, not on a thread that serves connections.
 //!
-//! In a simulation there is no pool: threads of their own would bring the order and the time of the real machine into it.
-//! There such work takes simulated time and is done at some moment within it, both as the seed has it.
+//! In a simulation there is no pool, because threads would bring in the order and the clock of the real machine. There the
+//! work takes a random time of simulated milliseconds and runs at a random moment within it, both drawn from the seed.
 
 use tokio::task::JoinHandle;
 
-/// Has work done that may block. It is done even if nobody waits for it any more.
+/// Runs work that may block. It runs to its end even when the handle is dropped.
 #[cfg(not(sim))]
 pub fn run<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
     tokio::task::spawn_blocking(work)
 }
 
-/// Has work done that takes up to some milliseconds.
+/// Runs work within a few simulated milliseconds.
 #[cfg(sim)]
 pub fn run<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
     let some_time = || tokio::time::sleep(std::time::Duration::from_millis(fastrand::u64(..3)));

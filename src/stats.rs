@@ -1,4 +1,4 @@
-//! Counting: what METRICS and every later view are made of.
+//! Counters, gauges and histograms behind METRICS and every view of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -10,18 +10,18 @@ use crate::per_core::PerCore;
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// One more.
+    /// Adds one.
     pub fn add_one(&self) {
         self.add(1);
     }
 
-    /// `n` more.
+    /// Adds `n`.
     pub fn add(&self, n: u64) {
-        // Counters are read one by one, as of some moment near now: no order between them is promised.
+        // Relaxed: counters are read one by one, and no order between them is promised.
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// As of now.
+    /// The value now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -32,35 +32,35 @@ impl Counter {
 pub struct BusyCounter(PerCore<Counter>);
 
 impl BusyCounter {
-    /// One more.
+    /// Adds one.
     pub fn add_one(&self) {
         self.0.here().add_one();
     }
 
-    /// As of now.
+    /// The value now.
     pub fn get(&self) -> u64 {
         self.0.iter().map(Counter::get).sum()
     }
 }
 
-/// How many of something there are right now.
+/// The number of things that are under way now.
 #[derive(Default, Debug)]
 pub struct Gauge(AtomicU64);
 
 impl Gauge {
-    /// Counts one for as long as the guard lives.
+    /// Counts one until the guard is dropped.
     pub fn enter(&self) -> Entered<'_> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Entered(self)
     }
 
-    /// As of now.
+    /// The value now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// One that a [`Gauge`] counts.
+/// Counts one in a [`Gauge`] until it is dropped.
 #[derive(Debug)]
 pub struct Entered<'a>(&'a Gauge);
 
@@ -70,28 +70,23 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// When a node started, as people and Prometheus write it.
+/// The time when a node started.
 #[derive(Clone, Copy, Debug)]
 pub struct StartTime(SystemTime);
 
 impl StartTime {
-    /// Now. The wall clock is for showing only.
+    /// The wall clock's time. It is for showing only, never for measuring.
     pub fn now() -> Self {
         Self(SystemTime::now())
     }
 
-    /// As RFC 3339 writes it, in UTC.
+    /// In the form of RFC 3339, in UTC, whole seconds.
     pub fn rfc3339(self) -> String {
         humantime::format_rfc3339_seconds(self.0).to_string()
     }
-
-    /// Seconds since 1970.
-    pub fn unix_seconds(self) -> f64 {
-        self.0.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-    }
 }
 
-/// A part of a whole: 0 when there is no whole yet.
+/// `part / whole`, and 0 where `whole` is 0.
 pub fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
@@ -107,23 +102,23 @@ const BOUNDS: [u64; 19] = {
     bounds
 };
 
-/// How often something took how long.
+/// A count of durations by buckets, and their sum.
 #[derive(Default, Debug)]
 pub struct Histogram {
     buckets: [AtomicU64; BOUNDS.len() + 1],
     nanos: AtomicU64,
 }
 
-/// A [`Histogram`] as of some moment.
+/// The counts of one or more [`Histogram`]s at some moment.
 #[derive(Clone, Default, Debug)]
 pub struct Durations {
-    /// How many fell into each bucket; the last one has no bound.
+    /// The count of each bucket; the last bucket has no upper bound.
     counts: [u64; BOUNDS.len() + 1],
     nanos: u64,
 }
 
 impl Histogram {
-    /// Counts one that took so many nanoseconds.
+    /// Counts a duration of `nanos` nanoseconds.
     pub fn record(&self, nanos: u64) {
         let bucket = BOUNDS.partition_point(|&bound| bound < nanos);
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
@@ -132,7 +127,7 @@ impl Histogram {
 }
 
 impl Durations {
-    /// Takes in what a histogram has counted.
+    /// Adds the counts of a histogram.
     pub fn add(&mut self, histogram: &Histogram) {
         for (count, bucket) in self.counts.iter_mut().zip(&histogram.buckets) {
             *count += bucket.load(Ordering::Relaxed);
@@ -140,29 +135,29 @@ impl Durations {
         self.nanos += histogram.nanos.load(Ordering::Relaxed);
     }
 
-    /// What came after `earlier`.
+    /// These counts less those of `earlier`.
     pub fn since(&self, earlier: &Durations) -> Durations {
         let counts = std::array::from_fn(|i| self.counts[i].saturating_sub(earlier.counts[i]));
         Durations { counts, nanos: self.nanos.saturating_sub(earlier.nanos) }
     }
 
-    /// How many there were.
+    /// The number of durations.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// How long all of them took, in seconds.
+    /// The sum of all durations in seconds.
     pub fn sum_seconds(&self) -> f64 {
         self.nanos as f64 / 1e9
     }
 
-    /// The bound of each bucket in seconds, and how many fell into it; the last bound is infinite.
+    /// The upper bound of each bucket in seconds, and its count; the last bound is infinite.
     pub fn buckets(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
         let bounds = BOUNDS.iter().map(|&bound| bound as f64 / 1e9).chain([f64::INFINITY]);
         bounds.zip(self.counts.iter().copied())
     }
 
-    /// Below how many seconds a part `q` of them stayed, to the precision of the buckets. `None` when there were none.
+    /// The `q`-quantile in seconds, `q` in 0..=1, interpolated within a bucket. `None` without any duration.
     pub fn quantile(&self, q: f64) -> Option<f64> {
         let rank = q * self.count() as f64;
         let (mut below, mut lower) = (0.0, 0.0);

@@ -4,15 +4,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use dproxy::wire::{Key, KeyBuf};
 use shuttle::sync::Mutex;
 use shuttle::{check_random, thread};
 
 use self::flight::{Flights, Joined};
 
 mod sync {
-    pub(super) use std::sync::PoisonError;
-
     pub(super) use shuttle::sync::{Mutex, MutexGuard};
+
+    pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().expect("no test panics under a lock")
+    }
 }
 
 #[expect(dead_code, reason = "the proxy uses all of it, these tests a part")]
@@ -20,6 +23,10 @@ mod sync {
 mod flight;
 
 const ORDERS: usize = 5_000;
+
+fn key() -> Key<'static> {
+    Key::parse(b"a/1").expect("a key")
+}
 
 /// An origin and a cache of one key, and the flights between them.
 struct House {
@@ -46,7 +53,7 @@ impl House {
         if let Some(held) = *self.cache.lock().unwrap() {
             return held;
         }
-        let (ticket, mut answer) = match self.flights.join("a/1") {
+        let (ticket, mut answer) = match self.flights.join(key()) {
             Joined::Leading(ticket, answer) => (Some(ticket), answer),
             Joined::Following(answer) => (None, answer),
             Joined::Full => panic!("there is room"),
@@ -133,13 +140,13 @@ fn a_fetch_that_dies_frees_its_key() {
             let flights: Arc<Flights<u32>> = Flights::new(8, 8);
             let dying = {
                 let flights = flights.clone();
-                thread::spawn(move || match flights.join("a/1") {
+                thread::spawn(move || match flights.join(key()) {
                     Joined::Leading(ticket, _) => drop(ticket),
                     Joined::Following(_) => {}
                     Joined::Full => panic!("there is room"),
                 })
             };
-            match flights.join("a/1") {
+            match flights.join(key()) {
                 Joined::Leading(ticket, mut answer) => {
                     ticket.land(&7, || ());
                     assert_eq!(answer.try_recv(), Ok(7));
@@ -147,7 +154,7 @@ fn a_fetch_that_dies_frees_its_key() {
                 Joined::Following(mut answer) => {
                     dying.join().unwrap();
                     assert!(answer.try_recv().is_err());
-                    assert!(matches!(flights.join("a/1"), Joined::Leading(..)), "the key is free again");
+                    assert!(matches!(flights.join(key()), Joined::Leading(..)), "the key is free again");
                     return;
                 }
                 Joined::Full => panic!("there is room"),

@@ -1,4 +1,4 @@
-//! The origin: the single source of truth. It answers from its store, which is read anew for every request.
+//! The origin: the single source of truth. It reads its store anew for every request and caches nothing.
 
 pub mod store;
 
@@ -15,16 +15,16 @@ use crate::pool;
 use crate::stats::{Counter, StartTime};
 use crate::wire::{KeyBuf, Reply, Request, Status};
 
-/// How many reads run at once: a slow disk must not use up the threads of the pool.
+/// Concurrent reads: a slow disk must not use up the threads of the pool.
 const READS: usize = 32;
-/// How many requests may wait for a read.
+/// Requests that may read or wait for a read; more are OVERLOADED.
 const MAX_WAITING: usize = 16 * 1024;
 
-/// The role. `S` is where the documents are.
+/// The role, over a store `S` of documents.
 pub struct Origin<S> {
     store: Arc<S>,
     reads: Arc<Semaphore>,
-    /// All who wait for a read or have one.
+    /// One permit per request that reads or waits for a read.
     places: Arc<Semaphore>,
     read_deadline: Duration,
     start_time: StartTime,

@@ -1,10 +1,10 @@
-//! One fetch per key at a time: whoever asks for a key that is being fetched waits for that fetch.
+//! Single flight: one fetch per key at a time. Requests for a key that is being fetched wait for that fetch.
 //!
-//! A flight knows neither caches nor sockets. The fetch lives in its own task and holds a [`Ticket`]; who waits is woken by
-//! the landing. A ticket that is dropped, because its task died, frees its key and fails those who wait.
+//! A flight knows neither caches nor sockets. The fetch runs in a task of its own, which holds a [`Ticket`]; landing the
+//! ticket wakes the waiting requests. A ticket that is dropped, because its task died, frees its key and fails them.
 //!
-//! A purge takes flights off the map: those who waited already get the answer of a fetch that began before the purge, as
-//! they did themselves; nobody joins it any more, and its landing commits nothing.
+//! A purge removes flights from the map. Requests that wait already began before the purge, and so did the fetch whose
+//! answer they get; later requests do not join it, and its landing commits nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::oneshot;
 
-use super::sync::{Mutex, MutexGuard, PoisonError};
+use super::sync::{Mutex, lock};
+use super::{Key, KeyBuf};
 
-type ByKey<T> = HashMap<Arc<str>, Arc<Flight<T>>>;
+type ByKey<T> = HashMap<KeyBuf, Arc<Flight<T>>>;
 
-/// The flights of a proxy; `T` is what a fetch brings.
+/// The flights of a proxy; `T` is the outcome of a fetch.
 pub(super) struct Flights<T> {
     by_key: Mutex<ByKey<T>>,
     max_flights: AtomicUsize,
@@ -24,42 +25,43 @@ pub(super) struct Flights<T> {
 }
 
 struct Flight<T> {
+    /// The requests that wait.
     waiters: Mutex<Vec<oneshot::Sender<T>>>,
 }
 
-/// What became of the wish to know a key.
+/// How a request gets the outcome of a fetch.
 pub(super) enum Joined<T> {
-    /// Nobody was fetching it: the asker has to see that it is done, with this ticket.
+    /// There was no fetch of this key: the caller starts one, with this ticket.
     Leading(Ticket<T>, oneshot::Receiver<T>),
-    /// Somebody is.
+    /// A fetch is under way.
     Following(oneshot::Receiver<T>),
-    /// Too many flights, or too many who wait for this one.
+    /// There are `max_flights` flights, or `max_waiters` requests wait for this one.
     Full,
 }
 
 /// The right and the duty to land a flight.
 pub(super) struct Ticket<T> {
     flights: Arc<Flights<T>>,
-    key: Arc<str>,
+    key: KeyBuf,
     flight: Arc<Flight<T>>,
 }
 
 impl<T: Clone> Flights<T> {
-    /// At most `max_flights` at once, each awaited by at most `max_waiters`.
+    /// At most `max_flights` at once, each with at most `max_waiters` waiting requests.
     pub(super) fn new(max_flights: usize, max_waiters: usize) -> Arc<Self> {
         let max_flights = AtomicUsize::new(max_flights);
         Arc::new(Self { by_key: Mutex::default(), max_flights, max_waiters })
     }
 
-    /// From now on, so many at once. Those that are under way stay.
+    /// Changes the limit of concurrent flights. Those under way stay.
     pub(super) fn limit(&self, max_flights: usize) {
         self.max_flights.store(max_flights, Ordering::Relaxed);
     }
 
-    /// Waits for the key's flight, or begins it.
-    pub(super) fn join(self: &Arc<Self>, key: &str) -> Joined<T> {
+    /// Joins the flight of a key, or begins one.
+    pub(super) fn join(self: &Arc<Self>, key: Key<'_>) -> Joined<T> {
         let mut by_key = lock(&self.by_key);
-        if let Some(flight) = by_key.get(key) {
+        if let Some(flight) = by_key.get(key.as_str()) {
             return match flight.wait(self.max_waiters) {
                 Some(answer) => Joined::Following(answer),
                 None => Joined::Full,
@@ -72,22 +74,22 @@ impl<T: Clone> Flights<T> {
         }
     }
 
-    /// Begins a flight that nobody waits for yet; `None` when there is one, or there is no room.
-    pub(super) fn begin(self: &Arc<Self>, key: &str) -> Option<Ticket<T>> {
+    /// Begins a flight without waiting requests; `None` when the key has one already, or there are `max_flights`.
+    pub(super) fn begin(self: &Arc<Self>, key: Key<'_>) -> Option<Ticket<T>> {
         let mut by_key = lock(&self.by_key);
-        if by_key.contains_key(key) { None } else { self.begin_in(&mut by_key, key, Vec::new()) }
+        if by_key.contains_key(key.as_str()) { None } else { self.begin_in(&mut by_key, key, Vec::new()) }
     }
 
     fn begin_in(
         self: &Arc<Self>,
         by_key: &mut ByKey<T>,
-        key: &str,
+        key: Key<'_>,
         waiters: Vec<oneshot::Sender<T>>,
     ) -> Option<Ticket<T>> {
         if by_key.len() >= self.max_flights.load(Ordering::Relaxed) {
             return None;
         }
-        let key: Arc<str> = key.into();
+        let key = key.to_owned();
         let flight = Arc::new(Flight { waiters: Mutex::new(waiters) });
         by_key.insert(key.clone(), flight.clone());
         Some(Ticket { flights: self.clone(), key, flight })
@@ -98,16 +100,17 @@ impl<T: Clone> Flights<T> {
         lock(&self.by_key).contains_key(key)
     }
 
-    /// Forgets matching keys: what is under way, by `forget` what is held, and what took off in between.
+    /// Purges matching keys: removes their flights, then has `forget` purge the cache, then removes the flights that began
+    /// in between.
     ///
-    /// In this order a fetch that began before can commit nothing any more when `forget` looks, and nobody who comes after
-    /// follows one that found in the cache what is being forgotten. What a new fetch commits in between was fetched after
-    /// the purge began; asking for it again costs one more fetch.
+    /// After the first step no fetch from before the purge can commit, so `forget` misses none of them. After the last step
+    /// no request joins a leader that found the old entry in the cache (see `Proxy::landed_meanwhile`). A new fetch that
+    /// commits in between was made after the purge began; purging it as well costs one more fetch.
     pub(super) fn purge<R>(&self, mut matches: impl FnMut(&str) -> bool, forget: impl FnOnce() -> R) -> R {
-        let mut let_go = || lock(&self.by_key).retain(|key, _| !matches(key));
-        let_go();
+        let mut remove_flights = || lock(&self.by_key).retain(|key, _| !matches(key.as_str()));
+        remove_flights();
         let forgotten = forget();
-        let_go();
+        remove_flights();
         forgotten
     }
 }
@@ -116,7 +119,7 @@ impl<T> Flight<T> {
     fn wait(&self, max_waiters: usize) -> Option<oneshot::Receiver<T>> {
         let mut waiters = lock(&self.waiters);
         if waiters.len() >= max_waiters {
-            // Some may have left since.
+            // Those that gave up make room.
             waiters.retain(|waiter| !waiter.is_closed());
         }
         if waiters.len() >= max_waiters {
@@ -129,10 +132,15 @@ impl<T> Flight<T> {
 }
 
 impl<T: Clone> Ticket<T> {
-    /// Ends the flight and wakes all who wait.
+    /// The key to fetch.
+    pub(super) fn key(&self) -> &KeyBuf {
+        &self.key
+    }
+
+    /// Ends the flight and wakes the waiting requests.
     ///
-    /// `commit` runs only if the flight was not purged, and no purge takes flights off the map meanwhile: what it stores was
-    /// fetched after every purge that has been answered.
+    /// `commit` runs only if the flight was not purged, and under the lock of the map, so that no purge comes in between:
+    /// what it stores was fetched after every purge that has been answered.
     pub(super) fn land(self, outcome: &T, commit: impl FnOnce()) {
         let mut by_key = lock(&self.flights.by_key);
         if self.is_owned(&by_key) {
@@ -141,7 +149,7 @@ impl<T: Clone> Ticket<T> {
         }
         drop(by_key);
         for waiter in lock(&self.flight.waiters).drain(..) {
-            // Who has left wants nothing.
+            // Fails for a request that gave up: no harm.
             let _ = waiter.send(outcome.clone());
         }
     }
@@ -162,9 +170,4 @@ impl<T> Drop for Ticket<T> {
         drop(by_key);
         lock(&self.flight.waiters).clear();
     }
-}
-
-/// What is locked here is changed in steps that cannot panic half way.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

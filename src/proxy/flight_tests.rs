@@ -1,23 +1,28 @@
-//! What flights promise, one step at a time. `tests/schedules.rs` has them under every order of threads.
+//! The promises of flights, one step at a time. `tests/schedules.rs` proves them under thousands of orders of threads.
 
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use super::flight::{Flights, Joined, Ticket};
+use crate::wire::Key;
 
-fn lead(flights: &Arc<Flights<u32>>, key: &str) -> (Ticket<u32>, oneshot::Receiver<u32>) {
-    match flights.join(key) {
+fn key(path: &str) -> Key<'_> {
+    Key::parse(path.as_bytes()).unwrap()
+}
+
+fn lead(flights: &Arc<Flights<u32>>, path: &str) -> (Ticket<u32>, oneshot::Receiver<u32>) {
+    match flights.join(key(path)) {
         Joined::Leading(ticket, answer) => (ticket, answer),
-        Joined::Following(_) | Joined::Full => panic!("nobody should be fetching {key}"),
+        Joined::Following(_) | Joined::Full => panic!("there should be no fetch of {path}"),
     }
 }
 
 #[tokio::test]
-async fn one_leads_and_all_are_told() {
+async fn one_request_leads_and_all_get_the_outcome() {
     let flights = Flights::new(10, 10);
     let (ticket, first) = lead(&flights, "a/1");
-    let Joined::Following(second) = flights.join("a/1") else { panic!("a/1 is under way") };
+    let Joined::Following(second) = flights.join(key("a/1")) else { panic!("a/1 is under way") };
     let mut committed = false;
     ticket.land(&7, || committed = true);
     assert!(committed);
@@ -52,11 +57,14 @@ async fn a_purged_flight_commits_nothing() {
 async fn flights_and_waiters_are_bounded() {
     let flights = Flights::new(1, 2);
     let (_ticket, _first) = lead(&flights, "a/1");
-    assert!(matches!(flights.join("a/2"), Joined::Full));
-    let Joined::Following(second) = flights.join("a/1") else { panic!("there is room for two") };
-    assert!(matches!(flights.join("a/1"), Joined::Full));
+    assert!(matches!(flights.join(key("a/2")), Joined::Full));
+    let Joined::Following(second) = flights.join(key("a/1")) else { panic!("there is room for two") };
+    assert!(matches!(flights.join(key("a/1")), Joined::Full));
     drop(second);
-    assert!(matches!(flights.join("a/1"), Joined::Following(_)), "the place of one who left is free");
+    assert!(
+        matches!(flights.join(key("a/1")), Joined::Following(_)),
+        "the place of a request that gave up is free"
+    );
     flights.limit(2);
-    assert!(matches!(flights.join("a/2"), Joined::Leading(..)));
+    assert!(matches!(flights.join(key("a/2")), Joined::Leading(..)));
 }

@@ -1,47 +1,48 @@
-//! When a held document may be served: pure rules over its age. Times come in as arguments.
+//! Whether an entry may be served: pure rules over its age (RFC 9111, section 4.2; stale-while-revalidate and stale-if-error
+//! as RFC 5861 has them). Times come in as arguments.
 
 use std::time::Duration;
 
 use super::cache::{Entry, Millis};
 
-/// How long documents are good for.
+/// How long documents are fresh, and for how long they are served when stale.
 #[derive(Clone, Debug)]
 pub struct Freshness {
-    /// How long a document is fresh; for ever without.
+    /// Time to live of a document; `None` for ever.
     pub ttl: Option<Duration>,
-    /// By which part of the time to live, at most, each document's own is shorter: so that what was fetched together does
-    /// not expire together. Between 0 and 1.
+    /// The largest share, 0..1, by which a document's own time to live is randomly shorter, so that documents which were
+    /// fetched together do not expire together.
     pub ttl_jitter: f64,
-    /// How long past its time a document is served at once, and fetched behind.
+    /// How long after its end a document is served at once, and fetched in the background.
     pub stale_while_revalidate: Duration,
-    /// How long past its time a document is served when the origin fails.
+    /// How long after its end a document is served when the origin fails.
     pub stale_if_error: Duration,
-    /// How long the word that there is no such document is kept.
+    /// Time to live of a NOT_FOUND; zero keeps none.
     pub negative_ttl: Duration,
 }
 
-/// What to do with a held entry.
+/// What to do with an entry of the cache.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// Serve it.
     Fresh,
-    /// Serve it, and fetch it again before it expires.
+    /// Serve it, and fetch it in the background before it expires.
     FreshRefresh,
-    /// Serve it as stale, and fetch it again.
+    /// Serve it as stale, and fetch it in the background.
     StaleRefresh,
-    /// Fetch it; serve this only if that fails.
+    /// Fetch it; serve the stale entry if the fetch fails.
     IfError,
-    /// Of no use any more.
+    /// Fetch it; the entry is too old to be served.
     Gone,
 }
 
 impl Freshness {
-    /// How long a document that is fetched now is fresh; `random` is uniform in 0..1. Never longer than the time to live.
+    /// The time to live of one document, its jitter applied; `random` is uniform in 0..1. Never longer than `ttl`.
     pub fn lifetime(&self, random: f64) -> Option<Duration> {
         self.ttl.map(|ttl| ttl.mul_f64(1.0 - self.ttl_jitter * random))
     }
 
-    /// What to do with an entry; `random` is asked for a number uniform in 0..1.
+    /// What to do with an entry at the time `now`; `random` draws a number uniform in 0..1, if one is needed.
     pub fn verdict(&self, entry: &Entry, now: Millis, random: impl FnOnce() -> f64) -> Verdict {
         if entry.is_fresh(now) {
             return match entry.document().is_some() && is_refreshed_early(entry, now, random) {
@@ -52,7 +53,7 @@ impl Freshness {
         if entry.document().is_none() {
             return Verdict::Gone;
         }
-        // What was purged softly is stale from the moment it was fetched on; its time counts as if it had just ended.
+        // A soft purge makes an entry stale before its time: its age past the end counts as zero.
         let past = match entry.fresh_until() {
             Some(until) if now >= until => now.since(until),
             _ => Duration::ZERO,
@@ -65,7 +66,7 @@ impl Freshness {
         }
     }
 
-    /// Whether nobody can be served this any more, so that its room can be given back.
+    /// Whether the entry can no longer be served, so that the sweep may remove it.
     pub fn is_gone(&self, entry: &Entry, now: Millis) -> bool {
         match (entry.fresh_until(), entry.document()) {
             (None, _) => false,
@@ -78,7 +79,8 @@ impl Freshness {
 }
 
 impl Freshness {
-    /// How often to go through what is held for what is gone: a few times in its life. `None` where nothing expires.
+    /// The time for one sweep of the whole cache: a quarter of the shortest life, within 1 s to 60 s. `None` where no entry
+    /// expires.
     pub fn sweep_round(&self) -> Option<Duration> {
         let lives = self.ttl.map(|ttl| ttl + self.stale_while_revalidate.max(self.stale_if_error));
         let shortest =
@@ -88,9 +90,9 @@ impl Freshness {
 }
 
 /// The XFetch rule with β = 1 (Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede Prevention",
-/// VLDB 2015): each request decides by itself, the more probably the nearer the end is, measured in fetches.
+/// VLDB 2015): each hit refreshes early at random, the more probably the nearer the end is, measured in fetch times.
 fn is_refreshed_early(entry: &Entry, now: Millis, random: impl FnOnce() -> f64) -> bool {
-    /// Beyond this many fetch times the chance is under one in a thousand million: no number has to be drawn.
+    /// Beyond this many fetch times the probability is below 1e-9 (e^-21), so no number is drawn.
     const FAR: u32 = 21;
     let Some(until) = entry.fresh_until() else { return false };
     let left = until.since(now);

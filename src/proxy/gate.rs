@@ -1,29 +1,30 @@
-//! How gently a failing origin is asked: pure state over times that come in as arguments.
+//! A circuit breaker before the origin: pure state, times come in as arguments.
 //!
 //! ```text
-//!   well ──a failure──▶ failing: asked again after retry, 2 · retry, … up to a bound, one probe at a time
-//!     ◀────an answer────┘
+//!   healthy ──3 failures in a row──▶ failing: one probe at a time, after retry, 2 · retry, … up to 30 s
+//!      ◀──────────an answer──────────┘
 //! ```
 
 use std::time::Duration;
 
 use super::cache::Millis;
 
-/// So many failures in a row stand for the origin, not for a document: before, a request that has nothing else to serve is
-/// let through.
+/// From this many failures in a row on the origin counts as failing. Before that the fault may be one document's, so a
+/// request without a stale entry to serve is let through.
 const FAILING_FROM: u32 = 3;
-/// The longest pause between two probes.
+/// The longest pause between two probes, unless the first pause is longer.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// What is known of the origin's health.
+/// The health of the origin, by its answers.
 #[derive(Debug)]
 pub(super) struct Gate {
     /// The pause after the first failure.
     retry: Duration,
+    /// Failures in a row.
     failures: u32,
-    /// Whether a probe is under way.
+    /// A probe is under way.
     probing: bool,
-    /// How many probes have failed in a row.
+    /// Probes that failed in a row, each of which doubles the pause.
     probes_failed: u32,
     next_probe: Millis,
     last_error: Option<(Millis, &'static str)>,
@@ -32,55 +33,55 @@ pub(super) struct Gate {
 /// How a fetch was let through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Pass {
-    /// As one of many.
+    /// As one of many: the gate was open.
     Usual,
-    /// As the one that finds out. It ends by being heard of, or by being given back.
+    /// As the only one, to find out whether the origin answers again. Ends with [`Gate::give_back`].
     Probe,
 }
 
-/// What an answer, or none, changed.
+/// A change of the origin's state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Flip {
-    /// The origin is failing now.
+    /// The origin counts as failing from now on.
     Failing,
     /// It answers again.
     Well,
 }
 
 impl Gate {
-    /// An open gate, which after a failure waits `retry` before it asks again.
+    /// An open gate. After a failure the first probe comes after `retry`.
     pub(super) fn new(retry: Duration) -> Self {
         let (failures, probing, probes_failed, next_probe) = (0, false, 0, Millis(0));
         Self { retry, failures, probing, probes_failed, next_probe, last_error: None }
     }
 
-    /// Whether to ask now. A request that has a stale document to serve holds back after the first failure already.
+    /// Whether to send a fetch now. With a stale entry to serve (`has_fallback`) the gate closes at the first failure.
     pub(super) fn admit(&mut self, now: Millis, has_fallback: bool) -> Option<Pass> {
         if self.failures == 0 {
             return Some(Pass::Usual);
         }
         if now >= self.next_probe && !self.probing {
-            // One at a time: its failure says when the next one is due.
+            // One at a time: the next one is due a pause after this one failed.
             self.probing = true;
             return Some(Pass::Probe);
         }
         (self.failures < FAILING_FROM && !has_fallback).then_some(Pass::Usual)
     }
 
-    /// The probe has ended, or was never sent: then another one may be, at once.
+    /// The probe has ended, or was never sent: the next one may start when it is due.
     pub(super) fn give_back(&mut self) {
         self.probing = false;
     }
 
-    /// The origin answered, whatever it said.
+    /// The origin answered, with any status.
     pub(super) fn answered(&mut self) -> Option<Flip> {
         let was_failing = std::mem::take(&mut self.failures) >= FAILING_FROM;
         self.probes_failed = 0;
         was_failing.then_some(Flip::Well)
     }
 
-    /// It did not. Only a probe's failure lengthens the pause: of many fetches that fail together, all but the first few
-    /// say what is known already.
+    /// The origin did not answer. Only a failed probe lengthens the pause: many fetches that were under way together fail
+    /// together, and count as one failure.
     pub(super) fn failed(&mut self, pass: Pass, now: Millis, error: &'static str) -> Option<Flip> {
         let was_failing = self.is_failing();
         self.failures = self.failures.saturating_add(1);
@@ -99,12 +100,12 @@ impl Gate {
         self.failures >= FAILING_FROM
     }
 
-    /// Whether it is failing, and failed after that time or at it.
+    /// Whether the origin is failing, and its last failure was not before `earlier`.
     pub(super) fn is_failing_since(&self, earlier: Millis) -> bool {
         self.is_failing() && self.last_error.is_some_and(|(at, _)| at >= earlier)
     }
 
-    /// The last failure, when it was and what.
+    /// The time and the text of the last failure.
     pub(super) fn last_error(&self) -> Option<(Millis, &'static str)> {
         self.last_error
     }
@@ -142,7 +143,7 @@ mod tests {
         assert_eq!(gate.admit(Millis(0), true), USUAL);
         assert_eq!(gate.failed(Pass::Usual, Millis(0), "late"), None);
         assert_eq!(gate.admit(Millis(1), true), None, "something stale can be served");
-        assert_eq!(gate.admit(Millis(1), false), USUAL, "nothing else can be served, and once is no rule");
+        assert_eq!(gate.admit(Millis(1), false), USUAL, "no fallback, and one failure is below the limit");
         gate.failed(Pass::Usual, Millis(2), "late");
         assert_eq!(gate.failed(Pass::Usual, Millis(3), "late"), Some(Flip::Failing));
         assert_eq!(gate.admit(Millis(4), false), None);
@@ -172,11 +173,11 @@ mod tests {
     }
 
     #[test]
-    fn tells_when_it_failed() {
+    fn a_failure_has_a_time() {
         let mut gate = gate();
         gate.failed(Pass::Usual, Millis(1), "late");
         gate.failed(Pass::Usual, Millis(2), "late");
-        assert!(!gate.is_failing_since(Millis(0)), "twice is no rule");
+        assert!(!gate.is_failing_since(Millis(0)), "two failures are below the limit");
         gate.failed(Pass::Usual, Millis(3), "late");
         assert!(gate.is_failing_since(Millis(3)) && !gate.is_failing_since(Millis(4)));
         gate.answered();
@@ -196,6 +197,6 @@ mod tests {
         assert_eq!(gate.admit(Millis(4999), false), None, "the pause follows its failure");
         assert_eq!(gate.admit(Millis(5000), false), PROBE);
         gate.give_back();
-        assert_eq!(gate.admit(Millis(5001), false), PROBE, "that one was never sent");
+        assert_eq!(gate.admit(Millis(5001), false), PROBE, "the probe before was never sent");
     }
 }

@@ -1,23 +1,23 @@
-//! What a proxy tells of itself: METRICS, and EXPLAIN of one key.
+//! The data of METRICS, and of EXPLAIN for one key.
 
 use serde::Serialize;
 
 use super::Proxy;
-use super::traffic::{HotKey, Prefix};
+use super::hot_spots::{HotKey, Prefix};
 use crate::stats::{BusyCounter, Counter, ratio};
 use crate::wire::Key;
 
-/// What a proxy counts.
+/// The counters of a proxy.
 #[derive(Default)]
-pub(super) struct Counts {
+pub(super) struct Counters {
     pub(super) hits: BusyCounter,
     pub(super) misses: Counter,
-    /// Requests that waited for a fetch which another one had begun.
+    /// Requests that joined the fetch of another request.
     pub(super) coalesced: Counter,
-    /// Fetches behind a reply.
+    /// Fetches that renew an entry which was served meanwhile.
     pub(super) refreshes: Counter,
     pub(super) stale_served: Counter,
-    /// Hits on the word that there is no such document.
+    /// Hits on an entry that says NOT_FOUND.
     pub(super) negative_hits: Counter,
     pub(super) expirations: Counter,
     pub(super) purged: Counter,
@@ -48,15 +48,15 @@ pub(super) struct Metrics {
     hot_keys: Vec<HotKey>,
 }
 
-/// The `data` of EXPLAIN: what is known of a key.
+/// The `data` of EXPLAIN: the entry of a key, and the last failure of the origin.
 #[derive(Serialize)]
 pub(super) struct Explanation<'a> {
     key: &'a str,
     node: u16,
     cached: bool,
-    /// `fresh`, `stale`, or null when nothing is held.
+    /// `fresh`, `stale`, or null without an entry.
     state: Option<&'static str>,
-    /// Whether what is held is the word that there is no such document.
+    /// Whether the entry says NOT_FOUND.
     negative: bool,
     age_seconds: Option<f64>,
     ttl_left_seconds: Option<f64>,
@@ -69,7 +69,7 @@ pub(super) struct Explanation<'a> {
 
 impl Proxy {
     pub(super) fn metrics(&self) -> Metrics {
-        let (hits, misses) = (self.counts.hits.get(), self.counts.misses.get());
+        let (hits, misses) = (self.counters.hits.get(), self.counters.misses.get());
         let usage = self.cache.usage();
         Metrics {
             start_time: self.start_time.rfc3339(),
@@ -84,18 +84,18 @@ impl Proxy {
             entries: usage.entries,
             bytes: usage.bytes,
             evictions: usage.evictions,
-            expirations: self.counts.expirations.get(),
-            coalesced: self.counts.coalesced.get(),
-            refreshes: self.counts.refreshes.get(),
-            stale_served: self.counts.stale_served.get(),
-            negative_hits: self.counts.negative_hits.get(),
-            purged: self.counts.purged.get(),
-            prefixes: self.traffic.prefixes(),
-            hot_keys: self.traffic.hot_keys(),
+            expirations: self.counters.expirations.get(),
+            coalesced: self.counters.coalesced.get(),
+            refreshes: self.counters.refreshes.get(),
+            stale_served: self.counters.stale_served.get(),
+            negative_hits: self.counters.negative_hits.get(),
+            purged: self.counters.purged.get(),
+            prefixes: self.hot_spots.prefixes(),
+            hot_keys: self.hot_spots.hot_keys(),
         }
     }
 
-    /// What is known of a key; nothing is fetched, nothing counted.
+    /// Describes the entry of a key. Fetches nothing, counts nothing.
     pub(super) fn explain<'a>(&self, key: Key<'a>) -> Explanation<'a> {
         let now = self.now();
         let held = self.cache.peek(key.as_str());

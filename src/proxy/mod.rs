@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   GET ──▶ cache ──fresh──────────────────────────▶ reply
-//!             ├────stale, may be served───────────▶ reply, and a fetch behind it
-//!             └────nothing ──▶ flight ──▶ upstream ──▶ cache, reply to all who wait
+//!             ├────stale, may be served───────────▶ reply, and a fetch in the background
+//!             └────no entry ──▶ flight ──▶ upstream ──▶ cache, reply to all waiting requests
 //! ```
 
 pub mod cache;
@@ -12,12 +12,12 @@ mod flight;
 mod flight_tests;
 mod freshness;
 mod gate;
+mod hot_spots;
 mod metrics;
 mod purge;
 mod sketch;
 mod sweep;
 mod sync;
-mod traffic;
 mod upstream;
 
 use std::borrow::Cow;
@@ -30,10 +30,10 @@ use self::cache::{Bounds, Cache, CacheType, Entry, Millis};
 use self::flight::{Flights, Joined, Ticket};
 pub use self::freshness::Freshness;
 use self::freshness::Verdict;
-use self::metrics::Counts;
-use self::traffic::Traffic;
+use self::hot_spots::HotSpots;
+use self::metrics::Counters;
 pub use self::upstream::FetchLimits;
-use self::upstream::{Fetched, LEFT_ALONE, Leave, Upstream};
+use self::upstream::{Fetched, LEFT_ALONE, Permit, Upstream};
 use crate::admin::{Admins, FORBIDDEN};
 use crate::handler::{Answer, Ask, Handler};
 use crate::net::link::Peer;
@@ -42,56 +42,56 @@ use crate::stats::StartTime;
 use crate::trace;
 use crate::wire::{Key, KeyBuf, Reply, Request, Served, Status};
 
-/// What a proxy is told at its start.
+/// The settings of a proxy.
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
-    /// Its own port, which its replies name.
+    /// The port of this proxy, for the member `node` of its replies.
     pub node: u16,
-    /// Where the origin is.
+    /// The address of the origin.
     pub origin: Peer,
-    /// How to ask it.
+    /// Limits and deadlines of the connections to the origin.
     pub link: LinkLimits,
-    /// What to give up when the cache is full.
+    /// The eviction policy.
     pub cache_type: CacheType,
-    /// How much to hold.
+    /// The capacity of the cache.
     pub bounds: Bounds,
-    /// How long documents are good for.
+    /// How long documents are fresh, and served when stale.
     pub freshness: Freshness,
-    /// What fetches are bounded by.
+    /// Limits and deadline of fetches.
     pub fetch: FetchLimits,
-    /// Requests that may wait for one fetch.
+    /// The most requests that wait for one fetch.
     pub max_waiters: usize,
-    /// Who may purge.
+    /// The addresses that may purge.
     pub admins: Admins,
 }
 
-/// Keys that may be fetched, or wait to be, at the same time.
+/// The most keys that are fetched, or wait for their fetch, at the same time.
 const MAX_FLIGHTS: usize = 16 * 1024;
 
-/// The role.
+/// The role: a cache, and single-flight fetches from the origin.
 pub struct Proxy {
     node: u16,
     cache: Box<dyn Cache>,
     flights: Arc<Flights<Landed>>,
     upstream: Upstream,
     freshness: Freshness,
-    counts: Counts,
-    traffic: Traffic,
+    counters: Counters,
+    hot_spots: HotSpots,
     start_time: StartTime,
     began: Instant,
     admins: Admins,
 }
 
-/// What a flight brought to all who wait for it.
+/// The outcome of a flight, for all requests that wait for it.
 #[derive(Clone, Debug)]
 enum Landed {
-    /// A document, or the word that there is none.
+    /// A document, or NOT_FOUND.
     Entry(Arc<Entry>),
     Failed(Status, &'static str),
 }
 
 impl Proxy {
-    /// A proxy with an empty cache. It fetches nothing by itself.
+    /// A proxy with an empty cache. It fetches for requests only.
     pub fn new(config: ProxyConfig) -> Arc<Self> {
         Arc::new(Self {
             node: config.node,
@@ -99,8 +99,8 @@ impl Proxy {
             flights: Flights::new(MAX_FLIGHTS, config.max_waiters),
             upstream: Upstream::new(Link::new(config.origin, config.link), config.fetch),
             freshness: config.freshness,
-            counts: Counts::default(),
-            traffic: Traffic::new(),
+            counters: Counters::default(),
+            hot_spots: HotSpots::new(),
             start_time: StartTime::now(),
             began: Instant::now(),
             admins: config.admins,
@@ -125,38 +125,38 @@ impl Proxy {
             Verdict::IfError => return self.miss(key, Some(entry), deadline),
             Verdict::Gone => return self.miss(key, None, deadline),
         }
-        self.counts.hits.add_one();
-        self.traffic.saw(key, true);
+        self.counters.hits.add_one();
+        self.hot_spots.count(key, true);
         entry.count_use();
         if entry.document().is_none() {
-            self.counts.negative_hits.add_one();
+            self.counters.negative_hits.add_one();
         }
         Answer::Now(self.reply(&entry, true, now))
     }
 
-    /// Fetches behind a reply, unless that is under way or the origin had better be left alone.
+    /// Starts a fetch in the background, unless one is under way or the gate to a failing origin is closed.
     fn refresh(self: &Arc<Self>, key: Key<'_>, now: Millis) {
         if self.flights.is_under_way(key.as_str()) {
             return;
         }
-        let Some(leave) = self.upstream.admit(now, true) else { return };
-        if let Some(ticket) = self.flights.begin(key.as_str()) {
-            self.counts.refreshes.add_one();
-            tokio::spawn(trace::carried(self.clone().fly(leave, key.to_owned(), ticket)));
+        let Some(permit) = self.upstream.admit(now, true) else { return };
+        if let Some(ticket) = self.flights.begin(key) {
+            self.counters.refreshes.add_one();
+            tokio::spawn(trace::carried(self.clone().fly(permit, ticket)));
         }
     }
 
-    /// Nothing fresh is held: waits for a fetch. `fallback` is served when that fails.
+    /// The cache has no fresh entry: joins or starts a fetch and waits. When it fails `fallback` is served.
     fn miss(
         self: &Arc<Self>,
         key: Key<'_>,
         fallback: Option<Arc<Entry>>,
         deadline: Option<Instant>,
     ) -> Answer {
-        self.traffic.saw(key, false);
-        let joined = match self.flights.join(key.as_str()) {
+        self.hot_spots.count(key, false);
+        let joined = match self.flights.join(key) {
             Joined::Following(answer) => {
-                self.counts.coalesced.add_one();
+                self.counters.coalesced.add_one();
                 answer
             }
             Joined::Leading(ticket, answer) => {
@@ -165,12 +165,12 @@ impl Proxy {
                     ticket.land(&landed, || ());
                     return Answer::Now(self.settle(landed, fallback));
                 }
-                let Some(leave) = self.upstream.admit(self.now(), fallback.is_some()) else {
+                let Some(permit) = self.upstream.admit(self.now(), fallback.is_some()) else {
                     let failed = Landed::Failed(Status::OriginFailure, LEFT_ALONE);
                     ticket.land(&failed, || ());
                     return Answer::Now(self.settle(failed, fallback));
                 };
-                tokio::spawn(trace::carried(self.clone().fly(leave, key.to_owned(), ticket)));
+                tokio::spawn(trace::carried(self.clone().fly(permit, ticket)));
                 answer
             }
             Joined::Full => {
@@ -181,7 +181,7 @@ impl Proxy {
         };
         let proxy = self.clone();
         Answer::later(async move {
-            // A fetch ends within its own deadline, so only an asker's may be earlier.
+            // A fetch has a deadline of its own; only a client's may be earlier.
             let landing = async {
                 match deadline {
                     None => joined.await.ok(),
@@ -196,17 +196,17 @@ impl Proxy {
         })
     }
 
-    /// What a flight brought that landed between our look into the cache and now.
+    /// The entry of a flight that landed after this request missed the cache and before it began a flight.
     fn landed_meanwhile(&self, key: Key<'_>) -> Option<Arc<Entry>> {
         self.cache.peek(key.as_str()).filter(|entry| entry.is_fresh(self.now()))
     }
 
-    /// One fetch, from take-off to landing. It outlives whoever asked first.
-    async fn fly(self: Arc<Self>, leave: Leave, key: KeyBuf, ticket: Ticket<Landed>) {
-        let (fetched, asked) = self.upstream.fetch(leave, key.as_key(), || self.now()).await;
+    /// One fetch, from take-off to landing. It outlives the request that started it.
+    async fn fly(self: Arc<Self>, permit: Permit, ticket: Ticket<Landed>) {
+        let (fetched, asked) = self.upstream.fetch(permit, ticket.key().as_key(), || self.now()).await;
         self.flights.limit(self.upstream.in_time().min(MAX_FLIGHTS));
         let entry = |document, lifetime| {
-            Arc::new(Entry::new(key.as_str(), document, asked, lifetime, self.now().since(asked)))
+            Arc::new(Entry::new(ticket.key().clone(), document, asked, lifetime, self.now().since(asked)))
         };
         let landed = match fetched {
             Fetched::Document(document) => {
@@ -217,34 +217,34 @@ impl Proxy {
             Fetched::Overloaded(why) => Landed::Failed(Status::Overloaded, why),
         };
         ticket.land(&landed, || match &landed {
-            Landed::Entry(entry) => self.hold(entry),
+            Landed::Entry(entry) => self.store(entry),
             Landed::Failed(..) => {}
         });
     }
 
-    /// Takes what was fetched into the cache.
-    fn hold(&self, entry: &Arc<Entry>) {
+    /// Puts a fetched entry into the cache.
+    fn store(&self, entry: &Arc<Entry>) {
         let is_kept = entry.document().is_some() || !self.freshness.negative_ttl.is_zero();
         if !is_kept || !self.cache.insert(entry.clone()) {
-            // What was held under the key is no longer what the origin says.
+            // The entry that is there is older than the origin's answer.
             self.cache.remove(entry.key());
         }
     }
 
-    /// The reply to a request that had to wait, or for which there was no room.
+    /// The reply to a request that missed the cache: the outcome of its fetch, or why there was none.
     fn settle(&self, landed: Landed, fallback: Option<Arc<Entry>>) -> Reply {
         match (landed, fallback) {
             (Landed::Entry(entry), _) => {
-                self.counts.misses.add_one();
+                self.counters.misses.add_one();
                 self.reply(&entry, false, self.now())
             }
             (Landed::Failed(..), Some(entry)) if !self.freshness.is_gone(&entry, self.now()) => {
-                self.counts.hits.add_one();
+                self.counters.hits.add_one();
                 entry.count_use();
                 self.reply(&entry, true, self.now())
             }
             (Landed::Failed(status, why), _) => {
-                self.counts.misses.add_one();
+                self.counters.misses.add_one();
                 self.failed(status, why)
             }
         }
@@ -253,7 +253,7 @@ impl Proxy {
     fn reply(&self, entry: &Entry, cache_hit: bool, now: Millis) -> Reply {
         let stale = cache_hit && !entry.is_fresh(now);
         if stale {
-            self.counts.stale_served.add_one();
+            self.counters.stale_served.add_one();
         }
         let served = Served {
             cache_hit,
@@ -269,7 +269,7 @@ impl Proxy {
         .with(served)
     }
 
-    /// An error, which names the node as every reply of a proxy does.
+    /// An error reply. As every reply of a proxy it names the node.
     fn failed(&self, status: Status, why: impl Into<Cow<'static, str>>) -> Reply {
         let served = Served { cache_hit: false, node: self.node, age: 0, stale: false, fresh_for: None };
         Reply::text(status, why).with(served)

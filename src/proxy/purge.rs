@@ -1,4 +1,4 @@
-//! Forgetting on demand, so that whoever asks after the reply sees nothing older than the purge.
+//! PURGE: a request that comes after its reply gets no document from before the purge.
 
 use std::sync::Arc;
 
@@ -9,9 +9,10 @@ use crate::handler::Answer;
 use crate::pool;
 use crate::wire::{Key, Pattern, Reply, Status};
 
-/// The `data` of the reply.
+/// The `data` of the reply to PURGE.
 #[derive(Serialize)]
 struct Purged {
+    /// Entries removed, or marked stale by a soft purge.
     purged: usize,
 }
 
@@ -25,7 +26,7 @@ impl Proxy {
             Pattern::Beneath(prefix) => prefix.to_owned(),
         };
         let proxy = self.clone();
-        // Going through a large cache takes a while: not where connections are served.
+        // A pass over a large cache takes long: it must not run on a thread that serves.
         let purge = pool::run(move || {
             let forget = || proxy.purge_beneath(&prefix, soft);
             proxy.flights.purge(|path| path.starts_with(&prefix), forget)
@@ -65,7 +66,7 @@ impl Proxy {
     }
 
     fn purged(&self, purged: usize) -> Reply {
-        self.counts.purged.add(purged as u64);
+        self.counters.purged.add(purged as u64);
         Reply::json(&Purged { purged })
     }
 }

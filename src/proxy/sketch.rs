@@ -1,17 +1,18 @@
-//! The heaviest of a stream, in a fixed room: Space-Saving (Metwally, Agrawal, El Abbadi, "Efficient Computation of
-//! Frequent and Top-k Elements in Data Streams", ICDT 2005).
+//! The most frequent names of a stream in bounded memory: Space-Saving (Metwally, Agrawal, El Abbadi, "Efficient Computation
+//! of Frequent and Top-k Elements in Data Streams", ICDT 2005).
 //!
-//! A name that has no counter takes over the smallest one and its count, as the error it may have. So every name that is
-//! really heavy has a counter, whatever the others are.
+//! A name without a counter takes over the lightest counter and its weight, which from then on is the error of the new name.
+//! So every name of more than `total / capacity` has a counter, whatever the other names are.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// All counts are halved when they have come to this: what was heavy long ago fades.
+/// All weights are halved when their total reaches this, so that names which were heavy long ago fade.
 const FADE_AT: u64 = 1 << 20;
 
-/// Counters, as many as it was made with.
+/// At most `capacity` names and their weights.
 pub(super) struct Sketch {
+    /// The index of each name in `counters`.
     places: HashMap<Arc<str>, usize, foldhash::fast::RandomState>,
     counters: Vec<Heavy>,
     capacity: usize,
@@ -22,29 +23,29 @@ pub(super) struct Sketch {
 #[derive(Clone, Debug)]
 pub(super) struct Heavy {
     pub(super) name: Arc<str>,
-    /// Never less than the true weight.
+    /// At least the true weight, and at most `error` more.
     pub(super) weight: u64,
-    /// What of it may be another name's.
+    /// The weight of the name that had the counter before.
     error: u64,
-    /// The weight of its hits since it got the counter.
+    /// The weight of its cache hits since it got the counter.
     hits: u64,
 }
 
 impl Heavy {
-    /// Which part of its requests were hits.
+    /// The share of hits among its requests, 0..1.
     pub(super) fn hit_rate(&self) -> f64 {
         crate::stats::ratio(self.hits, self.weight - self.error)
     }
 }
 
 impl Sketch {
-    /// Room for `capacity` names.
+    /// A sketch of at most `capacity` names, at least one.
     pub(super) fn new(capacity: usize) -> Self {
         let (places, counters) = (HashMap::default(), Vec::with_capacity(capacity));
         Self { places, counters, capacity: capacity.max(1), total: 0 }
     }
 
-    /// Counts a request for `name` that stands for `weight` of them.
+    /// Counts `weight` requests for `name`.
     pub(super) fn add(&mut self, name: &str, weight: u64, hit: bool) {
         self.total += weight;
         let place = self.place(name);
@@ -91,7 +92,7 @@ impl Sketch {
         }
     }
 
-    /// The `n` heaviest, the heaviest first, and the weight of all names together.
+    /// The `n` heaviest names, the heaviest first, and the total weight of all names.
     pub(super) fn heaviest(&self, n: usize) -> (Vec<Heavy>, u64) {
         let mut heaviest: Vec<Heavy> =
             self.counters.iter().filter(|counter| counter.weight > 0).cloned().collect();

@@ -1,4 +1,4 @@
-//! Giving back the room of what nobody can be served any more, without being asked for it.
+//! Removes entries that can no longer be served, so that their memory is freed before a request for them comes.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use tokio::time::sleep;
 use super::Proxy;
 
 impl Proxy {
-    /// Sweeps, one slice of the cache at a time, for ever. Does nothing where nothing expires.
+    /// Removes expired entries for ever, one slice of the cache at a time. Returns at once where no entry expires.
     pub async fn sweep(self: Arc<Self>) {
         let Some(round) = self.freshness.sweep_round() else { return };
         let mut slice = 0;
         loop {
-            // A cache that fills has more slices each time.
+            // The number of slices grows with the cache.
             let slices = self.cache.slices().max(1);
             sleep(round / slices as u32).await;
             self.sweep_slice(slice % slices);
@@ -23,6 +23,6 @@ impl Proxy {
     fn sweep_slice(&self, slice: usize) {
         let now = self.now();
         let expired = self.cache.retain(slice, &mut |entry| !self.freshness.is_gone(entry, now));
-        self.counts.expirations.add(expired as u64);
+        self.counters.expirations.add(expired as u64);
     }
 }

@@ -1,3 +1,5 @@
-//! The locks of `flight`. A test puts others in their place, under which every order of threads is tried.
+//! The locks of `flight`. A test puts those of a scheduler in their place, and tries thousands of orders of threads.
 
-pub(super) use std::sync::{Mutex, MutexGuard, PoisonError};
+pub(super) use std::sync::Mutex;
+
+pub(super) use crate::lock::lock;

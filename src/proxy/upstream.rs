@@ -1,7 +1,7 @@
-//! What a fetch is: one question to the origin, at most so many at once, and what its line means.
+//! A fetch: one request to the origin, within a limit of concurrent ones, and the meaning of its reply.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -10,40 +10,41 @@ use tracing::{debug, info, warn};
 
 use super::cache::Millis;
 use super::gate::{Flip, Gate, Pass};
+use crate::lock::lock;
 use crate::net::{Link, LinkError};
 use crate::stats::{Counter, Gauge};
 use crate::wire::{Document, Key, ReplyView, Request, Status};
 
-/// What an asker is told who is not let through to a failing origin.
+/// The text for a client while the gate to a failing origin is closed.
 pub(super) const LEFT_ALONE: &str = "the origin fails and is left alone for a moment";
 
-/// Which part of its deadline a fetch is let in to wait for its turn, and which it may really wait if the origin becomes
-/// slower meanwhile: what is left is the origin's.
+/// Shares of a fetch's deadline that it may wait for its turn: fetches whose forecast is longer are not let in, and one that
+/// waits longer, because the origin became slower, ends. The rest of the deadline is left for the origin to answer.
 const FORESEEN_WAIT: f64 = 0.5;
 const LONGEST_WAIT: f64 = 0.75;
 
-/// What the origin said, or why it said nothing.
+/// The outcome of a fetch.
 #[derive(Clone, Debug)]
 pub(super) enum Fetched {
     /// The document.
     Document(Document),
-    /// There is none.
+    /// The origin said NOT_FOUND.
     Missing,
-    /// The origin failed; the text is for the asker.
+    /// The origin failed; the text is for the client.
     Failed(&'static str),
-    /// The origin answers, but has no sound document under this key.
+    /// The origin answered, but has no valid document under this key. No fault of the origin's health.
     Unfit(&'static str),
-    /// Too much is under way already.
+    /// A limit of this proxy was reached; the origin was not asked.
     Overloaded(&'static str),
 }
 
-/// The leave to ask the origin once. With its end, used or not, a probe is over.
-pub(super) struct Leave {
+/// The permission to send one fetch to the origin. Dropping it, used or not, ends a probe.
+pub(super) struct Permit {
     pass: Pass,
     gate: Arc<Mutex<Gate>>,
 }
 
-impl Drop for Leave {
+impl Drop for Permit {
     fn drop(&mut self) {
         if self.pass == Pass::Probe {
             lock(&self.gate).give_back();
@@ -51,20 +52,20 @@ impl Drop for Leave {
     }
 }
 
-/// What fetches are bounded by.
+/// Limits and deadline of fetches.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchLimits {
-    /// A fetch must bring its document within this time.
+    /// A fetch ends within this time, its wait for a turn included.
     pub deadline: Duration,
-    /// Fetches at once; the rest wait their turn.
+    /// Concurrent fetches; more wait for their turn.
     pub at_once: usize,
-    /// The largest document.
+    /// The largest document in bytes.
     pub max_document: usize,
-    /// How long a failing origin is left alone at first.
+    /// The first pause of a failing origin; see `gate`.
     pub origin_retry: Duration,
 }
 
-/// Of an origin whose line is no reply: most often a server of HTTP.
+/// The text for a line that is not a reply: most often the origin is an HTTP server.
 const NOT_A_REPLY: &str =
     "the origin answered with something that is no reply of dproxy's protocol; HTTP is none";
 
@@ -73,25 +74,25 @@ pub(super) struct Upstream {
     link: Link,
     limits: FetchLimits,
     gate: Arc<Mutex<Gate>>,
-    room: Semaphore,
-    /// How long a question takes, in microseconds: a mean in which older ones fade. 0 before the first.
+    turns: Semaphore,
+    /// The time of one request to the origin in microseconds, a moving average. 0 before the first.
     pace_us: AtomicU64,
-    /// Questions asked.
+    /// Requests sent to the origin.
     pub(super) fetches: Counter,
-    /// Questions that brought neither a document nor the word that there is none.
+    /// Requests that ended in neither a document nor NOT_FOUND.
     pub(super) failures: Counter,
-    /// Questions under way.
+    /// Requests under way.
     pub(super) in_flight: Gauge,
 }
 
 impl Upstream {
-    /// Asked over this link.
+    /// The origin behind `link`.
     pub(super) fn new(link: Link, limits: FetchLimits) -> Self {
         Self {
             link,
             limits,
             gate: Arc::new(Mutex::new(Gate::new(limits.origin_retry))),
-            room: Semaphore::new(limits.at_once),
+            turns: Semaphore::new(limits.at_once),
             pace_us: AtomicU64::new(0),
             fetches: Counter::default(),
             failures: Counter::default(),
@@ -99,22 +100,23 @@ impl Upstream {
         }
     }
 
-    /// The leave to ask the origin now, if it is not to be left alone.
-    pub(super) fn admit(&self, now: Millis, has_fallback: bool) -> Option<Leave> {
+    /// The permission to fetch now; `None` while the gate to a failing origin is closed.
+    pub(super) fn admit(&self, now: Millis, has_fallback: bool) -> Option<Permit> {
         let pass = self.gate().admit(now, has_fallback)?;
-        Some(Leave { pass, gate: self.gate.clone() })
+        Some(Permit { pass, gate: self.gate.clone() })
     }
 
-    /// How many fetches may be under way or wait for their turn, so that the last one's comes in time: by the pace of those
-    /// before. What comes beyond is better told at once than late, when it has taken the time of others.
+    /// How many fetches may be under way or wait, so that the last one's turn still comes in time, by the pace of earlier
+    /// requests. A fetch beyond them is refused at once: it would time out, after it had delayed others.
     pub(super) fn in_time(&self) -> usize {
         let pace_us = self.pace_us.load(Ordering::Relaxed);
         let turns = self.limits.deadline.mul_f64(FORESEEN_WAIT).as_micros() as u64 / pace_us.max(1);
         (self.limits.at_once as u64).saturating_mul(1 + turns) as usize
     }
 
-    /// Takes note of how long a question took. One that another core notes at the same moment may be lost.
-    fn took(&self, time: Duration) {
+    /// Adds the time of one request to the average. Of two that are added at the same moment one may be lost, which is
+    /// harmless.
+    fn add_pace(&self, time: Duration) {
         let (before, took) = (self.pace_us.load(Ordering::Relaxed), time.as_micros() as u64);
         let pace_us = if before == 0 { took } else { before - before / 8 + took / 8 };
         self.pace_us.store(pace_us, Ordering::Relaxed);
@@ -130,37 +132,37 @@ impl Upstream {
         lock(&self.gate)
     }
 
-    /// Asks the origin when there is room. Tells what it said, and when it was asked; `clock` says what time it is.
+    /// Waits for its turn, then asks the origin. The outcome, and the time when the origin was asked; `clock` is the time now.
     pub(super) async fn fetch(
         &self,
-        leave: Leave,
+        permit: Permit,
         key: Key<'_>,
         clock: impl Fn() -> Millis,
     ) -> (Fetched, Millis) {
         let began = Instant::now();
         let deadline = began + self.limits.deadline;
-        let _room = match self.room.try_acquire() {
-            Ok(room) => room,
+        let _turn = match self.turns.try_acquire() {
+            Ok(turn) => turn,
             Err(_) => {
                 let waits_since = clock();
                 let latest = began + self.limits.deadline.mul_f64(LONGEST_WAIT);
-                let Ok(Ok(room)) = timeout_at(latest, self.room.acquire()).await else {
+                let Ok(Ok(turn)) = timeout_at(latest, self.turns.acquire()).await else {
                     return (Fetched::Overloaded("too many fetches are under way"), clock());
                 };
-                // It was let in by what was known when its wait began.
+                // The gate may have closed while this fetch waited.
                 if self.gate().is_failing_since(waits_since) {
                     return (Fetched::Failed(LEFT_ALONE), clock());
                 }
-                room
+                turn
             }
         };
         let asked = clock();
         let answer = {
             let _in_flight = self.in_flight.enter();
             self.fetches.add_one();
-            let asks = Instant::now();
+            let sent = Instant::now();
             let answer = self.link.ask(Request::Get(key), deadline).await;
-            self.took(asks.elapsed());
+            self.add_pace(sent.elapsed());
             answer
         };
         let fetched = match &answer {
@@ -168,14 +170,14 @@ impl Upstream {
             Err(LinkError::Busy) => Fetched::Overloaded("too many requests wait for the origin"),
             Err(error) => {
                 debug!(%key, origin = %self.link.peer(), %error, "a fetch failed");
-                Fetched::Failed(told(*error))
+                Fetched::Failed(text_of(*error))
             }
         };
-        self.learn(&fetched, leave.pass, clock());
+        self.learn(&fetched, permit.pass, clock());
         (fetched, asked)
     }
 
-    /// What the origin's line means.
+    /// The outcome that the origin's line stands for.
     fn read(&self, line: &[u8]) -> Fetched {
         let Ok(reply) = ReplyView::parse(line) else {
             debug!(origin = %self.link.peer(), "the origin's reply is not one");
@@ -217,12 +219,8 @@ impl Upstream {
     }
 }
 
-fn lock(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
-    gate.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What an asker is told.
-fn told(error: LinkError) -> &'static str {
+/// The text for the client.
+fn text_of(error: LinkError) -> &'static str {
     match error {
         LinkError::Refused | LinkError::Unresolved => "the origin cannot be reached",
         LinkError::Late => "the origin did not answer in time",
@@ -240,7 +238,7 @@ mod tests {
     async fn a_probe_that_is_not_sent_is_given_back() {
         let link = Link::new("127.0.0.1:9".parse().unwrap(), LinkLimits::default());
         let (origin_retry, deadline) = (Duration::from_secs(10), Duration::from_secs(2));
-        // No fetch finds room here.
+        // No fetch gets a turn.
         let limits = FetchLimits { deadline, at_once: 0, max_document: 1024, origin_retry };
         let upstream = Upstream::new(link, limits);
         for _ in 0..3 {

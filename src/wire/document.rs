@@ -1,4 +1,5 @@
-//! A document: the JSON text of a stored file, white space outside of strings removed and nothing else changed.
+//! A document: the JSON text of a stored file (RFC 8259), white space outside of strings removed and nothing else changed:
+//! the order of members, duplicate names, the digits of numbers and the escapes in strings stay as they are.
 
 use std::sync::Arc;
 
@@ -6,14 +7,14 @@ use thiserror::Error;
 
 use super::json::{self, JsonError};
 
-/// The text of a document, checked once and shared from there on.
+/// The text of a document: checked once, then shared. A clone costs a reference count.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Document(Arc<str>);
 
-/// Why bytes are not a document.
+/// The reason why bytes are not a document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum DocumentError {
-    /// Larger than the limit of this node, in bytes.
+    /// More bytes than this limit.
     #[error("the document is larger than {0} bytes")]
     TooLarge(usize),
     /// Not one JSON value.
@@ -22,7 +23,11 @@ pub enum DocumentError {
 }
 
 impl Document {
-    /// Checks bytes (UTF-8, one JSON value, nesting, at most `limit` bytes) and removes insignificant white space.
+    /// Checks that `bytes` are at most `limit`, UTF-8 (RFC 3629), and exactly one JSON value (RFC 8259) nested at most 128
+    /// deep; removes white space outside of strings.
+    ///
+    /// # Errors
+    /// `TooLarge` before anything is read, else `NotJson` with the first fault.
     pub fn parse(bytes: &[u8], limit: usize) -> Result<Self, DocumentError> {
         if bytes.len() > limit {
             return Err(DocumentError::TooLarge(limit));
@@ -31,7 +36,7 @@ impl Document {
         Ok(Self::from_checked(text, json::check(text)?))
     }
 
-    /// Takes a text that the scanner has passed; `spaced` says whether there is white space to remove.
+    /// A document of a text that [`json::check`] or [`json::members`] has accepted; `spaced` as they reported it.
     pub(super) fn from_checked(text: &str, spaced: bool) -> Self {
         match spaced {
             true => Self(json::strip(text).into()),
@@ -49,7 +54,7 @@ impl Document {
         self.0.len()
     }
 
-    /// Never: the shortest JSON value has one byte.
+    /// Always false: the shortest JSON value has one byte.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

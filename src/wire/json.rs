@@ -1,7 +1,7 @@
-//! JSON as text: one pass that knows whether bytes are one sound value, and where it ends.
+//! JSON as text: one pass tells whether a text is one value of RFC 8259, and where the value ends.
 //!
 //! Documents are opaque text on every hop, so nothing here builds a tree. The scanner does not recurse: open brackets
-//! are bits of one `u128`, which also bounds the nesting at [`MAX_DEPTH`]. The grammar is RFC 8259's.
+//! are bits of one `u128`, which also bounds the nesting at 128. The grammar is RFC 8259's.
 
 mod strings;
 
@@ -9,32 +9,36 @@ use thiserror::Error;
 
 use self::strings::string_end;
 
-/// How deep arrays and objects may nest.
-pub const MAX_DEPTH: u32 = 128;
+/// The deepest nesting of arrays and objects: one bit each of `Scan::open`.
+const MAX_DEPTH: u32 = 128;
 
-/// Why a text is no JSON.
+/// The reason why a text is not one JSON value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum JsonError {
-    /// It ends within a value.
+    /// The text ends within a value.
     #[error("it ends too early")]
     Truncated,
-    /// A byte that the grammar has no place for; its offset.
+    /// A byte that the grammar does not allow here; its offset in bytes.
     #[error("unexpected byte at offset {0}")]
     Unexpected(usize),
-    /// Nested deeper than [`MAX_DEPTH`].
+    /// Nested deeper than 128 levels.
     #[error("it is nested deeper than 128 levels")]
     TooDeep,
-    /// Something after the value; its offset.
+    /// More than white space after the value; its offset in bytes.
     #[error("more text follows the value at offset {0}")]
     Trailing(usize),
-    /// Not UTF-8.
+    /// Not UTF-8 (RFC 3629).
     #[error("it is not UTF-8")]
     Encoding,
 }
 
-/// Checks that the text is exactly one JSON value, white space around it allowed.
+/// Checks that a text is exactly one JSON value of RFC 8259, with or without white space around it.
 ///
-/// Tells whether it holds insignificant white space, which [`strip`] would remove.
+/// True when there is white space outside of strings, which [`strip`] would remove. Duplicate names are allowed, and
+/// `\uXXXX` may be half of a surrogate pair, as the grammar has it.
+///
+/// # Errors
+/// The first fault from the left.
 pub fn check(text: &str) -> Result<bool, JsonError> {
     let mut scan = Scan::new(text.as_bytes(), 0);
     scan.space();
@@ -46,7 +50,7 @@ pub fn check(text: &str) -> Result<bool, JsonError> {
     }
 }
 
-/// Removes white space outside of strings from a text that [`check`] has passed.
+/// Removes the white space outside of strings from a text that [`check`] has accepted.
 pub fn strip(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let bytes = text.as_bytes();
@@ -67,10 +71,13 @@ pub fn strip(text: &str) -> String {
     out
 }
 
-/// Reads the members of an object: `each(name, value, spaced)` gets the raw text of both, the name without its quotes,
-/// and whether the value holds insignificant white space.
+/// Calls `each(name, value, spaced)` for every member of an object, in order: the raw text of the name without its quotes,
+/// the raw text of the value, and whether the value holds white space outside of strings.
 ///
-/// `text` must be exactly one object. Names are compared as they are written, so an escaped name is another name.
+/// Escapes are not decoded: `"\u0061"` and `"a"` are two names here. Values may nest 128 deep each.
+///
+/// # Errors
+/// The first fault from the left, also where `text` is not exactly one object; members before it were handed out.
 pub fn members<'a>(text: &'a str, mut each: impl FnMut(&'a str, &'a str, bool)) -> Result<(), JsonError> {
     let mut scan = Scan::new(text.as_bytes(), 0);
     scan.space();
@@ -85,7 +92,7 @@ pub fn members<'a>(text: &'a str, mut each: impl FnMut(&'a str, &'a str, bool)) 
             scan.expect(b':')?;
             scan.space();
             let from = scan.at;
-            // A value may be as deep as a document by itself: the object around it does not count.
+            // The value may be a document, whose depth is counted without the object around it.
             scan.depth = 0;
             scan.spaced = false;
             scan.value()?;
@@ -109,11 +116,11 @@ pub fn members<'a>(text: &'a str, mut each: impl FnMut(&'a str, &'a str, bool)) 
 struct Scan<'a> {
     text: &'a [u8],
     at: usize,
-    /// How many brackets are open.
+    /// The number of open brackets.
     depth: u32,
     /// One bit per open bracket, the innermost lowest: 1 for an object.
     open: u128,
-    /// Whether insignificant white space was passed.
+    /// Whether there was white space outside of strings so far.
     spaced: bool,
 }
 
@@ -150,7 +157,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Passes one value, however nested, that begins at the position.
+    /// Moves past the value that begins here, with everything nested in it.
     fn value(&mut self) -> Result<(), JsonError> {
         let outside = self.depth;
         loop {
@@ -183,7 +190,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// After a value: leaves the brackets that close here. True when none of this value's is open any more.
+    /// After a value: leaves the brackets that close here. True when no bracket beyond the `outside` ones is open.
     fn close(&mut self, outside: u32) -> Result<bool, JsonError> {
         while self.depth > outside {
             self.space();

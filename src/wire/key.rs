@@ -1,52 +1,57 @@
-//! The name of a document: `<resource>/<key>`, checked once and then trusted everywhere.
+//! The name of a document, `<resource>/<key>`: checked once when a line is read, then trusted everywhere.
+//!
+//! At most 512 bytes; every segment between slashes is 1 to 128 of `A-Z a-z 0-9 _ - . ~ @ : + = ,` and does not begin with
+//! a dot. To change the grammar, change `ALLOWED`, the two lengths and `check_segments`: no other file knows it.
 
+use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use smol_str::SmolStr;
 use thiserror::Error;
 
 /// The longest path, in bytes.
-pub const MAX_PATH: usize = 512;
+const MAX_PATH: usize = 512;
 /// The longest segment between two slashes, in bytes.
-pub const MAX_SEGMENT: usize = 128;
+const MAX_SEGMENT: usize = 128;
 
-/// A path that follows the grammar of the wire, borrowed from the line it came in.
+/// A path that follows the grammar, borrowed from the request line.
 ///
 /// Nothing but this (or its owned form, [`KeyBuf`]) is ever written to another socket or used to open a file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Key<'a> {
     path: &'a str,
-    /// Where the first slash is: it parts resource and key.
+    /// The offset of the first slash, which separates resource and key.
     slash: usize,
 }
 
-/// What is wrong with a path. The text is what the asker is told.
+/// What is wrong with a path. Its text is the `data` of the BAD_REQUEST that the client gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum KeyError {
-    /// Longer than [`MAX_PATH`].
+    /// Longer than 512 bytes.
     #[error("the path is longer than 512 bytes")]
     TooLong,
-    /// No slash, so there is no resource and key.
+    /// No slash, so no resource and key.
     #[error("the path needs a resource and a key: <resource>/<key>")]
     NoSlash,
-    /// No slash where a prefix would do as well.
+    /// No slash, where a key or a prefix is expected.
     #[error("write one key, such as article/7, or all beneath a prefix, such as article/*")]
     NoPattern,
-    /// Nothing between two slashes, or at an end.
+    /// An empty segment: two slashes in a row, or a slash at either end.
     #[error("the path has an empty segment")]
     EmptySegment,
-    /// Longer than [`MAX_SEGMENT`].
+    /// A segment of more than 128 bytes.
     #[error("a segment of the path is longer than 128 characters")]
     LongSegment,
-    /// `.`, `..`, or a hidden file.
+    /// A segment that begins with a dot: `.`, `..`, or a hidden file.
     #[error("a segment of the path begins with a dot")]
     Dot,
-    /// Outside of the alphabet.
+    /// A byte outside of the alphabet.
     #[error("the path has a character other than A-Z a-z 0-9 _ - . ~ @ : + = , /")]
     Character,
 }
 
-/// Which bytes a segment may hold: `A-Z a-z 0-9 _ - . ~ @ : + = ,`.
+/// The bytes of a segment: `A-Z a-z 0-9 _ - . ~ @ : + = ,`.
 const ALLOWED: [bool; 256] = {
     let mut table = [false; 256];
     let allowed = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.~@:+=,";
@@ -59,10 +64,13 @@ const ALLOWED: [bool; 256] = {
 };
 
 impl<'a> Key<'a> {
-    /// Checks a path against the grammar of the wire.
+    /// Checks a path against the grammar.
+    ///
+    /// # Errors
+    /// The first fault, by segments from the left.
     pub fn parse(path: &'a [u8]) -> Result<Self, KeyError> {
         let slash = check_segments(path)?.ok_or(KeyError::NoSlash)?;
-        // Every byte was found in the ASCII alphabet, so this is no second failure.
+        // Cannot fail: every byte is one of the alphabet, which is ASCII.
         let path = std::str::from_utf8(path).map_err(|_| KeyError::Character)?;
         Ok(Self { path, slash })
     }
@@ -77,12 +85,12 @@ impl<'a> Key<'a> {
         &self.path[..self.slash]
     }
 
-    /// The text after the first slash, which may hold more of them.
+    /// The text after the first slash, which may hold more slashes.
     pub fn name(&self) -> &'a str {
         &self.path[self.slash + 1..]
     }
 
-    /// A copy that outlives the line.
+    /// An owned copy. Up to 23 bytes are copied inline, a longer path into one allocation.
     pub fn to_owned(&self) -> KeyBuf {
         KeyBuf { path: SmolStr::new(self.path), slash: self.slash }
     }
@@ -94,15 +102,15 @@ impl fmt::Display for Key<'_> {
     }
 }
 
-/// A [`Key`] that owns its text and is cheap to share: a short one lies in here, without an allocation.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+/// A [`Key`] that owns its text. A clone copies up to 23 bytes, or counts one reference to a longer path.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyBuf {
     path: SmolStr,
     slash: usize,
 }
 
 impl KeyBuf {
-    /// Checks a path against the grammar of the wire, and copies it.
+    /// [`Key::parse`], with a copy of the path.
     pub fn parse(path: &[u8]) -> Result<Self, KeyError> {
         Key::parse(path).map(|key| key.to_owned())
     }
@@ -118,23 +126,45 @@ impl KeyBuf {
     }
 }
 
+/// As the path alone, so that a map with owned keys is read with borrowed paths.
+impl Hash for KeyBuf {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl Borrow<str> for KeyBuf {
+    fn borrow(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl From<KeyBuf> for SmolStr {
+    fn from(key: KeyBuf) -> Self {
+        key.path
+    }
+}
+
 impl fmt::Display for KeyBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.path)
     }
 }
 
-/// One document, or all beneath a prefix of whole segments: what a purge names.
+/// The argument of a purge: one document, or all documents beneath a prefix of whole segments.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pattern<'a> {
     /// `<resource>/<key>`
     One(Key<'a>),
-    /// `<prefix>/*`; the text keeps its slash, so that `a/` does not match `ab/1`.
+    /// `<prefix>/*`, without the star: the slash stays, so that `a/` does not match `ab/1`.
     Beneath(&'a str),
 }
 
 impl<'a> Pattern<'a> {
     /// Checks `<resource>/<key>` or `<prefix>/*`.
+    ///
+    /// # Errors
+    /// As [`Key::parse`]; `NoPattern` where there is no slash at all.
     pub fn parse(text: &'a [u8]) -> Result<Self, KeyError> {
         if !text.contains(&b'/') {
             return Err(KeyError::NoPattern);
@@ -148,7 +178,7 @@ impl<'a> Pattern<'a> {
         Ok(Pattern::Beneath(text))
     }
 
-    /// Whether the path is meant.
+    /// Whether the pattern names the document at `path`.
     pub fn matches(&self, path: &str) -> bool {
         match self {
             Pattern::One(key) => key.as_str() == path,
@@ -166,7 +196,7 @@ impl fmt::Display for Pattern<'_> {
     }
 }
 
-/// Checks every segment; tells where the first slash is, if there is one.
+/// Checks every segment. The offset of the first slash, `None` without one.
 fn check_segments(path: &[u8]) -> Result<Option<usize>, KeyError> {
     if path.len() > MAX_PATH {
         return Err(KeyError::TooLong);

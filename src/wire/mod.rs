@@ -1,4 +1,13 @@
-//! The protocol, pure: lines in, lines out. No sockets, no clock, and no panic on any input.
+//! The protocol, pure: text of lines to values and back. No sockets, no clock, and no panic on any input.
+//!
+//! ```text
+//! plain      GET article/1                  {"status":"OK","data":{…},"cache_hit":true,"node":8001}
+//! session    7 GET article/1 deadline=250   7 {"status":"OK","data":{…},"cache_hit":true,"node":8001}
+//! ```
+//!
+//! A line is UTF-8 (RFC 3629), a document is JSON (RFC 8259), `traceparent` is that of W3C Trace Context. A [`Request`] is
+//! read from a client's line and written to an upstream; a [`Reply`] is written to a client, and a [`ReplyView`] is read
+//! from an upstream's line.
 
 pub mod document;
 pub mod json;

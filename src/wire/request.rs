@@ -1,6 +1,4 @@
-//! What a line asks for.
-//!
-//! One parser for every node and both layers: verbs are upper case, one space parts verb and path.
+//! A request line: a verb in upper case, one space, and its argument. One parser for every node, plain and in sessions.
 
 use std::time::Duration;
 
@@ -20,9 +18,9 @@ pub enum Request<'a> {
     Metrics,
     /// `PURGE [soft ]<pattern>`
     Purge {
-        /// What to forget.
+        /// The documents to remove.
         pattern: Pattern<'a>,
-        /// Only mark it stale: it is served while it is fetched anew.
+        /// Mark them stale instead: they are served until they were fetched anew.
         soft: bool,
     },
     /// `EXPLAIN <resource>/<key>`
@@ -31,44 +29,47 @@ pub enum Request<'a> {
     Drain(&'a str),
     /// `UNDRAIN <host:port>`
     Undrain(&'a str),
-    /// `HELLO 2`: a session, please.
+    /// `HELLO 2`: asks for a session.
     Hello,
 }
 
-/// What else a request in a session may say.
+/// The options of a request in a session. Unknown ones are ignored.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Options<'a> {
-    /// `deadline=<ms>`: the time that the asker still has.
+    /// `deadline=<ms>`: the time that the client still has.
     pub deadline: Option<Duration>,
     /// `trace=<id>`: the id of the request across nodes.
     pub trace: Option<&'a str>,
-    /// `tell=times`: the reply is to say how old the document is and for how long it stays fresh.
+    /// `tell=times`: the reply says how old the document is and for how long it stays fresh.
     pub tell_times: bool,
-    /// `traceparent=<W3C>`: the span that asks, where requests are traced.
+    /// `traceparent=<value>`: the client's span, in the form of W3C Trace Context. Not parsed yet.
     pub parent: Option<&'a str>,
 }
 
-/// Why a line is not a request that this protocol has.
+/// The reason why a line is not a request. Its text is the `data` of the reply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum RequestError<'a> {
-    /// No verb: BAD_REQUEST.
+    /// No verb at the start: BAD_REQUEST.
     #[error("a request is a verb in upper case, one space and a path, such as GET article/1")]
     Shape,
-    /// A verb with the wrong things behind it: BAD_REQUEST.
+    /// A known verb with a wrong argument, or none: BAD_REQUEST.
     #[error("{0}")]
     Usage(&'static str),
-    /// A path that is none: BAD_REQUEST.
+    /// A path outside of the grammar: BAD_REQUEST.
     #[error("{0}")]
     Key(#[from] KeyError),
-    /// A well-formed line with a verb that no node has: WRONG_METHOD.
+    /// A well-formed line with a verb that no node has, cut to 32 bytes: WRONG_METHOD.
     #[error("this node has no {0}")]
     Unknown(&'a str),
 }
 
 impl<'a> Request<'a> {
-    /// Reads a line, its end removed.
+    /// Reads a plain line, without its end.
+    ///
+    /// # Errors
+    /// [`RequestError`], which decides between BAD_REQUEST and WRONG_METHOD.
     pub fn parse(line: &'a [u8]) -> Result<Self, RequestError<'a>> {
-        // The one that matters for speed first.
+        // First, because nearly all requests are GETs.
         if let Some(path) = line.strip_prefix(b"GET ") {
             return Ok(Request::Get(Key::parse(path)?));
         }
@@ -107,7 +108,8 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Writes the request as a line without its end: what was parsed, and nothing else, goes to another node.
+    /// Appends the request as a line without its end. Only parsed requests are written, so nothing unchecked reaches another
+    /// node.
     pub fn write(&self, out: &mut Vec<u8>) {
         let (verb, argument) = match self {
             Request::Get(key) => ("GET ", key.as_str()),
@@ -128,9 +130,12 @@ impl<'a> Request<'a> {
         out.extend_from_slice(argument.as_bytes());
     }
 
-    /// Reads a line of a session behind its id: a request, and options after the path.
+    /// Reads a line of a session, without its id and its end: a request, and options behind its argument.
+    ///
+    /// # Errors
+    /// As [`Request::parse`], and `Usage` for a word that is not `name=value`, or a deadline that is not a number.
     pub fn parse_with_options(line: &'a [u8]) -> Result<(Self, Options<'a>), RequestError<'a>> {
-        // `=` is a character of keys as well: options are the words from the third on.
+        // Keys may hold `=` as well, so options are known by their place: the words from the third on.
         let options_at = memchr::memchr(b'=', line).and_then(|_| option_start(line));
         let Some(options_at) = options_at else { return Ok((Self::parse(line)?, Options::default())) };
         let request = Self::parse(&line[..options_at])?;
@@ -138,10 +143,10 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Where the space behind verb and path is.
+/// The offset of the space behind verb and argument.
 fn option_start(line: &[u8]) -> Option<usize> {
     let mut at = memchr::memchr(b' ', line)? + 1;
-    // `PURGE soft x` has two words before its options.
+    // `PURGE soft x` has one word more before its options.
     if line[at..].starts_with(b"soft ") {
         at += 5;
     }
@@ -185,7 +190,7 @@ fn purge(argument: &[u8]) -> Result<Request<'_>, RequestError<'_>> {
     Ok(Request::Purge { pattern: Pattern::parse(pattern)?, soft })
 }
 
-/// A `host:port` as a balancer's list holds it: checked for its alphabet only, it is looked up and never dialled.
+/// A `host:port` of the balancer's list. Only its alphabet is checked: the name is looked up in the list, never dialled.
 fn node_name(name: &[u8]) -> Result<&str, RequestError<'_>> {
     const WRONG: RequestError<'static> = RequestError::Usage("a node is named <host:port>");
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b".:-_[]".contains(byte);
@@ -195,7 +200,8 @@ fn node_name(name: &[u8]) -> Result<&str, RequestError<'_>> {
     }
 }
 
-/// Parts a line of a session into its id and what stands behind it. None when the id is no decimal `u64`.
+/// Splits a line of a session into its id and the request behind the space. `None` when it does not begin with a decimal
+/// `u64` and a space.
 pub fn split_id(line: &[u8]) -> Option<(u64, &[u8])> {
     let mut id: u64 = 0;
     for (at, &byte) in line.iter().enumerate() {

@@ -1,31 +1,31 @@
-//! How a request went: the first member of every reply.
+//! The status of a reply: its first member.
 
 use std::fmt;
 
-/// The statuses of the wire.
+/// The statuses of the protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Status {
-    /// The document, or what else was asked for.
+    /// The request succeeded.
     Ok,
     /// There is no such document.
     NotFound,
-    /// The line is not a request.
+    /// The line is not a request; `data` says why.
     BadRequest,
     /// A well-formed line with a verb that this node does not have.
     WrongMethod,
-    /// The stored file is no JSON, too large or unreadable.
+    /// The stored file is not JSON, too large or unreadable.
     BadDocument,
-    /// The origin cannot be reached, is late, or answered with something else.
+    /// The origin cannot be reached, is late, or did not answer with a document or NOT_FOUND.
     OriginFailure,
     /// Every proxy that was tried failed.
     ProxyUnreachable,
     /// There is no healthy proxy to try.
     ProxyError,
-    /// The asker's address may not use this verb.
+    /// The client's address may not use this verb.
     Forbidden,
     /// A limit of this node is reached.
     Overloaded,
-    /// Printed by a client itself: no reply came.
+    /// Printed by `dproxy client` when no reply came; never on the wire.
     ClientConnectionError,
 }
 
@@ -45,7 +45,7 @@ impl Status {
         Status::ClientConnectionError,
     ];
 
-    /// As it is written on the wire.
+    /// The name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Ok => "OK",
@@ -62,7 +62,8 @@ impl Status {
         }
     }
 
-    /// Reads a status. Older nodes write `WRONG_METHOD: PUT`: what follows a colon is theirs.
+    /// Reads a name, `None` for an unknown one. A colon and what follows it are ignored: older nodes write
+    /// `WRONG_METHOD: PUT`.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "OK" {
             return Some(Status::Ok);

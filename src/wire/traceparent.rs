@@ -1,22 +1,23 @@
-//! `traceparent` of W3C Trace Context: which trace a request belongs to, and the span that asks.
+//! `traceparent` of W3C Trace Context (section 3.2): the trace of a request and the client's span in it.
 //!
-//! `00-<trace, 32 hex digits>-<span, 16>-<flags, 2>`: over HTTP as a header, in a session as an option of that name.
+//! `00-<trace, 32 hex digits>-<span, 16>-<flags, 2>`: an HTTP header, and an option of that name in sessions.
 
 use std::fmt;
 
 /// A place within a trace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TraceParent {
-    /// The whole trace; never 0.
+    /// The `trace-id`; never 0.
     pub trace: u128,
-    /// Who asks; never 0.
+    /// The `parent-id`, the client's span; never 0.
     pub span: u64,
-    /// Whether the one who asks records its span.
+    /// The flag `sampled`: the client records its span.
     pub sampled: bool,
 }
 
 impl TraceParent {
-    /// Reads a header's value or an option's. `None` for whatever is none: the request then has no parent.
+    /// Reads the value of a header or an option. `None` for any other text: the request has no parent then, which is what
+    /// the recommendation asks for. Digits must be lower case; later versions may have more fields behind these four.
     pub fn parse(text: &str) -> Option<Self> {
         let (head, rest) = text.split_at_checked(55)?;
         let fields = head.split('-').collect::<Vec<_>>();
@@ -26,7 +27,7 @@ impl TraceParent {
         if !is_whole || !fields.iter().all(|field| is_hex(field)) {
             return None;
         }
-        // A version to come may say more behind these four.
+        // Version ff is invalid; a later version may have more fields.
         let ends = match version {
             "ff" => false,
             "00" => rest.is_empty(),
@@ -57,7 +58,7 @@ mod tests {
         assert_eq!(parent.trace, 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c);
         assert_eq!((parent.span, parent.sampled), (0x00f0_67aa_0ba9_02b7, true));
         assert_eq!(parent.to_string(), TEXT);
-        // Flags that we do not know are not ours to send on.
+        // Unknown flags are not sent on.
         assert_eq!(TraceParent::parse(&TEXT.replace("-01", "-03")), Some(parent));
         assert!(!TraceParent::parse(&TEXT.replace("-01", "-00")).unwrap().sampled);
     }

@@ -1,5 +1,5 @@
-//! Documents as files beneath a directory. What is beneath is the kernel's word, not ours: `cap-std` opens every file
-//! relative to the directory, and neither `..` nor a link leads out of it.
+//! Documents as files beneath a directory. The kernel keeps reads inside it, no check of strings does: `cap-std` opens every
+//! file relative to the directory, and neither `..` nor a link leads out of it.
 
 use std::fs::Metadata;
 use std::io::{self, Read};
@@ -14,10 +14,10 @@ use crate::wire::{Document, Key};
 /// `O_NONBLOCK`: opening a FIFO must not wait for its writer. The same number on every architecture Linux runs on
 /// except MIPS, SPARC, Alpha and PA-RISC.
 const NONBLOCK: i32 = 0o4000;
-/// A file that changes while it is read is read again this often.
+/// Attempts to read a file that changes while it is read.
 const READS: usize = 64;
 
-/// Where beneath the directory a key's file is.
+/// The path of a key's file beneath the directory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Layout {
     /// `<resource><key>.json`
@@ -34,10 +34,13 @@ pub struct DirStore {
 }
 
 impl DirStore {
-    /// Opens the directory. Files larger than `max_document` bytes are no documents.
+    /// Opens the directory. Files larger than `max_document` bytes are not documents.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or its files cannot be looked up (no right to search it).
     pub fn open(path: &Path, layout: Layout, max_document: usize) -> io::Result<Self> {
         let root = Dir::open_ambient_dir(path, ambient_authority())?;
-        // Whether files can be found in it: better learned now than by every request.
+        // Fails now, and not at every request, when files cannot be looked up in it.
         root.metadata(".")?;
         Ok(Self { root, layout, max_document })
     }
@@ -50,7 +53,7 @@ impl DirStore {
         }
     }
 
-    /// Reads the file once; `None` when it changed meanwhile.
+    /// Reads the file once; `None` when it changed during the read.
     fn read_once(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
         let mut options = OpenOptions::new();
         let mut file = self
@@ -86,7 +89,7 @@ impl Store for DirStore {
     fn read(&self, key: Key<'_>) -> Result<Document, StoreError> {
         let path = self.path(key);
         for _ in 0..READS {
-            // The writer may want this very core to get done.
+            // Lets a writer that waits for this core finish.
             std::thread::yield_now();
             if let Some(bytes) = self.read_once(&path)? {
                 return Document::parse(&bytes, self.max_document)
@@ -97,12 +100,12 @@ impl Store for DirStore {
     }
 }
 
-/// What changes when a file is written to.
+/// Length and time of change: at least one differs after a write.
 fn version(file: &Metadata) -> (u64, Option<std::time::SystemTime>) {
     (file.len(), file.modified().ok())
 }
 
-/// Only what is not there is missing; what is there and cannot be opened is no document.
+/// A file that does not exist is missing; one that exists and cannot be opened is unfit.
 fn opened(error: &io::Error) -> StoreError {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {

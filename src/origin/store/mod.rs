@@ -1,4 +1,4 @@
-//! Where an origin's documents are.
+//! The documents of an origin.
 
 mod dir;
 mod memory;
@@ -10,19 +10,22 @@ pub use memory::MemoryStore;
 
 use crate::wire::{Document, Key};
 
-/// Documents by their keys. Reading may block: it runs on the pool for that.
+/// Documents by their keys. A read may block: the origin runs it on the pool.
 pub trait Store: Send + Sync + 'static {
     /// The document as it is now.
+    ///
+    /// # Errors
+    /// `Missing` for NOT_FOUND, `Unfit` for BAD_DOCUMENT.
     fn read(&self, key: Key<'_>) -> Result<Document, StoreError>;
 }
 
-/// Why there is no document.
+/// The reason why there is no document.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum StoreError {
-    /// There is nothing under this key.
+    /// Nothing is stored under this key.
     #[error("there is no such document")]
     Missing,
-    /// There is something, and it is no document. The text is for the asker: it names no path and no error of the machine.
+    /// The stored text is not a document. The reason goes to the client: it names no path and no error of the machine.
     #[error("{0}")]
     Unfit(String),
 }

@@ -39,7 +39,7 @@ impl Entry {
     ///
     /// It is fresh for `lifetime`, for ever without one.
     pub fn new(
-        key: &str,
+        key: impl Into<SmolStr>,
         document: Option<Document>,
         asked: Millis,
         lifetime: Option<Duration>,
@@ -47,7 +47,7 @@ impl Entry {
     ) -> Self {
         let millis = |duration: Duration| duration.as_millis().min(u128::from(u32::MAX - 1)) as u32;
         Self {
-            key: SmolStr::new(key),
+            key: key.into(),
             document,
             asked,
             lifetime: lifetime.map_or(u32::MAX, millis),

@@ -1,8 +1,8 @@
-//! Where a string ends: most of a document is the inside of strings.
+//! Finds the end of a JSON string (RFC 8259, section 7): most of a document is the inside of strings.
 
 use super::JsonError;
 
-/// From within a string: the offset of the quote that ends it.
+/// The offset of the quote that ends a string, for an offset `at` within the string.
 pub(super) fn string_end(text: &[u8], mut at: usize) -> Result<usize, JsonError> {
     loop {
         at = plain_end(text, at);
@@ -15,7 +15,7 @@ pub(super) fn string_end(text: &[u8], mut at: usize) -> Result<usize, JsonError>
     }
 }
 
-/// From a backslash: the offset after the escape.
+/// The offset after the escape whose backslash is at `at`.
 fn escape_end(text: &[u8], at: usize) -> Result<usize, JsonError> {
     match text.get(at + 1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
@@ -36,8 +36,8 @@ fn escape_end(text: &[u8], at: usize) -> Result<usize, JsonError> {
 
 /// The offset of the first quote, backslash or control character at or after `at`.
 ///
-/// A document is mostly the inside of strings, so this is what a relayed reply costs: names and short values end within
-/// the first words, long texts are passed a block at a time.
+/// Checking a relayed reply spends most of its time here. Names and short values end within the first two words of eight
+/// bytes; long texts are skipped in blocks.
 fn plain_end(text: &[u8], mut at: usize) -> usize {
     for _ in 0..2 {
         match special_in_word(text, at) {
@@ -60,14 +60,14 @@ fn plain_end(text: &[u8], mut at: usize) -> usize {
     at + text[at..].iter().position(|&byte| is_special(byte)).unwrap_or(text.len() - at)
 }
 
-/// What is passed at a time where there is nothing to be seen.
+/// Bytes that are skipped at a time when none of them is special.
 const BLOCK: usize = 64;
 
 fn is_special(byte: u8) -> bool {
     byte == b'"' || byte == b'\\' || byte < 0x20
 }
 
-/// On vectors: for that the length is known, nothing branches, and what is gathered is as wide as a byte.
+/// Written for vector instructions: a constant length, no branch, and a result as wide as a byte.
 fn has_special(block: &[u8; BLOCK]) -> bool {
     let special = |byte: u8| u8::from(byte == b'"') | u8::from(byte == b'\\') | u8::from(byte < 0x20);
     block.iter().fold(0, |any, &byte| any | special(byte)) != 0
@@ -78,7 +78,7 @@ fn special_in_word(text: &[u8], at: usize) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const TOPS: u64 = 0x8080_8080_8080_8080;
     let word = u64::from_le_bytes(*text.get(at..)?.first_chunk()?);
-    // The top bit of each zero byte; of the bytes flagged, the lowest is always a true one, which is all that is used.
+    // The top bit of each zero byte. A borrow may flag bytes above a zero byte wrongly; only the lowest flag is used, and it is right.
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word & TOPS;
     let quote = zeros(word ^ (ONES * u64::from(b'"')));
     let backslash = zeros(word ^ (ONES * u64::from(b'\\')));

@@ -1,27 +1,28 @@
-//! What is asked for most: the hottest keys, and how well the cache does by the first segment of the path.
+//! The hottest keys, and the share and hit rate of each first segment of the path.
 //!
-//! Always on, so it must cost next to nothing: once there is much to count, only a sample is counted, each for many. On
-//! sessions with 16 hits in flight that is half a hundredth of the processor's time, beside a build that counts nothing.
+//! Always on, so it must be cheap: beyond `COUNT_ALL` requests only a random sample is counted, each for `SAMPLE` of them. On
+//! sessions with 16 hits in flight it takes 0.5 % of the processor's time, against a build without it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use serde::Serialize;
 
 use super::sketch::Sketch;
+use crate::lock::lock;
 use crate::stats::Counter;
 use crate::wire::Key;
 
-/// Keys and prefixes that are told.
+/// Keys and prefixes that METRICS shows.
 const HOT_KEYS: usize = 20;
 const PREFIXES: usize = 64;
-/// Counters behind them: some more, so that those told are sure to be the heaviest.
+/// Counters behind them: more than are shown, so that those shown are the heaviest.
 const COUNTERS: usize = 256;
-/// Up to so many requests every one is counted; from then on one of so many.
+/// Of the first `COUNT_ALL` requests each is counted, from then on one in `SAMPLE`.
 const COUNT_ALL: u64 = 8192;
 const SAMPLE: u64 = 32;
 
-/// The counts.
-pub(super) struct Traffic {
+/// A sketch of the requests for keys and prefixes.
+pub(super) struct HotSpots {
     seen: Counter,
     heavy: Mutex<Heavies>,
 }
@@ -35,7 +36,7 @@ struct Heavies {
 #[derive(Serialize)]
 pub(super) struct HotKey {
     key: String,
-    /// Its part of all requests lately, 0 to 1.
+    /// Its share of the recent requests, 0..1.
     share: f64,
 }
 
@@ -43,19 +44,19 @@ pub(super) struct HotKey {
 #[derive(Serialize)]
 pub(super) struct Prefix {
     prefix: String,
-    /// Its part of all requests lately, 0 to 1.
+    /// Its share of the recent requests, 0..1.
     share: f64,
     hit_rate: f64,
 }
 
-impl Traffic {
+impl HotSpots {
     pub(super) fn new() -> Self {
         let heavy = Heavies { keys: Sketch::new(COUNTERS), prefixes: Sketch::new(COUNTERS) };
         Self { seen: Counter::default(), heavy: Mutex::new(heavy) }
     }
 
-    /// Counts a request.
-    pub(super) fn saw(&self, key: Key<'_>, hit: bool) {
+    /// Counts a request, or leaves it out of the sample.
+    pub(super) fn count(&self, key: Key<'_>, hit: bool) {
         let mut weight = 1;
         if self.seen.get() < COUNT_ALL {
             self.seen.add_one();
@@ -64,7 +65,7 @@ impl Traffic {
         } else {
             return;
         }
-        // Two threads that count at the same moment are no reason for either to wait: one sample less.
+        // A thread that would have to wait for another one's count drops its sample.
         let mut heavy = match self.heavy.try_lock() {
             Ok(heavy) => heavy,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -75,7 +76,7 @@ impl Traffic {
     }
 
     fn heavy(&self) -> MutexGuard<'_, Heavies> {
-        self.heavy.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.heavy)
     }
 
     /// The hottest keys, the hottest first.
@@ -91,11 +92,11 @@ impl Traffic {
     /// The busiest first segments, the busiest first.
     pub(super) fn prefixes(&self) -> Vec<Prefix> {
         let (heaviest, total) = self.heavy().prefixes.heaviest(PREFIXES);
-        let told = |heavy: &super::sketch::Heavy| Prefix {
+        let prefix = |heavy: &super::sketch::Heavy| Prefix {
             prefix: heavy.name.to_string(),
             share: crate::stats::ratio(heavy.weight, total),
             hit_rate: heavy.hit_rate(),
         };
-        heaviest.iter().map(told).collect()
+        heaviest.iter().map(prefix).collect()
     }
 }
