@@ -177,6 +177,34 @@ fn no_file_is_too_long_and_each_says_what_it_is() {
     }
 }
 
+/// Who finds the end of a line without `LinesCodec`: replies on sessions, which are shared without a copy, and the look
+/// whether a whole request is held back.
+const OWN_FRAMING: [&str; 4] =
+    ["bench/session.rs", "net/inbox.rs", "net/link/reading.rs", "net/link/traffic.rs"];
+
+#[test]
+fn lines_codec_frames_request_lines_and_plain_lines() {
+    // Without tests: theirs may read as they like. A trace on the disk is no line of the wire.
+    let code: Vec<(String, String)> = sources()
+        .into_iter()
+        .filter(|source| source.module != "simulate")
+        .map(|source| (source.name, source.text.split("#[cfg(test)]").next().unwrap_or("").to_owned()))
+        .collect();
+    let with = |words: &[&str]| -> Vec<&str> {
+        let mut names: Vec<&str> = code
+            .iter()
+            .filter(|(_, text)| words.iter().any(|word| text.contains(word)))
+            .map(|(name, _)| &**name)
+            .collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(with(&["LinesCodec::"]), ["net/lines.rs"]);
+    assert_eq!(with(&["LinesCodec::new_with_max_length"]), ["net/lines.rs"], "with a maximum");
+    assert_eq!(with(&["Lines::new("]), ["net/inbox.rs", "net/link/plain.rs"]);
+    assert_eq!(with(&["chr(b'\\n'", "read_until(", ".split(b'\\n'"]), OWN_FRAMING);
+}
+
 #[test]
 fn the_reader_of_imports_reads() {
     let text = "use crate::{net::{self, Link}, wire};\nfn a() { crate::lb::x(); $crate::stats::y!() } // crate::run\n";

@@ -20,6 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::exchange::{Exchange, Phase};
 use super::inbox::{Filled, Inbox};
+use super::lines::LineError;
 use super::parting::last_words;
 use super::shared::Shared;
 use super::transport::Stream;
@@ -198,13 +199,11 @@ impl<'a, H: Handler> Conn<'a, H> {
         }
         match filled {
             Filled::Bytes => {}
-            Filled::End => {
-                if self.inbox.has_part() && self.exchange.phase != Phase::Ending {
-                    self.exchange.refuse("the stream ended before the line did");
-                }
-                self.exchange.phase = Phase::Ending;
-            }
-            Filled::TooLong => self.exchange.refuse("the line is longer than 8 KiB"),
+            Filled::End => self.exchange.phase = Phase::Ending,
+            Filled::Bad(LineError::TooLong) => self.exchange.refuse("the line is longer than 8 KiB"),
+            Filled::Bad(LineError::NotText) => self.exchange.refuse("the line is not UTF-8"),
+            Filled::Bad(LineError::CutShort) => self.exchange.refuse("the stream ended before the line did"),
+            Filled::Bad(LineError::Stream(error)) => return Err(error),
         }
         // A part of a line has to become whole within its deadline, however many bytes trickle in.
         let part = self.inbox.has_part();

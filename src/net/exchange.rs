@@ -131,8 +131,9 @@ impl<'a, H: Handler> Exchange<'a, H> {
     }
 
     /// Takes one line.
-    pub(super) fn take(&mut self, line: &[u8]) -> Take {
+    pub(super) fn take(&mut self, line: &str) -> Take {
         self.taken += 1;
+        let line = line.as_bytes();
         match self.phase {
             Phase::Plain => self.take_plain(line),
             Phase::Session => self.take_in_session(line),

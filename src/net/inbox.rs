@@ -1,22 +1,25 @@
-//! Bounded lines out of a stream.
+//! Request lines out of a connection, which holds no buffer while it is idle.
 //!
-//! `tokio_util`'s `LinesCodec` hands out an unterminated tail as a line, goes on after a line that is too long, and makes
-//! a `String` of each. This reads into one buffer per thread, hands out slices of it, and keeps only what a connection
-//! really holds back: a part of a line, or lines that there is no room for yet. An idle connection keeps nothing.
+//! [`Lines`] decodes from one buffer per thread. A connection keeps only what it really holds back: a part of a line, or
+//! lines for which there is no room yet. `FramedRead` would keep a buffer for each connection, idle or not.
 
 use std::cell::RefCell;
 use std::io;
-use std::pin::Pin;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::{BufMut, BytesMut};
 use memchr::memchr;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_util::codec::Decoder;
 
-/// What one read takes at the most, and so what a connection holds back at the most.
+use super::lines::{LineError, Lines};
+
+/// The most bytes that one read takes, and about the most that a connection holds back.
 const READ: usize = 64 * 1024;
 
 thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+    static SCRATCH: RefCell<BytesMut> = RefCell::default();
 }
 
 /// What the taker of a line says.
@@ -29,28 +32,28 @@ pub(super) enum Take {
 }
 
 /// What a read brought.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub(super) enum Filled {
     /// Bytes; whole lines among them were handed out.
     Bytes,
-    /// The end of the stream.
+    /// The end of the stream, behind a whole line.
     End,
-    /// A line longer than the bound: nothing after it can be trusted.
-    TooLong,
+    /// What came is no line: nothing after it can be trusted.
+    Bad(LineError),
 }
 
 /// The incoming half of a connection.
 pub(super) struct Inbox {
-    held: Vec<u8>,
+    lines: Lines,
+    held: BytesMut,
     /// Whether `held` begins with a whole line.
     paused: bool,
-    max_line: usize,
 }
 
 impl Inbox {
     /// Lines of at most `max_line` bytes, their end included.
     pub(super) fn new(max_line: usize) -> Self {
-        Self { held: Vec::new(), paused: false, max_line }
+        Self { lines: Lines::new(max_line - 1), held: BytesMut::new(), paused: false }
     }
 
     /// Whether a line has begun that is not whole yet.
@@ -73,71 +76,54 @@ impl Inbox {
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut (impl AsyncRead + Unpin),
-        each: &mut impl FnMut(&[u8]) -> Take,
+        each: &mut impl FnMut(&str) -> Take,
     ) -> Poll<io::Result<Filled>> {
         if self.paused {
-            let held = std::mem::take(&mut self.held);
-            return Poll::Ready(Ok(self.hand_out(&held, each)));
+            let mut held = std::mem::take(&mut self.held);
+            let filled = self.hand_out(&mut held, each);
+            // Lines that have to wait on stay where they are; a part of one must not keep the room of them all.
+            self.held = if self.paused { held } else { BytesMut::from(&held[..]) };
+            return Poll::Ready(Ok(filled));
         }
         SCRATCH.with_borrow_mut(|scratch| {
-            let mut buf = ReadBuf::new(scratch);
-            ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
-            let bytes = buf.filled();
-            Poll::Ready(Ok(if bytes.is_empty() { Filled::End } else { self.take(bytes, each) }))
+            scratch.clear();
+            scratch.reserve(self.held.len() + READ);
+            // The decoder has seen these bytes and goes on behind them.
+            scratch.extend_from_slice(&self.held);
+            if ready!(pin!(stream.read_buf(&mut scratch.limit(READ))).poll(cx))? == 0 {
+                return Poll::Ready(Ok(self.end()));
+            }
+            let filled = self.hand_out(scratch, each);
+            // As large as what it holds: an idle connection must not keep the room of its busiest moment.
+            self.held = BytesMut::from(&scratch[..]);
+            Poll::Ready(Ok(filled))
         })
     }
 
-    /// Takes what was read, behind the part of a line that is held.
-    fn take(&mut self, bytes: &[u8], each: &mut impl FnMut(&[u8]) -> Take) -> Filled {
-        if self.held.is_empty() {
-            return self.hand_out(bytes, each);
-        }
-        let Some(end) = memchr(b'\n', bytes) else {
-            self.held.extend_from_slice(bytes);
-            return if self.held.len() >= self.max_line { Filled::TooLong } else { Filled::Bytes };
-        };
-        let mut line = std::mem::take(&mut self.held);
-        line.extend_from_slice(&bytes[..end]);
-        if line.len() >= self.max_line {
-            return Filled::TooLong;
-        }
-        let rest = &bytes[end + 1..];
-        match each(without_cr(&line)) {
-            Take::More => self.hand_out(rest, each),
-            Take::Pause => {
-                self.hold(rest);
-                Filled::Bytes
+    /// Hands out the whole lines of `bytes` until one is enough for now.
+    fn hand_out(&mut self, bytes: &mut BytesMut, each: &mut impl FnMut(&str) -> Take) -> Filled {
+        self.paused = false;
+        loop {
+            match self.lines.decode(bytes) {
+                Ok(Some(line)) => {
+                    if each(&line) == Take::Pause {
+                        self.paused = memchr(b'\n', bytes).is_some();
+                        return Filled::Bytes;
+                    }
+                }
+                Ok(None) => return Filled::Bytes,
+                Err(error) => return Filled::Bad(error),
             }
         }
     }
 
-    /// Hands out the whole lines of `bytes`, which begin at a line's start, and holds the rest.
-    fn hand_out(&mut self, mut bytes: &[u8], each: &mut impl FnMut(&[u8]) -> Take) -> Filled {
-        while let Some(end) = memchr(b'\n', bytes) {
-            if end >= self.max_line {
-                return Filled::TooLong;
-            }
-            let line = without_cr(&bytes[..end]);
-            bytes = &bytes[end + 1..];
-            if each(line) == Take::Pause {
-                self.hold(bytes);
-                return Filled::Bytes;
-            }
+    /// The stream has ended: behind a whole line, or within one.
+    fn end(&mut self) -> Filled {
+        match self.lines.decode_eof(&mut self.held) {
+            Ok(_) => Filled::End,
+            Err(error) => Filled::Bad(error),
         }
-        self.hold(bytes);
-        if bytes.len() >= self.max_line { Filled::TooLong } else { Filled::Bytes }
     }
-
-    fn hold(&mut self, bytes: &[u8]) {
-        self.paused = memchr(b'\n', bytes).is_some();
-        // A fresh vector, not a cleared one: an idle connection must not keep the room of its busiest moment.
-        self.held = bytes.to_vec();
-    }
-}
-
-/// A line may end in CR LF.
-pub(super) fn without_cr(line: &[u8]) -> &[u8] {
-    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 #[cfg(test)]
@@ -152,12 +138,12 @@ mod tests {
         let mut lines = Vec::new();
         for piece in pieces {
             far.write_all(piece).await.unwrap();
-            let mut each = |line: &[u8]| {
-                lines.push(String::from_utf8_lossy(line).into_owned());
+            let mut each = |line: &str| {
+                lines.push(line.to_owned());
                 Take::More
             };
             let filled = std::future::poll_fn(|cx| inbox.poll_lines(cx, &mut near, &mut each)).await.unwrap();
-            if filled != Filled::Bytes {
+            if !matches!(filled, Filled::Bytes) {
                 return (lines, filled);
             }
         }
@@ -168,18 +154,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn joins_parts_and_drops_the_tail() {
-        let got = lines(&[b"GET a", b"/1\r\nGET b/2\nGET", b" c/3", b"\nGET d/4"], 64).await;
-        assert_eq!(got, (vec!["GET a/1".into(), "GET b/2".into(), "GET c/3".into()], Filled::End));
+    async fn joins_parts_and_refuses_the_tail() {
+        let (got, end) = lines(&[b"GET a", b"/1\r\nGET b/2\nGET", b" c/3", b"\nGET d/4"], 64).await;
+        assert_eq!(got, ["GET a/1", "GET b/2", "GET c/3"]);
+        assert!(matches!(end, Filled::Bad(LineError::CutShort)), "{end:?}");
     }
 
     #[tokio::test]
     async fn bounds_a_line_its_end_included() {
-        assert_eq!(lines(&[b"1234567\n"], 8).await, (vec!["1234567".into()], Filled::End));
-        assert_eq!(lines(&[b"12345678\n"], 8).await, (vec![], Filled::TooLong));
-        assert_eq!(lines(&[b"1234", b"5678"], 8).await, (vec![], Filled::TooLong));
-        assert_eq!(lines(&[b"1234", b"5678\n"], 8).await, (vec![], Filled::TooLong));
-        assert_eq!(lines(&[b"a\n12345678"], 8).await, (vec!["a".into()], Filled::TooLong));
+        let (got, end) = lines(&[b"1234567\n"], 8).await;
+        assert!(got == ["1234567"] && matches!(end, Filled::End), "{got:?} {end:?}");
+        for pieces in [&[&b"12345678\n"[..]][..], &[b"1234", b"5678"], &[b"1234", b"5678\n"]] {
+            let (got, end) = lines(pieces, 8).await;
+            assert!(got.is_empty() && matches!(end, Filled::Bad(LineError::TooLong)), "{got:?} {end:?}");
+        }
+        let (got, end) = lines(&[b"a\n12345678"], 8).await;
+        assert!(got == ["a"] && matches!(end, Filled::Bad(LineError::TooLong)), "{got:?} {end:?}");
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_holds_no_buffer() {
+        let (mut far, mut near) = tokio::io::duplex(1 << 20);
+        let mut inbox = Inbox::new(64);
+        far.write_all(&b"GET a/1\n".repeat(1000)).await.unwrap();
+        for take in [Take::Pause, Take::More] {
+            std::future::poll_fn(|cx| inbox.poll_lines(cx, &mut near, &mut |_| take)).await.unwrap();
+        }
+        assert!(!inbox.has_more() && inbox.held.capacity() == 0, "{}", inbox.held.capacity());
     }
 
     #[tokio::test]
@@ -189,8 +190,8 @@ mod tests {
         far.write_all(b"a\nb\nc\nd").await.unwrap();
         let mut seen = Vec::new();
         for expected in [&["a"][..], &["a", "b"], &["a", "b", "c"]] {
-            let mut each = |line: &[u8]| {
-                seen.push(String::from_utf8_lossy(line).into_owned());
+            let mut each = |line: &str| {
+                seen.push(line.to_owned());
                 Take::Pause
             };
             std::future::poll_fn(|cx| inbox.poll_lines(cx, &mut near, &mut each)).await.unwrap();

@@ -16,6 +16,7 @@ mod handover;
 #[path = "handover_sim.rs"]
 mod handover;
 mod inbox;
+mod lines;
 pub mod link;
 mod outbox;
 #[cfg(not(sim))]

@@ -1,6 +1,5 @@
 //! From a dial to an open session, and to its end: a task of its own.
 
-use std::io;
 use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
@@ -61,12 +60,12 @@ impl Ending {
 }
 
 /// Offers a session: how many requests may be in flight, or `None` when the peer has none.
-pub(crate) async fn hello(stream: &mut Stream) -> io::Result<Option<usize>> {
+pub(crate) async fn hello(stream: &mut Stream) -> Result<Option<usize>, LinkError> {
     let mut line = Vec::new();
     Request::Hello.write(&mut line);
     line.push(b'\n');
-    stream.write_all(&line).await?;
-    let Some(line) = plain::read_line(stream, 4096).await? else { return Ok(None) };
+    stream.write_all(&line).await.map_err(|_| LinkError::Broken)?;
+    let line = plain::read_line(stream, 4096).await?;
     let accepted =
         ReplyView::parse(&line).ok().filter(|reply| reply.status == Status::Ok).and_then(|reply| {
             let data: serde_json::Value = serde_json::from_str(reply.data).ok()?;

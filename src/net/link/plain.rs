@@ -1,14 +1,16 @@
 //! One request, one connection: for peers that have no sessions.
 
-use std::io;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::codec::FramedRead;
 
 use super::{LinkError, LinkLimits, Peer};
+use crate::net::lines::{LineError, Lines};
 use crate::net::transport::{self, Stream};
 use crate::stats::Gauge;
 use crate::wire::Request;
@@ -72,14 +74,10 @@ pub(crate) async fn exchange(
     let mut line = Vec::with_capacity(256);
     request.write(&mut line);
     line.push(b'\n');
-    // A peer that turns us away may close before it has read: its words still count.
-    let sent = stream.write_all(&line).await;
-    let reply = read_line(stream, max_reply).await;
-    match (sent, reply) {
-        (_, Ok(Some(reply))) if is_all(stream, deadline).await => Ok(reply),
-        (_, Ok(_)) => Err(LinkError::Garbage),
-        (Err(_), _) | (_, Err(_)) => Err(LinkError::Broken),
-    }
+    // A peer that turns us away may close before it has read: its words still count, and without any it is broken.
+    let _ = stream.write_all(&line).await;
+    let reply = read_line(stream, max_reply).await?;
+    if is_all(stream, deadline).await { Ok(reply) } else { Err(LinkError::Garbage) }
 }
 
 /// Whether nothing follows: the end of the stream is on its way already, right behind the reply. A peer that leaves the
@@ -98,25 +96,13 @@ async fn is_all(stream: &mut Stream, deadline: Instant) -> bool {
     !matches!(timeout(CLOSES_WITHIN.min(left / 2), end).await, Ok(Ok(_)))
 }
 
-/// Reads exactly one line and gives it without its end; `None` when it is too long or more follows it.
-pub(super) async fn read_line(stream: &mut Stream, max: usize) -> io::Result<Option<Bytes>> {
-    let mut buf = BytesMut::with_capacity(4096);
-    let mut seen = 0;
-    loop {
-        if stream.read_buf(&mut buf).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if let Some(end) = memchr::memchr(b'\n', &buf[seen..]).map(|at| seen + at) {
-            let more = buf.len() > end + 1;
-            buf.truncate(end);
-            if buf.last() == Some(&b'\r') {
-                buf.truncate(end - 1);
-            }
-            return Ok((!more && end <= max).then(|| buf.freeze()));
-        }
-        seen = buf.len();
-        if seen > max {
-            return Ok(None);
-        }
+/// Reads exactly one line and gives it without its end. `Garbage` when it is longer than `max`, is not UTF-8, or more
+/// follows it; `Broken` when the stream ends before it does.
+pub(super) async fn read_line(stream: &mut Stream, max: usize) -> Result<Bytes, LinkError> {
+    let mut reading = FramedRead::with_capacity(stream, Lines::new(max), 4096);
+    match reading.next().await {
+        Some(Ok(line)) if reading.read_buffer().is_empty() => Ok(line.into()),
+        Some(Ok(_) | Err(LineError::TooLong | LineError::NotText)) => Err(LinkError::Garbage),
+        None | Some(Err(LineError::CutShort | LineError::Stream(_))) => Err(LinkError::Broken),
     }
 }

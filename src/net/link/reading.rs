@@ -1,5 +1,8 @@
 //! What a session has read: whole lines leave as slices of the chunk that they were read into, without a copy.
 //!
+//! Replies on sessions keep this framing of their own: `LinesCodec`, which frames all other lines, copies each into a
+//! `String`, and a large document is passed on at the speed of its copies.
+//!
 //! A chunk is used again once the last of its lines is forgotten. The allocator gives large blocks back to the system at
 //! once, and a block that comes anew for every read costs a fault for each of its pages: a fifth of a balancer's speed.
 

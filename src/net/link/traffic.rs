@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::LinkError;
 use super::reading::Reading;
 use super::session::{Session, State};
-use crate::net::inbox::without_cr;
+use crate::net::lines::without_cr;
 use crate::net::transport::Stream;
 use crate::wire::request::split_id;
 
