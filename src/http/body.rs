@@ -1,4 +1,4 @@
-//! Bodies of responses: whole texts, and what axum streams.
+//! Bodies of responses: whole texts, and streams of axum.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn allows_those_that_are_named() {
+    fn only_named_origins_are_allowed() {
         let one: Vec<CorsOrigin> = vec!["https://app.example".parse().unwrap()];
         let any: Vec<CorsOrigin> = vec!["*".parse().unwrap()];
         let allowed_origin = |allowed: &[CorsOrigin], asked: &'static str| {

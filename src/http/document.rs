@@ -215,7 +215,7 @@ mod tests {
     const SERVED: Served = Served { cache_hit: true, node: 8001, age: 18, stale: false, fresh_for: Some(12) };
 
     #[test]
-    fn says_what_is_known_of_a_document() {
+    fn headers_say_how_a_document_was_served() {
         let hit = respond(Reply::document(document("{}")).with(SERVED), &[]);
         assert_eq!(header(&hit, "cache-status"), "dproxy-8001; hit; ttl=12");
         assert_eq!(header(&hit, "cache-control"), "max-age=30, stale-if-error=60");
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_what_is_worth_it() {
+    fn compresses_long_texts() {
         let gzip = [("accept-encoding", "gzip")];
         let short = respond(Reply::document(document("{}")).with(SERVED), &gzip);
         assert_eq!((header(&short, "content-encoding"), header(&short, "vary")), ("", ""));

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chooses_what_is_liked_most() {
+    fn chooses_the_highest_weight() {
         for (accepted, expected) in [
             ("gzip", Encoding::Gzip),
             ("gzip, deflate, br, zstd", Encoding::Zstd),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_and_back() {
+    fn compressed_texts_decompress() {
         let text = b"{\"a\":\"bravo charlie delta echo\"}".repeat(100);
         let gzip = Encoding::Gzip.encode(&text).unwrap();
         let mut back = Vec::new();

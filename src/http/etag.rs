@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_its_own() {
+    fn a_tag_matches_itself_in_every_coding() {
         let tag = ETag::of(b"{}");
         assert_ne!(tag, ETag::of(b"[]"));
         let text = String::from_utf8(tag.header(Encoding::Identity)).unwrap();

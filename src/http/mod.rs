@@ -56,7 +56,7 @@ impl<H> Clone for Gateway<H> {
     }
 }
 
-/// What all connections share.
+/// The state of all connections.
 struct HttpFront<H> {
     site: Arc<Site<H>>,
     router: TowerToHyperService<Router>,

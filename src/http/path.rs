@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decodes_what_may_be_encoded() {
+    fn decodes_all_but_slashes() {
         for (text, expected) in [
             ("article/1", "article/1"),
             ("a%40b/1", "a@b/1"),
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_a_value() {
+    fn finds_a_query_value() {
         assert_eq!(query_value("a=1&key=article%2F1", "key"), Some(b"article/1".to_vec()));
         assert_eq!(query_value("key=%3Cb%3E+x", "key"), Some(b"<b> x".to_vec()));
         assert_eq!(query_value("keys=1", "key"), None);

@@ -1,4 +1,4 @@
-//! The node as every part of the HTTP front end sees it: its configuration, its handler, and what open pages show.
+//! The node as every part of the HTTP front end sees it: its configuration, its handler, and the texts of open pages.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

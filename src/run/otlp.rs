@@ -1,11 +1,11 @@
-//! The way of spans to a collector: OTLP as protobuf over HTTP, on a thread of the SDK's own.
+//! The export of spans to a collector: OTLP as protobuf over HTTP, on a thread of the SDK.
 //!
 //! ```text
 //!   a span ends ──▶ bounded queue ──thread──▶ batch ──▶ POST /v1/traces
 //!                    full: dropped                     refused, late: dropped, and logged once
 //! ```
-//! Settings are those of the ecosystem (`OTEL_…`), which the SDK reads by itself; `--otlp-endpoint` beats its variable.
-//! `run` starts it, and has it flushed at the end of the process.
+//! The settings are the variables of OpenTelemetry (`OTEL_…`), which the SDK reads itself; `--otlp-endpoint` takes precedence
+//! over its variable. The queue is flushed at the end of the process.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,18 +31,18 @@ use tracing::{info, warn};
 use crate::net::transport;
 use crate::trace::spans;
 
-/// A longer answer of a collector is not read.
+/// The limit of bytes of a collector's answer.
 const MAX_ANSWER: usize = 64 * 1024;
-/// A collector that takes longer than this is away, unless its variable says otherwise.
+/// The deadline of an export without `OTEL_EXPORTER_OTLP_TIMEOUT`.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What takes spans to a collector.
+/// The running export.
 pub(super) struct Export(SdkTracerProvider);
 
 impl Export {
-    /// Sends what is still to be sent, within this time.
+    /// Sends the queued spans, within this time.
     pub(super) fn flush(self, within: Duration) {
-        // What could not be sent was logged; what was late is lost.
+        // A failed export has been logged; spans later than `within` are lost.
         let _ = self.0.shutdown_with_timeout(within);
     }
 }
@@ -63,7 +63,7 @@ pub(super) fn start(flag: Option<&str>, role: &str) -> Result<Option<Export>> {
     }
     let exporter =
         SpanExporter::builder().with_http().with_http_client(Client::new()?).with_endpoint(&endpoint).build();
-    let exporter = Told {
+    let exporter = LoggedExporter {
         inner: exporter.context("OTLP cannot be exported")?,
         endpoint,
         is_away: AtomicBool::new(false),
@@ -79,7 +79,7 @@ pub(super) fn start(flag: Option<&str>, role: &str) -> Result<Option<Export>> {
     Ok(Some(Export(provider)))
 }
 
-/// Where spans go, if they are to go anywhere.
+/// The URL for spans; `None` without a collector.
 fn endpoint(flag: Option<&str>) -> Option<String> {
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|set| set.eq_ignore_ascii_case(value));
     if is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
@@ -91,26 +91,26 @@ fn endpoint(flag: Option<&str>) -> Option<String> {
     flag.map(of_all).or_else(named).or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT").map(|base| of_all(&base)))
 }
 
-/// A setting of the exporter: that of traces beats that of everything.
+/// A setting of the exporter; the variable for traces takes precedence over the one for all signals.
 fn variable(name: &str) -> Option<String> {
     let of = |prefix: &str| std::env::var(format!("OTEL_EXPORTER_OTLP_{prefix}{name}")).ok();
     of("TRACES_").or_else(|| of("")).filter(|value| !value.is_empty())
 }
 
-/// An exporter that says when its collector goes away and when it is back, and nothing between.
-struct Told {
+/// An exporter that logs the first failure and the first success after it, not each failure between.
+struct LoggedExporter {
     inner: SpanExporter,
     endpoint: String,
     is_away: AtomicBool,
 }
 
-impl fmt::Debug for Told {
+impl fmt::Debug for LoggedExporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
     }
 }
 
-impl opentelemetry_sdk::trace::SpanExporter for Told {
+impl opentelemetry_sdk::trace::SpanExporter for LoggedExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let result = self.inner.export(batch).await;
         let was_away = self.is_away.swap(result.is_err(), Ordering::Relaxed);
@@ -133,7 +133,7 @@ impl opentelemetry_sdk::trace::SpanExporter for Told {
     }
 }
 
-/// Posts a batch, on a connection of its own: there is one every few seconds.
+/// The HTTP client of the exporter. Each batch gets a connection of its own: there is one every few seconds.
 #[derive(Debug)]
 struct Client {
     runtime: Runtime,
@@ -152,7 +152,7 @@ impl Client {
 #[async_trait]
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        // The exporter's thread is in no runtime, and has nothing else to do.
+        // The exporter calls this on a thread of its own, outside of any runtime: it may block.
         self.runtime.block_on(async { timeout(self.patience, post(request, self.patience)).await? })
     }
 }
@@ -171,7 +171,7 @@ async fn post(request: Request<Bytes>, patience: Duration) -> Result<Response<By
         let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
         Ok(Response::from_parts(head, body))
     };
-    // The connection has to be driven while the answer comes; how it ends is of no interest.
+    // hyper's connection has to be polled while the answer is awaited.
     tokio::select! {
         answer = asked => answer,
         Err(error) = connection => Err(error.into()),

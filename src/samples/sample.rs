@@ -116,7 +116,7 @@ fn proxy_of(name: &str, node: &Value) -> NodeSample {
     let state = node["state"].as_str().unwrap_or(if is_well { "healthy" } else { "down" });
     let own = itself(name, &node["metrics"]);
     let counts = Reported {
-        // What the balancer sent; an older one has only the proxy's own count.
+        // GETs that the balancer sent; an older balancer reports only the proxy's own count.
         requests: node["requests"].as_f64().or(own.counts.requests),
         errors: node["errors"].as_f64(),
         ..own.counts

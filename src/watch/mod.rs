@@ -1,7 +1,7 @@
-//! `dproxy client --metrics --watch`: a node's METRICS, asked again and again and shown as they change.
+//! `dproxy client --metrics --watch`: a node's METRICS, polled and shown as they change.
 //!
-//! On a terminal it is a picture, elsewhere a JSON object a line. A node that does not answer is asked on: the view
-//! survives its restart.
+//! A terminal shows a picture, a pipe or a file gets a JSON object a line. A node without an answer is polled further, so
+//! the view survives its restart.
 
 mod history;
 mod lines;
@@ -28,23 +28,23 @@ use screen::Screen;
 
 /// The exit code when the last poll was not answered.
 const NO_REPLY: u8 = 3;
-/// The longest METRICS that is read: a balancer tells those of all its proxies.
+/// The limit of bytes of METRICS: a balancer's contain those of all its proxies.
 const MAX_REPLY: usize = 64 << 20;
 
-/// Whom to watch, and how.
+/// The settings of a view.
 #[derive(Clone, Debug)]
 pub struct Watch {
     /// The node.
     pub peer: Peer,
-    /// An answer must come within this time.
+    /// The deadline of one poll.
     pub timeout: Duration,
     /// The time between two polls.
     pub every: Duration,
-    /// How many polls; without an end if not told.
+    /// The number of polls; `None` is no end.
     pub count: Option<usize>,
 }
 
-/// Watches until the user, the count or a signal ends it. The exit code tells whether the last poll was answered.
+/// Shows METRICS until a key, the count or a signal ends it. The exit code is 3 if the last poll had no reply.
 pub async fn run(watch: Watch) -> Result<ExitCode> {
     let mut history = History::default();
     match can_draw(&stdout()) {
@@ -54,7 +54,7 @@ pub async fn run(watch: Watch) -> Result<ExitCode> {
     Ok(if history.silence.is_none() { ExitCode::SUCCESS } else { ExitCode::from(NO_REPLY) })
 }
 
-/// The answers, one every interval.
+/// The results of polls, one every interval; an error is a text for people.
 fn polls(watch: &Watch) -> impl Stream<Item = Result<Sample, String>> {
     let limits = LinkLimits { max_reply: MAX_REPLY, ..LinkLimits::default() };
     let link = Link::new(watch.peer.clone(), limits);
@@ -73,7 +73,7 @@ fn polls(watch: &Watch) -> impl Stream<Item = Result<Sample, String>> {
     polls.take(watch.count.unwrap_or(usize::MAX))
 }
 
-/// A line per poll, until nobody reads them.
+/// Prints a line per poll, until the reader of the pipe closes it.
 async fn print(watch: &Watch, history: &mut History) -> Result<()> {
     let peer = watch.peer.to_string();
     let mut polls = std::pin::pin!(polls(watch));
@@ -87,7 +87,7 @@ async fn print(watch: &Watch, history: &mut History) -> Result<()> {
     Ok(())
 }
 
-/// The terminal in the state of a picture; as it was before once dropped. A panic restores it as well.
+/// The terminal while it shows the picture. The drop restores it; a panic does as well.
 struct Picture(DefaultTerminal);
 
 impl Drop for Picture {
@@ -96,10 +96,10 @@ impl Drop for Picture {
     }
 }
 
-/// A picture until a key or a signal ends it.
+/// Shows the picture until a key or a signal ends it.
 async fn show(watch: &Watch, history: &mut History) -> Result<()> {
     let screen = Screen { peer: watch.peer.to_string(), has_colours: !no_colour() };
-    // Listened to before the terminal is changed: from then on each of them must restore it.
+    // Installed before the terminal changes: from then on each signal has to restore it.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,4 +1,4 @@
-//! The picture: plots above, a row per node below, and at the foot how to leave or what is amiss.
+//! The picture: plots above, a row per node below, and a last line with the key to leave or the error of the last poll.
 
 use std::collections::VecDeque;
 use std::time::SystemTime;
@@ -12,31 +12,31 @@ use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Sparkline, Table};
 use super::history::{History, Rates};
 use crate::samples::{NodeSample, Sample};
 
-/// What stands behind the name and the state of a node, and how wide it is; the last go first where there is no room.
+/// The columns after name and state, with their widths; the last ones are left out where the terminal is too narrow.
 const COLUMNS: [(&str, u16); 4] = [("req/s", 7), ("hits", 6), ("errors", 7), ("in flight", 9)];
-/// How wide the plot behind them is, at the least and at the most.
+/// The least and the greatest width of the plot in a row.
 const PLOT: (u16, u16) = (5, 24);
-/// How high the plots above them are: a frame, and one line at the least.
-const HIGH: (u16, u16) = (3, 6);
-/// The steps of a plot that is one line high.
+/// The least and the greatest height of the plots above the rows, frame included.
+const HEIGHT: (u16, u16) = (3, 6);
+/// The steps of a plot with the height of one line.
 const STEPS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// How a view looks.
+/// The settings of the picture.
 pub(super) struct Screen {
-    /// Whom it watches.
+    /// The name of the watched node.
     pub(super) peer: String,
-    /// False with NO_COLOR: what colour says is said in words as well.
+    /// False with NO_COLOR. No meaning is in colours alone.
     pub(super) has_colours: bool,
 }
 
 impl Screen {
-    /// Draws what the history says at this time. The nodes come before the plots where there is no room for both.
+    /// Draws the history at this time. Where there is no room for both, nodes are shown and plots are not.
     pub(super) fn draw(&self, frame: &mut Frame<'_>, history: &History, date: SystemTime) {
         let area = frame.area();
         let nodes = history.last.as_ref().map(|sample| sample.nodes.as_slice()).unwrap_or_default();
         let rows = u16::try_from(nodes.len()).unwrap_or(u16::MAX).saturating_add(1);
         let room = area.height.saturating_sub(2).saturating_sub(rows);
-        let high = if room < HIGH.0 { 0 } else { room.min(HIGH.1) };
+        let high = if room < HEIGHT.0 { 0 } else { room.min(HEIGHT.1) };
         let rows =
             [Constraint::Length(1), Constraint::Length(high), Constraint::Min(1), Constraint::Length(1)];
         let [head, plots, table, foot] = Layout::vertical(rows).areas(area);
@@ -49,7 +49,7 @@ impl Screen {
         frame.render_widget(Paragraph::new(self.foot(history, date, hidden)), foot);
     }
 
-    /// Who is watched, and as much about it as there is room for.
+    /// The name of the node, and as many of its numbers as there is room for.
     fn head(&self, history: &History, width: u16) -> Line<'static> {
         let Some(sample) = &history.last else {
             return Line::from(format!(" {}", self.peer)).style(Modifier::BOLD);
@@ -91,7 +91,7 @@ impl Screen {
         frame.render_widget(plot, area);
     }
 
-    /// A row for each node; how many did not fit, which are none of those that are not well if that can be.
+    /// Draws a row for each node and returns the number of nodes without room; healthy ones are left out first.
     fn table(&self, frame: &mut Frame<'_>, area: Rect, history: &History, nodes: &[NodeSample]) -> usize {
         let room = usize::from(area.height.saturating_sub(1));
         let mut shown: Vec<&NodeSample> = nodes.iter().collect();
@@ -125,7 +125,7 @@ impl Screen {
         nodes.len() - shown.len()
     }
 
-    /// As many cells of a node as there are columns, and its plot.
+    /// The first `columns` cells of a node, and its plot.
     fn row(&self, node: &NodeSample, history: &History, columns: usize, plot: usize) -> Row<'static> {
         let rates = history.node(&node.name);
         let state = match node.is_well {
@@ -145,7 +145,7 @@ impl Screen {
         Row::new(cells.into_iter().take(columns).chain([steps]))
     }
 
-    /// How to leave comes first: what is behind may be cut.
+    /// The last line. The key to leave comes first: a narrow terminal cuts the end.
     fn foot(&self, history: &History, date: SystemTime, hidden: usize) -> Line<'static> {
         match &history.silence {
             None if hidden > 0 => Line::from(format!(" q leaves · no room for {hidden} more")),
@@ -183,7 +183,7 @@ fn percent(rates: Rates) -> String {
     rates.hit_ratio.map_or("-".to_owned(), |ratio| format!("{:.1}%", ratio * 100.0))
 }
 
-/// A plot one line high of the last points.
+/// A plot of the last points, one line high.
 fn steps(points: &VecDeque<u64>, width: usize) -> String {
     let most = points.iter().copied().max().unwrap_or(0).max(1);
     let step = |point: &u64| (point * (STEPS.len() as u64 - 1)).div_ceil(most) as usize;
@@ -223,7 +223,7 @@ mod tests {
         }
     }
 
-    /// A balancer over so many proxies, the last of them down.
+    /// The history of a balancer over this many proxies, the last of them down.
     fn balancer(proxies: usize) -> History {
         let node = |index: usize| {
             let healthy = index + 1 < proxies;
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_matters_is_whole_in_a_small_terminal() {
+    fn a_small_terminal_shows_names_states_and_the_key_to_leave() {
         let (three, many) = (balancer(3), balancer(40));
         let small = drawn(&three, 40, 10);
         for text in

@@ -112,7 +112,7 @@ impl History {
         nodes.filter_map(|node| Some((node, self.tracks.node(&node.name)?)))
     }
 
-    /// What happened, for people.
+    /// The recent events.
     pub(super) fn events(&self) -> &Events {
         &self.events
     }

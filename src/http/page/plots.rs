@@ -1,7 +1,7 @@
 //! The plots of the last ten minutes, drawn by plotters as SVG.
 //!
-//! Colours are stand-ins that the page's style sheet maps to those of its theme, so that one drawing serves light and
-//! dark. Nothing but numbers and the words below ever stands in a plot.
+//! The style sheet maps the placeholder colours to those of its theme, so that one drawing serves light and dark. A plot
+//! contains numbers and the words below, and no text from outside.
 
 use std::collections::VecDeque;
 
@@ -11,15 +11,15 @@ use serde::Serialize;
 use super::history::{POINTS, Point};
 
 const SIZE: (u32, u32) = (400, 150);
-/// How many points of the history make one of a plot.
+/// Points of the history per point of a plot.
 const STEP: usize = 3;
-/// Stand-ins; see `style.css`.
+/// Placeholders; see `style.css`.
 const LINES: [RGBColor; 3] = [RGBColor(1, 1, 1), RGBColor(2, 2, 2), RGBColor(3, 3, 3)];
 const AREA: RGBColor = RGBColor(4, 4, 4);
 const GRID: RGBColor = RGBColor(8, 8, 8);
 const WORDS: RGBColor = RGBColor(9, 9, 9);
 
-/// A drawn plot, and where on the page it belongs.
+/// A drawn plot, with the name of its place on the page.
 #[derive(Serialize)]
 pub(super) struct Plot {
     name: &'static str,
@@ -44,14 +44,14 @@ pub(super) fn draw(points: &VecDeque<Point>) -> Vec<Plot> {
         ("in_flight", vec![line(&|point| Some(point.in_flight))], Unit::Count),
     ];
     let drawn = plots.into_iter().map(|(name, lines, unit)| {
-        // Drawing into a string fails only where the drawing is wrong: then the page keeps its place empty.
+        // Drawing into a string fails only by a mistake in this file; the page then shows no plot.
         let svg = plot(&lines, unit).unwrap_or_default();
         Plot { name, svg }
     });
     drawn.collect()
 }
 
-/// What the numbers are.
+/// The unit of a plot's numbers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unit {
     Count,
@@ -75,7 +75,7 @@ impl Unit {
         }
     }
 
-    /// The top of the plot: a round number, so that it does not jump about.
+    /// The top of the scale for this greatest value: a round number, so that it changes rarely.
     fn top(self, most: f64) -> f64 {
         let least = match self {
             Unit::Part => return 1.0,
@@ -89,7 +89,7 @@ impl Unit {
     }
 }
 
-/// A number with at most one digit after the point, and none that says nothing.
+/// A number with at most one digit after the point, without `.0`.
 fn trimmed(value: f64) -> String {
     let text = format!("{value:.1}");
     text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
@@ -97,12 +97,12 @@ fn trimmed(value: f64) -> String {
 
 fn thinned(points: &VecDeque<Point>, value: &dyn Fn(&Point) -> Option<f64>) -> Line {
     let values: Vec<Option<f64>> = points.iter().map(value).collect();
-    // From the newest back, so that what is shown does not change but moves.
+    // From the newest back: so a group of points stays together, and the plot moves as a whole.
     let mut line: Line = values
         .rchunks(STEP)
         .map(|chunk| {
-            let there: Vec<f64> = chunk.iter().flatten().copied().collect();
-            (!there.is_empty()).then(|| there.iter().sum::<f64>() / there.len() as f64)
+            let known: Vec<f64> = chunk.iter().flatten().copied().collect();
+            (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
         })
         .collect();
     line.reverse();
@@ -144,7 +144,7 @@ fn plot(lines: &[Line], unit: Unit) -> Result<String, Box<dyn std::error::Error 
             .map_err(|error| error.to_string())?;
         let single = lines.len() == 1;
         for (line, color) in lines.iter().zip(LINES) {
-            for run in runs(line) {
+            for run in unbroken(line) {
                 if single {
                     let area = AreaSeries::new(run.clone(), 0.0, AREA.mix(0.12));
                     chart.draw_series(area).map_err(|error| error.to_string())?;
@@ -158,8 +158,8 @@ fn plot(lines: &[Line], unit: Unit) -> Result<String, Box<dyn std::error::Error 
     Ok(svg)
 }
 
-/// The parts of a line between its gaps, with the place of each point; the newest is at 0.
-fn runs(line: &Line) -> Vec<Vec<(f64, f64)>> {
+/// The parts of a line between its gaps, as (x, value); the newest point is at x = 0.
+fn unbroken(line: &Line) -> Vec<Vec<(f64, f64)>> {
     let first = 1.0 - line.len() as f64;
     let placed = line.iter().enumerate().map(|(i, value)| value.map(|value| (first + i as f64, value)));
     let mut runs: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
@@ -206,6 +206,6 @@ mod tests {
     #[test]
     fn gaps_part_a_line() {
         let line = vec![Some(1.0), Some(2.0), None, Some(3.0), None, None, Some(4.0), Some(5.0)];
-        assert_eq!(runs(&line), [vec![(-7.0, 1.0), (-6.0, 2.0)], vec![(-1.0, 4.0), (0.0, 5.0)]]);
+        assert_eq!(unbroken(&line), [vec![(-7.0, 1.0), (-6.0, 2.0)], vec![(-1.0, 4.0), (0.0, 5.0)]]);
     }
 }
