@@ -50,7 +50,7 @@ async fn main() -> Result<()> {
     let members = Members { proxies: vec![proxy], file: None, resolve_interval: 5 * SECOND };
     let config = balance.config(members, LinkLimits::default(), Admins::default());
     let lb = Lb::new(config).map_err(Error::msg)?;
-    tokio::spawn(lb.clone().probe());
+    tokio::spawn(lb.clone().check_health());
     serve(bound, lb, &stop)?;
 
     // A link is what nodes ask each other with: one session, however many requests are under way.

@@ -1,5 +1,6 @@
 //! Proves that the house keeps its plan: who may import whom, no runtime in the wire, no file too long to read.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -140,6 +141,64 @@ fn roles_do_not_serve_themselves() {
         let role = ["proxy", "lb", "origin", "client"].contains(&source.module.as_str());
         assert!(!(role && source.text.contains("net::server")), "{} knows net::server", source.name);
     }
+}
+
+/// The files of a folder that a file in it imports: those that it names behind `super::`.
+fn siblings(source: &Source) -> Vec<String> {
+    let code = source.text.split("#[cfg(test)]").next().unwrap_or_default();
+    imports(code, "super::")
+}
+
+#[test]
+fn arrows_within_the_balancer_go_one_way() {
+    let parts: Vec<Source> = sources().into_iter().filter(|source| source.module == "lb").collect();
+    let name = |part: &Source| {
+        part.name.strip_prefix("lb/").and_then(|file| file.strip_suffix(".rs")).map(str::to_owned)
+    };
+    let mut left: Vec<(String, Vec<String>)> =
+        parts.iter().filter_map(|part| Some((name(part)?, siblings(part)))).collect();
+    // The whole is no import of its parts, and what is deeper than this folder imports within its own.
+    left.retain(|(name, _)| name != "mod" && !name.contains('/'));
+    assert!(left.len() > 10, "the parts were found");
+    loop {
+        let names: Vec<String> = left.iter().map(|(name, _)| name.clone()).collect();
+        let before = left.len();
+        left.retain(|(_, imports)| imports.iter().any(|import| names.contains(import)));
+        if left.len() == before {
+            break;
+        }
+    }
+    assert!(left.is_empty(), "these import each other in a circle, or those that do: {left:#?}");
+    for part in &parts {
+        assert!(!siblings(part).iter().any(|import| import == "Lb"), "{} knows the whole", part.name);
+    }
+}
+
+#[test]
+fn no_two_types_of_one_name_in_one_folder() {
+    // Stand-ins for a build without the feature, or for the simulation, have the names of what they stand in for.
+    let is_stand_in = |name: &str| name.ends_with("_sim.rs") || name.ends_with("/no_spans.rs");
+    let mut seen: HashMap<(String, String), String> = HashMap::new();
+    for source in sources().into_iter().filter(|source| !is_stand_in(&source.name)) {
+        let folder = source.name.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+        for line in source.text.split("#[cfg(test)]").next().unwrap_or_default().lines() {
+            let Some(name) = type_name(line) else { continue };
+            let before = seen.insert((folder.clone(), name.clone()), source.name.clone());
+            let elsewhere = before.filter(|before| *before != source.name);
+            assert!(elsewhere.is_none(), "{name} is in {} and in {elsewhere:?}", source.name);
+        }
+    }
+}
+
+/// The type that a line at the left margin begins to declare.
+fn type_name(line: &str) -> Option<String> {
+    let declared = match line.strip_prefix("pub") {
+        Some(rest) => rest.split_once(' ')?.1,
+        None => line,
+    };
+    let kinds = ["struct ", "enum ", "trait ", "type "];
+    let name = kinds.iter().find_map(|kind| declared.strip_prefix(kind))?;
+    Some(name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
 }
 
 #[test]

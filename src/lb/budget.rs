@@ -1,31 +1,31 @@
-//! How much the balancer may ask beyond what it is asked: a part of the requests of the last ten seconds.
+//! A budget for further attempts: a part of the requests of the last ten seconds, so that retries cannot multiply the load
+//! when all nodes fail.
 //!
-//! Pure. It is told now and then how many requests there were in all, so a request that needs no second try costs it
-//! nothing.
+//! Pure. It is given the running total of requests now and then, so a request with one attempt costs it nothing.
 
 use std::collections::VecDeque;
 
-use super::health::Millis;
+use super::clock::Millis;
 
-/// What is looked back on.
+/// The time that counts.
 const WINDOW: Millis = 10_000;
-/// What is counted as one moment.
+/// The resolution of that.
 const STEP: Millis = 250;
 
-/// What may be asked beyond.
+/// The size of a budget.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
-    /// A part of the requests.
+    /// This part of the requests,
     pub(super) share: f64,
-    /// And so many in a second.
+    /// and this many per second.
     pub(super) per_second: f64,
 }
 
-/// A purse of second tries.
+/// A budget and what was spent of it.
 #[derive(Debug)]
 pub(super) struct Budget {
     allowance: Allowance,
-    /// Moments: when, the requests before it, what was spent in it.
+    /// Steps of time: when each began, the total of requests by then, the attempts paid in it.
     moments: VecDeque<(Millis, u64, u64)>,
 }
 
@@ -34,18 +34,18 @@ impl Budget {
         Self { allowance, moments: VecDeque::from([(0, 0, 0)]) }
     }
 
-    /// Tells how many requests there were in all by now.
+    /// Notes the total of requests by now.
     pub(super) fn note(&mut self, now: Millis, requests: u64) {
         if self.moments.back().is_none_or(|(at, ..)| now >= at + STEP) {
             self.moments.push_back((now, requests, 0));
         }
-        // The newest moment that is out of the window is kept: what came after it is within.
+        // The newest moment outside the window is kept: the requests after it are those within.
         while self.moments.get(1).is_some_and(|(at, ..)| at + WINDOW <= now) {
             self.moments.pop_front();
         }
     }
 
-    /// Takes one second try, if there is one.
+    /// Pays for one attempt; false when the budget is spent.
     pub(super) fn take(&mut self, now: Millis, requests: u64) -> bool {
         self.note(now, requests);
         let before = self.moments.front().map_or(0, |(_, before, _)| *before);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_fail_cost_no_more_than_a_fifth() {
+    fn when_all_fail_retries_are_no_more_than_a_fifth() {
         let mut budget = Budget::new(Allowance { share: 0.2, per_second: 10.0 });
         let (mut requests, mut more) = (0u64, 0u64);
         for now in 0..60_000 {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn without_requests_a_share_is_nothing() {
+    fn without_requests_a_share_is_zero() {
         let mut budget = Budget::new(Allowance { share: 0.02, per_second: 0.0 });
         assert_eq!(takes(&mut budget, 0, 49), 0);
         assert_eq!(takes(&mut budget, 1, 100), 2);

@@ -1,4 +1,4 @@
-//! When a node gets requests: a pure state machine, told what happened and when.
+//! Whether a node gets requests: a pure state machine of events and their times.
 //!
 //! ```text
 //!   healthy ──polls fail──▶ down ──`rises` polls succeed──────────────────────────────────▶ healthy
@@ -9,12 +9,11 @@
 
 use std::time::Duration;
 
-/// Milliseconds since the balancer began.
-pub(super) type Millis = u64;
+use super::clock::Millis;
 
-/// A trial whose end was not heard of for so long was given up by its client.
+/// A trial without an outcome after this time was given up by its client.
 const TRIAL_LOST: Millis = 3_000;
-/// A node that was healthy for this long and twice its last back-off starts at the first back-off again.
+/// A node that was healthy for this long plus twice its last back-off starts at the first back-off again.
 const FORGIVEN: Millis = 10_000;
 
 /// Whether a node gets requests.
@@ -29,17 +28,17 @@ pub(super) enum State {
 /// The thresholds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
-    /// So many failures in a row are too many.
+    /// A node goes down after this many failures in a row.
     pub(super) fails: u32,
-    /// So many polls in a row must succeed.
+    /// A node that is down needs this many successful polls in a row.
     pub(super) rises: u32,
-    /// How long an ejected node is left alone at first.
+    /// The first back-off: for this time an ejected node gets no requests.
     pub(super) backoff: Duration,
-    /// And at the most.
+    /// The longest back-off.
     pub(super) max_backoff: Duration,
 }
 
-/// What is known of a node's health.
+/// The health of one node.
 #[derive(Debug)]
 pub(super) struct Health {
     rules: Rules,
@@ -50,18 +49,18 @@ pub(super) struct Health {
     failed_polls: u32,
     /// Polls that succeeded in a row while it was not healthy.
     rises: u32,
-    /// Whether requests, and not polls, brought it down.
+    /// Whether it went down for failed requests, not for failed polls.
     ejected: bool,
     ejections: u32,
     not_before: Millis,
     last_backoff: Millis,
     trial: Option<Millis>,
-    /// Whether the trial ended with the word that the origin is away, which says nothing of the node.
+    /// Whether the trial ended with ORIGIN_FAILURE, which proves nothing about the node.
     is_blind: bool,
 }
 
 impl Health {
-    /// Healthy until something else is learned.
+    /// A healthy node.
     pub(super) fn new(rules: Rules, now: Millis) -> Self {
         Self {
             rules,
@@ -80,14 +79,14 @@ impl Health {
         }
     }
 
-    /// It is new among others: one poll must succeed first.
+    /// It is new among others: one poll must succeed first. True, as the state changes.
     pub(super) fn join(&mut self) -> bool {
         self.turn_into(State::Down, "it has joined and was not polled yet", self.since);
         self.rises = self.rules.rises.saturating_sub(1);
         true
     }
 
-    /// Nobody can find it: there is no poll to wait for. It comes back as any other.
+    /// Its name has no address, so no poll is needed to know that it is down. It comes back by polls.
     pub(super) fn lost(&mut self, why: &str, now: Millis) -> bool {
         let flips = self.state != State::Down;
         self.turn_into(State::Down, why, now);
@@ -98,17 +97,17 @@ impl Health {
         self.state
     }
 
-    /// Since when it is in its state, and why.
+    /// The time and the reason of the last change of state.
     pub(super) fn since(&self) -> (Millis, &str) {
         (self.since, &self.why)
     }
 
-    /// Failures of requests and polls that no success of their kind came between.
+    /// Failed requests and failed polls in a row. A successful request ends both rows, a successful poll that of polls.
     pub(super) fn failures(&self) -> u32 {
         self.failed_requests.saturating_add(self.failed_polls)
     }
 
-    /// Takes the right to try the one request of a probing node.
+    /// Takes the right to send the one request that tries a probing node.
     pub(super) fn take_trial(&mut self, now: Millis) -> bool {
         let free = self.trial.is_none_or(|began| now.saturating_sub(began) > TRIAL_LOST);
         let taken = self.state == State::Probing && free;
@@ -140,21 +139,21 @@ impl Health {
         }
     }
 
-    /// It is silent while requests wait, and did not answer when it was asked for a sign of life.
+    /// It is silent while requests wait, and the poll that followed failed as well.
     pub(super) fn stalled(&mut self, why: &str, now: Millis, may_eject: bool, jitter: f64) -> bool {
         self.failed_polls = self.failed_polls.saturating_add(1);
         self.rises = 0;
         may_eject && self.state == State::Healthy && self.eject(why, now, jitter)
     }
 
-    /// It does not reach the origin: it is there, but what it does not hold it cannot serve. While others serve it is tried
-    /// with another request; the next poll makes way for that.
+    /// It answered ORIGIN_FAILURE: the node is up, but can serve only what it has cached. While other nodes serve, it is tried
+    /// with another request after the next poll.
     pub(super) fn is_blind(&mut self) {
         self.is_blind = self.state == State::Probing;
     }
 
-    /// Nobody else serves: a back-off spares clients a second try, and now there is none to spare. Nor does anybody else hold
-    /// what a node does that does not reach the origin.
+    /// No other node is serving, so the back-off ends now: it only exists to save clients a retry on this node. Also clears a
+    /// trial that ended in ORIGIN_FAILURE.
     pub(super) fn is_needed(&mut self, now: Millis) {
         self.not_before = self.not_before.min(now);
         if std::mem::take(&mut self.is_blind) {
@@ -176,7 +175,7 @@ impl Health {
                 self.turn_into(State::Probing, "its back-off is over and polls succeed", now)
             }
             State::Down => self.become_healthy("polls succeed", now),
-            // No request came by to try it with: the poll stands in for it.
+            // There was no request to try it with: the poll decides.
             State::Probing if self.trial.is_none_or(|began| now.saturating_sub(began) > TRIAL_LOST) => {
                 self.become_healthy("polls succeed", now)
             }
@@ -188,7 +187,7 @@ impl Health {
         }
     }
 
-    /// A poll failed. Polls may take the last node as well: they are the proof that it is not there.
+    /// A poll failed. Unlike a failed request it may take the last node down: it proves that the node does not answer.
     pub(super) fn poll_failed(&mut self, why: &str, now: Millis) -> bool {
         self.failed_polls = self.failed_polls.saturating_add(1);
         self.rises = 0;
@@ -236,7 +235,7 @@ mod tests {
         Health::new(Rules { fails: 3, rises: 2, backoff, max_backoff }, 0)
     }
 
-    /// Fails requests until it is ejected.
+    /// Fails requests until the node is ejected.
     fn eject(health: &mut Health, now: Millis) {
         assert!(!health.request_failed("x", now, true, 0.0) && !health.request_failed("x", now, true, 0.0));
         assert!(health.request_failed("x", now, true, 0.0));
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn polls_take_it_and_give_it_back() {
+    fn polls_take_a_node_down_and_bring_it_back() {
         let mut health = health();
         assert!(!health.poll_failed("gone", 1) && !health.poll_failed("gone", 2));
         assert!(!health.poll_succeeded(3), "a success resets the count");
@@ -258,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_eject_and_one_of_them_probes() {
+    fn failed_requests_eject_and_one_request_tries_again() {
         let mut health = health();
         eject(&mut health, 100);
         for now in [200, 600, 1_000] {
@@ -294,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_needed_waits_for_no_back_off() {
+    fn a_node_that_is_needed_waits_for_no_back_off() {
         let mut health = health();
         eject(&mut health, 0);
         assert!(!health.poll_succeeded(10) && !health.poll_succeeded(20));
@@ -310,23 +309,23 @@ mod tests {
         eject(&mut health, 0);
         assert!(!health.poll_succeeded(900) && health.poll_succeeded(1_000) && health.take_trial(1_001));
         health.is_blind();
-        assert!(!health.take_trial(1_002), "not at once: what it does not hold it cannot serve");
+        assert!(!health.take_trial(1_002), "not at once: it can serve only what it has cached");
         assert!(!health.poll_succeeded(1_500) && health.take_trial(1_501), "but after the next poll");
         health.is_blind();
         health.is_needed(2_000);
-        assert!(health.poll_succeeded(2_000), "when nobody else serves, polls are enough");
+        assert!(health.poll_succeeded(2_000), "when no other node serves, polls are enough");
         assert_eq!(health.state(), State::Healthy);
     }
 
     #[test]
-    fn who_joins_needs_one_poll() {
+    fn a_node_that_joins_needs_one_poll() {
         let mut health = health();
         assert!(health.join() && health.state() == State::Down);
         assert!(health.poll_succeeded(5) && health.state() == State::Healthy);
     }
 
     #[test]
-    fn who_is_lost_is_down_at_once_and_comes_back_by_polls() {
+    fn a_node_without_an_address_is_down_at_once_and_comes_back_by_polls() {
         let mut health = health();
         assert!(health.lost("no address", 5) && !health.lost("no address", 6));
         assert_eq!((health.state(), health.since()), (State::Down, (6, "no address")));
@@ -354,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_one_is_ejected_by_no_request() {
+    fn requests_never_eject_the_last_node() {
         let mut health = health();
         for now in 0..10 {
             assert!(!health.request_failed("x", now, false, 0.0) && !health.stalled("x", now, false, 0.0));

@@ -1,142 +1,126 @@
-//! A try that takes long: when another node is asked beside it, and which.
+//! An attempt that takes long: when a second node gets the request as well, and which.
 //!
 //! ```text
-//!   asked ──slow──▶ a hedge: another node that is less busy, once, if its budget allows
-//!      ├──given up meanwhile, or no sign of life──▶ a retry: another node, as after a failure
+//!   attempt ──slow──▶ a hedge: a less busy node, once, if the hedge budget allows
+//!      ├──node down or frozen──▶ a retry: another node, as after a failure
 //!      └──neither──▶ looked at again
 //! ```
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use tokio::time::Instant;
 
-use super::Lb;
-use super::asked::{Asked, Terms};
+use super::attempt::{Attempt, Terms};
 use super::health::State;
-use super::node::Node;
-use super::nodes::{Candidates, View};
 use super::tries::{Outcome, Tries};
-use super::watch::{Watch, Wheel};
-use crate::lock::lock;
-use crate::wire::Key;
+use super::wheel::Due;
+use super::why::{Wait, Why, why};
 
-/// How soon a request that could not be hedged looks again.
+/// The time until the next look at a request that could not be hedged.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// A node that is alive gives the sign of life that it is asked for within this; who waits for it longer asks elsewhere.
-const GRACE: Duration = Duration::from_millis(15);
 
-impl Lb {
-    fn wheel(&self) -> &Arc<Wheel> {
-        self.wheels.here()
+/// An open attempt, and the timer that says when it takes long.
+pub(super) struct Watched {
+    attempt: Attempt,
+    due: Due,
+}
+
+impl Watched {
+    pub(super) fn new(attempt: Attempt) -> Self {
+        let node = attempt.node();
+        let takes_long = attempt.began() + node.hedge_after().min(node.silence());
+        Self { due: Due::new(attempt.upstreams().wheel().clone(), takes_long), attempt }
     }
 
-    /// Says when a request takes long.
-    pub(super) fn watch(&self, asked: &Asked) -> Watch {
-        let node = asked.node();
-        Watch::new(self.wheel().clone(), asked.began() + node.hedge_after().min(node.silence()))
+    pub(super) fn attempt(&self) -> &Attempt {
+        &self.attempt
     }
 
-    /// Waits for a node, and for a second one when the first takes long.
-    pub(super) async fn wait(self: &Arc<Self>, mut asked: Asked, terms: Terms, tries: &mut Tries) -> Outcome {
-        let mut watch = self.watch(&asked);
-        match until_due(&mut asked, &mut watch).await {
-            Some(outcome) => outcome,
-            None => self.wait_longer(asked, watch, terms, tries).await,
+    /// The outcome of the attempt; `None` when it takes long.
+    pub(super) fn until_due(&mut self) -> impl Future<Output = Option<Outcome>> {
+        poll_fn(move |cx| match Pin::new(&mut self.attempt).poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending => self.due.poll_due(cx).map(|()| None),
+        })
+    }
+}
+
+/// The outcome of an attempt, or of a second one beside it when the first takes long.
+pub(super) async fn wait(attempt: Attempt, terms: Terms, tries: &mut Tries) -> Outcome {
+    let mut watched = Watched::new(attempt);
+    match watched.until_due().await {
+        Some(outcome) => outcome,
+        None => wait_longer(watched, terms, tries).await,
+    }
+}
+
+/// The outcome of an attempt that has taken long already.
+pub(super) async fn wait_longer(mut first: Watched, terms: Terms, tries: &mut Tries) -> Outcome {
+    loop {
+        if let Some(second) = second(&first.attempt, terms, tries) {
+            return either(first.attempt, second, tries).await;
+        }
+        let (waited, silence) = (first.attempt.began().elapsed(), first.attempt.node().silence());
+        first.due.again(if waited < silence { silence - waited } else { LOOK_AGAIN });
+        if let Some(outcome) = first.until_due().await {
+            return outcome;
         }
     }
+}
 
-    /// The same, for one that has taken long already.
-    pub(super) async fn wait_longer(
-        self: &Arc<Self>,
-        mut first: Asked,
-        mut watch: Watch,
-        terms: Terms,
-        tries: &mut Tries,
-    ) -> Outcome {
-        loop {
-            // When that one is full, there may be another when it looks again.
-            if let Some(Ok(second)) = self.second(&first, terms, tries) {
-                return either(first, second, tries).await;
-            }
-            let (waited, silence) = (first.began().elapsed(), first.node().silence());
-            watch.again(if waited < silence { silence - waited } else { LOOK_AGAIN });
-            if let Some(outcome) = until_due(&mut first, &mut watch).await {
-                return outcome;
-            }
-        }
+/// Sends the request to a second node, if there is a reason, a node and a budget.
+fn second(first: &Attempt, terms: Terms, tries: &mut Tries) -> Option<Attempt> {
+    let (upstreams, key) = (first.upstreams(), first.key());
+    let why = why(&look_at(first, tries))?;
+    let nodes = upstreams.members.nodes();
+    let below = match why {
+        Why::Retry => u64::MAX,
+        // A node that is no less busy would be no sooner done.
+        Why::Hedge => first.node().in_flight().max(1),
+    };
+    let member = upstreams.choice.peek_beside(key, &nodes, &tries.tried, below, upstreams.clock.now())?;
+    if member.node.latency.is_full(upstreams.max_in_flight) {
+        return None;
     }
-
-    /// Asks another node as well, when that is in order.
-    fn second(
-        self: &Arc<Self>,
-        asked: &Asked,
-        terms: Terms,
-        tries: &mut Tries,
-    ) -> Option<Result<Asked, Outcome>> {
-        let (first, key) = (asked.node(), asked.key());
-        let waited = asked.began().elapsed();
-        let is_silent = first.last_word() <= self.ms(asked.began());
-        if is_silent && waited >= first.silence() && first.suspect(self.now()) {
-            self.attention.notify_one();
-        }
-        // Who waits for a node that was given up meanwhile, or gives no sign of life, asks again, as after a failure: hedges
-        // are few, and all that wait for a node that froze need one.
-        let grace = GRACE.max(Duration::from_micros(4 * first.latency.average_us(self.now())));
-        let is_frozen = waited >= first.silence() && first.is_suspect_for(self.now(), grace);
-        let is_gone = is_frozen || first.state() == State::Down;
-        if !is_gone && !self.may_hedge(first, key, waited, tries) {
-            return None;
-        }
-        let nodes = self.nodes.load();
-        let mut candidates: Candidates =
-            nodes.candidates(&tries.tried, View { flights: true, ..self.view(self.now()) });
-        if !is_gone {
-            // One that is no less busy would be no sooner done.
-            let in_flight = first.in_flight();
-            candidates.retain(|candidate| candidate.in_flight < in_flight.max(1));
-        }
-        let place = nodes.0.get(self.balance.peek(key, &candidates)?)?;
-        if place.node.latency.is_full(self.config.max_in_flight) {
-            return None;
-        }
-        if is_gone {
-            if !tries.pay_for_retry(|| self.may_retry()) {
-                return None;
-            }
-            self.count_retry(place);
-        } else {
-            if !lock(&self.hedge_budget).take(self.now(), self.requests.get()) {
-                return None;
-            }
+    match why {
+        Why::Retry if !tries.pay_for_retry(|| upstreams.budgets.pay_retry()) => return None,
+        Why::Hedge if !upstreams.budgets.pay_hedge() => return None,
+        Why::Retry => upstreams.count_retry(member),
+        Why::Hedge => {
             tries.hedged = true;
-            self.hedges.add_one();
-            place.node.counts.hedges.add_one();
+            upstreams.count_hedge(member);
         }
-        tries.tried.push(place.node.identity);
-        Some(Asked::new(self, place, key, Instant::now(), terms))
     }
+    tries.tried.push(member.node.identity);
+    Attempt::new(upstreams, member, key, Instant::now(), terms).ok()
+}
 
-    fn may_hedge(&self, first: &Node, key: Key<'_>, waited: Duration, tries: &Tries) -> bool {
-        self.config.hedge && !tries.hedged && waited >= first.hedge_after() && self.balance.may_hedge(key)
+/// Looks at an open attempt; if its node has been silent for too long, the node becomes suspect and is polled now.
+fn look_at(attempt: &Attempt, tries: &Tries) -> Wait {
+    let (upstreams, node) = (attempt.upstreams(), attempt.node());
+    let (now, waited) = (upstreams.clock.now(), attempt.began().elapsed());
+    let silence = node.silence();
+    let is_silent = node.last_word() <= upstreams.clock.at(attempt.began());
+    if is_silent && waited >= silence && node.suspect(now) {
+        upstreams.health.look_now();
+    }
+    Wait {
+        waited,
+        silence,
+        hedge_after: node.hedge_after(),
+        suspect_for: node.suspect_for(now),
+        average_latency: Duration::from_micros(node.latency.average_us(now)),
+        is_down: node.state() == State::Down,
+        may_hedge: upstreams.hedge && !tries.hedged && upstreams.choice.balance().may_hedge(attempt.key()),
     }
 }
 
-/// What came of a try; `None` when it is due before that.
-async fn until_due(asked: &mut Asked, watch: &mut Watch) -> Option<Outcome> {
-    poll_fn(|cx| match Pin::new(&mut *asked).poll(cx) {
-        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-        Poll::Pending => watch.poll_due(cx).map(|()| None),
-    })
-    .await
-}
-
-/// The first reply of two; when neither brings one, what came of the later one, and the earlier is noted.
-async fn either(first: Asked, second: Asked, tries: &mut Tries) -> Outcome {
+/// The first reply of two attempts. If neither brings one: the outcome of the later one; the earlier is noted in `tries`.
+async fn either(first: Attempt, second: Attempt, tries: &mut Tries) -> Outcome {
     let (outcome, other) = match select(first, second).await {
         Either::Left(first_done) => first_done,
         Either::Right(second_done) => second_done,
@@ -144,7 +128,7 @@ async fn either(first: Asked, second: Asked, tries: &mut Tries) -> Outcome {
     match outcome {
         Outcome::Reply(..) => outcome,
         _ => {
-            // Whether more is to be tried is said when the other one has ended as well.
+            // Whether there is a further attempt is decided when the other one has ended as well.
             let _ = tries.go_on(outcome);
             other.await
         }

@@ -1,27 +1,27 @@
-//! How long a node takes: percentiles of the last while, and an average that forgets fast.
+//! The latency of a node: percentiles of the last ten seconds, and an average that forgets fast.
 //!
 //! Buckets of a quarter of an octave: an error of at most 19 %, in a few hundred bytes and without a lock.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::health::Millis;
+use super::clock::Millis;
 use crate::per_core::PerCore;
 
 const OCTAVES: usize = 27;
 const BUCKETS: usize = OCTAVES * 4;
-/// A failure counts as an answer that took at least this long.
+/// A failure counts as a reply with at least this latency.
 const PENALTY_US: u64 = 1_000_000;
-/// Half of what was learned is forgotten in this time without news.
+/// Without replies the average is halved in this time.
 const HALF_LIFE: Millis = 1_000;
 
-/// Times of answers.
+/// Latencies and numbers of requests.
 pub(super) struct Latency {
     cores: PerCore<Core>,
     turn: AtomicUsize,
 }
 
-/// What one core saw: two windows, of which the older one is given up in turn.
+/// The part of one core: two windows, of which the older one is cleared in turn.
 struct Core {
     sent: AtomicU64,
     /// May be below 0 where a request ends on another core than it began on: only the sum over all cores counts.
@@ -30,8 +30,8 @@ struct Core {
     answered: AtomicU64,
     hits: AtomicU64,
     average_us: AtomicU64,
-    /// When the average was last told something.
-    told: AtomicU64,
+    /// When the average last changed.
+    changed: AtomicU64,
 }
 
 /// Percentiles in milliseconds.
@@ -44,11 +44,11 @@ pub(super) struct Percentiles {
     max: f64,
 }
 
-/// How many answers took how long.
+/// The number of replies in each bucket of latency.
 #[derive(Clone)]
-pub(super) struct Counts([u64; BUCKETS]);
+pub(super) struct Histogram([u64; BUCKETS]);
 
-/// The bucket of a time: the two bits below the highest one tell the quarter.
+/// The bucket of a latency: the octave is its highest bit, the quarter the two bits below.
 fn bucket(us: u64) -> usize {
     let us = us.max(4);
     let octave = us.ilog2() as usize;
@@ -65,18 +65,18 @@ fn upper_us(bucket: usize) -> u64 {
 impl Core {
     fn new() -> Self {
         let window = || std::array::from_fn(|_| AtomicU32::new(0));
-        let (sent, in_flight, answered, hits, average_us, told) = Default::default();
-        Self { sent, in_flight, windows: [window(), window()], answered, hits, average_us, told }
+        let (sent, in_flight, answered, hits, average_us, changed) = Default::default();
+        Self { sent, in_flight, windows: [window(), window()], answered, hits, average_us, changed }
     }
 
     fn average_us(&self, now: Millis) -> u64 {
-        let idle = now.saturating_sub(self.told.load(Ordering::Relaxed)) / HALF_LIFE;
+        let idle = now.saturating_sub(self.changed.load(Ordering::Relaxed)) / HALF_LIFE;
         self.average_us.load(Ordering::Relaxed) >> idle.min(63)
     }
 }
 
 impl Latency {
-    /// For so many cores.
+    /// Nothing yet, on this number of cores.
     pub(super) fn new(cores: usize) -> Self {
         Self { cores: PerCore::new(cores, Core::new), turn: AtomicUsize::new(0) }
     }
@@ -93,25 +93,25 @@ impl Latency {
         self.cores.here().in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether this core has its part of `most` requests in flight.
+    /// Whether this core has its share of a limit of `most` requests in flight.
     pub(super) fn is_full(&self, most: u64) -> bool {
         let here = self.cores.here().in_flight.load(Ordering::Relaxed).cast_signed();
         here >= most.div_ceil(self.cores.count() as u64).cast_signed()
     }
 
-    /// How many are in flight.
+    /// The number of requests in flight.
     pub(super) fn in_flight(&self) -> u64 {
         let add = |sum: u64, core: &Core| sum.wrapping_add(core.in_flight.load(Ordering::Relaxed));
-        // Read one by one, so one that ends meanwhile may count as less than none.
+        // The cores are read one by one, so a request that moves between cores meanwhile may bring the sum below 0.
         self.cores.iter().fold(0, add).cast_signed().max(0).cast_unsigned()
     }
 
-    /// How many were sent in all.
+    /// The number of requests sent.
     pub(super) fn sent(&self) -> u64 {
         self.cores.iter().map(|core| core.sent.load(Ordering::Relaxed)).sum()
     }
 
-    /// An answer took so long; whether its document was cached.
+    /// Notes the latency of a reply, and whether its document was cached.
     pub(super) fn record(&self, took: Duration, hit: bool, now: Millis) {
         let us = took.as_micros() as u64;
         let core = self.cores.here();
@@ -122,38 +122,38 @@ impl Latency {
         let window = self.turn.load(Ordering::Relaxed) & 1;
         core.windows[window][bucket(us)].fetch_add(1, Ordering::Relaxed);
         let old = core.average_us.load(Ordering::Relaxed);
-        // Two that write at once lose one of two samples, which harms nothing.
+        // Two threads that write at once lose one of two samples, which is harmless.
         core.average_us.store(old - old / 8 + us / 8, Ordering::Relaxed);
-        if core.told.load(Ordering::Relaxed) != now {
-            core.told.store(now, Ordering::Relaxed);
+        if core.changed.load(Ordering::Relaxed) != now {
+            core.changed.store(now, Ordering::Relaxed);
         }
     }
 
-    /// A failure is a load: whoever fails fast must not look fast.
+    /// Notes a failure as a slow reply: a node that fails fast must not look fast.
     pub(super) fn penalise(&self, now: Millis) {
         let core = self.cores.here();
         let old = core.average_us.load(Ordering::Relaxed);
         core.average_us.store(old / 2 + PENALTY_US.max(old) / 2, Ordering::Relaxed);
-        core.told.store(now, Ordering::Relaxed);
+        core.changed.store(now, Ordering::Relaxed);
     }
 
-    /// The recent average in microseconds, as the core sees it that was told the worst; without news it fades, so that a
-    /// node that was slow is tried again.
+    /// The recent average in microseconds on the core where it is worst. Without replies it fades, so that a node that was
+    /// slow is tried again.
     pub(super) fn average_us(&self, now: Millis) -> u64 {
         self.cores.iter().map(|core| core.average_us(now)).max().unwrap_or_default()
     }
 
-    /// How many answers there were in all.
+    /// The number of replies.
     pub(super) fn answered(&self) -> u64 {
         self.cores.iter().map(|core| core.answered.load(Ordering::Relaxed)).sum()
     }
 
-    /// How many of them were hits.
+    /// The number of replies from the cache.
     pub(super) fn hits(&self) -> u64 {
         self.cores.iter().map(|core| core.hits.load(Ordering::Relaxed)).sum()
     }
 
-    /// Begins a new window and gives the older one up.
+    /// Begins a new window in place of the older one.
     pub(super) fn turn(&self) {
         let next = (self.turn.load(Ordering::Relaxed) + 1) & 1;
         for core in self.cores.iter() {
@@ -162,33 +162,33 @@ impl Latency {
         self.turn.store(next, Ordering::Relaxed);
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> Histogram {
         let windows = || self.cores.iter().flat_map(|core| &core.windows);
         let at =
             |bucket: usize| windows().map(|window| u64::from(window[bucket].load(Ordering::Relaxed))).sum();
-        Counts(std::array::from_fn(at))
+        Histogram(std::array::from_fn(at))
     }
 }
 
-impl Counts {
+impl Histogram {
     pub(super) fn none() -> Self {
         Self([0; BUCKETS])
     }
 
-    pub(super) fn add(&mut self, other: &Counts) {
+    pub(super) fn add(&mut self, other: &Histogram) {
         self.0.iter_mut().zip(other.0).for_each(|(ours, theirs)| *ours += theirs);
     }
 
-    /// These without those.
-    pub(super) fn without(&self, other: &Counts) -> Counts {
-        Counts(std::array::from_fn(|at| self.0[at].saturating_sub(other.0[at])))
+    /// The difference of two, not below 0.
+    pub(super) fn without(&self, other: &Histogram) -> Histogram {
+        Histogram(std::array::from_fn(|at| self.0[at].saturating_sub(other.0[at])))
     }
 
     pub(super) fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// The time within which this part of the answers came, in microseconds.
+    /// The quantile of this `part`, from 0 to 1, in microseconds; 0 without replies.
     pub(super) fn quantile_us(&self, part: f64) -> u64 {
         let wanted = (self.total() as f64 * part).ceil().max(1.0) as u64;
         let mut seen = 0;

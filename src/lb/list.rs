@@ -1,17 +1,17 @@
-//! The list of proxies as people write it: `host:port [weight]` a line, `#` begins a comment. Pure.
+//! The list of proxies as text: `host:port [weight]` a line, `#` begins a comment. Pure.
 
 use thiserror::Error;
 
 use crate::net::link::Peer;
 
-/// The usual weight, of which there are hundredths.
+/// The weight of a line without one, in hundredths.
 pub(super) const USUAL: u32 = 100;
-/// The most that a weight may be.
+/// The largest weight.
 const MOST: f64 = 1_000.0;
-/// The most proxies that a list may hold.
+/// The longest list.
 const MOST_PROXIES: usize = 10_000;
 
-/// A proxy, or all of a name.
+/// One line of the list: a proxy, or a name for several.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Listed {
     pub(super) peer: Peer,
@@ -24,15 +24,15 @@ pub(super) enum ListError {
     /// A line that names no proxy.
     #[error("line {0}: a line is host:port and a weight from 0.01 to 1000, if any: {1:?}")]
     Line(usize, String),
-    /// Nobody would be left to ask.
+    /// A list without a proxy.
     #[error("it names no proxy")]
     Empty,
-    /// More than a balancer can look after.
+    /// More than [`MOST_PROXIES`].
     #[error("it names more than {MOST_PROXIES} proxies")]
     TooMany,
 }
 
-/// Reads a list. One bad line makes all of it bad: half a list is worse than the one before.
+/// Parses a list. One bad line makes all of it bad: half a list is worse than the one before.
 pub(super) fn parse(text: &str) -> Result<Vec<Listed>, ListError> {
     let mut list: Vec<Listed> = Vec::new();
     for (number, line) in text.lines().enumerate() {

@@ -1,16 +1,17 @@
-//! What a balancer tells of itself and its nodes.
+//! METRICS of a balancer and its nodes.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::Lb;
-use super::health::{Millis, State};
+use super::clock::Millis;
+use super::health::State;
 use super::latency::Percentiles;
 use super::node::Node;
-use super::nodes::Place;
-use crate::stats::ratio;
+use super::nodes::Member;
+use super::upstreams::Upstreams;
+use crate::stats::{StartTime, ratio};
 
 /// The `data` of METRICS. Fields may be added, never removed or renamed.
 #[derive(Serialize)]
@@ -47,7 +48,7 @@ struct NodeMetrics {
     why: String,
     metrics: Option<Box<RawValue>>,
     weight: f64,
-    /// How much of its weight it gets, in percent: rising when it came back, 0 while it gets no turn.
+    /// The part of its weight that counts, in percent: rising when it came back, 0 while it gets no requests.
     share: u32,
     in_flight: u64,
     requests: u64,
@@ -59,36 +60,35 @@ struct NodeMetrics {
     latency_ms: Option<Percentiles>,
 }
 
-impl Lb {
-    pub(super) fn metrics(&self) -> Metrics {
-        let nodes = self.nodes.load();
-        let now = self.now();
-        let sum = |of: fn(&Node) -> u64| nodes.iter().map(|place| of(&place.node)).sum::<u64>();
-        let cluster = Cluster {
-            nodes: nodes.0.len(),
-            healthy: nodes.iter().filter(|place| place.node.is_available()).count(),
-            requests: sum(|node| node.latency.sent()),
-            in_flight: sum(Node::in_flight),
-            hit_ratio: ratio(sum(|node| node.latency.hits()), sum(|node| node.latency.answered())),
-            origin_fetches: sum(|node| node.polled.origin_fetches()),
-        };
-        Metrics {
-            strategy: self.config.strategy.as_str(),
-            current_index: self.balance.current_index(),
-            proxies: nodes.iter().map(|place| (place.name.to_string(), of_node(place, now))).collect(),
-            start_time: self.start_time.rfc3339(),
-            total_requests: self.requests.get(),
-            retries: self.retries.get(),
-            hedges: self.hedges.get(),
-            trials: self.trials.get(),
-            failures: self.failures.get(),
-            in_flight: cluster.in_flight,
-            cluster,
-        }
+/// The numbers as of now.
+pub(super) fn metrics(upstreams: &Upstreams, start_time: &StartTime) -> Metrics {
+    let (choice, totals) = (&upstreams.choice, &upstreams.totals);
+    let (nodes, now) = (upstreams.members.nodes(), upstreams.clock.now());
+    let sum = |of: fn(&Node) -> u64| nodes.iter().map(|member| of(&member.node)).sum::<u64>();
+    let cluster = Cluster {
+        nodes: nodes.0.len(),
+        healthy: nodes.iter().filter(|member| member.node.is_available()).count(),
+        requests: sum(|node| node.latency.sent()),
+        in_flight: sum(Node::in_flight),
+        hit_ratio: ratio(sum(|node| node.latency.hits()), sum(|node| node.latency.answered())),
+        origin_fetches: sum(|node| node.polled.origin_fetches()),
+    };
+    Metrics {
+        strategy: choice.strategy(),
+        current_index: choice.balance().current_index(),
+        proxies: nodes.iter().map(|member| (member.name.to_string(), of_node(member, now))).collect(),
+        start_time: start_time.rfc3339(),
+        total_requests: totals.requests.get(),
+        retries: totals.retries.get(),
+        hedges: totals.hedges.get(),
+        trials: totals.trials.get(),
+        failures: totals.failures.get(),
+        in_flight: cluster.in_flight,
+        cluster,
     }
 }
 
-/// The word for a node's state.
+/// The word for a node's state in METRICS and DRAIN.
 pub(super) fn state_of(node: &Node) -> &'static str {
     match node.state() {
         _ if node.is_draining() => "draining",
@@ -98,8 +98,8 @@ pub(super) fn state_of(node: &Node) -> &'static str {
     }
 }
 
-fn of_node(place: &Place, now: Millis) -> NodeMetrics {
-    let node = &*place.node;
+fn of_node(member: &Member, now: Millis) -> NodeMetrics {
+    let node = &*member.node;
     let (since, why, failures) = {
         let health = node.health();
         (health.since().0, health.since().1.to_owned(), health.failures())
@@ -110,7 +110,7 @@ fn of_node(place: &Place, now: Millis) -> NodeMetrics {
         since_seconds: now.saturating_sub(since) as f64 / 1_000.0,
         why,
         metrics: node.polled.metrics(),
-        weight: f64::from(place.weight) / 100.0,
+        weight: f64::from(member.weight) / 100.0,
         share: if node.is_available() { node.share() } else { 0 },
         in_flight: node.in_flight(),
         requests: node.latency.sent(),

@@ -1,4 +1,4 @@
-//! One proxy as the balancer sees it: whether it gets requests, how much it carries, and what it has told.
+//! One proxy as the balancer sees it: its health, its load and its last METRICS.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -7,7 +7,8 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::balance::hash_of;
-use super::health::{Health, Millis, Rules, State};
+use super::clock::Millis;
+use super::health::{Health, Rules, State};
 use super::latency::Latency;
 use super::owed::{Owed, Purge};
 use super::polled::{Polled, WHOLE};
@@ -16,50 +17,51 @@ use crate::lock::lock;
 use crate::net::Link;
 use crate::stats::Counter;
 
-/// Instead of when it became suspect.
+/// In place of the time since when a node is suspect: it is not.
 const TRUSTED: Millis = Millis::MAX;
 
-/// What a node did, as numbers that only grow.
+/// Numbers of one node that only grow.
 #[derive(Default)]
-pub(super) struct Counts {
+pub(super) struct NodeCounts {
     pub(super) errors: Counter,
-    /// Requests that came here because another node had failed.
+    /// Attempts here after another node had failed.
     pub(super) retries: Counter,
-    /// Requests that came here because another node was slow.
+    /// Attempts here while another node was slow.
     pub(super) hedges: Counter,
 }
 
 /// A proxy.
 pub(super) struct Node {
     link: Link,
-    /// A hash of its address. One that left and came back is the same to a request that has tried it.
+    /// A hash of its address: a node that left and came back is still one that a request has tried.
     pub(super) identity: u64,
     health: Mutex<Health>,
-    /// The state of `health`, to be read without its lock.
+    /// The state in `health`, readable without its lock.
     state: AtomicU8,
-    /// Whether a success would change anything: else it is noted without the lock.
+    /// Whether a success would change `health`: if not, its lock is not taken.
     is_failing: AtomicBool,
     draining: AtomicBool,
-    /// Silent while requests wait: others are preferred until it gave a sign of life.
+    /// Since when it is silent while requests wait: other nodes are preferred until it answers something.
     suspect_since: AtomicU64,
     owed: Mutex<Owed>,
+    /// Whether `owed` holds a purge.
     owes: AtomicBool,
-    pub(super) counts: Counts,
+    pub(super) counts: NodeCounts,
     pub(super) latency: Latency,
-    /// When it last answered anything.
+    /// The time of its last answer of any kind.
     last_word: AtomicU64,
-    /// A request that waits for so many microseconds may be asked of another.
+    /// The time without a reply after which a request is hedged.
     hedge_after_us: AtomicU64,
-    /// A node that says nothing for so long while requests wait is suspect.
+    /// The time of silence while requests wait after which it is suspect.
     silence_us: AtomicU64,
-    /// How much of its weight it gets, in percent: rising when it is new.
+    /// The part of its weight that counts, in percent: rising when it is new.
     share: AtomicU32,
     pub(super) polled: Polled,
     pub(super) polls: Polls,
 }
 
 impl Node {
-    /// Healthy until it fails; asked from `cores` cores.
+    /// A healthy node that gets requests from `cores` cores.
     pub(super) fn new(link: Link, rules: Rules, cores: usize, now: Millis) -> Self {
         Self {
             identity: hash_of(link.peer().to_string().as_bytes()),
@@ -71,7 +73,7 @@ impl Node {
             suspect_since: AtomicU64::new(TRUSTED),
             owed: Mutex::default(),
             owes: AtomicBool::new(false),
-            counts: Counts::default(),
+            counts: NodeCounts::default(),
             latency: Latency::new(cores),
             last_word: AtomicU64::new(0),
             hedge_after_us: AtomicU64::new(u64::MAX),
@@ -98,7 +100,7 @@ impl Node {
         self.state() == State::Healthy
     }
 
-    /// Whether it may be asked at all: a panic looks at nothing else.
+    /// Whether it may get requests if its health allows it, or in a panic.
     pub(super) fn is_open(&self) -> bool {
         !self.draining.load(Ordering::Relaxed) && !self.owes.load(Ordering::Acquire)
     }
@@ -116,7 +118,7 @@ impl Node {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Says whether it gets no new requests. True when that is news.
+    /// Stops or resumes new requests. True when that is a change.
     pub(super) fn drain(&self, draining: bool) -> bool {
         self.draining.swap(draining, Ordering::Relaxed) != draining
     }
@@ -125,19 +127,19 @@ impl Node {
         self.suspect_since.load(Ordering::Relaxed) != TRUSTED
     }
 
-    /// Whether it has been for so long.
-    pub(super) fn is_suspect_for(&self, now: Millis, long: Duration) -> bool {
+    /// How long it has been suspect, if it is.
+    pub(super) fn suspect_for(&self, now: Millis) -> Option<Duration> {
         let since = self.suspect_since.load(Ordering::Relaxed);
-        since != TRUSTED && Duration::from_millis(now.saturating_sub(since)) >= long
+        (since != TRUSTED).then(|| Duration::from_millis(now.saturating_sub(since)))
     }
 
-    /// It is silent. True when that is news.
+    /// It is silent. True when it was not suspect before.
     pub(super) fn suspect(&self, now: Millis) -> bool {
         let order = Ordering::Relaxed;
         self.suspect_since.compare_exchange(TRUSTED, now, order, order).is_ok()
     }
 
-    /// It has said something, or was given up.
+    /// It has answered something, or went down.
     pub(super) fn trust(&self) {
         self.suspect_since.store(TRUSTED, Ordering::Relaxed);
     }
@@ -171,12 +173,12 @@ impl Node {
         self.silence_us.store(silence_us, Ordering::Relaxed);
     }
 
-    /// It joins others: one poll must succeed before it gets requests, and then its share rises.
+    /// It joins other nodes: one poll must succeed before it gets requests, and then its share rises.
     pub(super) fn join(&self, now: Millis) {
         self.change(now, Health::join);
     }
 
-    /// A request was answered by a sound reply, whatever it says.
+    /// A request got a sound reply of any status.
     pub(super) fn answered(&self, took: Duration, hit: bool, now: Millis) {
         self.heard(now);
         self.latency.record(took, hit, now);
@@ -189,7 +191,7 @@ impl Node {
         }
     }
 
-    /// A request was answered with the word that the origin is away.
+    /// A request got ORIGIN_FAILURE.
     pub(super) fn is_blind(&self, now: Millis) {
         if self.is_failing() {
             self.change(now, |health| {
@@ -206,14 +208,14 @@ impl Node {
         self.change(now, |health| health.request_failed(why, now, may_eject, fastrand::f64()));
     }
 
-    /// It said something.
+    /// It answered something.
     pub(super) fn heard(&self, now: Millis) {
         if self.last_word.load(Ordering::Relaxed) != now {
             self.last_word.store(now, Ordering::Relaxed);
         }
     }
 
-    /// Takes the right to send the one request that probes it.
+    /// Takes the right to send the one request that tries a probing node.
     pub(super) fn take_trial(&self, now: Millis) -> bool {
         self.state() == State::Probing && self.is_open() && self.health().take_trial(now)
     }
@@ -222,7 +224,7 @@ impl Node {
         lock(&self.health)
     }
 
-    /// Tells its health something. A change of state is logged here, once.
+    /// Changes its health; `tell` returns whether the state has changed. That is logged here, once.
     pub(super) fn change(&self, now: Millis, tell: impl FnOnce(&mut Health) -> bool) {
         let mut health = self.health();
         let flipped = tell(&mut health);
@@ -248,7 +250,7 @@ impl Node {
         }
     }
 
-    /// Changes what it owes; it gets no requests before nothing is left.
+    /// Changes the purges that it owes. It gets no requests until there are none.
     pub(super) fn owe<T>(&self, change: impl FnOnce(&mut Owed) -> T) -> T {
         let mut owed = lock(&self.owed);
         let changed = change(&mut owed);
@@ -256,12 +258,12 @@ impl Node {
         changed
     }
 
-    /// One purge that it owes, and the number of its wish.
+    /// One purge that it owes, with its number.
     pub(super) fn first_owed(&self) -> Option<(Purge, u64)> {
         lock(&self.owed).first()
     }
 
-    /// How many purges it owes.
+    /// The number of purges that it owes.
     pub(super) fn owed(&self) -> usize {
         lock(&self.owed).len()
     }
@@ -277,7 +279,7 @@ mod tests {
     use crate::net::LinkLimits;
 
     #[test]
-    fn one_that_left_and_came_back_is_the_same_to_who_has_tried_it() {
+    fn a_node_that_left_and_came_back_has_the_same_identity() {
         let node = |peer: &str| {
             let (backoff, max_backoff) = (Duration::from_secs(1), Duration::from_secs(60));
             let link = Link::new(peer.parse().unwrap(), LinkLimits::default());

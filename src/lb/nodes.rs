@@ -5,22 +5,23 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::balance::{Candidate, FEW};
-use super::health::Millis;
+use super::clock::Millis;
 use super::node::Node;
 use super::polled::WHOLE;
 use crate::per_core::PerCore;
 
-/// A node's place in the list.
+/// One node of the list.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct Member {
     pub(super) node: Arc<Node>,
-    /// The same, counted by each core for itself: those who ask it do not wait for other cores' counts.
+    /// One extra `Arc` per core around `node`, so that cloning it for a request does not bounce the reference count between
+    /// cores.
     pub(super) held: PerCore<Held>,
     /// `host:port`, as the list names it.
     pub(super) name: Arc<str>,
     /// A hash of the name, on which all balancers agree.
     pub(super) id: u64,
-    /// 100 is the usual one.
+    /// In hundredths: 100 is a weight of 1.
     pub(super) weight: u32,
 }
 
@@ -28,85 +29,89 @@ pub(super) struct Place {
 pub(super) type Held = Arc<Arc<Node>>;
 
 /// All nodes.
-pub(super) struct Nodes(pub(super) Vec<Place>);
+pub(super) struct Nodes(pub(super) Vec<Member>);
 
-/// The identities of nodes that were tried.
+/// The identities of the nodes that a request was sent to.
 pub(super) type Tried = SmallVec<[u64; FEW]>;
-/// What may be chosen from.
+/// The nodes that a strategy may choose from.
 pub(super) type Candidates = SmallVec<[Candidate; FEW]>;
 
-/// How candidates are seen.
+/// What a strategy wants to know of candidates.
 #[derive(Clone, Copy)]
 pub(super) struct View {
     pub(super) now: Millis,
-    /// Polls that are older are not used.
+    /// The age from which METRICS of a node are not used.
     pub(super) stale: Millis,
-    /// Whether a node of less weight gets fewer keys instead of fewer requests.
+    /// Whether the strategy chooses by key: then a node with a part of its share gets fewer keys, not fewer requests.
     pub(super) by_key: bool,
-    /// Whether the strategy looks at what is in flight, at totals, and at latencies: what it does not is not read.
+    /// Whether the strategy reads requests in flight, totals and latencies: the others are not collected.
     pub(super) flights: bool,
     pub(super) totals: bool,
     pub(super) latencies: bool,
-    /// When fewer than this part are healthy, in percent, all are used.
+    /// In percent: when fewer of the nodes are healthy, unhealthy ones are candidates too. 0 turns this off.
     pub(super) panic: u32,
 }
 
 impl Nodes {
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Place> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Member> {
         self.0.iter()
     }
 
-    pub(super) fn named(&self, name: &str) -> Option<&Place> {
-        self.0.iter().find(|place| &*place.name == name)
+    pub(super) fn named(&self, name: &str) -> Option<&Member> {
+        self.0.iter().find(|member| &*member.name == name)
     }
 
-    /// Whether another node than this one could take its requests.
+    /// Whether another node could take the requests of this one.
     pub(super) fn has_other(&self, than: &Node) -> bool {
-        self.iter().any(|place| place.node.identity != than.identity && place.node.is_available())
+        self.others(than).any(Node::is_available)
     }
 
-    /// Whether another node than this one serves: it is there, and its last request did not fail.
+    /// Whether another node serves: it is available, and its last request did not fail.
     pub(super) fn serves_without(&self, this: &Node) -> bool {
-        let serves = |node: &Node| node.is_available() && !node.is_failing();
-        self.iter().any(|place| place.node.identity != this.identity && serves(&place.node))
+        self.others(this).any(|node| node.is_available() && !node.is_failing())
     }
 
-    /// Those that may be asked, best kind first: healthy ones; healthy ones that are suspect; in a panic, all.
+    fn others(&self, than: &Node) -> impl Iterator<Item = &Node> {
+        let identity = than.identity;
+        self.iter().map(|member| &*member.node).filter(move |node| node.identity != identity)
+    }
+
+    /// The available nodes that are not suspect; if there are none, the suspect ones. In a panic, all open nodes.
     pub(super) fn candidates(&self, tried: &Tried, view: View) -> Candidates {
         if view.panic > 0 && self.panics(view.panic) {
-            return self.those(tried, view, |node| node.is_open());
+            return self.collect(tried, view, |node| node.is_open());
         }
-        let candidates = self.those(tried, view, |node| node.is_available() && !node.is_suspect());
+        let candidates = self.collect(tried, view, |node| node.is_available() && !node.is_suspect());
         match candidates.is_empty() {
-            true => self.those(tried, view, Node::is_available),
+            true => self.collect(tried, view, Node::is_available),
             false => candidates,
         }
     }
 
     fn panics(&self, threshold: u32) -> bool {
-        let open = self.iter().filter(|place| place.node.is_open()).count();
-        let healthy = self.iter().filter(|place| place.node.is_available()).count();
+        let open = self.iter().filter(|member| member.node.is_open()).count();
+        let healthy = self.iter().filter(|member| member.node.is_available()).count();
         healthy * 100 < open * threshold as usize
     }
 
-    fn those(&self, tried: &Tried, view: View, may: impl Fn(&Node) -> bool) -> Candidates {
+    fn collect(&self, tried: &Tried, view: View, may: impl Fn(&Node) -> bool) -> Candidates {
         let mut candidates = Candidates::new();
         let mut held_back = None;
-        let mut all_told = true;
-        for (index, place) in self.0.iter().enumerate() {
-            let node = &*place.node;
+        let mut all_known = true;
+        for (index, member) in self.0.iter().enumerate() {
+            let node = &*member.node;
             if !may(node) || tried.contains(&node.identity) {
                 continue;
             }
             let total = || node.polled.total_requests(node.latency.sent(), view.now, view.stale);
-            let told = if view.totals { total() } else { Some(0) };
-            all_told &= told.is_some();
+            let known = if view.totals { total() } else { Some(0) };
+            all_known &= known.is_some();
             let mut candidate = Candidate {
                 index,
-                id: place.id,
-                weight: place.weight,
+                id: member.id,
+                weight: member.weight,
                 in_flight: if view.flights { node.in_flight() } else { 0 },
-                total: told.unwrap_or_default(),
+                total: known.unwrap_or_default(),
                 latency_us: if view.latencies { node.latency.average_us(view.now) } else { 0 },
             };
             let share = node.share();
@@ -121,8 +126,8 @@ impl Nodes {
         if candidates.is_empty() {
             candidates.extend(held_back);
         }
-        if !all_told {
-            // A total that was told and one that was not cannot be compared: then what we sent counts.
+        if !all_known {
+            // The total of one node cannot be compared with an unknown one: then the requests that we sent count for all.
             for candidate in &mut candidates {
                 candidate.total = self.0[candidate.index].node.latency.sent();
             }

@@ -1,23 +1,23 @@
-//! Purges that a node was not there to do: kept until it is, and done before it gets requests again.
+//! Purges that a node could not do while it was down: kept until it is back, and done before it gets requests again.
 //!
-//! Bounded. Past the bound, the purges of single keys of a resource become one of all that is beneath it; a node that
-//! owes even more is owed nothing further, and whoever purges is told.
+//! Bounded. Past the bound, the purges of single keys become one purge of their whole resource. When that is not enough,
+//! further purges are refused, and the client reads so.
 
 use std::collections::BTreeMap;
 
 use crate::wire::{Pattern, Request};
 
-/// So many purges are kept for a node.
+/// The limit of purges for a node.
 const MOST: usize = 1024;
 
-/// A purge: its pattern as it is written, and whether it is a soft one.
+/// A purge: its pattern as text, and whether it is a soft one.
 pub(super) type Purge = (String, bool);
 
-/// Purges, each with the number of the wish that it is for: one that is wished again while it is done is done again.
+/// Purges, each with the number of its last request: one that is requested again while the node does it is done again.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Owed {
     purges: BTreeMap<Purge, u64>,
-    wishes: u64,
+    requests: u64,
 }
 
 impl Owed {
@@ -29,38 +29,38 @@ impl Owed {
         self.purges.is_empty()
     }
 
-    /// One more. False when there is no room, even when those of one resource are put together.
+    /// Adds a purge. False when there is no room, even with those of one resource put together.
     pub(super) fn add(&mut self, pattern: Pattern<'_>, soft: bool) -> bool {
-        self.wishes += 1;
+        self.requests += 1;
         let purge = (pattern.to_string(), soft);
         if self.purges.len() < MOST || self.purges.contains_key(&purge) {
-            self.purges.insert(purge, self.wishes);
+            self.purges.insert(purge, self.requests);
             return true;
         }
         // A soft purge may become a hard one: that costs fetches, never a wrong document.
-        let wishes = self.wishes;
-        self.purges = self.purges.keys().map(|purge| (whole(purge), wishes)).collect();
+        let requests = self.requests;
+        self.purges = self.purges.keys().map(|purge| (whole(purge), requests)).collect();
         if self.purges.len() < MOST {
-            self.purges.insert(purge, wishes);
+            self.purges.insert(purge, requests);
             return true;
         }
         self.purges.contains_key(&whole(&purge))
     }
 
-    /// One of them, to be done, and the number of its wish.
+    /// One purge to be done, and its number.
     pub(super) fn first(&self) -> Option<(Purge, u64)> {
-        self.purges.iter().next().map(|(purge, wish)| (purge.clone(), *wish))
+        self.purges.iter().next().map(|(purge, number)| (purge.clone(), *number))
     }
 
-    /// It is done, unless it was wished again meanwhile.
-    pub(super) fn done(&mut self, purge: &Purge, wish: u64) {
-        if self.purges.get(purge) == Some(&wish) {
+    /// Removes a purge that was done, unless it was requested again meanwhile.
+    pub(super) fn done(&mut self, purge: &Purge, number: u64) {
+        if self.purges.get(purge) == Some(&number) {
             self.purges.remove(purge);
         }
     }
 }
 
-/// The purge of all that is beneath the resource of this one.
+/// The purge of the whole resource of this one.
 fn whole(purge: &Purge) -> Purge {
     let resource = purge.0.split('/').next().unwrap_or_default();
     (format!("{resource}/*"), false)
@@ -85,16 +85,16 @@ mod tests {
         let mut owed = Owed::default();
         assert!(add(&mut owed, "a/1") && add(&mut owed, "a/1") && add(&mut owed, "b/*"));
         assert_eq!(owed.len(), 2);
-        let (first, wish) = owed.first().unwrap();
+        let (first, number) = owed.first().unwrap();
         assert!(matches!(request(&first), Some(Request::Purge { pattern: Pattern::One(_), soft: false })));
         add(&mut owed, "a/1");
-        owed.done(&first, wish);
-        assert_eq!(owed.len(), 2, "it was wished again while it was done");
-        let (first, wish) = owed.first().unwrap();
-        owed.done(&first, wish);
-        let (second, wish) = owed.first().unwrap();
+        owed.done(&first, number);
+        assert_eq!(owed.len(), 2, "it was requested again while it was done");
+        let (first, number) = owed.first().unwrap();
+        owed.done(&first, number);
+        let (second, number) = owed.first().unwrap();
         assert!(matches!(request(&second), Some(Request::Purge { pattern: Pattern::Beneath("b/"), .. })));
-        owed.done(&second, wish);
+        owed.done(&second, number);
         assert!(owed.is_empty());
     }
 

@@ -1,4 +1,4 @@
-//! What a node last told of itself in METRICS, and how a node that came back catches up with its peers.
+//! The last METRICS of a node, and how a node that came back catches up with its peers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -6,29 +6,30 @@ use std::sync::{Mutex, MutexGuard};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::health::Millis;
+use super::clock::Millis;
 use crate::lock::lock;
 use crate::stats::ratio;
 use crate::wire::{ReplyView, Status};
 
-/// A share that is not held back, in percent.
+/// The full share of requests, in percent.
 pub(super) const WHOLE: u32 = 100;
-/// The least that a node that came back gets, in percent of its share.
+/// The first share of a node that came back, in percent.
 const LEAST: f64 = 10.0;
-/// It has caught up at this part of its peers' hit ratio, seen over so many answers.
+/// A node has caught up at this part of its peers' hit ratio.
 const CAUGHT_UP: f64 = 0.9;
+/// The least number of answers for a hit ratio.
 const ANSWERS: u64 = 50;
 
-/// A sound answer to METRICS. Older nodes print floats for whole numbers.
+/// A sound reply to METRICS. Older nodes print floats for whole numbers.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct Report {
     metrics: Box<RawValue>,
     total: u64,
     origin_fetches: u64,
 }
 
-impl Told {
-    /// Reads a reply.
+impl Report {
+    /// Parses a reply; `None` unless it is OK and has `total_requests`.
     pub(super) fn read(line: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Numbers {
@@ -46,25 +47,26 @@ impl Told {
     }
 }
 
-/// What was told.
+/// What is known from polls of one node.
 #[derive(Default)]
 pub(super) struct Polled {
-    /// What it said it had been asked in all, less what we had sent by then.
+    /// Requests the node got from others: its reported total minus what this balancer had sent when it reported.
     beyond: AtomicU64,
+    /// The time of the last report; 0 before the first.
     at: AtomicU64,
-    inner: Mutex<Inner>,
+    details: Mutex<Details>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct Details {
     metrics: Option<Box<RawValue>>,
     origin_fetches: u64,
-    /// Fetches of its earlier lives: a node that was started anew counts from 0.
+    /// Fetches before the last restart of the node: it counts from 0 after each.
     fetches_before: u64,
     back: Option<Back>,
 }
 
-/// What a node had done when it came back.
+/// The numbers of a node at the time it came back.
 struct Back {
     at: Millis,
     answered: u64,
@@ -72,42 +74,44 @@ struct Back {
 }
 
 impl Polled {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        lock(&self.inner)
+    fn lock(&self) -> MutexGuard<'_, Details> {
+        lock(&self.details)
     }
 
-    pub(super) fn told(&self, told: Told, sent: u64, now: Millis) {
-        self.beyond.store(told.total.wrapping_sub(sent), Ordering::Relaxed);
+    /// Notes a report, and how many requests this balancer had `sent` by then.
+    pub(super) fn note(&self, report: Report, sent: u64, now: Millis) {
+        self.beyond.store(report.total.wrapping_sub(sent), Ordering::Relaxed);
         self.at.store(now.max(1), Ordering::Relaxed);
-        let mut inner = self.lock();
-        if told.origin_fetches < inner.origin_fetches {
-            inner.fetches_before += inner.origin_fetches;
+        let mut details = self.lock();
+        if report.origin_fetches < details.origin_fetches {
+            details.fetches_before += details.origin_fetches;
         }
-        inner.origin_fetches = told.origin_fetches;
-        inner.metrics = Some(told.metrics);
+        details.origin_fetches = report.origin_fetches;
+        details.metrics = Some(report.metrics);
     }
 
-    /// All that it was asked: what it last said, and what was sent since. Nothing when that is older than `stale`.
+    /// The total of the node: what it last reported, and what was sent since. `None` when the report is older than `stale`.
     pub(super) fn total_requests(&self, sent: u64, now: Millis, stale: Millis) -> Option<u64> {
         let at = self.at.load(Ordering::Relaxed);
         let is_used = at != 0 && now.saturating_sub(at) <= stale;
         is_used.then(|| self.beyond.load(Ordering::Relaxed).wrapping_add(sent))
     }
 
-    /// The metrics it last told; nothing while it is down.
+    /// The last METRICS; `None` while the node is down.
     pub(super) fn metrics(&self) -> Option<Box<RawValue>> {
         self.lock().metrics.clone()
     }
 
-    /// What it fetched from the origin in all of its lives that we saw.
+    /// Its fetches from the origin over all of its restarts that polls have seen.
     pub(super) fn origin_fetches(&self) -> u64 {
-        let inner = self.lock();
-        inner.fetches_before + inner.origin_fetches
+        let details = self.lock();
+        details.fetches_before + details.origin_fetches
     }
 
+    /// Its METRICS are not shown any more.
     pub(super) fn went_down(&self) {
-        let mut inner = self.lock();
-        (inner.metrics, inner.back) = (None, None);
+        let mut details = self.lock();
+        (details.metrics, details.back) = (None, None);
     }
 
     /// It gets requests again, or for the first time beside others.
@@ -115,17 +119,17 @@ impl Polled {
         self.lock().back = Some(Back { at: now, answered, hits });
     }
 
-    /// How much of its share it gets, in percent. `did` is what it answered and how much of it was hits, `peers` the hit
-    /// ratio of the others.
+    /// The share of the node in percent. `did` are its answers and how many of them were hits, `peers` is the hit ratio of
+    /// the other nodes.
     pub(super) fn share(&self, did: (u64, u64), peers: f64, now: Millis, slow_start: Millis) -> u32 {
-        let mut inner = self.lock();
-        let Some(back) = &inner.back else { return WHOLE };
-        // It may have been looked at just before it came back.
+        let mut details = self.lock();
+        let Some(back) = &details.back else { return WHOLE };
+        // `did` may have been read just before the node came back.
         let (answered, hits) = (did.0.saturating_sub(back.answered), did.1.saturating_sub(back.hits));
         let caught_up = answered >= ANSWERS && ratio(hits, answered) >= CAUGHT_UP * peers;
         let passed = now.saturating_sub(back.at);
         if caught_up || passed >= slow_start {
-            inner.back = None;
+            details.back = None;
             return WHOLE;
         }
         (LEAST + (f64::from(WHOLE) - LEAST) * passed as f64 / slow_start as f64) as u32
@@ -136,30 +140,30 @@ impl Polled {
 mod tests {
     use super::*;
 
-    fn told(total: u64, fetches: u64) -> Told {
+    fn report(total: u64, fetches: u64) -> Report {
         let text =
             format!(r#"{{"status":"OK","data":{{"total_requests":{total}.0,"origin_fetches":{fetches}}}}}"#);
-        Told::read(text.as_bytes()).unwrap()
+        Report::read(text.as_bytes()).unwrap()
     }
 
     #[test]
-    fn what_is_stale_is_not_used_for_load() {
+    fn a_stale_report_is_not_used_for_load() {
         let polled = Polled::default();
         assert_eq!(polled.total_requests(7, 100, 6_000), None);
-        polled.told(told(50, 0), 7, 100);
+        polled.note(report(50, 0), 7, 100);
         assert_eq!(polled.total_requests(9, 200, 6_000), Some(52));
         assert_eq!(polled.total_requests(9, 6_101, 6_000), None);
     }
 
     #[test]
-    fn fetches_of_earlier_lives_count() {
+    fn fetches_before_a_restart_count() {
         let polled = Polled::default();
-        polled.told(told(1, 10), 0, 1);
-        polled.told(told(1, 12), 0, 1);
-        polled.told(told(1, 3), 0, 1);
+        polled.note(report(1, 10), 0, 1);
+        polled.note(report(1, 12), 0, 1);
+        polled.note(report(1, 3), 0, 1);
         assert_eq!(polled.origin_fetches(), 15);
-        assert!(Told::read(br#"{"status":"OK","data":{}}"#).is_none());
-        assert!(Told::read(br#"{"status":"OVERLOADED","data":{"total_requests":1}}"#).is_none());
+        assert!(Report::read(br#"{"status":"OK","data":{}}"#).is_none());
+        assert!(Report::read(br#"{"status":"OVERLOADED","data":{"total_requests":1}}"#).is_none());
     }
 
     #[test]

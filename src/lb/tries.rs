@@ -1,38 +1,38 @@
-//! What one request has tried, and what it says in the end. Pure.
+//! The attempts of one request, and its reply when none of them brought one. Pure.
 
 use super::nodes::Tried;
 use crate::wire::{Reply, Status};
 
-/// Tries after one that was sent and failed.
+/// The limit of attempts after one that was sent and failed.
 const MORE_TRIES: u32 = 2;
 
-/// What came of asking a node.
+/// The outcome of one attempt.
 pub(super) enum Outcome {
-    /// A reply to be relayed, and whether the node got it from the origin just now.
+    /// A reply for the client, and whether the node has just fetched it from the origin.
     Reply(Reply, bool),
-    /// An error that is no fault of the node, and that another node may not have.
+    /// An error reply that is no fault of the node; another node may do better.
     Soft(Reply),
-    /// The node of this identity cannot reach the origin. Whether that is its own fault, another node tells.
+    /// The node of this identity cannot reach the origin. Another node shows whether that is its own fault.
     Blind(Reply, u64),
     /// The request was not sent.
     NotSent,
-    /// A limit of ours: the node was not asked.
+    /// Not sent either: the node has its limit of requests in flight.
     Busy,
     /// It was sent, and no sound reply came.
     Failed,
-    /// The asker's own time is up.
+    /// The client's own deadline has passed.
     TooLate,
 }
 
-/// What one request has tried.
+/// The attempts of one request.
 #[derive(Default)]
 pub(super) struct Tries {
     pub(super) tried: Tried,
-    /// Tries that the budget paid for.
+    /// The number of retries that were paid from the budget.
     paid: u32,
-    /// Whether the next one has to be paid for.
+    /// Whether the next attempt has to be paid.
     costs: bool,
-    /// What to relay when nothing better comes.
+    /// The reply if no attempt brings a better one.
     soft: Option<Reply>,
     /// The nodes that could not reach the origin.
     blind: Tried,
@@ -42,7 +42,7 @@ pub(super) struct Tries {
 }
 
 impl Tries {
-    /// Nothing but a first try, at the node of this identity.
+    /// One attempt, at the node of this identity.
     pub(super) fn first(identity: u64) -> Self {
         Self { tried: Tried::from_iter([identity]), ..Self::default() }
     }
@@ -51,27 +51,27 @@ impl Tries {
         self.tried.is_empty()
     }
 
-    /// Pays for the next try, if it costs anything: false when that cannot be done.
+    /// Pays for the next attempt if it has to be paid; false when the budget is spent.
     pub(super) fn pay(&mut self, may_retry: impl FnOnce() -> bool) -> bool {
         self.costs = self.costs && !self.pay_for_retry(may_retry);
         !self.costs
     }
 
-    /// Pays for a try after a failure.
+    /// Pays for an attempt after a failure.
     pub(super) fn pay_for_retry(&mut self, may_retry: impl FnOnce() -> bool) -> bool {
         let paid = self.paid < MORE_TRIES && may_retry();
         self.paid += u32::from(paid);
         paid
     }
 
-    /// Takes note of an outcome without a reply. False when nothing more is to be tried.
+    /// Notes an outcome without a reply. False when there is to be no further attempt.
     pub(super) fn go_on(&mut self, outcome: Outcome) -> bool {
-        // Two that were asked side by side: what one of them costs is not forgiven when the other was not sent.
+        // Of two attempts side by side, one that failed has to be paid even if the other was not sent.
         self.costs |= matches!(outcome, Outcome::Failed | Outcome::Soft(_) | Outcome::Blind(..));
         match outcome {
             Outcome::Busy => self.busy += 1,
             Outcome::Soft(reply) => drop(self.soft.get_or_insert(reply)),
-            // What the proxy said of the origin says more than that it had no time.
+            // ORIGIN_FAILURE tells the client more than OVERLOADED, so it takes its place.
             Outcome::Blind(reply, identity) => {
                 self.soft = Some(reply);
                 self.blind.push(identity);
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sent_and_failed_is_paid_for_twice_at_most() {
+    fn retries_of_failed_attempts_are_paid_and_at_most_two() {
         let mut tries = Tries::first(1);
         assert!(tries.pay(|| false), "nothing failed yet");
         assert!(tries.go_on(Outcome::NotSent) && tries.pay(|| false), "what was not sent costs nothing");

@@ -125,7 +125,7 @@ impl House {
         let admins = Admins::new(args.admin_from.clone());
         let lb = Lb::new(args.balance.config(args.members(), link, admins))
             .map_err(|error| anyhow!("the list of proxies is bad: {error}"))?;
-        self.beside(lb.clone().probe());
+        self.beside(lb.clone().check_health());
         self.beside(lb.clone().follow());
         if args.proxies_file.is_some() {
             self.beside(reload_at_sighup(lb.clone()));

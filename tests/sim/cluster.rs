@@ -191,7 +191,7 @@ async fn run_balancer(world: Arc<World>, index: usize) -> turmoil::Result {
         }
     };
     world.roster.started(index, Arc::downgrade(&role));
-    let probe = tokio::spawn(role.clone().probe()).abort_handle();
+    let check = tokio::spawn(role.clone().check_health()).abort_handle();
     let follow = tokio::spawn(role.clone().follow()).abort_handle();
-    serve(&world, &balancer(index), role, &[probe, follow]).await
+    serve(&world, &balancer(index), role, &[check, follow]).await
 }

@@ -1,0 +1,38 @@
+//! EXPLAIN of a key: the node that a GET would go to, and what that node knows of the key.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use super::nodes::Member;
+use super::upstreams::Upstreams;
+use crate::wire::{Key, Reply, ReplyView, Request, Status};
+
+/// The deadline of EXPLAIN at the node.
+const EXPLAIN_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The reply: `proxy`, `strategy`, `goes_by_key`, and beside them the node's own `data` or an `error`.
+pub(super) async fn explain(upstreams: &Upstreams, key: Key<'_>) -> Reply {
+    let (choice, nodes) = (&upstreams.choice, upstreams.members.nodes_kept());
+    let Some(Member { node, name, .. }) = choice.peek(key, &nodes, upstreams.clock.now()) else {
+        return Reply::text(Status::ProxyError, "there is no healthy proxy to try");
+    };
+    let line = node.link().ask(Request::Explain(key), Instant::now() + EXPLAIN_DEADLINE).await;
+    let mut data = Map::new();
+    data.insert("proxy".to_owned(), Value::from(&**name));
+    data.insert("strategy".to_owned(), Value::from(choice.strategy()));
+    data.insert("goes_by_key".to_owned(), Value::from(choice.balance().goes_by_key()));
+    let error = match line.as_ref().map(|line| ReplyView::parse(line)) {
+        Ok(Ok(view)) if view.status == Status::Ok => {
+            let known: Option<Map<String, Value>> = serde_json::from_str(view.data).ok();
+            data.extend(known.unwrap_or_default());
+            return Reply::json(&data);
+        }
+        Ok(Ok(view)) => view.status.as_str().to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    data.insert("error".to_owned(), Value::from(error));
+    Reply::json(&data)
+}

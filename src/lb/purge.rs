@@ -1,0 +1,146 @@
+//! PURGE at every node. A node that cannot do it now owes it, and gets no requests until it is done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::clock::Clock;
+use super::health::State;
+use super::members::Membership;
+use super::node::Node;
+use super::owed::request;
+use crate::handler::Answer;
+use crate::net::LinkError;
+use crate::wire::{Pattern, Reply, ReplyView, Request, Status};
+
+/// The deadline of a purge at one node.
+const PURGE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The result of a purge at one node, as the client reads it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum AtNode {
+    Purged {
+        purged: u64,
+    },
+    /// It is done as soon as the node is back, before that gets requests.
+    Owed {
+        owed: bool,
+        why: String,
+    },
+    /// The node said no, and will say so again.
+    Refused {
+        error: String,
+    },
+}
+
+/// The `data` of the reply to PURGE.
+#[derive(Serialize)]
+struct Purged {
+    purged: u64,
+    proxies: BTreeMap<String, AtNode>,
+}
+
+/// The `data` of one node's reply. Older nodes print floats for whole numbers.
+#[derive(Deserialize)]
+struct PurgedThere {
+    purged: f64,
+}
+
+/// The result of sending one purge to one node.
+enum PurgeOutcome {
+    Purged(u64),
+    /// It may succeed later.
+    NotDone(String),
+    /// It never will.
+    Refused(String),
+}
+
+/// Purges at every node in parallel, in a task of its own: a client that leaves does not leave a purge half done.
+pub(super) fn purge(members: Arc<Membership>, pattern: Pattern<'_>, soft: bool) -> Answer {
+    let text = pattern.to_string();
+    let purge = tokio::spawn(async move {
+        match Pattern::parse(text.as_bytes()) {
+            Ok(pattern) => purge_everywhere(&members, pattern, soft).await,
+            Err(error) => Reply::text(Status::BadRequest, error.to_string()),
+        }
+    });
+    Answer::later(async move {
+        let cut_short = || Reply::text(Status::Overloaded, "the purge was cut short; ask again");
+        purge.await.unwrap_or_else(|_| cut_short())
+    })
+}
+
+async fn purge_everywhere(members: &Membership, pattern: Pattern<'_>, soft: bool) -> Reply {
+    let nodes = members.note_purge(pattern, soft);
+    let each = nodes.iter().map(async |member| {
+        (member.name.to_string(), purge_at(&member.node, pattern, soft, members.clock()).await)
+    });
+    let proxies: BTreeMap<String, AtNode> = join_all(each).await.into_iter().collect();
+    let purged = proxies.values().map(|at| if let AtNode::Purged { purged } = at { *purged } else { 0 });
+    Reply::json(&Purged { purged: purged.sum(), proxies })
+}
+
+async fn purge_at(node: &Node, pattern: Pattern<'_>, soft: bool, clock: Clock) -> AtNode {
+    let why = match node.state() {
+        // It gets no requests before it has done what it owes.
+        State::Down => "the node is down".to_owned(),
+        _ if node.owes() => "it owes others already".to_owned(),
+        State::Healthy | State::Probing => match send(node, Request::Purge { pattern, soft }).await {
+            PurgeOutcome::Purged(purged) => return AtNode::Purged { purged },
+            PurgeOutcome::Refused(error) => return AtNode::Refused { error },
+            PurgeOutcome::NotDone(why) => why,
+        },
+    };
+    let is_kept = node.owe(|owed| owed.add(pattern, soft));
+    node.polls.hasten(clock.now());
+    match is_kept {
+        true => AtNode::Owed { owed: true, why },
+        false => {
+            AtNode::Refused { error: "it owes too many purges already; purge whole resources".to_owned() }
+        }
+    }
+}
+
+/// Does the purges that a node owes, until one cannot be done. True when none is left.
+pub(super) async fn settle(node: &Node) -> bool {
+    while let Some((purge, number)) = node.first_owed() {
+        let Some(request) = request(&purge) else {
+            node.owe(|owed| owed.done(&purge, number));
+            continue;
+        };
+        match send(node, request).await {
+            PurgeOutcome::NotDone(_) => return false,
+            PurgeOutcome::Purged(_) | PurgeOutcome::Refused(_) => node.owe(|owed| owed.done(&purge, number)),
+        };
+    }
+    info!(node = %node.link().peer(), "the node has done all purges that it owed");
+    true
+}
+
+async fn send(node: &Node, request: Request<'_>) -> PurgeOutcome {
+    let line = match node.link().ask_apart(request, Instant::now() + PURGE_DEADLINE).await {
+        Ok(line) => line,
+        Err(LinkError::Busy) => return PurgeOutcome::NotDone("too many purges wait for it".to_owned()),
+        Err(error) => return PurgeOutcome::NotDone(error.to_string()),
+    };
+    match ReplyView::parse(&line) {
+        Ok(view) if view.status == Status::Ok => {
+            let there: Option<PurgedThere> = serde_json::from_str(view.data).ok();
+            PurgeOutcome::Purged(there.map_or(0, |there| there.purged as u64))
+        }
+        Ok(view) if view.status == Status::Overloaded => PurgeOutcome::NotDone("it is overloaded".to_owned()),
+        // A node without PURGE, or that does not take it from us, will not change its mind.
+        Ok(view) => {
+            let (node, status) = (node.link().peer(), view.status);
+            warn!(%node, %status, "the node refuses a purge and keeps what it holds; is this balancer in its --admin-from?");
+            PurgeOutcome::Refused(status.to_string())
+        }
+        Err(error) => PurgeOutcome::NotDone(error.to_string()),
+    }
+}
