@@ -1,43 +1,43 @@
-//! Whose address may use the verbs that change things: PURGE, DRAIN, UNDRAIN.
+//! The addresses that may use the verbs that change things: PURGE, DRAIN, UNDRAIN.
 
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// What an address that may not is told.
+/// The text of the reply FORBIDDEN to other addresses.
 pub const FORBIDDEN: &str = "this address may not use this verb; see --admin-from";
 
-/// Networks whose addresses may.
+/// The networks of administrators; loopback by default.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Admins(Vec<Network>);
 
-/// An address and how many of its leading bits count.
+/// A network in CIDR notation (RFC 4632): an address and the number of its leading bits that count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Network {
     address: IpAddr,
     bits: u8,
 }
 
-/// A text that is no network.
+/// A text that is neither an address nor a network.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[error("{0:?} is neither an address nor a network such as 10.0.0.0/8")]
 pub struct NetworkError(String);
 
 impl Admins {
-    /// All addresses of these networks, and no others.
+    /// The addresses of these networks, and no others.
     pub fn new(networks: Vec<Network>) -> Self {
         Self(networks)
     }
 
-    /// Whether this address may.
+    /// Whether this address is an administrator's. An IPv4 address mapped into IPv6 counts as IPv4.
     pub fn has(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.has(address))
     }
 }
 
 impl Default for Admins {
-    /// Loopback.
+    /// 127.0.0.0/8 and ::1.
     fn default() -> Self {
         let v4 = Network { address: IpAddr::from([127, 0, 0, 0]), bits: 8 };
         let v6 = Network { address: IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), bits: 128 };

@@ -1,9 +1,9 @@
-//! Every key has a home: the candidate of the highest score for it, so that a node that comes or goes moves its share of
-//! the keys and no others.
+//! Rendezvous hashing: every key has a home, the candidate with the highest score for it, so that a node that joins or
+//! leaves moves its share of the keys and no others.
 //!
-//! Bounded load: a home with more than 1.25 times its share in flight passes the key to its next home. A key that is being
-//! asked for at its home already, and was not known to be cached there for a while, stays: all who ask for a cold key at
-//! once cost one fetch, and wait for the same one.
+//! Bounded load: a home with more than 1.25 times its share of the requests in flight passes the key on to its next home. A
+//! key that has requests in flight at its home, and is not known to be cached there for a while, stays: many requests for a
+//! cold key at once cost one fetch.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,21 +13,21 @@ use tokio::time::Instant;
 use super::{Balance, Candidate};
 use crate::wire::Key;
 
-/// How much more than its share a home may carry.
+/// The bound: this times its share of the requests in flight.
 const BOUND: f64 = 1.25;
-/// Places for what is known of keys; two keys that share one only cost a fetch.
+/// The size of the tables of keys. Two keys in one place cost a fetch at worst.
 const PLACES: usize = 8192;
 
-/// A key is passed on once it was cached for so long: a rush for a cold one is over by then.
+/// A key may be passed on after it was cached for this time: a rush for a cold key is over by then.
 const SETTLES: Duration = Duration::from_secs(1);
 
-/// Rendezvous hashing.
+/// The strategy `hash`.
 pub(super) struct Hash {
     began: Instant,
     settles: Duration,
-    /// Requests in flight for a key at a node, by both.
+    /// Requests in flight for a key at a node, in a place by the hash of both.
     in_flight: Box<[AtomicU32]>,
-    /// The keys that were found to be cached: what is left of their hash, and the millisecond when they were first.
+    /// Keys that are cached: the upper half of the hash, and the millisecond of the first hit.
     cached: Box<[AtomicU64]>,
 }
 
@@ -39,26 +39,26 @@ impl Default for Hash {
     }
 }
 
-/// A hash that every balancer and every version of this program agrees on.
+/// FNV-1a with a final mix: the same at every balancer and in every version of this program.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, fnv))
 }
 
-/// Spreads every bit over all (the end of splitmix64).
+/// Spreads every bit over all others: the final step of splitmix64.
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
 
-/// How much a candidate is the key's home: the key goes to each with the probability of its weight.
+/// The score of a candidate for a key. A candidate is home to a part of the keys in proportion to its weight.
 fn score(key: u64, candidate: &Candidate) -> f64 {
     let random = (mix(key ^ candidate.id) >> 11) as f64 / (1u64 << 53) as f64;
     -f64::from(candidate.weight) / random.max(f64::MIN_POSITIVE).ln()
 }
 
-/// The home among those that `may` take the key.
+/// The home of a key among the candidates that `may` take it.
 fn home(key: u64, candidates: &[Candidate], may: impl Fn(&Candidate) -> bool) -> Option<&Candidate> {
     candidates
         .iter()
@@ -77,7 +77,7 @@ impl Hash {
         self.began.elapsed().as_millis() as u32
     }
 
-    /// Whether the key has been found to be cached for a while.
+    /// Whether the key has been cached for a while.
     fn is_settled(&self, key: u64) -> bool {
         let known = self.cached[key as usize % PLACES].load(Ordering::Relaxed);
         known >> 32 == key >> 32 && self.now().wrapping_sub(known as u32) >= self.settles.as_millis() as u32
@@ -101,7 +101,7 @@ impl Balance for Hash {
         if has_room(first) || waits_there() {
             return Some(first.index);
         }
-        // By the bound at least one has room.
+        // At least one has room: not all can carry more than 1.25 times their share.
         home(key, candidates, has_room).or(Some(first)).map(|candidate| candidate.index)
     }
 
@@ -131,7 +131,7 @@ impl Balance for Hash {
         }
     }
 
-    /// A key that is not cached at its home would be fetched a second time.
+    /// Only a cached key: another one would be fetched twice.
     fn may_hedge(&self, key: Key<'_>) -> bool {
         self.is_settled(hash(key.as_str().as_bytes()))
     }

@@ -1,4 +1,4 @@
-//! Fewest requests in flight, then fewest in all, then in turn; all of it by weight.
+//! The node with the fewest requests in flight; among equals the fewest in all; among those in turn. Loads count by weight.
 
 use std::cmp::Ordering;
 
@@ -8,13 +8,13 @@ use super::round_robin::RoundRobin;
 use super::{Balance, Candidate};
 use crate::wire::Key;
 
-/// The turn decides among equals only.
+/// The strategy `least_loaded`; the turn decides among equals only.
 #[derive(Default)]
 pub(super) struct LeastLoaded {
     turn: RoundRobin,
 }
 
-/// Which of two carries less for its weight.
+/// Compares the loads of two for their weights.
 fn by_load(a: &Candidate, b: &Candidate) -> Ordering {
     let less = |ours: u64, theirs: u64| {
         (u128::from(ours) * u128::from(b.weight)).cmp(&(u128::from(theirs) * u128::from(a.weight)))

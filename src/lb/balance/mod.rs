@@ -1,4 +1,4 @@
-//! Which node a request goes to, among those that are healthy and were not tried yet.
+//! Strategies: which of the candidates, healthy and not tried yet, gets a request.
 
 mod hash;
 mod least_loaded;
@@ -14,64 +14,64 @@ use self::p2c::TwoChoices;
 use self::round_robin::RoundRobin;
 use crate::wire::Key;
 
-/// So many candidates are chosen from without an allocation.
+/// Up to this many candidates need no allocation.
 pub(super) const FEW: usize = 8;
 
-/// A node that may be chosen.
+/// A node that a strategy may choose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Candidate {
-    /// Its place in the balancer's list.
+    /// Its index in the balancer's list.
     pub index: usize,
-    /// What it is known by among balancers: a hash of its name.
+    /// A hash of its name, the same at every balancer.
     pub id: u64,
-    /// Its share beside those of the others; 100 is the usual one.
+    /// Its weight in hundredths.
     pub weight: u32,
-    /// Requests in flight there from here.
+    /// Requests of this balancer in flight at it.
     pub in_flight: u64,
-    /// All requests that it has had.
+    /// All requests that it has had, those of other balancers included.
     pub total: u64,
-    /// How long its answers took of late, in microseconds; a failure counts as a slow one.
+    /// Its recent average latency in microseconds; a failure counts as a slow reply.
     pub latency_us: u64,
 }
 
 impl Candidate {
-    /// One of the usual weight on which there is no load.
+    /// A candidate of weight 1 without load.
     pub fn at(index: usize) -> Self {
         Self { index, id: index as u64, weight: 100, in_flight: 0, total: 0, latency_us: 0 }
     }
 }
 
-/// A way to choose.
+/// A strategy.
 pub trait Balance: Send + Sync {
-    /// The `index` of the chosen one; `None` when there is none to choose from.
+    /// The `index` of the chosen candidate; `None` only without candidates.
     fn pick(&self, key: Key<'_>, candidates: &[Candidate]) -> Option<usize>;
 
-    /// The one that would be chosen, without taking a turn.
+    /// The candidate that would be chosen, without taking a turn.
     fn peek(&self, key: Key<'_>, candidates: &[Candidate]) -> Option<usize>;
 
-    /// Where the turn is, for strategies that go in turn.
+    /// The index whose turn is next, for strategies that go in turn.
     fn current_index(&self) -> usize {
         0
     }
 
-    /// Whether the key decides: a node of less weight must then get fewer keys, and not fewer requests of each.
+    /// Whether the key decides: a node with a part of its share must then get fewer keys, not fewer requests of each.
     fn goes_by_key(&self) -> bool {
         false
     }
 
-    /// A request for the key goes to the node of this id.
+    /// Notes that a request for the key was sent to the node of this id.
     fn sent(&self, _key: Key<'_>, _node: u64) {}
 
-    /// It ended; whether the document was cached there, if that was told.
+    /// Notes that it ended, and whether the document was cached there, if the reply says so.
     fn ended(&self, _key: Key<'_>, _node: u64, _hit: Option<bool>) {}
 
-    /// Whether a second node may be asked for the key while the first one is.
+    /// Whether the key may be requested from two nodes at once.
     fn may_hedge(&self, _key: Key<'_>) -> bool {
         true
     }
 }
 
-/// The ways to choose, by the names that are typed; a hyphen is as good as an underscore.
+/// The strategies by their names on the command line, where a hyphen may stand for an underscore.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Strategy {
     /// Each in turn.

@@ -1,20 +1,21 @@
-//! The less loaded of two at random: what is in flight, times how long answers have taken of late.
+//! The less loaded of two random nodes, by requests in flight times recent latency.
 //!
-//! Two and not all, so that several balancers which see the same loads do not all rush to the same node. Failures count
-//! as slow answers, so a node that fails fast draws no requests.
+//! Two and not all, so that several balancers that see the same loads do not all rush to the same node. Failures count as
+//! slow replies, so a node that fails fast draws no requests. M. Mitzenmacher, "The Power of Two Choices in Randomized Load
+//! Balancing" (2001).
 
 use super::{Balance, Candidate};
 use crate::wire::Key;
 
-/// Holds nothing: the loads say it all.
+/// The strategy `p2c`. It has no state: the loads are enough.
 pub(super) struct TwoChoices;
 
-/// What one more request would meet there.
+/// The expected latency of one more request there.
 fn cost(candidate: &Candidate) -> f64 {
     (candidate.in_flight + 1) as f64 * candidate.latency_us.max(1) as f64 / f64::from(candidate.weight.max(1))
 }
 
-/// One of them at random by their weights, `but` none of this index.
+/// A random candidate by weight, but not the one with this index.
 fn draw(candidates: &[Candidate], but: Option<usize>) -> Option<&Candidate> {
     let others = || candidates.iter().filter(|candidate| Some(candidate.index) != but);
     let weights: u64 = others().map(|candidate| u64::from(candidate.weight)).sum();

@@ -1,4 +1,4 @@
-//! Each in turn; one of less weight than others lets some of its turns pass.
+//! Each node in turn; one of less weight than others passes some of its turns.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::{Balance, Candidate};
 use crate::wire::Key;
 
-/// The turn is a place in the balancer's list: when a node is gone, the next one behind it takes its turn.
+/// The turn is an index into the balancer's list: when that node has left or is down, the one behind it takes its turn.
 #[derive(Default)]
 pub(super) struct RoundRobin {
     next: AtomicUsize,
@@ -18,7 +18,7 @@ fn behind(candidates: &[Candidate], next: usize) -> Option<&Candidate> {
 }
 
 impl RoundRobin {
-    /// The candidate whose turn it is.
+    /// The index of the candidate whose turn it is; takes the turn.
     pub(super) fn turn(&self, candidates: &[Candidate]) -> Option<usize> {
         let mut chosen = None;
         // The closure may run again when another thread took a turn meanwhile: each turn is taken once.
@@ -29,7 +29,7 @@ impl RoundRobin {
         taken.ok().and(chosen)
     }
 
-    /// The same, and the turn is not taken.
+    /// The candidate whose turn it is, without taking it.
     pub(super) fn next<'a>(&self, candidates: &'a [Candidate]) -> Option<&'a Candidate> {
         behind(candidates, self.next.load(Ordering::Relaxed))
     }
@@ -42,7 +42,7 @@ impl Balance for RoundRobin {
             return self.turn(candidates);
         }
         let most = candidates.iter().map(|candidate| candidate.weight).max().unwrap_or(1);
-        // The heaviest takes every turn of its own, so one is left.
+        // The heaviest takes every turn of its own, so at least one is left.
         let takes_its_turn = |candidate: &&Candidate| fastrand::u32(..most.max(1)) < candidate.weight;
         let turns: SmallVec<[Candidate; super::FEW]> =
             candidates.iter().filter(takes_its_turn).copied().collect();
