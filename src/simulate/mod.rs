@@ -6,7 +6,6 @@
 pub mod command;
 
 mod capacity;
-mod frames;
 mod trace;
 
 use std::sync::Arc;

@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use foldhash::quality::RandomState;
 use smol_str::SmolStr;
 use thiserror::Error;
-
-use super::frames::{Frames, MAGIC};
+use zstd::stream::read::Decoder;
 
 /// A key is no longer than this, in bytes.
 const MAX_KEY: usize = 4096;
 const BUFFER: usize = 64 << 10;
+/// The first bytes of a zstd file.
+const ZSTD: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
+/// The largest window that a zstd frame may ask the decoder to keep, as a power of two: 128 MiB, as in the `zstd` tool.
+const MAX_WINDOW_LOG: u32 = 27;
 /// The first bytes of a gzip file.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
@@ -76,7 +79,7 @@ impl Trace {
         }
         let mut file = File::open(&self.path)?;
         let mut start = Vec::new();
-        file.by_ref().take(MAGIC.len() as u64).read_to_end(&mut start)?;
+        file.by_ref().take(ZSTD.len() as u64).read_to_end(&mut start)?;
         if start.starts_with(&GZIP) {
             return Err(io::Error::other(
                 "it is compressed with gzip; decompress it with gunzip, or use zstd",
@@ -84,12 +87,19 @@ impl Trace {
         }
         file.rewind()?;
         let file = BufReader::with_capacity(BUFFER, file);
-        let reader: Box<dyn BufRead> = match start == MAGIC {
-            true => Box::new(BufReader::with_capacity(BUFFER, Frames::new(file))),
+        let reader: Box<dyn BufRead> = match start == ZSTD {
+            true => Box::new(BufReader::with_capacity(BUFFER, decompress(file)?)),
             false => Box::new(file),
         };
         Ok(Lines { reader, path: self.path.clone(), line: 0, buffer: Vec::new() })
     }
+}
+
+/// What the frames of a zstd file hold, one after the other. The decoder checks their checksums.
+fn decompress(file: BufReader<File>) -> io::Result<Decoder<'static, BufReader<File>>> {
+    let mut decoder = Decoder::with_buffer(file)?;
+    decoder.window_log_max(MAX_WINDOW_LOG)?;
+    Ok(decoder)
 }
 
 /// The keys of a trace. Empty lines are passed over, a carriage return at the end of a line is not of the key.
@@ -105,13 +115,22 @@ impl Lines {
         TraceError::NoKey { path: self.path.clone(), line: self.line, what }
     }
 
+    fn unreadable(&self, error: io::Error) -> TraceError {
+        // Only the system's own errors have a number; the others are the decoder's.
+        let source = match error.raw_os_error() {
+            Some(_) => error,
+            None => io::Error::other(format!("the zstd data is damaged or cut short ({error})")),
+        };
+        TraceError::Unreadable { path: self.path.clone(), source }
+    }
+
     /// The next line; `None` at the end.
     fn key(&mut self) -> Result<Option<SmolStr>, TraceError> {
         self.buffer.clear();
         self.line += 1;
         let limit = MAX_KEY as u64 + 2;
         let read = self.reader.by_ref().take(limit).read_until(b'\n', &mut self.buffer);
-        if read.map_err(|source| TraceError::Unreadable { path: self.path.clone(), source })? == 0 {
+        if read.map_err(|error| self.unreadable(error))? == 0 {
             return Ok(None);
         }
         let line = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
@@ -169,9 +188,16 @@ pub fn survey<K: AsRef<str>, E>(
 
 #[cfg(test)]
 mod tests {
-    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+    use std::io::Write;
 
     use super::*;
+
+    /// A zstd frame with a checksum.
+    fn frame(text: &[u8]) -> Vec<u8> {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).expect("an encoder");
+        encoder.include_checksum(true).expect("a parameter that zstd knows");
+        encoder.write_all(text).and_then(|()| encoder.finish()).expect("a vector takes all")
+    }
 
     /// A file that is gone with its guard.
     struct Scratch(PathBuf);
@@ -198,7 +224,7 @@ mod tests {
     #[test]
     fn reads_plain_and_compressed() {
         let text = b"article/1\r\n\narticle/2\narticle/1";
-        for bytes in [text.to_vec(), compress_to_vec(&text[..], CompressionLevel::Fastest)] {
+        for bytes in [text.to_vec(), frame(text)] {
             let file = Scratch::new(&bytes);
             assert_eq!(file.keys().expect("a trace"), ["article/1", "article/2", "article/1"]);
             let survey = survey(Trace::new(&file.0).lines().expect("a file"), |_| ()).expect("a trace");
@@ -224,8 +250,37 @@ mod tests {
         assert!(matches!(Trace::new("/").lines(), Err(TraceError::Unreadable { .. })));
         assert!(matches!(Scratch::new(b"\x1f\x8b\x08\0").keys(), Err(TraceError::Unreadable { source, .. })
             if source.to_string().contains("gunzip")));
-        let mut zstd = compress_to_vec(&b"a\nb\n"[..], CompressionLevel::Fastest);
-        zstd.pop();
-        assert!(matches!(Scratch::new(&zstd).keys(), Err(TraceError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn reads_frame_after_frame() {
+        let long = "0123456789\n".repeat(50_000);
+        let skippable = [0x50, 0x2A, 0x4D, 0x18, 3, 0, 0, 0, 1, 2, 3];
+        let bytes =
+            [&frame(b"a\n")[..], &skippable, &frame(long.as_bytes()), &frame(b""), &frame(b"b")].concat();
+        let keys = Scratch::new(&bytes).keys().expect("whole frames");
+        assert_eq!((keys.len(), keys[0].as_str(), keys[50_001].as_str()), (50_002, "a", "b"));
+    }
+
+    #[test]
+    fn refuses_damaged_frames() {
+        let whole = frame("0123456789\n".repeat(1000).as_bytes());
+        let refused = |bytes: &[u8]| match Scratch::new(bytes).keys() {
+            Err(TraceError::Unreadable { source, .. }) => source.to_string().contains("damaged or cut short"),
+            _ => false,
+        };
+        for cut in [4, 5, whole.len() / 2, whole.len() - 1] {
+            assert!(refused(&whole[..cut]), "cut after {cut} bytes");
+        }
+        let mut wrong_sum = whole.clone();
+        wrong_sum.last_mut().map(|byte| *byte ^= 1).expect("a checksum");
+        assert!(refused(&wrong_sum));
+        for tail in [&b"garbage"[..], &ZSTD[..3]] {
+            assert!(refused(&[&whole[..], tail].concat()), "{tail:?} after the last frame");
+        }
+        // A frame without blocks whose header asks for a window of 256 MiB: exponent 18, mantissa 0 (RFC 8878, 3.1.1.1.2).
+        let empty_block = [1, 0, 0];
+        assert!(refused(&[&ZSTD[..], &[0x00, 18 << 3], &empty_block].concat()));
+        assert!(!refused(&[&ZSTD[..], &[0x00, 17 << 3], &empty_block].concat()), "128 MiB are allowed");
     }
 }
