@@ -265,6 +265,21 @@ fn lines_codec_frames_request_lines_and_plain_lines() {
 }
 
 #[test]
+fn caches_are_dashmap_backed_but_for_the_exact_lru() {
+    let sources = sources();
+    let text = |file: &str| {
+        let name = format!("proxy/cache/{file}.rs");
+        let found = sources.iter().find(|source| source.name == name);
+        found.unwrap_or_else(|| panic!("no {name}")).text.as_str()
+    };
+    assert!(text("ordered").contains("map: DashMap<") && text("lru").contains("entries: LruCache<"));
+    for built in ["CacheType::Ttl => Box::new(Ordered::new(", "CacheType::S3fifo => Box::new(Ordered::new("] {
+        assert!(text("layout").contains(built), "{built}");
+    }
+    assert!(text("layout").contains("CacheType::Lru => Box::new(ShardedLru::new("));
+}
+
+#[test]
 fn the_reader_of_imports_reads() {
     let text = "use crate::{net::{self, Link}, wire};\nfn a() { crate::lb::x(); $crate::stats::y!() } // crate::run\n";
     assert_eq!(imports(text, "crate::"), ["net", "wire", "lb"]);

@@ -190,12 +190,11 @@ fn the_shards_of_a_proxy_cost_few_misses() {
     let (_dir, path) = file(lines(&trace).as_bytes());
     let runs = simulate(&path, "--cache-type lru,s3fifo --capacity 8000");
     let whole = simulate(&path, "--cache-type lru,s3fifo --capacity 8000 --shards 1");
-    for (run, whole) in runs.iter().zip(&whole) {
-        assert!(run["shards"].as_u64() > Some(1), "{run}");
-        let ratio = |run: &Value| run["miss_ratio"].as_f64().expect("a ratio");
-        let most = if run["cache_type"] == "lru" { 0.002 } else { 0.01 };
-        assert!((ratio(run) - ratio(whole)).abs() < most, "{run} in one shard: {whole}");
-    }
+    let ratio = |run: &Value| run["miss_ratio"].as_f64().expect("a ratio");
+    assert!(runs[0]["shards"].as_u64() > Some(1), "{}", runs[0]);
+    assert!((ratio(&runs[0]) - ratio(&whole[0])).abs() < 0.002, "{} in one shard: {}", runs[0], whole[0]);
+    // The shards of its map are no parts of its order.
+    assert_eq!(runs[1], whole[1]);
 }
 
 #[test]

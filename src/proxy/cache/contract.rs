@@ -1,4 +1,4 @@
-//! What every cache promises, run for each of them.
+//! The promises of the `Cache` trait, tested for each cache type.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn bounds(entries: usize, bytes: usize) -> Bounds {
     Bounds { entries, bytes }
 }
 
-/// Runs a check for each type, undivided and in shards.
+/// Runs a check for each type, with one shard and with several.
 fn for_each(bounds: Bounds, check: impl Fn(&dyn Cache, &str)) {
     for cache_type in CacheType::ALL {
         for shards in [1, 2, 7, 64] {
@@ -31,7 +31,7 @@ fn for_each(bounds: Bounds, check: impl Fn(&dyn Cache, &str)) {
     }
 }
 
-/// Takes in `prefix/0`, `prefix/1` and so on.
+/// Inserts `prefix/0`, `prefix/1` and so on.
 fn fill(cache: &dyn Cache, prefix: &str, count: usize, size: usize) {
     for key in 0..count {
         assert!(cache.insert(entry(&format!("{prefix}/{key}"), size)));
@@ -43,7 +43,7 @@ fn clear(cache: &dyn Cache) -> usize {
 }
 
 #[test]
-fn holds_and_gives_back() {
+fn inserts_finds_and_removes() {
     for_each(bounds(1000, 1 << 20), |cache, name| {
         assert!(cache.get("a/1").is_none() && cache.remove("a/1").is_none(), "{name}");
         assert!(cache.insert(entry("a/1", 5)) && cache.insert(entry("a/2", 6)), "{name}");
@@ -56,7 +56,7 @@ fn holds_and_gives_back() {
 }
 
 #[test]
-fn replaces_what_is_held() {
+fn replaces_the_entry_of_a_key() {
     for_each(bounds(1000, 1 << 20), |cache, name| {
         let mut new_ones = Vec::new();
         for size_of_it in [5, 500, 50] {
@@ -68,7 +68,7 @@ fn replaces_what_is_held() {
             new_ones.push(new);
         }
         let free = new_ones.iter().filter(|entry| Arc::strong_count(entry) == 1).count();
-        assert_eq!(free, 2, "{name}: what was replaced is not held on to");
+        assert_eq!(free, 2, "{name}: replaced entries are freed");
     });
 }
 
@@ -91,7 +91,7 @@ fn keeps_the_bound_of_entries_exactly() {
 }
 
 #[test]
-fn a_full_cache_replaces_without_giving_up_others() {
+fn a_full_cache_replaces_without_evicting_others() {
     for_each(bounds(3, usize::MAX), |cache, name| {
         fill(cache, "a", 3, 1);
         let before = cache.usage();
@@ -123,7 +123,7 @@ fn keeps_the_bound_of_bytes() {
 }
 
 #[test]
-fn large_documents_fit_wherever_they_belong_and_leave_the_others_in_peace() {
+fn large_documents_fit_into_any_shard_and_evict_no_others() {
     let limit = 1 << 20;
     for_each(bounds(100_000, limit), |cache, name| {
         fill(cache, "small", 2000, 10);
@@ -139,14 +139,14 @@ fn large_documents_fit_wherever_they_belong_and_leave_the_others_in_peace() {
 }
 
 #[test]
-fn passes_on_what_is_too_large() {
+fn refuses_an_entry_that_is_too_large() {
     for_each(bounds(100, 16_000), |cache, name| {
         let old = entry("a/1", 10);
         assert!(cache.insert(Arc::clone(&old)), "{name}");
         assert!(!cache.insert(entry("a/1", 1000)), "{name}");
         assert!(
             cache.peek("a/1").is_some_and(|held| Arc::ptr_eq(&held, &old)),
-            "{name}: what was held stays"
+            "{name}: the old entry stays"
         );
     });
     for_each(bounds(0, 1 << 20), |cache, name| assert!(!cache.insert(entry("a/1", 1)), "{name}"));
@@ -154,7 +154,7 @@ fn passes_on_what_is_too_large() {
 }
 
 #[test]
-fn retain_goes_through_all() {
+fn retain_visits_every_entry_once() {
     for_each(bounds(100_000, usize::MAX), |cache, name| {
         fill(cache, "a", 20_000, 1);
         let mut seen = 0;
@@ -174,7 +174,7 @@ fn retain_goes_through_all() {
 }
 
 #[test]
-fn bytes_return_to_nothing() {
+fn an_emptied_cache_weighs_nothing() {
     for_each(bounds(500, 1 << 20), |cache, name| {
         let mut random = fastrand::Rng::with_seed(4);
         for _ in 0..5000 {
@@ -190,7 +190,7 @@ fn bytes_return_to_nothing() {
         assert_eq!(clear(cache), held, "{name}");
         let Usage { entries, bytes, .. } = cache.usage();
         assert_eq!((entries, bytes), (0, 0), "{name}");
-        assert!(last.is_none_or(|last| Arc::strong_count(&last) == 1), "{name}: nothing is kept alive");
+        assert!(last.is_none_or(|last| Arc::strong_count(&last) == 1), "{name}: removed entries are freed");
         assert!(cache.insert(entry("a/1", 1)) && cache.get("a/1").is_some(), "{name}: it can be used again");
     });
 }

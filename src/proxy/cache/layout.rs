@@ -1,4 +1,4 @@
-//! Which cache is built, of how many shards.
+//! The choice of a cache: its type, its number of shards, its hash.
 
 use std::fmt;
 
@@ -6,34 +6,35 @@ use clap::ValueEnum;
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 
-use super::lru::Lru;
+use super::fifo::Fifo;
+use super::ordered::Ordered;
 use super::s3fifo::S3Fifo;
-use super::sharded::Sharded;
-use super::ttl::Ttl;
+use super::sharded::ShardedLru;
 use super::{Bounds, Cache};
 
-/// Entries that a shard has at least: few enough that a look through all is short, enough that it works like the whole.
+/// Entries per shard at least: few enough for a short walk under its lock, and enough for an LRU that misses hardly more
+/// often than an undivided one.
 const SHARD_ENTRIES: usize = 3584;
-/// Bytes that a shard has at least: the same number of small documents.
+/// Bytes per shard at least: that number of documents of 1 KiB.
 const SHARD_BYTES: usize = SHARD_ENTRIES << 10;
 
-/// What a cache gives up when it is full, by the names that are typed.
+/// Which entry a full cache evicts: the values of `--cache-type`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, ValueEnum)]
 pub enum CacheType {
-    /// What came first goes first; entries expire.
+    /// Evicts the oldest entry; entries expire.
     #[default]
     Ttl,
-    /// What was not used for longest.
+    /// Evicts the least recently used entry.
     Lru,
-    /// What was used only once lately (S3-FIFO): the best hit ratio on most logs.
+    /// Evicts entries that were used only once (S3-FIFO): the best hit ratio on most logs.
     S3fifo,
 }
 
 impl CacheType {
-    /// All there are.
+    /// Every type.
     pub const ALL: [CacheType; 3] = [CacheType::Ttl, CacheType::Lru, CacheType::S3fifo];
 
-    /// The name, as it is typed.
+    /// The value of `--cache-type`.
     pub const fn name(self) -> &'static str {
         match self {
             CacheType::Ttl => "ttl",
@@ -49,7 +50,7 @@ impl fmt::Display for CacheType {
     }
 }
 
-/// How a cache is divided, and how keys find their shard.
+/// The bounds of a cache, its number of shards, and the hash that maps keys to shards.
 #[derive(Clone, Debug)]
 pub struct Layout {
     bounds: Bounds,
@@ -58,12 +59,12 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// As many shards as suit the bounds, and a hash that nobody outside can foresee.
+    /// The number of shards that suits the bounds, and a random hash, so that no client can choose keys that collide.
     ///
-    /// A policy decides within its shard, so a shard has to stay large enough to decide like the whole.
+    /// `lru` evicts within a shard, so a shard has to be large enough to evict what the whole would.
     pub fn of(bounds: Bounds) -> Self {
         let shards = (bounds.entries / SHARD_ENTRIES).min(bounds.bytes / SHARD_BYTES).max(1);
-        // What chance decides in a simulation, its seed decides.
+        // In a simulation, all randomness comes from its seed.
         let hasher = match cfg!(sim) {
             true => SeedableRandomState::with_seed(fastrand::u64(..), SharedSeed::global_fixed()),
             false => SeedableRandomState::random(),
@@ -71,37 +72,38 @@ impl Layout {
         Self { bounds, shards, hasher }
     }
 
-    /// The same with this many shards: one at least, and no more than entries.
+    /// This layout with `shards` shards: one at least, and no more than entries.
     pub fn with_shards(self, shards: usize) -> Self {
         Self { shards: shards.min(self.bounds.entries).max(1), ..self }
     }
 
-    /// The same with a hash that is the same in every run: for simulations and tests.
+    /// This layout with a hash that is the same in every run: for `dproxy simulate` and tests.
     pub fn with_seed(self, seed: u64) -> Self {
         Self { hasher: SeedableRandomState::with_seed(seed, SharedSeed::global_fixed()), ..self }
     }
 
-    /// How many shards there will be. A `ttl` cache has one order of all entries, however many shards its map has.
+    /// In how many parts a cache of this type evicts. `ttl` and `s3fifo` have one order of all entries, however many shards
+    /// their map has.
     pub fn shards(&self, cache_type: CacheType) -> usize {
         match cache_type {
-            CacheType::Ttl => 1,
-            CacheType::Lru | CacheType::S3fifo => self.shards,
+            CacheType::Ttl | CacheType::S3fifo => 1,
+            CacheType::Lru => self.shards,
         }
     }
 }
 
-/// A cache of a type within bounds.
+/// An empty cache.
 pub fn build(cache_type: CacheType, bounds: Bounds) -> Box<dyn Cache> {
     build_as(cache_type, &Layout::of(bounds))
 }
 
-/// A cache of a type, divided as the caller wants it.
+/// An empty cache with a layout of the caller's.
 pub fn build_as(cache_type: CacheType, layout: &Layout) -> Box<dyn Cache> {
     let Layout { bounds, shards, hasher } = layout.clone();
     match cache_type {
-        CacheType::Ttl => Box::new(Ttl::new(bounds, shards, hasher)),
-        CacheType::Lru => Box::new(Sharded::<Lru>::new(bounds, shards, hasher)),
-        CacheType::S3fifo => Box::new(Sharded::<S3Fifo>::new(bounds, shards, hasher)),
+        CacheType::Ttl => Box::new(Ordered::new(Fifo::new(), bounds, shards, hasher)),
+        CacheType::S3fifo => Box::new(Ordered::new(S3Fifo::new(hasher.clone()), bounds, shards, hasher)),
+        CacheType::Lru => Box::new(ShardedLru::new(bounds, shards, hasher)),
     }
 }
 

@@ -1,7 +1,7 @@
-//! Least recently used goes first, exactly: the `lru` crate.
+//! Exact LRU: one shard of the cache of `--cache-type lru`, over the `lru` crate.
 //!
-//! The crate's key is the hash alone: it is there already, and the path is in the entry. Two paths of one 64-bit hash are
-//! told apart by the entry and push each other out: a miss once in a century, never a wrong document.
+//! The crate's key is the 64-bit hash, which is known already; the entry holds the key itself. Two keys of one hash evict
+//! each other, and the entry tells them apart: that costs a miss once in a century, never a wrong document.
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -9,20 +9,19 @@ use std::sync::Arc;
 use ::lru::LruCache;
 
 use super::Entry;
-use super::policy::{Limit, Policy};
 
-/// Entries in the order of their last use.
+/// Entries in the order of their last use. The hash that comes with a key is always the same one.
 #[derive(Debug)]
 pub(super) struct Lru {
-    // The crate's own bound stays unused: it knows no bytes, and one place that keeps bounds is enough.
-    entries: LruCache<u64, Arc<Entry>, BuildHasherDefault<Known>>,
+    // The crate's own bound is not used: it cannot count bytes, and one place that keeps the bounds is enough.
+    entries: LruCache<u64, Arc<Entry>, BuildHasherDefault<Identity>>,
 }
 
-/// Passes on what is a hash already.
+/// Hashes a hash to itself.
 #[derive(Default, Debug)]
-pub(super) struct Known(u64);
+pub(super) struct Identity(u64);
 
-impl Hasher for Known {
+impl Hasher for Identity {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -32,50 +31,61 @@ impl Hasher for Known {
     }
 
     fn write(&mut self, _: &[u8]) {
-        unreachable!("keys are hashed before they come here");
+        unreachable!("the keys of this map are hashes");
     }
 }
 
-impl Policy for Lru {
-    fn new() -> Self {
+impl Lru {
+    pub(super) fn new() -> Self {
         Self { entries: LruCache::unbounded_with_hasher(BuildHasherDefault::default()) }
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    fn get(&mut self, hash: u64, key: &str) -> Option<&Arc<Entry>> {
+    /// The entry of a key; counts as a use.
+    pub(super) fn get(&mut self, hash: u64, key: &str) -> Option<&Arc<Entry>> {
         self.entries.get(&hash).filter(|entry| entry.key() == key)
     }
 
-    fn peek(&self, hash: u64, key: &str) -> Option<&Arc<Entry>> {
+    /// The entry of a key; does not count as a use.
+    pub(super) fn peek(&self, hash: u64, key: &str) -> Option<&Arc<Entry>> {
         self.entries.peek(&hash).filter(|entry| entry.key() == key)
     }
 
-    fn insert(&mut self, hash: u64, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+    /// Adds an entry, and returns the one that had its hash.
+    pub(super) fn insert(&mut self, hash: u64, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         self.entries.put(hash, entry)
     }
 
-    fn remove(&mut self, hash: u64, key: &str) -> Option<Arc<Entry>> {
+    pub(super) fn remove(&mut self, hash: u64, key: &str) -> Option<Arc<Entry>> {
         self.peek(hash, key)?;
         self.entries.pop(&hash)
     }
 
-    fn evict(&mut self, _: Limit) -> Option<Arc<Entry>> {
+    /// Removes the least recently used entry.
+    pub(super) fn evict(&mut self) -> Option<Arc<Entry>> {
         self.entries.pop_lru().map(|(_, entry)| entry)
     }
 
-    fn retain(&mut self, keep: &mut dyn FnMut(&Entry) -> bool, gone: &mut dyn FnMut(Arc<Entry>)) {
+    /// Removes the entries for which `keep` is false, and passes each to `removed` at once, since `keep` may panic.
+    ///
+    /// Frees the table when no entry is left.
+    pub(super) fn retain(
+        &mut self,
+        keep: &mut dyn FnMut(&Entry) -> bool,
+        removed: &mut dyn FnMut(Arc<Entry>),
+    ) {
         self.entries.retain(|_, entry| {
             let stays = keep(entry);
             if !stays {
-                gone(Arc::clone(entry));
+                removed(Arc::clone(entry));
             }
             stays
         });
         if self.entries.is_empty() {
-            self.entries = LruCache::unbounded_with_hasher(BuildHasherDefault::default());
+            *self = Self::new();
         }
     }
 }
@@ -86,11 +96,11 @@ mod tests {
     use super::*;
 
     fn keys(lru: &mut Lru) -> Vec<String> {
-        std::iter::from_fn(|| lru.evict(Limit::Entries)).map(|entry| entry.key().to_owned()).collect()
+        std::iter::from_fn(|| lru.evict()).map(|entry| entry.key().to_owned()).collect()
     }
 
     #[test]
-    fn gives_up_the_least_recently_used() {
+    fn evicts_the_least_recently_used() {
         let mut lru = Lru::new();
         for (hash, key) in ["a", "b", "c", "d"].into_iter().enumerate() {
             lru.insert(hash as u64, entry(key, 1));
@@ -106,7 +116,7 @@ mod tests {
         let mut lru = Lru::new();
         lru.insert(7, entry("a", 1));
         assert!(lru.get(7, "b").is_none() && lru.remove(7, "b").is_none());
-        assert_eq!(lru.insert(7, entry("b", 1)).expect("pushed out").key(), "a");
+        assert_eq!(lru.insert(7, entry("b", 1)).expect("replaced").key(), "a");
         assert!(lru.get(7, "a").is_none());
         assert_eq!(keys(&mut lru), ["b"]);
     }
@@ -131,7 +141,7 @@ mod tests {
                 }
             }
             if model.len() > 20 {
-                let oldest = lru.evict(Limit::Entries).expect("not empty");
+                let oldest = lru.evict().expect("not empty");
                 assert_eq!(oldest.key(), model.remove(0).to_string());
             }
             assert_eq!(lru.len(), model.len());

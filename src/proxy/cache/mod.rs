@@ -1,24 +1,25 @@
-//! The cache of a proxy: bounded in entries and bytes, safe to share, ignorant of clocks and sockets.
+//! The cache of a proxy: a map from keys to entries, bounded in entries and bytes, shared by threads, without clocks or
+//! sockets.
 //!
-//! Policy, locking and single flight are three things: the policies (`lru`, `s3fifo`, and the `order` behind `ttl`) know
-//! no locks, [`Cache`] implementations know no fetches, and `flight` beside this folder knows no cache.
+//! Eviction order, locking and single flight are three things. The orders (`fifo`, `s3fifo`, `lru`) know no locks, the
+//! [`Cache`] implementations know no fetches, and `flight` beside this folder knows no cache.
 //!
 //! ```text
-//! Cache ─┬─ ttl      DashMap and order          what came first goes first
-//!        └─ sharded  mutexes around policies ─┬─ lru     what was not used for longest
-//!                                             └─ s3fifo  what was used once, then what is not used any more
+//! Cache ─┬─ ordered  a DashMap to places in an order ─┬─ fifo    evicts the oldest (--cache-type ttl)
+//!        │                                            └─ s3fifo  evicts entries that were used once, then unused ones
+//!        └─ sharded  mutexes around shards ──────────── lru     evicts the least recently used
 //! ```
 
+mod chain;
 mod entry;
+mod fifo;
 mod ghost;
 mod layout;
 mod lru;
-mod order;
-mod policy;
+mod ordered;
 mod s3fifo;
 mod sharded;
-mod tally;
-mod ttl;
+mod usage;
 
 #[cfg(test)]
 mod contract;
@@ -27,56 +28,30 @@ use std::sync::Arc;
 
 pub use entry::{Entry, Millis};
 pub use layout::{CacheType, Layout, build, build_as};
+pub use usage::{Bounds, Usage};
 
-/// How much a cache may hold.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Bounds {
-    /// Entries.
-    pub entries: usize,
-    /// Bytes, by [`Entry::weight`].
-    pub bytes: usize,
-}
-
-impl Bounds {
-    /// Whether something of this weight may enter: nothing that takes more than a sixteenth of the whole.
-    fn admit(&self, weight: usize) -> bool {
-        self.entries > 0 && weight <= self.bytes / 16
-    }
-}
-
-/// How much it holds, and how much it gave up.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Usage {
-    /// Entries held.
-    pub entries: usize,
-    /// Bytes held, by [`Entry::weight`].
-    pub bytes: usize,
-    /// Entries given up to keep the bounds, since the start.
-    pub evictions: u64,
-}
-
-/// A bounded map from paths to entries. `ttl`, `lru` and `s3fifo` differ in what they give up when it is full.
+/// A bounded map from keys to entries. `ttl`, `lru` and `s3fifo` differ in which entry they evict when a bound is reached.
 pub trait Cache: Send + Sync {
-    /// What is held, fresh or not; counts as a use for the policy.
+    /// The entry of a key, fresh or not. Counts as a use of the entry.
     fn get(&self, key: &str) -> Option<Arc<Entry>>;
 
-    /// What is held; counts for nothing.
+    /// The entry of a key, fresh or not. Does not count as a use.
     fn peek(&self, key: &str) -> Option<Arc<Entry>>;
 
-    /// Holds an entry in the place of what was held under its key, and gives up others to keep the bounds.
+    /// Adds an entry or replaces the one of its key, and evicts others to keep the bounds.
     ///
-    /// Nothing is held, and false comes back, when it weighs more than a sixteenth of the cache.
+    /// Returns false, and changes nothing, for an entry that weighs more than a sixteenth of the bound in bytes.
     fn insert(&self, entry: Arc<Entry>) -> bool;
 
-    /// Gives up the entry of a key.
+    /// Removes the entry of a key and returns it.
     fn remove(&self, key: &str) -> Option<Arc<Entry>>;
 
-    /// In how many slices [`Cache::retain`] goes through the whole: each is a bounded hold of one lock.
+    /// The number of slices in which [`Cache::retain`] goes through the cache. Each holds one lock for a bounded time.
     fn slices(&self) -> usize;
 
-    /// Gives up the entries of one slice that `keep` does not want; tells how many went. Counts no use and no eviction.
+    /// Removes the entries of one slice for which `keep` is false, and returns their number. Counts no use and no eviction.
     fn retain(&self, slice: usize, keep: &mut dyn FnMut(&Entry) -> bool) -> usize;
 
-    /// How full it is.
+    /// The number of entries, their bytes, and the evictions so far.
     fn usage(&self) -> Usage;
 }

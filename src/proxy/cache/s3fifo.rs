@@ -2,53 +2,49 @@
 //!
 //! ```text
 //!            new ──▶ small (10 %) ──used twice──▶ main (90 %) ◀─┐ used: again, with one use less
-//!                      │ not                        │ └─────────┘
-//!                      ▼                            ▼ not
-//!  came back ◀── ghost (hashes)                   gone
+//!                      │ else                       │ └─────────┘
+//!                      ▼                            ▼ else
+//!  came back ◀── ghost (hashes)                   evicted
 //!      └──▶ main
 //! ```
 //!
-//! Most keys of most traces are asked for once: they leave through the small queue and never cost the main one a place.
-//! A hit writes one byte and moves nothing. That the second hit promotes, and that the parts are taken of what is held
-//! when something has to go, is as in libCacheSim, whose figures this is held against.
+//! Most keys of most traces are requested once: they leave through the small queue and never take a place in the main one.
+//! A hit writes one byte of its entry and moves nothing. As in libCacheSim, whose miss ratios are the reference: the second
+//! hit promotes, and the shares of the queues are those of the entries held when one has to be evicted.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
+use foldhash::quality::SeedableRandomState;
 
 use super::Entry;
+use super::chain::{Chain, Slab};
 use super::ghost::Ghost;
-use super::order::{Chain, Slab};
-use super::policy::{Limit, Policy, spread};
+use super::ordered::Order;
+use super::usage::Limit;
 
-/// A use more counts for nothing: two bits are enough (section 4 of the paper).
-const MOST_USES: u8 = 3;
-/// So many uses in the small queue earn a place in the main one.
+/// Further uses are not counted: two bits are enough (section 4 of the paper).
+const MAX_USES: u8 = 3;
+/// Uses in the small queue that promote an entry to the main one.
 const PROMOTED_AT: u8 = 2;
+/// Used entries that one eviction passes over at most, so that it ends within a millisecond although all may be used. The
+/// paper has no such bound.
+const MAX_PASSED_OVER: usize = 4096;
 
-/// The three queues of one shard.
+/// The three queues.
 #[derive(Debug)]
 pub(super) struct S3Fifo {
     small: Queue,
     main: Queue,
-    slab: Slab<Resident>,
-    places: HashTable<u32>,
+    slab: Slab<Arc<Entry>>,
     ghost: Ghost,
+    hasher: SeedableRandomState,
 }
 
 #[derive(Debug)]
 struct Queue {
     chain: Chain,
     bytes: usize,
-}
-
-#[derive(Debug)]
-struct Resident {
-    entry: Arc<Entry>,
-    /// The low half of the hash: the tables are found by it again when they grow, without a look at the entries.
-    hash: u32,
-    uses: u8,
-    in_main: bool,
 }
 
 impl Queue {
@@ -58,65 +54,46 @@ impl Queue {
 }
 
 impl S3Fifo {
-    fn place(&self, hash: u32, key: &str) -> Option<u32> {
-        let is_it = |&at: &u32| {
-            self.slab.get(at).is_some_and(|resident| resident.hash == hash && resident.entry.key() == key)
-        };
-        self.places.find(spread(hash), is_it).copied()
+    /// `hasher` makes the hashes that the ghost remembers.
+    pub(super) const fn new(hasher: SeedableRandomState) -> Self {
+        Self { small: Queue::new(), main: Queue::new(), slab: Slab::new(), ghost: Ghost::new(), hasher }
+    }
+
+    fn hash(&self, entry: &Entry) -> u32 {
+        self.hasher.hash_one(entry.key()) as u32
     }
 
     fn queue(&mut self, in_main: bool) -> &mut Queue {
         if in_main { &mut self.main } else { &mut self.small }
     }
 
-    fn replace(&mut self, at: u32, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        let resident = self.slab.get_mut(at)?;
-        resident.uses = MOST_USES.min(resident.uses + 1);
-        let new = entry.weight();
-        let old = std::mem::replace(&mut resident.entry, entry);
-        let in_main = resident.in_main;
-        let queue = self.queue(in_main);
-        queue.bytes = queue.bytes + new - old.weight();
-        Some(old)
-    }
-
-    fn take(&mut self, at: u32) -> Option<Resident> {
-        let in_main = self.slab.get(at)?.in_main;
-        let queue = if in_main { &mut self.main } else { &mut self.small };
-        let resident = queue.chain.remove(&mut self.slab, at);
-        queue.bytes -= resident.entry.weight();
-        if let Ok(place) = self.places.find_entry(spread(resident.hash), |&other| other == at) {
-            place.remove();
-        }
-        Some(resident)
-    }
-
-    /// Whether the small queue is the one that has to give.
-    fn small_gives(&self, limit: Limit) -> bool {
+    /// Whether the next entry to evict is one of the small queue.
+    fn is_small_next(&self, limit: Limit) -> bool {
         if self.main.chain.len() == 0 {
             return true;
         }
         match limit {
-            Limit::Entries => self.small.chain.len() >= tenth(self.len()),
-            // The newest stays, however large: it would be given up for its own sake.
+            Limit::Entries => self.small.chain.len() >= (self.len() / 10).max(1),
+            // The newest entry stays, however large: it would be evicted for its own sake.
             Limit::Bytes => {
                 self.small.chain.len() > 1 && self.small.bytes >= (self.small.bytes + self.main.bytes) / 10
             }
         }
     }
 
-    /// Gives up the oldest of the small queue that was not used twice; those that were move on.
-    fn evict_small(&mut self) -> Option<Arc<Entry>> {
+    /// Evicts the oldest entry of the small queue that was not used twice, and promotes older ones, at most `budget`.
+    fn evict_small(&mut self, budget: &mut usize) -> Option<Arc<Entry>> {
         let ghosts = self.len() * 9 / 10;
-        while let Some(at) = self.small.chain.oldest() {
-            let resident = self.slab.get_mut(at)?;
-            if resident.uses < PROMOTED_AT {
-                let resident = self.take(at)?;
-                self.ghost.remember(resident.hash, ghosts);
-                return Some(resident.entry);
+        while let Some(place) = self.small.chain.oldest() {
+            let entry = self.slab.get(place)?;
+            if entry.marks().uses() < PROMOTED_AT || *budget == 0 {
+                let entry = self.remove(place);
+                self.ghost.remember(self.hash(&entry), ghosts);
+                return Some(entry);
             }
-            (resident.uses, resident.in_main) = (0, true);
-            let weight = resident.entry.weight();
+            *budget -= 1;
+            entry.marks().set(0, true);
+            let weight = entry.weight();
             self.small.bytes -= weight;
             self.main.bytes += weight;
             self.small.chain.hand_over(&mut self.slab, &mut self.main.chain);
@@ -124,87 +101,80 @@ impl S3Fifo {
         None
     }
 
-    /// Gives up the oldest of the main queue that was not used since it was last looked at.
-    fn evict_main(&mut self) -> Option<Arc<Entry>> {
-        while let Some(at) = self.main.chain.oldest() {
-            let resident = self.slab.get_mut(at)?;
-            if resident.uses == 0 {
-                return self.take(at).map(|resident| resident.entry);
+    /// Evicts the oldest entry of the main queue that was not used since its last turn, and requeues older ones, at most
+    /// `budget`.
+    fn evict_main(&mut self, budget: &mut usize) -> Option<Arc<Entry>> {
+        while let Some(place) = self.main.chain.oldest() {
+            let marks = self.slab.get(place)?.marks();
+            let uses = marks.uses();
+            if uses == 0 || *budget == 0 {
+                return Some(self.remove(place));
             }
-            resident.uses -= 1;
+            *budget -= 1;
+            // A use that a reader marks between load and store is lost: that costs the entry a turn at most.
+            marks.set(uses - 1, true);
             self.main.chain.requeue(&mut self.slab);
         }
         None
     }
 }
 
-/// The part of the small queue: some, however little there is.
-fn tenth(whole: usize) -> usize {
-    (whole / 10).max(1)
-}
-
-impl Policy for S3Fifo {
-    fn new() -> Self {
-        Self {
-            small: Queue::new(),
-            main: Queue::new(),
-            slab: Slab::new(),
-            places: HashTable::new(),
-            ghost: Ghost::new(),
-        }
-    }
-
+impl Order for S3Fifo {
     fn len(&self) -> usize {
         self.small.chain.len() + self.main.chain.len()
     }
 
-    fn get(&mut self, hash: u64, key: &str) -> Option<&Arc<Entry>> {
-        let at = self.place(hash as u32, key)?;
-        let resident = self.slab.get_mut(at)?;
-        resident.uses = MOST_USES.min(resident.uses + 1);
-        Some(&resident.entry)
+    fn extent(&self) -> u32 {
+        self.slab.extent()
     }
 
-    fn peek(&self, hash: u64, key: &str) -> Option<&Arc<Entry>> {
-        let at = self.place(hash as u32, key)?;
-        self.slab.get(at).map(|resident| &resident.entry)
+    fn get(&self, place: u32) -> Option<&Arc<Entry>> {
+        self.slab.get(place)
     }
 
-    fn insert(&mut self, hash: u64, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        let hash = hash as u32;
-        if let Some(at) = self.place(hash, entry.key()) {
-            return self.replace(at, entry);
-        }
-        let in_main = self.ghost.forget(hash);
+    fn push(&mut self, entry: Arc<Entry>) -> u32 {
+        let in_main = self.ghost.forget(self.hash(&entry));
+        entry.marks().set(0, in_main);
         let queue = if in_main { &mut self.main } else { &mut self.small };
         queue.bytes += entry.weight();
-        let at = queue.chain.push(&mut self.slab, Resident { entry, hash, uses: 0, in_main });
-        let slab = &self.slab;
-        let hash_of = |&at: &u32| slab.get(at).map_or(0, |resident| spread(resident.hash));
-        self.places.insert_unique(spread(hash), at, hash_of);
-        None
+        queue.chain.push(&mut self.slab, entry)
     }
 
-    fn remove(&mut self, hash: u64, key: &str) -> Option<Arc<Entry>> {
-        let at = self.place(hash as u32, key)?;
-        self.take(at).map(|resident| resident.entry)
+    fn replace(&mut self, place: u32, entry: Arc<Entry>) -> (u32, Arc<Entry>) {
+        let new_weight = entry.weight();
+        let old = self.slab.replace(place, entry);
+        let in_main = old.marks().is_main();
+        if let Some(new) = self.slab.get(place) {
+            new.marks().set(MAX_USES.min(old.marks().uses() + 1), in_main);
+        }
+        let queue = self.queue(in_main);
+        queue.bytes = queue.bytes + new_weight - old.weight();
+        (place, old)
+    }
+
+    fn remove(&mut self, place: u32) -> Arc<Entry> {
+        let in_main = self.slab.get(place).is_some_and(|entry| entry.marks().is_main());
+        let queue = if in_main { &mut self.main } else { &mut self.small };
+        let entry = queue.chain.remove(&mut self.slab, place);
+        queue.bytes -= entry.weight();
+        entry
     }
 
     fn evict(&mut self, limit: Limit) -> Option<Arc<Entry>> {
-        // All of the small queue may have earned its place in the main one: then that has to give.
-        let from_small = self.small_gives(limit).then(|| self.evict_small()).flatten();
-        from_small.or_else(|| self.evict_main())
+        let mut budget = MAX_PASSED_OVER;
+        // All of the small queue may have been promoted: then the main one has to give.
+        let from_small = self.is_small_next(limit).then(|| self.evict_small(&mut budget)).flatten();
+        from_small.or_else(|| self.evict_main(&mut budget))
     }
 
-    fn retain(&mut self, keep: &mut dyn FnMut(&Entry) -> bool, gone: &mut dyn FnMut(Arc<Entry>)) {
-        for at in 0..self.slab.extent() {
-            let unwanted = self.slab.get(at).is_some_and(|resident| !keep(&resident.entry));
-            if let Some(resident) = unwanted.then(|| self.take(at)).flatten() {
-                gone(resident.entry);
-            }
-        }
-        if self.len() == 0 {
-            *self = Self::new();
+    fn clear(&mut self) {
+        *self = Self::new(self.hasher.clone());
+    }
+
+    fn mark_used(entry: &Entry) {
+        let uses = entry.marks().uses();
+        if uses < MAX_USES {
+            entry.marks().set_uses(uses + 1);
         }
     }
 }

@@ -1,24 +1,38 @@
 //! S3-FIFO: what each queue does, and the whole against a slow model.
 
+use foldhash::SharedSeed;
+
 use super::super::contract::entry;
+use super::super::ordered::Ordered;
+use super::super::{Bounds, Cache};
 use super::*;
 
 const CAPACITY: usize = 20;
 
-/// Asks for a key, and takes it in on a miss; tells whether it was a hit.
-fn ask(cache: &mut S3Fifo, key: u64) -> bool {
-    let name = key.to_string();
-    if cache.get(key, &name).is_some() {
-        return true;
-    }
-    if cache.len() == CAPACITY {
-        cache.evict(Limit::Entries).expect("full");
-    }
-    cache.insert(key, entry(&name, 1));
-    false
+fn cache(bounds: Bounds) -> Ordered<S3Fifo> {
+    let hasher = SeedableRandomState::with_seed(5, SharedSeed::global_fixed());
+    Ordered::new(S3Fifo::new(hasher.clone()), bounds, 1, hasher)
 }
 
-/// The same in the plainest words: oldest first, `(key, uses)`.
+fn small_cache() -> Ordered<S3Fifo> {
+    cache(Bounds { entries: CAPACITY, bytes: usize::MAX })
+}
+
+/// Gets a key, and inserts it after a miss; returns whether it was a hit.
+fn request(cache: &Ordered<S3Fifo>, key: u64) -> bool {
+    let key = key.to_string();
+    let hit = cache.get(&key).is_some();
+    if !hit {
+        cache.insert(entry(&key, 1));
+    }
+    hit
+}
+
+fn is_held(cache: &Ordered<S3Fifo>, key: u64) -> bool {
+    cache.peek(&key.to_string()).is_some()
+}
+
+/// S3-FIFO without an index: oldest first, `(key, uses)`.
 #[derive(Default)]
 struct Model {
     small: Vec<(u64, u8)>,
@@ -27,7 +41,7 @@ struct Model {
 }
 
 impl Model {
-    fn ask(&mut self, key: u64) -> bool {
+    fn request(&mut self, key: u64) -> bool {
         if let Some((_, uses)) = self.small.iter_mut().chain(&mut self.main).find(|(held, _)| *held == key) {
             *uses = 3.min(*uses + 1);
             return true;
@@ -70,63 +84,73 @@ impl Model {
 #[test]
 fn agrees_with_the_model() {
     let mut random = fastrand::Rng::with_seed(5);
-    let (mut cache, mut model) = (S3Fifo::new(), Model::default());
+    let (cache, mut model) = (small_cache(), Model::default());
     for step in 0..50_000 {
         let key = (60.0 * random.f64().powi(3)) as u64;
-        assert_eq!(ask(&mut cache, key), model.ask(key), "step {step}");
-        assert_eq!(cache.ghost.len(), model.ghost.len(), "step {step}");
+        assert_eq!(request(&cache, key), model.request(key), "step {step}");
+        assert_eq!(cache.order().ghost.len(), model.ghost.len(), "step {step}");
     }
 }
 
 #[test]
 fn a_scan_passes_through_the_small_queue() {
-    let mut cache = S3Fifo::new();
+    let cache = small_cache();
     for key in (0..16).cycle().take(64).chain(100..1000) {
-        ask(&mut cache, key);
+        request(&cache, key);
     }
-    assert!((0..16).all(|key| cache.peek(key, &key.to_string()).is_some()));
-    assert!(cache.ghost.len() <= CAPACITY);
+    assert!((0..16).all(|key| is_held(&cache, key)));
+    assert!(cache.order().ghost.len() <= CAPACITY);
 }
 
 #[test]
-fn what_comes_back_soon_enters_the_main_queue() {
-    let mut cache = S3Fifo::new();
+fn a_key_that_comes_back_soon_enters_the_main_queue() {
+    let cache = small_cache();
     for key in 0..30 {
-        ask(&mut cache, key);
+        request(&cache, key);
     }
-    let lost =
-        (0..30).rev().find(|key| cache.peek(*key, &key.to_string()).is_none()).expect("ten were given up");
-    assert!(!ask(&mut cache, lost));
-    let at = cache.place(lost as u32, &lost.to_string()).expect("held");
-    assert!(cache.slab.get(at).is_some_and(|resident| resident.in_main));
+    let evicted = (0..30).rev().find(|key| !is_held(&cache, *key)).expect("ten were evicted");
+    assert!(!request(&cache, evicted));
+    assert!(cache.peek(&evicted.to_string()).expect("held").marks().is_main());
 }
 
 #[test]
-fn keys_of_the_same_hash_live_side_by_side() {
-    let mut cache = S3Fifo::new();
-    cache.insert(7, entry("a", 1));
-    cache.insert(7, entry("b", 2));
-    assert_eq!(cache.len(), 2);
-    assert_eq!(cache.remove(7, "a").expect("held").key(), "a");
-    assert_eq!(cache.get(7, "b").expect("held").key(), "b");
+fn a_replaced_entry_keeps_its_queue_and_its_uses() {
+    let cache = small_cache();
+    request(&cache, 1);
+    cache.insert(entry("1", 2));
+    cache.insert(entry("1", 3));
+    assert_eq!(cache.peek("1").expect("held").marks().uses(), 2);
+    for key in 2..60 {
+        request(&cache, key);
+    }
+    cache.insert(entry("1", 4));
+    assert!(cache.peek("1").expect("held").marks().is_main());
+    assert_eq!(cache.usage().entries, CAPACITY);
 }
 
 #[test]
-fn large_new_documents_do_not_push_out_small_used_ones() {
-    let mut cache = S3Fifo::new();
-    let held = |cache: &S3Fifo| cache.small.bytes + cache.main.bytes;
-    let put = |cache: &mut S3Fifo, key: u64, size: usize| {
-        cache.insert(key, entry(&key.to_string(), size));
-        while held(cache) > 100_000 {
-            cache.evict(Limit::Bytes).expect("not empty");
-        }
-    };
-    (0..200).for_each(|key| put(&mut cache, key, 100));
-    for key in (0..200).cycle().take(600) {
-        cache.get(key, &key.to_string());
+fn one_eviction_passes_over_a_bounded_number_of_used_entries() {
+    const ENTRIES: u64 = 3 * MAX_PASSED_OVER as u64;
+    let cache = cache(Bounds { entries: ENTRIES as usize, bytes: usize::MAX });
+    // Each is requested often enough to stay, from either queue.
+    for key in (0..ENTRIES).cycle().take(5 * ENTRIES as usize) {
+        request(&cache, key);
     }
-    (1000..1500).for_each(|key| put(&mut cache, key, 5000));
-    let stayed = (0..200_u64).filter(|key| cache.peek(*key, &key.to_string()).is_some()).count();
+    request(&cache, ENTRIES);
+    assert!(is_held(&cache, ENTRIES) && !is_held(&cache, MAX_PASSED_OVER as u64));
+    assert_eq!((0..ENTRIES).filter(|key| is_held(&cache, *key)).count() as u64, ENTRIES - 1);
+}
+
+#[test]
+fn large_new_documents_do_not_evict_small_used_ones() {
+    let cache = cache(Bounds { entries: usize::MAX, bytes: 100_000 });
+    let insert = |key: u64, size| assert!(cache.insert(entry(&key.to_string(), size)));
+    (0..200).for_each(|key| insert(key, 100));
+    for key in (0..200_u64).cycle().take(600) {
+        cache.get(&key.to_string());
+    }
+    (1000..1500).for_each(|key| insert(key, 5000));
+    let stayed = (0..200).filter(|key| is_held(&cache, *key)).count();
     assert!(stayed > 150, "{stayed}");
-    assert!(cache.peek(1499, "1499").is_some(), "the newest is held");
+    assert!(is_held(&cache, 1499), "the newest is held");
 }

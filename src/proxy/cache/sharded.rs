@@ -1,8 +1,9 @@
-//! Policies behind locks: a key's hash chooses a shard, and each shard is one policy under its own mutex.
+//! The cache of `--cache-type lru`: shards, each an exact LRU under its own mutex. The hash of a key chooses the shard.
 //!
-//! The bounds are kept for all shards together, so that a capacity is exact and all of it is used, and so that a few large
-//! documents of one shard do not push out all that is beside them. Who goes over a bound makes those shards give that hold
-//! their part of the entries or more, its own first and then in turn: shards stay as even as keys fall into them.
+//! A DashMap would not do: its readers share a lock, while every hit of an exact LRU moves its entry. Bounds are kept for
+//! all shards together, so that the capacity is exact, and so that a large document does not evict all of its shard. A shard
+//! evicts only while it holds an average share of the entries or more: first the shard that has grown, then one after the
+//! other. So shards stay as even as the hash makes them.
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -10,90 +11,86 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::quality::SeedableRandomState;
 
-use super::policy::{Limit, Policy};
-use super::tally::Tally;
+use super::lru::Lru;
+use super::usage::{Limit, UsageCounter};
 use super::{Bounds, Cache, Entry, Usage};
 
-/// A cache of shards.
+/// An LRU cache in shards.
 #[derive(Debug)]
-pub(super) struct Sharded<P> {
+pub(super) struct ShardedLru {
     hasher: SeedableRandomState,
-    // Std Mutexes and not locks for readers: a hit writes too. They are held for a few lookups at most.
-    shards: Box<[Mutex<P>]>,
+    // Std Mutexes and not read-write locks: a hit writes too. They are held for a few lookups at most.
+    shards: Box<[Mutex<Lru>]>,
     bounds: Bounds,
-    tally: Tally,
-    /// Whose turn it is to give.
-    turn: AtomicUsize,
+    usage: UsageCounter,
+    /// The next shard to evict from, modulo their number.
+    next: AtomicUsize,
 }
 
-impl<P: Policy> Sharded<P> {
-    /// `count` shards that keep `bounds` together.
+impl ShardedLru {
+    /// `count` empty shards that keep `bounds` together.
     pub(super) fn new(bounds: Bounds, count: usize, hasher: SeedableRandomState) -> Self {
         Self {
             hasher,
-            shards: (0..count).map(|_| Mutex::new(P::new())).collect(),
+            shards: (0..count).map(|_| Mutex::new(Lru::new())).collect(),
             bounds,
-            tally: Tally::default(),
-            turn: AtomicUsize::new(0),
+            usage: UsageCounter::default(),
+            next: AtomicUsize::new(0),
         }
     }
 
+    /// The shard of a key, and the hash of the key.
     fn find(&self, key: &str) -> (usize, u64) {
         let hash = self.hasher.hash_one(key);
-        // Bits of the middle: the tables in the shards look at both ends.
+        // Bits from the middle: the tables in the shards use those at both ends.
         let middle = (hash >> 16) & 0xFFFF_FFFF;
         (((middle * self.shards.len() as u64) >> 32) as usize, hash)
     }
 
-    fn lock(&self, shard: usize) -> MutexGuard<'_, P> {
-        // Only the closure of `retain` can panic in there, between two entries: the policy is whole.
+    fn lock(&self, shard: usize) -> MutexGuard<'_, Lru> {
+        // Only the closure of `retain` can panic under this lock, between two entries: the shard is intact.
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a shard of so many entries holds its part of all of them.
-    fn has_its_part(&self, held: usize) -> bool {
-        held * self.shards.len() >= self.tally.entries()
+    /// Whether a shard of `len` entries holds the average or more.
+    fn is_average(&self, len: usize) -> bool {
+        len * self.shards.len() >= self.usage.entries()
     }
 
-    /// The bound that is not kept.
-    fn over(&self) -> Option<Limit> {
-        if self.tally.entries() > self.bounds.entries {
-            return Some(Limit::Entries);
-        }
-        (self.tally.bytes() > self.bounds.bytes).then_some(Limit::Bytes)
-    }
-
-    /// Gives up entries until the bounds are kept, but not the one that has just been taken in by shard `own`.
-    fn settle(&self, own: usize) {
+    /// Evicts until the bounds are kept, but not the entry that shard `own` has just added.
+    fn keep_bounds(&self, own: usize) {
         let (mut shard, mut fruitless) = (own, 0);
-        while let Some(limit) = self.over() {
-            // Some shard has its part, unless others change them meanwhile: who finds none takes what there is.
+        while let Some(limit) = self.usage.exceeded(self.bounds) {
+            // Some shard is average, unless other threads change them meanwhile: after two rounds any shard will do.
             let even = fruitless < 2 * self.shards.len();
-            let least = match limit {
+            let keep = match limit {
                 _ if shard != own => 0,
-                // It did not have its part before, so another one has more than that.
+                // Our shard was below average before this insertion, so some other one is above it.
                 Limit::Entries if even => usize::MAX,
                 _ => 1,
             };
-            if self.give_up_one(shard, limit, even, least).is_none() {
+            if !self.evict_one(shard, even, keep) {
                 fruitless += 1;
-                shard = self.turn.fetch_add(1, Relaxed) % self.shards.len();
+                shard = self.next.fetch_add(1, Relaxed) % self.shards.len();
             }
         }
     }
 
-    /// Gives up one entry of a shard that holds more than `least`, and its part of all if the shards are to stay `even`.
-    fn give_up_one(&self, shard: usize, limit: Limit, even: bool, least: usize) -> Option<Arc<Entry>> {
-        let mut policy = self.lock(shard);
-        let held = policy.len();
-        if held <= least || (even && !self.has_its_part(held)) {
-            return None;
+    /// Evicts one entry of a shard that holds more than `keep`, and, if the shards are to stay `even`, the average or more.
+    fn evict_one(&self, shard: usize, even: bool, keep: usize) -> bool {
+        let mut lru = self.lock(shard);
+        let len = lru.len();
+        if len <= keep || (even && !self.is_average(len)) {
+            return false;
         }
-        policy.evict(limit).inspect(|entry| self.tally.evicted(entry))
+        let evicted = lru.evict().inspect(|entry| self.usage.subtract_evicted(entry));
+        // Freed after the lock: that can take long for a large document.
+        drop(lru);
+        evicted.is_some()
     }
 }
 
-impl<P: Policy> Cache for Sharded<P> {
+impl Cache for ShardedLru {
     fn get(&self, key: &str) -> Option<Arc<Entry>> {
         let (shard, hash) = self.find(key);
         self.lock(shard).get(hash, key).cloned()
@@ -110,29 +107,28 @@ impl<P: Policy> Cache for Sharded<P> {
             return false;
         }
         let (shard, hash) = self.find(entry.key());
-        // What goes is dropped after the lock is free: giving back a large document can take long.
-        let mut given_up = None;
-        let mut policy = self.lock(shard);
-        let full = self.tally.entries() >= self.bounds.entries && self.has_its_part(policy.len());
-        // Room is made before the entry is in: no policy is asked to weigh it against those that had time to be used.
-        if full && policy.peek(hash, entry.key()).is_none() {
-            given_up = policy.evict(Limit::Entries).inspect(|gone| self.tally.evicted(gone));
+        // Dropped after the lock is free: freeing a large document can take long.
+        let mut evicted = None;
+        let mut lru = self.lock(shard);
+        let full = self.usage.entries() >= self.bounds.entries && self.is_average(lru.len());
+        if full && lru.peek(hash, entry.key()).is_none() {
+            evicted = lru.evict().inspect(|entry| self.usage.subtract_evicted(entry));
         }
-        let replaced = policy.insert(hash, entry);
-        self.tally.held(weight);
+        let replaced = lru.insert(hash, entry);
+        self.usage.add(weight);
         if let Some(old) = &replaced {
-            self.tally.gone(old);
+            self.usage.subtract(old);
         }
-        drop(policy);
-        drop((given_up, replaced));
-        self.settle(shard);
+        drop(lru);
+        drop((evicted, replaced));
+        self.keep_bounds(shard);
         true
     }
 
     fn remove(&self, key: &str) -> Option<Arc<Entry>> {
         let (shard, hash) = self.find(key);
-        let mut policy = self.lock(shard);
-        policy.remove(hash, key).inspect(|entry| self.tally.gone(entry))
+        let mut lru = self.lock(shard);
+        lru.remove(hash, key).inspect(|entry| self.usage.subtract(entry))
     }
 
     fn slices(&self) -> usize {
@@ -143,17 +139,46 @@ impl<P: Policy> Cache for Sharded<P> {
         if slice >= self.shards.len() {
             return 0;
         }
-        let mut gone = Vec::new();
-        let mut policy = self.lock(slice);
-        policy.retain(keep, &mut |entry| {
-            self.tally.gone(&entry);
-            gone.push(entry);
+        let mut removed = Vec::new();
+        let mut lru = self.lock(slice);
+        lru.retain(keep, &mut |entry| {
+            self.usage.subtract(&entry);
+            removed.push(entry);
         });
-        drop(policy);
-        gone.len()
+        drop(lru);
+        removed.len()
     }
 
     fn usage(&self) -> Usage {
-        self.tally.usage()
+        self.usage.usage()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::contract::entry;
+    use super::super::{CacheType, build};
+    use super::*;
+
+    #[test]
+    fn a_cache_too_small_for_shards_is_exact() {
+        for entries in [1, 2, 3, 10] {
+            let cache = build(CacheType::Lru, Bounds { entries, bytes: usize::MAX });
+            let mut random = fastrand::Rng::with_seed(7);
+            let mut model: Vec<u64> = Vec::new();
+            for step in 0..5000 {
+                let key = random.u64(..2 * entries as u64 + 1);
+                let held = model.iter().position(|other| *other == key);
+                let hit = cache.get(&key.to_string()).is_some();
+                assert_eq!(hit, held.map(|at| model.remove(at)).is_some(), "{entries} entries, step {step}");
+                if !hit {
+                    cache.insert(entry(&key.to_string(), 1));
+                }
+                model.push(key);
+                if model.len() > entries {
+                    model.remove(0);
+                }
+            }
+        }
     }
 }

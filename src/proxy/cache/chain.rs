@@ -1,16 +1,16 @@
-//! A queue out of whose middle things can be taken: a slab of nodes and chains of `u32` links through it.
+//! Doubly linked lists: a slab of nodes, and chains of `u32` links through it.
 //!
-//! Pure: no lock and no clock. `ttl` keeps its order of insertion in it, `s3fifo` its two queues and its ghost. Links are
+//! Pure: no lock and no clock. `fifo` keeps its order of insertion in one, `s3fifo` its two queues and its ghost. Links are
 //! indices and not pointers: half the size, no `unsafe`, and one allocation for thousands of nodes.
 
 /// No node.
 const NIL: u32 = u32::MAX;
 
-/// Where the nodes live. A node is in one [`Chain`] at a time.
+/// The nodes. Each node in use is in exactly one [`Chain`].
 #[derive(Debug)]
 pub(super) struct Slab<T> {
     nodes: Vec<Node<T>>,
-    /// The first of the vacant nodes, which are linked by `next`.
+    /// The first vacant node. Vacant nodes are linked by `next`.
     vacant: u32,
 }
 
@@ -34,19 +34,19 @@ impl<T> Slab<T> {
         Self { nodes: Vec::new(), vacant: NIL }
     }
 
-    /// How many places there are, taken or not: all of them are below this.
+    /// Number of places, in use or vacant: all of them are below this.
     pub(super) fn extent(&self) -> u32 {
         self.nodes.len() as u32
     }
 
-    /// What is at a place, if it is taken.
+    /// The value at a place in use.
     pub(super) fn get(&self, at: u32) -> Option<&T> {
         self.nodes.get(at as usize)?.value.as_ref()
     }
 
-    /// What is at a place, if it is taken.
-    pub(super) fn get_mut(&mut self, at: u32) -> Option<&mut T> {
-        self.nodes.get_mut(at as usize)?.value.as_mut()
+    /// Replaces the value at a place in use, and returns it.
+    pub(super) fn replace(&mut self, at: u32, value: T) -> T {
+        self.nodes[at as usize].value.replace(value).expect("a node in a chain has a value")
     }
 
     fn occupy(&mut self, value: T) -> u32 {
@@ -83,30 +83,30 @@ impl Chain {
         self.len
     }
 
-    /// The place of the oldest.
+    /// The place of the oldest value.
     pub(super) fn oldest(&self) -> Option<u32> {
         (self.oldest != NIL).then_some(self.oldest)
     }
 
-    /// Appends a value; its place stays the same until it is taken out.
+    /// Appends a value, and returns its place, which stays the same until the value is removed.
     pub(super) fn push<T>(&mut self, slab: &mut Slab<T>, value: T) -> u32 {
         let at = slab.occupy(value);
         self.link(slab, at);
         at
     }
 
-    /// Takes out the value at a place of this chain.
+    /// Removes the value at a place of this chain.
     pub(super) fn remove<T>(&mut self, slab: &mut Slab<T>, at: u32) -> T {
         self.unlink(slab, at);
         slab.vacate(at)
     }
 
-    /// Takes out the oldest.
+    /// Removes the oldest value.
     pub(super) fn pop<T>(&mut self, slab: &mut Slab<T>) -> Option<T> {
         self.oldest().map(|at| self.remove(slab, at))
     }
 
-    /// Makes the oldest the newest, in the place that it has.
+    /// Makes the oldest value the newest; it keeps its place.
     pub(super) fn requeue<T>(&mut self, slab: &mut Slab<T>) {
         if let Some(at) = self.oldest() {
             self.unlink(slab, at);
@@ -114,7 +114,7 @@ impl Chain {
         }
     }
 
-    /// Makes the oldest of this chain the newest of another one, in the place that it has.
+    /// Moves the oldest value to the end of another chain; it keeps its place.
     pub(super) fn hand_over<T>(&mut self, slab: &mut Slab<T>, other: &mut Chain) {
         if let Some(at) = self.oldest() {
             self.unlink(slab, at);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_back_in_order() {
+    fn pops_in_order() {
         let (mut slab, mut chain) = (Slab::new(), Chain::new());
         let places: Vec<u32> = (0..5).map(|value| chain.push(&mut slab, value)).collect();
         assert_eq!(chain.remove(&mut slab, places[0]), 0);

@@ -1,0 +1,203 @@
+//! The caches of `--cache-type ttl` and `s3fifo`: a DashMap from keys to places in an order of eviction.
+//!
+//! A hit takes the read lock of one shard of the map, writes at most one relaxed mark on its entry, and waits for no walk.
+//! Writers take the lock of the order, and inside it those of the map, never the other way round. So map and order agree
+//! whenever the lock of the order is free. Expiry is not decided here: the proxy checks an entry's age and removes it.
+
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as Slot;
+use foldhash::quality::SeedableRandomState;
+
+use super::usage::{Limit, UsageCounter};
+use super::{Bounds, Cache, Entry, Usage};
+
+/// Places in one slice of [`Cache::retain`]: few enough to look at, and remove all, in about a millisecond.
+const SLICE: usize = 2048;
+
+/// Decides which entry is evicted next. Pure: no lock, no clock. Each entry has a place, a small number, until it leaves.
+pub(super) trait Order: Send {
+    /// Number of entries.
+    fn len(&self) -> usize;
+
+    /// All places in use are below this.
+    fn extent(&self) -> u32;
+
+    /// The entry at a place, if the place is in use.
+    fn get(&self, place: u32) -> Option<&Arc<Entry>>;
+
+    /// Adds an entry under a key that is not in the order.
+    fn push(&mut self, entry: Arc<Entry>) -> u32;
+
+    /// Replaces the entry at a place by a newer one of the same key; returns the new place and the old entry.
+    fn replace(&mut self, place: u32, entry: Arc<Entry>) -> (u32, Arc<Entry>);
+
+    /// Removes the entry at a place in use.
+    fn remove(&mut self, place: u32) -> Arc<Entry>;
+
+    /// Removes the entry least worth its memory; `None` only if there is none.
+    fn evict(&mut self, limit: Limit) -> Option<Arc<Entry>>;
+
+    /// Frees the memory of an order without entries.
+    fn clear(&mut self);
+
+    /// Marks an entry as used. Called by readers, concurrently with all of the above.
+    fn mark_used(entry: &Entry);
+}
+
+/// A DashMap over an order.
+#[derive(Debug)]
+pub(super) struct Ordered<O> {
+    map: DashMap<Keyed, u32, SeedableRandomState>,
+    // A std Mutex and not a tokio one: nothing is awaited while it is held.
+    order: Mutex<O>,
+    bounds: Bounds,
+    usage: UsageCounter,
+}
+
+/// An entry that hashes and compares as its key, so that the key is not stored twice.
+#[derive(Debug)]
+struct Keyed(Arc<Entry>);
+
+impl Borrow<str> for Keyed {
+    fn borrow(&self) -> &str {
+        self.0.key()
+    }
+}
+
+impl Hash for Keyed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key().hash(state);
+    }
+}
+
+impl PartialEq for Keyed {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key() == other.0.key()
+    }
+}
+
+impl Eq for Keyed {}
+
+impl<O: Order> Ordered<O> {
+    /// An empty cache over a map of about `shards` shards.
+    pub(super) fn new(order: O, bounds: Bounds, shards: usize, hasher: SeedableRandomState) -> Self {
+        let shards = shards.next_power_of_two().clamp(16, 4096);
+        Self {
+            map: DashMap::with_capacity_and_hasher_and_shard_amount(0, hasher, shards),
+            order: Mutex::new(order),
+            bounds,
+            usage: UsageCounter::default(),
+        }
+    }
+
+    pub(super) fn order(&self) -> MutexGuard<'_, O> {
+        // Only the closure of `retain` can panic under this lock, between two entries: map and order agree.
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an entry, or replaces the one at `place`, which is returned.
+    fn put(&self, order: &mut O, place: Option<u32>, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+        // The order comes first: it may have to grow, and readers of the map do not wait for that.
+        let (place, old) = match place {
+            Some(place) => {
+                let (place, old) = order.replace(place, Arc::clone(&entry));
+                (place, Some(old))
+            }
+            None => (order.push(Arc::clone(&entry)), None),
+        };
+        // Key and value in one step: a reader finds the old entry or the new one, never none.
+        match self.map.entry(Keyed(entry)) {
+            Slot::Occupied(slot) => drop(slot.replace_entry(place)),
+            Slot::Vacant(slot) => drop(slot.insert(place)),
+        }
+        old
+    }
+
+    fn evict(&self, order: &mut O, limit: Limit) -> Option<Arc<Entry>> {
+        let entry = order.evict(limit)?;
+        self.map.remove(entry.key());
+        self.usage.subtract_evicted(&entry);
+        Some(entry)
+    }
+}
+
+impl<O: Order> Cache for Ordered<O> {
+    fn get(&self, key: &str) -> Option<Arc<Entry>> {
+        self.map.view(key, |held, _| {
+            O::mark_used(&held.0);
+            Arc::clone(&held.0)
+        })
+    }
+
+    fn peek(&self, key: &str) -> Option<Arc<Entry>> {
+        self.map.view(key, |held, _| Arc::clone(&held.0))
+    }
+
+    fn insert(&self, entry: Arc<Entry>) -> bool {
+        let weight = entry.weight();
+        if !self.bounds.admit(weight) {
+            return false;
+        }
+        // Dropped after the lock is free: freeing a large document can take long.
+        let mut gone = Vec::new();
+        let mut order = self.order();
+        let place = self.map.view(entry.key(), |_, place| *place);
+        // Evicted before the new entry is in: the order does not weigh it against entries that had time to be used.
+        if place.is_none() && self.usage.entries() >= self.bounds.entries {
+            gone.extend(self.evict(&mut order, Limit::Entries));
+        }
+        self.usage.add(weight);
+        if let Some(old) = self.put(&mut order, place, entry) {
+            self.usage.subtract(&old);
+            gone.push(old);
+        }
+        while let Some(limit) = self.usage.exceeded(self.bounds) {
+            let Some(evicted) = self.evict(&mut order, limit) else { break };
+            gone.push(evicted);
+        }
+        drop(order);
+        true
+    }
+
+    fn remove(&self, key: &str) -> Option<Arc<Entry>> {
+        let mut order = self.order();
+        let (_, place) = self.map.remove(key)?;
+        let entry = order.remove(place);
+        self.usage.subtract(&entry);
+        Some(entry)
+    }
+
+    fn slices(&self) -> usize {
+        (self.order().extent() as usize).div_ceil(SLICE).max(1)
+    }
+
+    fn retain(&self, slice: usize, keep: &mut dyn FnMut(&Entry) -> bool) -> usize {
+        let mut gone = Vec::new();
+        let mut order = self.order();
+        let extent = order.extent() as usize;
+        let first = slice.saturating_mul(SLICE).min(extent);
+        for place in first..(first + SLICE).min(extent) {
+            let place = place as u32;
+            if order.get(place).is_some_and(|entry| !keep(entry)) {
+                let entry = order.remove(place);
+                self.map.remove(entry.key());
+                self.usage.subtract(&entry);
+                gone.push(entry);
+            }
+        }
+        if order.len() == 0 && extent > 0 {
+            order.clear();
+            self.map.shrink_to_fit();
+        }
+        drop(order);
+        gone.len()
+    }
+
+    fn usage(&self) -> Usage {
+        self.usage.usage()
+    }
+}

@@ -1,0 +1,85 @@
+//! How full a cache is, and how full it may be: counts that are read without its locks.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use super::Entry;
+
+/// The most that a cache holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// Entries.
+    pub entries: usize,
+    /// Bytes, by [`Entry::weight`].
+    pub bytes: usize,
+}
+
+impl Bounds {
+    /// Whether an entry of this weight is admitted: one that takes more than a sixteenth of the bytes is not.
+    pub(super) fn admit(&self, weight: usize) -> bool {
+        self.entries > 0 && weight <= self.bytes / 16
+    }
+}
+
+/// How much a cache holds, and how much it has evicted.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Usage {
+    /// Entries held.
+    pub entries: usize,
+    /// Bytes held, by [`Entry::weight`].
+    pub bytes: usize,
+    /// Entries evicted to keep the bounds, since the start.
+    pub evictions: u64,
+}
+
+/// The bound for whose sake an entry is evicted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Limit {
+    Entries,
+    Bytes,
+}
+
+/// The counts behind [`Usage`]. Each is changed under the lock that guards the entry in question, so that the sums are right
+/// whenever no thread holds such a lock.
+#[derive(Default, Debug)]
+pub(super) struct UsageCounter {
+    entries: AtomicUsize,
+    bytes: AtomicUsize,
+    evictions: AtomicU64,
+}
+
+impl UsageCounter {
+    pub(super) fn entries(&self) -> usize {
+        self.entries.load(Relaxed)
+    }
+
+    /// The bound that is exceeded.
+    pub(super) fn exceeded(&self, bounds: Bounds) -> Option<Limit> {
+        if self.entries() > bounds.entries {
+            return Some(Limit::Entries);
+        }
+        (self.bytes.load(Relaxed) > bounds.bytes).then_some(Limit::Bytes)
+    }
+
+    pub(super) fn add(&self, weight: usize) {
+        self.entries.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(weight, Relaxed);
+    }
+
+    pub(super) fn subtract(&self, entry: &Entry) {
+        self.entries.fetch_sub(1, Relaxed);
+        self.bytes.fetch_sub(entry.weight(), Relaxed);
+    }
+
+    pub(super) fn subtract_evicted(&self, entry: &Entry) {
+        self.subtract(entry);
+        self.evictions.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        Usage {
+            entries: self.entries(),
+            bytes: self.bytes.load(Relaxed),
+            evictions: self.evictions.load(Relaxed),
+        }
+    }
+}
