@@ -11,7 +11,7 @@ use std::fs;
 use std::io::Write;
 
 use dproxy::proxy::cache::CacheType;
-use dproxy::simulate::{Outcome, run};
+use dproxy::simulate::{Replay, run};
 use plotters::prelude::*;
 
 const KEYS: u32 = 40_000;
@@ -65,7 +65,7 @@ fn trace() -> Vec<String> {
     keys
 }
 
-fn draw(file: &str, outcomes: &[(f64, Outcome)]) -> Result<(), Box<dyn Error>> {
+fn draw(file: &str, outcomes: &[(f64, Replay)]) -> Result<(), Box<dyn Error>> {
     let area = SVGBackend::new(file, (760, 420)).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)

@@ -1,30 +1,30 @@
-//! A capacity as it is typed: `2000` entries, or `1%` of the keys of the trace.
+//! The capacity of a simulated cache: `2000` entries, or `1%` of the keys of the trace.
 
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// More entries than a log has keys, and no more shards than fit into memory.
-const MOST: usize = 1_000_000_000;
+/// More entries than a log has keys; the shards of such a cache still fit into memory.
+const MAX_ENTRIES: usize = 1_000_000_000;
 
-/// How many entries a simulated cache holds.
+/// Number of entries that a simulated cache holds at most.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Capacity {
-    /// So many.
+    /// A number of entries.
     Entries(usize),
-    /// So many of a hundred keys.
+    /// A percentage of the different keys of the trace.
     Percent(f64),
 }
 
-/// It is neither a number of entries nor a part of the keys.
+/// The text is neither a number of entries nor a percentage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-#[error("write entries such as 2000, {MOST} at the most, or a part of the keys such as 1% or 0.5%")]
+#[error("write entries such as 2000, {MAX_ENTRIES} at the most, or a part of the keys such as 1% or 0.5%")]
 pub struct BadCapacity;
 
 impl Capacity {
-    /// In entries, for a trace of so many different keys: the nearest whole number, and one at least.
-    pub fn of(self, keys: u64) -> usize {
+    /// The capacity in entries for a trace of `keys` different keys: a percentage is rounded, to one at least.
+    pub fn entries(self, keys: u64) -> usize {
         match self {
             Capacity::Entries(entries) => entries,
             Capacity::Percent(percent) => ((keys as f64 * percent / 100.0).round() as usize).max(1),
@@ -41,7 +41,7 @@ impl FromStr for Capacity {
             None => Capacity::Entries(text.replace('_', "").parse().map_err(|_| BadCapacity)?),
         };
         match capacity {
-            Capacity::Entries(1..=MOST) => Ok(capacity),
+            Capacity::Entries(1..=MAX_ENTRIES) => Ok(capacity),
             Capacity::Percent(percent) if percent > 0.0 && percent <= 100.0 => Ok(capacity),
             _ => Err(BadCapacity),
         }
@@ -63,14 +63,14 @@ mod tests {
 
     #[test]
     fn reads_entries_and_parts() {
-        let of = |text: &str, keys| text.parse::<Capacity>().map(|capacity| capacity.of(keys));
-        assert_eq!(of("2000", 10), Ok(2000));
-        assert_eq!(of("1%", 258_368), Ok(2584));
-        assert_eq!(of("0.1%", 13_756), Ok(14));
-        assert_eq!(of("100%", 7), Ok(7));
-        assert_eq!(of("1%", 3), Ok(1));
+        let entries = |text: &str, keys| text.parse::<Capacity>().map(|capacity| capacity.entries(keys));
+        assert_eq!(entries("2000", 10), Ok(2000));
+        assert_eq!(entries("1%", 258_368), Ok(2584));
+        assert_eq!(entries("0.1%", 13_756), Ok(14));
+        assert_eq!(entries("100%", 7), Ok(7));
+        assert_eq!(entries("1%", 3), Ok(1));
         for bad in ["", "%", "0", "0%", "-1", "101%", "NaN%", "inf%", "1.5", "10 000", "5%%", "1000000001"] {
-            assert_eq!(of(bad, 100), Err(BadCapacity), "{bad}");
+            assert_eq!(entries(bad, 100), Err(BadCapacity), "{bad}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `dproxy simulate`: runs traces through caches and prints what each would have missed.
+//! `dproxy simulate`: replays traces against caches and prints the misses of each.
 
 use std::fmt::Write;
 use std::io::{self, stderr};
@@ -9,14 +9,14 @@ use clap::builder::{RangedU64ValueParser, ValueHint};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Capacity, Outcome, Survey, Trace, TraceError, run as simulate, survey};
+use super::{Capacity, Replay, Survey, TraceError, TraceFile, run as simulate, survey};
 use crate::proxy::cache::CacheType;
 use crate::terminal::can_draw;
 
 /// Runs a log of keys through the cache of a proxy, to choose its type and size.
 ///
-/// There is no clock in a log of keys: nothing expires in a simulation. What `ttl` is then is a cache that gives up first
-/// what came first (FIFO).
+/// A log of keys has no clock, so nothing expires in a simulation. There, `ttl` is a cache that evicts the oldest entry
+/// (FIFO).
 #[derive(Args, Clone, Debug)]
 pub struct SimulateArgs {
     /// Files of one key a line, in the order of the requests; plain or compressed with zstd.
@@ -37,36 +37,36 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "SIZE", value_delimiter = ',', default_value = "1%,5%,10%")]
     pub capacity: Vec<Capacity>,
 
-    /// Shards to divide the cache into; 1 makes lru exact [default: as many as a proxy would choose].
+    /// Shards to divide the lru cache into; 1 makes it exact [default: as many as a proxy would choose].
     #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000), value_name = "N")]
     pub shards: Option<usize>,
 
-    /// How to say what was found.
+    /// The format of the results.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub output: Output,
+    pub output: ReplayFormat,
 }
 
-/// In what form outcomes are printed.
+/// The format of printed results.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, ValueEnum)]
-pub enum Output {
+pub enum ReplayFormat {
     /// A table.
     #[default]
     Text,
-    /// An object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Runs each trace through each size and type, and prints each outcome as soon as there is one, while `print` says that
-/// somebody reads them.
+/// Replays each trace for each size and type, and prints each result as soon as it is known. Ends early once `print` returns
+/// false: its reader has closed.
 pub fn run(args: &SimulateArgs, mut print: impl FnMut(String) -> io::Result<bool>) -> anyhow::Result<()> {
-    let mut head = args.output == Output::Text;
+    let mut head = args.output == ReplayFormat::Text;
     for path in &args.trace {
-        let trace = Trace::new(path);
+        let trace = TraceFile::new(path);
         let survey = count(&trace, args.output)?;
         for capacity in &args.capacity {
             for &cache_type in &args.cache_type {
-                let outcome = run_one(&trace, survey, cache_type, *capacity, args)?;
-                if !print(written(&outcome, std::mem::take(&mut head), args.output)?)? {
+                let replay = run_one(&trace, survey, cache_type, *capacity, args)?;
+                if !print(written(&replay, std::mem::take(&mut head), args.output)?)? {
                     return Ok(());
                 }
             }
@@ -75,9 +75,9 @@ pub fn run(args: &SimulateArgs, mut print: impl FnMut(String) -> io::Result<bool
     Ok(())
 }
 
-fn count(trace: &Trace, output: Output) -> Result<Survey, TraceError> {
+fn count(trace: &TraceFile, output: ReplayFormat) -> Result<Survey, TraceError> {
     let bar = bar(output, None, format!("counting keys of {}", trace.path().display()));
-    let survey = survey(trace.lines()?, |done| bar.set_position(done));
+    let survey = survey(trace.keys()?, |done| bar.set_position(done));
     bar.finish_and_clear();
     match survey? {
         Survey { requests: 0, .. } => Err(TraceError::Empty { path: trace.path().to_owned() }),
@@ -86,32 +86,32 @@ fn count(trace: &Trace, output: Output) -> Result<Survey, TraceError> {
 }
 
 fn run_one(
-    trace: &Trace,
+    trace: &TraceFile,
     survey: Survey,
     cache_type: CacheType,
     capacity: Capacity,
     args: &SimulateArgs,
-) -> Result<Outcome, TraceError> {
+) -> Result<Replay, TraceError> {
     let bar = bar(args.output, Some(survey.requests), format!("{cache_type} of {capacity}"));
     let name = trace.path().display().to_string();
-    let entries = capacity.of(survey.keys);
-    let outcome =
-        simulate(&name, trace.lines()?, cache_type, entries, args.shards, |done| bar.set_position(done));
+    let entries = capacity.entries(survey.keys);
+    let replay =
+        simulate(&name, trace.keys()?, cache_type, entries, args.shards, |done| bar.set_position(done));
     bar.finish_and_clear();
-    outcome
+    replay
 }
 
-/// A line for an outcome, beneath the head of the table if that is wanted.
-fn written(outcome: &Outcome, head: bool, output: Output) -> anyhow::Result<String> {
-    if output == Output::Json {
-        return Ok(serde_json::to_string(outcome)? + "\n");
+/// The line of a result, after the head of the table if `head`.
+fn written(replay: &Replay, head: bool, output: ReplayFormat) -> anyhow::Result<String> {
+    if output == ReplayFormat::Json {
+        return Ok(serde_json::to_string(replay)? + "\n");
     }
     let mut text = String::new();
     if head {
         let [a, b, c, d, e] = ["capacity", "shards", "requests", "misses", "miss ratio"];
         writeln!(text, "{:<10} {a:>10} {b:>6} {c:>12} {d:>12} {e:>10}  trace", "cache type")?;
     }
-    let Outcome { trace, cache_type, capacity, shards, requests, misses, miss_ratio } = outcome;
+    let Replay { trace, cache_type, capacity, shards, requests, misses, miss_ratio } = replay;
     writeln!(
         text,
         "{cache_type:<10} {capacity:>10} {shards:>6} {requests:>12} {misses:>12} {miss_ratio:>10.4}  {trace}"
@@ -119,12 +119,12 @@ fn written(outcome: &Outcome, head: bool, output: Output) -> anyhow::Result<Stri
     Ok(text)
 }
 
-/// A bar for who watches: not into a pipe or a file, not beside JSON, not on a terminal that cannot move its cursor.
-fn bar(output: Output, length: Option<u64>, what: String) -> ProgressBar {
-    if output == Output::Json || !can_draw(&stderr()) {
+/// A progress bar on standard error; hidden beside JSON, in a pipe or file, and on a terminal that cannot move its cursor.
+fn bar(output: ReplayFormat, length: Option<u64>, what: String) -> ProgressBar {
+    if output == ReplayFormat::Json || !can_draw(&stderr()) {
         return ProgressBar::hidden();
     }
-    // No colours in it, with NO_COLOR or without.
+    // No colours, so that NO_COLOR needs no case of its own.
     let template = match length {
         Some(_) => "{msg:20} [{bar:40}] {human_pos}/{human_len}, {eta} left",
         None => "{spinner} {msg}: {human_pos}",
@@ -159,7 +159,7 @@ mod tests {
         Ok(out.lines().map(str::to_owned).collect())
     }
 
-    /// A trace of 100 keys, asked for ten times over.
+    /// A trace of 100 keys in order, ten times over.
     fn trace(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("dproxy-simulate-{name}-{}", std::process::id()));
         let text: String = (0..1000).map(|key| format!("article/{}\n", key % 100)).collect();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn prints_each_run() {
+    fn prints_each_result() {
         let path = trace("runs");
         let file = path.display().to_string();
         let json = lines(&[
@@ -204,8 +204,8 @@ mod tests {
     }
 
     #[test]
-    fn says_what_to_do() {
-        let error = |arguments: &[&str]| lines(arguments).expect_err("wrong").to_string();
+    fn errors_say_what_to_do() {
+        let error = |arguments: &[&str]| lines(arguments).expect_err("an error").to_string();
         assert!(error(&[]).contains("--trace <FILE>"));
         assert!(error(&["--trace", "/no/such"]).contains("cannot read the trace /no/such"));
         let dash = lines(&["--trace", "-"]).expect_err("no file").source().map(ToString::to_string);

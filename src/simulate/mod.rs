@@ -1,7 +1,7 @@
-//! What a cache would make of a trace: a file of one key a line, each asked for and taken in on a miss.
+//! The misses of a cache for a trace: a file of one key per line. Each key is a get, and an insert after a miss.
 //!
-//! It is the very cache of the proxy that runs here, so its answer is the proxy's, but for time: nothing expires. Pure but
-//! for reading the trace; [`command`] is the shell around it.
+//! The cache is the proxy's own code, so its misses are the proxy's, except that nothing expires. Pure but for reading the
+//! trace; [`command`] is the shell around it.
 
 pub mod command;
 
@@ -14,33 +14,33 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use capacity::{BadCapacity, Capacity};
-pub use trace::{Lines, Survey, Trace, TraceError, survey};
+pub use trace::{Survey, TraceError, TraceFile, TraceKeys, survey};
 
 use crate::proxy::cache::{Bounds, CacheType, Entry, Layout, Millis, build_as};
 use crate::wire::Document;
 
-/// After so many keys the progress is told.
-const TELL_EVERY: u64 = 8192;
-/// Of the hash that finds the shards: a run finds the same each time.
+/// Keys between two reports of progress.
+const PROGRESS_EVERY: u64 = 8192;
+/// Seed of the hash that maps keys to shards: every run gives the same result.
 const SEED: u64 = 0;
 
-/// What one run found.
+/// The result of one replay.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Outcome {
-    /// The file.
+pub struct Replay {
+    /// The name of the trace.
     pub trace: String,
     /// `ttl`, `lru` or `s3fifo`.
     #[serde(serialize_with = "name")]
     pub cache_type: CacheType,
     /// In entries.
     pub capacity: usize,
-    /// Of how many shards the cache was.
+    /// In how many parts the cache evicted: [`Layout::shards`].
     pub shards: usize,
-    /// Keys asked for.
+    /// Number of keys in the trace.
     pub requests: u64,
-    /// Keys that were not held when they were asked for.
+    /// Requests whose key was not in the cache.
     pub misses: u64,
-    /// Of requests.
+    /// `misses` over `requests`; 0 without requests.
     pub miss_ratio: f64,
 }
 
@@ -48,9 +48,10 @@ fn name<S: serde::Serializer>(cache_type: &CacheType, serializer: S) -> Result<S
     serializer.serialize_str(cache_type.name())
 }
 
-/// Asks a new cache of `capacity` entries for each key, in `shards` shards or as many as a proxy would choose.
+/// Replays keys against a new cache of `capacity` entries, in `shards` shards, or as many as a proxy would choose.
 ///
-/// `trace` is what the outcome says of where the keys are from; `progress` hears now and then how many were asked for.
+/// `trace` is the name for the result. `progress` is called now and then with the number of requests so far. The only errors
+/// are those of `keys`.
 pub fn run<K: AsRef<str>, E>(
     trace: &str,
     keys: impl IntoIterator<Item = Result<K, E>>,
@@ -58,7 +59,7 @@ pub fn run<K: AsRef<str>, E>(
     capacity: usize,
     shards: Option<usize>,
     mut progress: impl FnMut(u64),
-) -> Result<Outcome, E> {
+) -> Result<Replay, E> {
     let layout = Layout::of(Bounds { entries: capacity, bytes: usize::MAX }).with_seed(SEED);
     let layout = match shards {
         Some(shards) => layout.with_shards(shards),
@@ -75,14 +76,14 @@ pub fn run<K: AsRef<str>, E>(
             misses += 1;
             cache.insert(Arc::new(Entry::new(key, document.clone(), Millis(0), None, Duration::ZERO)));
         }
-        if requests % TELL_EVERY == 0 {
+        if requests % PROGRESS_EVERY == 0 {
             progress(requests);
         }
     }
     progress(requests);
     let miss_ratio = if requests == 0 { 0.0 } else { misses as f64 / requests as f64 };
     let shards = layout.shards(cache_type);
-    Ok(Outcome { trace: trace.to_owned(), cache_type, capacity, shards, requests, misses, miss_ratio })
+    Ok(Replay { trace: trace.to_owned(), cache_type, capacity, shards, requests, misses, miss_ratio })
 }
 
 #[cfg(test)]
@@ -93,20 +94,20 @@ mod tests {
 
     fn misses(keys: &[u32], cache_type: CacheType, capacity: usize) -> u64 {
         let keys = keys.iter().map(|key| Ok::<_, Infallible>(key.to_string()));
-        let Ok(outcome) = run("test", keys, cache_type, capacity, None, |_| ());
-        outcome.misses
+        let Ok(replay) = run("test", keys, cache_type, capacity, None, |_| ());
+        replay.misses
     }
 
     #[test]
-    fn types_differ_in_what_they_give_up() {
+    fn types_differ_in_what_they_evict() {
         let keys = [1, 2, 3, 1, 4, 1, 2];
-        assert_eq!(misses(&keys, CacheType::Lru, 3), 5, "2 was not used for longest when 4 came");
-        assert_eq!(misses(&keys, CacheType::Ttl, 3), 6, "1 came first, then 2");
+        assert_eq!(misses(&keys, CacheType::Lru, 3), 5, "4 evicts 2, the least recently used");
+        assert_eq!(misses(&keys, CacheType::Ttl, 3), 6, "4 evicts 1, the oldest, then 1 evicts 2");
         assert_eq!(misses(&keys, CacheType::Lru, 4), 4);
     }
 
     #[test]
-    fn lru_misses_where_more_keys_than_fit_were_asked_for_since() {
+    fn lru_misses_a_key_after_as_many_others_as_fit() {
         let mut random = fastrand::Rng::with_seed(6);
         let keys: Vec<u32> = (0..20_000).map(|_| (500.0 * random.f64().powi(2)) as u32).collect();
         let mut order: Vec<u32> = Vec::new();
@@ -132,12 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn tells_progress_and_outcome() {
+    fn reports_progress_and_result() {
         let keys = (0..20_000).map(|key| Ok::<_, Infallible>((key % 10).to_string()));
-        let mut told = Vec::new();
-        let Ok(outcome) = run("a", keys, CacheType::Lru, 100, Some(4), |done| told.push(done));
-        assert_eq!(told, [8192, 16_384, 20_000]);
-        let json = serde_json::to_string(&outcome).expect("plain values");
+        let mut reported = Vec::new();
+        let Ok(replay) = run("a", keys, CacheType::Lru, 100, Some(4), |done| reported.push(done));
+        assert_eq!(reported, [8192, 16_384, 20_000]);
+        let json = serde_json::to_string(&replay).expect("plain values");
         assert_eq!(
             json,
             r#"{"trace":"a","cache_type":"lru","capacity":100,"shards":4,"requests":20000,"misses":10,"miss_ratio":0.0005}"#

@@ -1,4 +1,4 @@
-//! A trace: a file of one key a line, plain or compressed with zstd, read as a stream as often as need be.
+//! A trace: a file of one key per line, plain or compressed with zstd, read as a stream, more than once.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 use thiserror::Error;
 use zstd::stream::read::Decoder;
 
-/// A key is no longer than this, in bytes.
+/// The longest key, in bytes.
 const MAX_KEY: usize = 4096;
 const BUFFER: usize = 64 << 10;
 /// The first bytes of a zstd file.
@@ -21,59 +21,59 @@ const MAX_WINDOW_LOG: u32 = 27;
 /// The first bytes of a gzip file.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// A file of one key a line.
+/// A file of one key per line.
 #[derive(Clone, Debug)]
-pub struct Trace {
+pub struct TraceFile {
     path: PathBuf,
 }
 
 /// Why a trace cannot be read.
 #[derive(Debug, Error)]
 pub enum TraceError {
-    /// The file cannot be opened, or not be read to its end.
+    /// The file cannot be opened or read to its end.
     #[error("cannot read the trace {}", path.display())]
     Unreadable {
-        /// Of the trace.
+        /// The trace.
         path: PathBuf,
-        /// What the system says.
+        /// The system's reason, or the decoder's.
         source: io::Error,
     },
-    /// A line is no key.
+    /// A line is not a key.
     #[error("line {line} of {} {what}: a trace has one key a line, plain or compressed with zstd", path.display())]
-    NoKey {
-        /// Of the trace.
+    BadKey {
+        /// The trace.
         path: PathBuf,
-        /// From 1.
+        /// Its number, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// Why: "is longer than 4096 bytes".
         what: &'static str,
     },
-    /// There is no key in it.
+    /// The file holds no key.
     #[error("the trace {} holds no keys: write one key a line, in the order of the requests", path.display())]
     Empty {
-        /// Of the trace.
+        /// The trace.
         path: PathBuf,
     },
 }
 
-impl Trace {
-    /// The trace in a file that can be read more than once: not a pipe.
+impl TraceFile {
+    /// The trace at `path`, which has to be a regular file: a pipe cannot be read twice.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its keys, from the first on.
-    pub fn lines(&self) -> Result<Lines, TraceError> {
+    /// Opens the file and iterates over its keys.
+    pub fn keys(&self) -> Result<TraceKeys, TraceError> {
         self.open().map_err(|source| TraceError::Unreadable { path: self.path.clone(), source })
     }
 
-    fn open(&self) -> io::Result<Lines> {
-        // Before it is opened: opening a pipe waits for its writer. A dash is a pipe to whoever types it.
+    fn open(&self) -> io::Result<TraceKeys> {
+        // Checked before it is opened: opening a pipe waits for its writer. A dash means standard input.
         if self.path == Path::new("-") || !std::fs::metadata(&self.path)?.is_file() {
             return Err(io::Error::other("it is not a file, and it is read more than once; write it to one"));
         }
@@ -91,32 +91,32 @@ impl Trace {
             true => Box::new(BufReader::with_capacity(BUFFER, decompress(file)?)),
             false => Box::new(file),
         };
-        Ok(Lines { reader, path: self.path.clone(), line: 0, buffer: Vec::new() })
+        Ok(TraceKeys { reader, path: self.path.clone(), line: 0, buffer: Vec::new() })
     }
 }
 
-/// What the frames of a zstd file hold, one after the other. The decoder checks their checksums.
+/// The contents of all frames of a zstd file, in order. The decoder verifies their checksums.
 fn decompress(file: BufReader<File>) -> io::Result<Decoder<'static, BufReader<File>>> {
     let mut decoder = Decoder::with_buffer(file)?;
     decoder.window_log_max(MAX_WINDOW_LOG)?;
     Ok(decoder)
 }
 
-/// The keys of a trace. Empty lines are passed over, a carriage return at the end of a line is not of the key.
-pub struct Lines {
+/// The keys of a trace, in order. Empty lines are skipped; a carriage return at the end of a line is not part of the key.
+pub struct TraceKeys {
     reader: Box<dyn BufRead>,
     path: PathBuf,
     line: u64,
     buffer: Vec<u8>,
 }
 
-impl Lines {
-    fn no_key(&self, what: &'static str) -> TraceError {
-        TraceError::NoKey { path: self.path.clone(), line: self.line, what }
+impl TraceKeys {
+    fn bad_key(&self, what: &'static str) -> TraceError {
+        TraceError::BadKey { path: self.path.clone(), line: self.line, what }
     }
 
     fn unreadable(&self, error: io::Error) -> TraceError {
-        // Only the system's own errors have a number; the others are the decoder's.
+        // Errors of the system have a number; those of the decoder have none.
         let source = match error.raw_os_error() {
             Some(_) => error,
             None => io::Error::other(format!("the zstd data is damaged or cut short ({error})")),
@@ -124,8 +124,8 @@ impl Lines {
         TraceError::Unreadable { path: self.path.clone(), source }
     }
 
-    /// The next line; `None` at the end.
-    fn key(&mut self) -> Result<Option<SmolStr>, TraceError> {
+    /// The key in the next line, maybe empty; `None` at the end.
+    fn next_key(&mut self) -> Result<Option<SmolStr>, TraceError> {
         self.buffer.clear();
         self.line += 1;
         let limit = MAX_KEY as u64 + 2;
@@ -136,21 +136,21 @@ impl Lines {
         let line = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.len() > MAX_KEY {
-            return Err(self.no_key("is longer than 4096 bytes"));
+            return Err(self.bad_key("is longer than 4096 bytes"));
         }
         match std::str::from_utf8(line) {
             Ok(key) => Ok(Some(SmolStr::new(key))),
-            Err(_) => Err(self.no_key("is not text in UTF-8")),
+            Err(_) => Err(self.bad_key("is not text in UTF-8")),
         }
     }
 }
 
-impl Iterator for Lines {
+impl Iterator for TraceKeys {
     type Item = Result<SmolStr, TraceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            match self.key().transpose()? {
+            match self.next_key().transpose()? {
                 Ok(key) if key.is_empty() => {}
                 key => return Some(key),
             }
@@ -158,16 +158,16 @@ impl Iterator for Lines {
     }
 }
 
-/// How much there is in a trace.
+/// The size of a trace.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Survey {
-    /// Lines with a key.
+    /// Number of lines with a key.
     pub requests: u64,
-    /// Different keys.
+    /// Number of different keys.
     pub keys: u64,
 }
 
-/// Counts requests and different keys. Keys are told apart by 64 bits of hash, so that the longest log fits into memory.
+/// Counts requests and different keys. Keys with the same 64-bit hash count as one: hashes of a long log fit into memory.
 pub fn survey<K: AsRef<str>, E>(
     keys: impl IntoIterator<Item = Result<K, E>>,
     mut progress: impl FnMut(u64),
@@ -178,7 +178,7 @@ pub fn survey<K: AsRef<str>, E>(
     for key in keys {
         seen.insert(hasher.hash_one(key?.as_ref()));
         requests += 1;
-        if requests % super::TELL_EVERY == 0 {
+        if requests % super::PROGRESS_EVERY == 0 {
             progress(requests);
         }
     }
@@ -199,7 +199,7 @@ mod tests {
         encoder.write_all(text).and_then(|()| encoder.finish()).expect("a vector takes all")
     }
 
-    /// A file that is gone with its guard.
+    /// A temporary file, removed on drop.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -211,7 +211,7 @@ mod tests {
         }
 
         fn keys(&self) -> Result<Vec<SmolStr>, TraceError> {
-            Trace::new(&self.0).lines()?.collect()
+            TraceFile::new(&self.0).keys()?.collect()
         }
     }
 
@@ -227,14 +227,14 @@ mod tests {
         for bytes in [text.to_vec(), frame(text)] {
             let file = Scratch::new(&bytes);
             assert_eq!(file.keys().expect("a trace"), ["article/1", "article/2", "article/1"]);
-            let survey = survey(Trace::new(&file.0).lines().expect("a file"), |_| ()).expect("a trace");
+            let survey = survey(TraceFile::new(&file.0).keys().expect("a file"), |_| ()).expect("a trace");
             assert_eq!(survey, Survey { requests: 3, keys: 2 });
         }
         assert_eq!(Scratch::new(b"").keys().expect("no lines").len(), 0);
     }
 
     #[test]
-    fn says_which_line_is_no_key() {
+    fn names_the_line_that_is_not_a_key() {
         let longest = "k".repeat(MAX_KEY);
         assert!(Scratch::new(format!("{longest}\r\na\n").as_bytes()).keys().is_ok());
         let error =
@@ -245,9 +245,9 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_file() {
-        assert!(matches!(Trace::new("/no/such").lines(), Err(TraceError::Unreadable { .. })));
-        assert!(matches!(Trace::new("/").lines(), Err(TraceError::Unreadable { .. })));
+    fn refuses_a_path_that_is_not_a_trace_file() {
+        assert!(matches!(TraceFile::new("/no/such").keys(), Err(TraceError::Unreadable { .. })));
+        assert!(matches!(TraceFile::new("/").keys(), Err(TraceError::Unreadable { .. })));
         assert!(matches!(Scratch::new(b"\x1f\x8b\x08\0").keys(), Err(TraceError::Unreadable { source, .. })
             if source.to_string().contains("gunzip")));
     }
