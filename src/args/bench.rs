@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum, ValueHint};
 
 use super::units;
-use crate::bench::{Config, KeyRange, KeySource, Length, Mode, Output};
+use crate::bench::{BenchConfig, KeyRange, KeySource, Length, Mode, Output};
 use crate::net::link::Peer;
 
 /// Requests in flight on one connection, at the most.
@@ -106,10 +106,10 @@ pub enum OutputArg {
 
 impl BenchArgs {
     /// The run that the flags describe.
-    pub fn config(&self) -> Config {
+    pub fn config(&self) -> BenchConfig {
         let (load, keys) = (&self.load, &self.keys);
         let warmup = load.warmup.unwrap_or(if load.requests.is_some() { Duration::ZERO } else { WARMUP });
-        Config {
+        BenchConfig {
             peer: Peer { host: self.host.clone(), port: self.port },
             connections: load.connections,
             in_flight: load.in_flight as usize,

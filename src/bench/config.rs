@@ -1,4 +1,4 @@
-//! What a run is told: whom to ask, what, how hard and how long.
+//! The configuration of a run.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,43 +8,44 @@ use serde::Serialize;
 use super::keys::KeyRange;
 use crate::net::link::Peer;
 
-/// A run.
+/// Which node to put load on, which documents to ask for, how hard and how long.
 #[derive(Clone, Debug)]
-pub struct Config {
-    /// Whom to ask.
+pub struct BenchConfig {
+    /// The node.
     pub peer: Peer,
     /// Connections in all.
     pub connections: usize,
-    /// Requests in flight on each; one where each has its own connection.
+    /// Requests in flight on each session; always 1 in [`Mode::Plain`].
     pub in_flight: usize,
     /// Threads, each with a runtime of its own.
     pub threads: usize,
-    /// When it ends.
+    /// When the run ends.
     pub length: Length,
-    /// How long to ask before anything is counted.
+    /// The time at the beginning of the run from which no request is counted.
     pub warmup: Duration,
-    /// A reply must come within this time from when its request was due.
+    /// A request fails without a reply within this time after it was due.
     pub timeout: Duration,
-    /// Requests due in a second, whether the node keeps up or not; without, as many as it answers.
+    /// Open loop: requests due per second, whether the node keeps up or not. `None` is a closed loop: the next request is
+    /// sent when a reply comes.
     pub rate: Option<f64>,
-    /// How to ask.
+    /// How requests are sent.
     pub mode: Mode,
-    /// What to ask for.
+    /// The documents to ask for.
     pub keys: KeySource,
-    /// Ask for earlier keys oftener, by Zipf's law with this exponent; in turn without.
+    /// Choose keys by Zipf's law with this exponent, the first key most often. `None` takes each in turn.
     pub zipf: Option<f64>,
-    /// Where the choice of keys begins.
+    /// The seed of the random choice: the same seed chooses the same keys.
     pub seed: u64,
-    /// How to say what was found.
+    /// The form of the report.
     pub output: Output,
 }
 
 /// When a run ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Length {
-    /// After a time, the warm-up not counted.
+    /// After this time, the warm-up not included.
     Time(Duration),
-    /// After so many requests, those of the warm-up not counted.
+    /// After this number of requests, those of the warm-up not included.
     Requests(u64),
 }
 
@@ -52,32 +53,32 @@ pub enum Length {
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Many on one connection.
+    /// Many on each connection.
     Session,
-    /// A connection for each.
+    /// A connection for each request.
     Plain,
 }
 
 /// Where keys come from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum KeySource {
-    /// A file with a key a line; `-` is standard input.
+    /// A file with one key on each line; `-` is standard input.
     File(PathBuf),
-    /// A range.
+    /// Keys that end in consecutive numbers.
     Range(KeyRange),
 }
 
-/// How to say what was found.
+/// The form of the report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Output {
     /// A table.
     Text,
-    /// A line of JSON.
+    /// One line of JSON.
     Json,
 }
 
-impl Config {
-    /// No more than there are connections.
+impl BenchConfig {
+    /// At most one for each connection.
     pub(super) fn threads(&self) -> usize {
         self.threads.clamp(1, self.connections.max(1))
     }
@@ -101,8 +102,8 @@ impl Config {
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::bench) fn config() -> Config {
-        Config {
+    pub(in crate::bench) fn config() -> BenchConfig {
+        BenchConfig {
             peer: Peer { host: "127.0.0.1".to_owned(), port: 8001 },
             connections: 64,
             in_flight: 16,
@@ -121,7 +122,7 @@ pub(super) mod tests {
 
     #[test]
     fn there_are_no_more_threads_than_connections() {
-        assert_eq!(Config { threads: 9, connections: 2, ..config() }.threads(), 2);
-        assert_eq!(Config { mode: Mode::Plain, ..config() }.in_flight(), 1);
+        assert_eq!(BenchConfig { threads: 9, connections: 2, ..config() }.threads(), 2);
+        assert_eq!(BenchConfig { mode: Mode::Plain, ..config() }.in_flight(), 1);
     }
 }

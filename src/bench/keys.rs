@@ -1,4 +1,4 @@
-//! What is asked for: keys from a file or a range, in turn or by Zipf's law.
+//! The keys of the documents to ask for, and their order: each in turn or by Zipf's law.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::zipf::Zipf;
 use crate::wire::KeyBuf;
 
-/// `article/1..1000`: a prefix, and whole numbers from the first to the last.
+/// `article/1..1000`: the keys `article/1` to `article/1000`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRange {
     prefix: String,
@@ -17,13 +17,13 @@ pub struct KeyRange {
     last: u64,
 }
 
-/// Why a text is no range of keys.
+/// Why a text is not a range of keys.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum KeyRangeError {
-    /// Not of the form.
+    /// It does not have the form `<prefix><first>..<last>` with `first <= last`.
     #[error("write a range such as article/1..1000")]
     Shape,
-    /// Its keys do not follow the grammar of the wire.
+    /// Its last key is not a valid key.
     #[error("{0}")]
     Key(#[from] crate::wire::key::KeyError),
 }
@@ -35,7 +35,7 @@ impl FromStr for KeyRange {
         let (from, last) = text.rsplit_once("..").ok_or(KeyRangeError::Shape)?;
         let prefix = from.trim_end_matches(|c: char| c.is_ascii_digit());
         let number = |text: &str| match text.parse::<u64>() {
-            // A key is text: 01 is not 1.
+            // Keys are text: a/01 and a/1 are two documents.
             Ok(number) if number.to_string() == text => Ok(number),
             Ok(_) | Err(_) => Err(KeyRangeError::Shape),
         };
@@ -44,7 +44,7 @@ impl FromStr for KeyRange {
         if range.first > range.last || range.last == u64::MAX {
             return Err(KeyRangeError::Shape);
         }
-        // The last one is the longest: if it is a key, all are.
+        // The last key is the longest: if it is valid, all are.
         KeyBuf::parse(format!("{prefix}{}", range.last).as_bytes())?;
         Ok(range)
     }
@@ -65,26 +65,25 @@ impl Keys {
         }
     }
 
-    /// Writes the key at a place.
-    fn write(&self, at: u64, out: &mut Vec<u8>) {
+    fn write(&self, index: u64, out: &mut Vec<u8>) {
         match self {
-            Keys::List(keys) => out.extend_from_slice(keys[at as usize].as_str().as_bytes()),
+            Keys::List(keys) => out.extend_from_slice(keys[index as usize].as_str().as_bytes()),
             Keys::Range(range) => {
                 out.extend_from_slice(range.prefix.as_bytes());
-                out.extend_from_slice(itoa::Buffer::new().format(range.first + at).as_bytes());
+                out.extend_from_slice(itoa::Buffer::new().format(range.first + index).as_bytes());
             }
         }
     }
 }
 
-/// The order in which one thread asks for them.
-pub(super) struct Order {
+/// The order in which one thread asks for the keys.
+pub(super) struct KeyOrder {
     keys: Keys,
-    choice: Choice,
+    choice: KeyChoice,
 }
 
-enum Choice {
-    /// Each in turn, and the threads take turns.
+enum KeyChoice {
+    /// Thread `i` of `step` threads takes keys `i`, `i + step`, `i + 2 * step`, …, and begins again after the last.
     InTurn {
         next: u64,
         step: u64,
@@ -93,14 +92,14 @@ enum Choice {
     Zipf(Zipf, Rng),
 }
 
-impl Order {
-    /// The order of thread `index` of `threads`. The earlier a key stands, the oftener `zipf` asks for it.
+impl KeyOrder {
+    /// The order of thread `index` of `threads`. `zipf` is the exponent; the first key is then the most frequent.
     pub(super) fn new(keys: Keys, zipf: Option<f64>, seed: u64, index: usize, threads: usize) -> Self {
         let random = Rng::with_seed(seed.wrapping_add(index as u64));
         let choice = match zipf {
-            None => Choice::InTurn { next: index as u64, step: threads as u64 },
-            Some(0.0) => Choice::Uniform(random),
-            Some(exponent) => Choice::Zipf(Zipf::new(keys.len(), exponent), random),
+            None => KeyChoice::InTurn { next: index as u64, step: threads as u64 },
+            Some(0.0) => KeyChoice::Uniform(random),
+            Some(exponent) => KeyChoice::Zipf(Zipf::new(keys.len(), exponent), random),
         };
         Self { keys, choice }
     }
@@ -108,16 +107,16 @@ impl Order {
     /// Writes the next key.
     pub(super) fn write_next(&mut self, out: &mut Vec<u8>) {
         let count = self.keys.len();
-        let at = match &mut self.choice {
-            Choice::InTurn { next, step } => {
-                let at = *next % count;
-                *next = at + *step;
-                at
+        let index = match &mut self.choice {
+            KeyChoice::InTurn { next, step } => {
+                let index = *next % count;
+                *next = index + *step;
+                index
             }
-            Choice::Uniform(random) => random.u64(0..count),
-            Choice::Zipf(law, random) => law.sample(random),
+            KeyChoice::Uniform(random) => random.u64(0..count),
+            KeyChoice::Zipf(law, random) => law.sample(random),
         };
-        self.keys.write(at, out);
+        self.keys.write(index, out);
     }
 }
 
@@ -126,7 +125,7 @@ mod tests {
     use super::*;
 
     fn order(range: &str, zipf: Option<f64>, index: usize, threads: usize) -> Vec<String> {
-        let mut order = Order::new(Keys::Range(range.parse().unwrap()), zipf, 1, index, threads);
+        let mut order = KeyOrder::new(Keys::Range(range.parse().unwrap()), zipf, 1, index, threads);
         let mut next = || {
             let mut out = Vec::new();
             order.write_next(&mut out);
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn goes_in_turn_and_round() {
+    fn takes_keys_in_turn_and_begins_again() {
         assert_eq!(order("a/9..11", None, 0, 1), ["a/9", "a/10", "a/11", "a/9"]);
         assert_eq!(order("a/b-1..3", None, 1, 2), ["a/b-2", "a/b-1", "a/b-3", "a/b-2"]);
     }
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_range() {
+    fn refuses_other_texts() {
         for text in [
             "",
             "a/1",

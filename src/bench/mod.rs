@@ -1,23 +1,22 @@
-//! Load for any node, and what it does under it: `dproxy bench`.
+//! `dproxy bench`: puts load on a node and measures its replies.
 //!
 //! ```text
-//!   keys ▶ feed ▶ worker (one a thread) ─┬─ session, session, …   or   plain, plain, …
-//!            ▲                           └─ tally ──▶ report
+//!   keys, schedule ▶ worker (one for each thread) ─┬─ session, session, …   or   plain, plain, …
+//!            ▲                                     └─ measurements ──▶ report
 //!          pacer (open loop only)
 //! ```
-//! Each connection is a socket of its own. A request costs a few moves of memory beside its share of the system calls, so
-//! that a node is measured and not the load. Every reply is taken apart as a node would.
+//! A request costs a few copies in memory beside its share of the system calls, so that the node is measured and not the
+//! load. Every reply is parsed and checked as a node would do it.
 
 mod config;
-mod feed;
 mod keys;
+mod measurements;
 mod pacer;
 mod plain;
 mod progress;
 mod report;
+mod schedule;
 mod session;
-mod slots;
-mod tally;
 mod worker;
 mod zipf;
 
@@ -33,12 +32,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::feed::{Feed, Window};
-use self::keys::{Keys, Order};
+use self::keys::{KeyOrder, Keys};
+use self::measurements::Measurements;
 use self::pacer::Pacer;
 use self::progress::Progress;
-use self::tally::Tally;
-use self::worker::{Orders, Worker};
+use self::report::Report;
+use self::schedule::{RunTimes, Schedule};
+use self::worker::{Worker, WorkerConfig};
 use crate::cores;
 use crate::keylist;
 use crate::net::LinkError;
@@ -46,19 +46,18 @@ use crate::net::link::hello;
 use crate::net::transport;
 use crate::terminal::{complain, print};
 
-pub use self::config::{Config, KeySource, Length, Mode, Output};
+pub use self::config::{BenchConfig, KeySource, Length, Mode, Output};
 pub use self::keys::{KeyRange, KeyRangeError};
-pub use self::report::{Latency, Report};
 
-/// The longest reply that is taken.
+/// The longest reply, in bytes.
 const MAX_REPLY: usize = 64 << 20;
-/// From when the threads are told to when the first request is due: time to connect.
+/// From the start of the threads until the first request is due: time to connect.
 const LEAD: Duration = Duration::from_millis(20);
-/// The exit code when nothing answered.
+/// The exit code when no reply came.
 const NO_REPLY: u8 = 3;
 
-/// Puts the load on, and says what came of it. Exit code: 0 when all replies were OK, 3 when there was none, else 1.
-pub fn run(config: &Config) -> Result<ExitCode> {
+/// Runs the load and prints the report. Exit code: 0 when all replies were OK, 3 when none came, else 1.
+pub fn run(config: &BenchConfig) -> Result<ExitCode> {
     let keys = match &config.keys {
         KeySource::File(path) => match keylist::read(path)? {
             keys if keys.is_empty() => bail!("there is no key in {}", path.display()),
@@ -67,25 +66,27 @@ pub fn run(config: &Config) -> Result<ExitCode> {
         KeySource::Range(range) => Keys::Range(range.clone()),
     };
     let runtime = cores::runtime()?;
-    let Some(orders) = runtime.block_on(try_out(config))? else { return Ok(ExitCode::from(NO_REPLY)) };
-    // A node may have said that it takes fewer.
-    let config = &Config { in_flight: orders.in_flight, ..config.clone() };
+    let Some(per_worker) = runtime.block_on(connect_once(config))? else {
+        return Ok(ExitCode::from(NO_REPLY));
+    };
+    // The node may allow fewer on a session than were asked for.
+    let config = &BenchConfig { in_flight: per_worker.in_flight, ..config.clone() };
     let start = Instant::now() + LEAD;
-    let begin = start + config.warmup;
+    let measured_from = start + config.warmup;
     let end = match config.length {
-        Length::Time(time) => Some(begin + time),
+        Length::Time(time) => Some(measured_from + time),
         Length::Requests(_) => None,
     };
-    let window = Window { start, begin, end };
+    let times = RunTimes { start, measured_from, end };
     let workers: Vec<Arc<Worker>> =
-        (0..config.threads()).map(|index| worker(config, orders, &keys, window, index)).collect();
-    let ended = load(&runtime, &workers, Progress::new(window, config.requests()))?;
-    if ended < begin {
-        complain("it was stopped while it warmed up: nothing is counted yet");
+        (0..config.threads()).map(|index| worker(config, per_worker, &keys, times, index)).collect();
+    let ended = load(&runtime, &workers, Progress::new(times, config.requests()))?;
+    if ended < measured_from {
+        complain("it was stopped during the warm-up: no request is counted yet");
         return Ok(ExitCode::FAILURE);
     }
-    let mut sum = Tally::new(window);
-    workers.iter().for_each(|worker| sum.add(&worker.state().tally));
+    let mut sum = Measurements::new(times);
+    workers.iter().for_each(|worker| sum.add(&worker.state().measurements));
     let report = Report::new(config, &sum, ended);
     print(
         match config.output {
@@ -100,19 +101,26 @@ pub fn run(config: &Config) -> Result<ExitCode> {
     })
 }
 
-fn worker(config: &Config, orders: Orders, keys: &Keys, window: Window, index: usize) -> Arc<Worker> {
+fn worker(
+    config: &BenchConfig,
+    per_worker: WorkerConfig,
+    keys: &Keys,
+    times: RunTimes,
+    index: usize,
+) -> Arc<Worker> {
     let threads = config.threads();
     let connections = config.connections / threads + usize::from(index < config.connections % threads);
     Worker::new(
-        Orders { connections, ..orders },
-        Feed::new(window, config.requests(), config.rate, index, threads),
-        Order::new(keys.clone(), config.zipf, config.seed, index, threads),
-        Tally::new(window),
+        WorkerConfig { connections, ..per_worker },
+        Schedule::new(times, config.requests(), config.rate, index, threads),
+        KeyOrder::new(keys.clone(), config.zipf, config.seed, index, threads),
+        Measurements::new(times),
     )
 }
 
-/// Connects once, so that a mistake is told and not measured. `None` when nothing answers, which is said.
-async fn try_out(config: &Config) -> Result<Option<Orders>> {
+/// Connects once before the run, so that a wrong address or mode is reported and not measured. `None` when no reply came;
+/// that is reported here.
+async fn connect_once(config: &BenchConfig) -> Result<Option<WorkerConfig>> {
     let (peer, deadline) = (&config.peer, config.timeout);
     let mut stream = match transport::dial(&peer.host, peer.port, deadline).await {
         Ok(stream) => stream,
@@ -125,9 +133,9 @@ async fn try_out(config: &Config) -> Result<Option<Orders>> {
     let mut in_flight = config.in_flight();
     if config.mode == Mode::Session {
         match timeout(deadline, hello(&mut stream)).await {
-            Ok(Ok(Some(most))) if most < in_flight => {
-                complain(format!("{peer} takes {most} requests in flight on a session, not {in_flight}"));
-                in_flight = most;
+            Ok(Ok(Some(limit))) if limit < in_flight => {
+                complain(format!("{peer} takes {limit} requests in flight on a session, not {in_flight}"));
+                in_flight = limit;
             }
             Ok(Ok(Some(_))) => {}
             Ok(Ok(None) | Err(_)) => bail!("{peer} has no sessions; ask it with --plain"),
@@ -137,7 +145,7 @@ async fn try_out(config: &Config) -> Result<Option<Orders>> {
             }
         }
     }
-    Ok(Some(Orders {
+    Ok(Some(WorkerConfig {
         address,
         port: peer.port,
         mode: config.mode,
@@ -148,18 +156,18 @@ async fn try_out(config: &Config) -> Result<Option<Orders>> {
     }))
 }
 
-/// Puts the load on, to its end.
+/// The load of one thread, until the run is over.
 async fn work(worker: Arc<Worker>) {
     let mut tasks = JoinSet::new();
-    for index in 0..worker.orders.connections {
-        match worker.orders.mode {
+    for index in 0..worker.config.connections {
+        match worker.config.mode {
             Mode::Session => tasks.spawn(session::run(worker.clone(), index)),
             Mode::Plain => tasks.spawn(plain::run(worker.clone(), index)),
         };
     }
-    let pacer = worker.orders.is_open_loop.then(|| Pacer::start(worker.clone())).transpose();
+    let pacer = worker.config.is_open_loop.then(|| Pacer::start(worker.clone())).transpose();
     if let Err(error) = pacer {
-        return tracing::error!(%error, "an open loop needs a thread for its clock");
+        return tracing::error!(%error, "cannot start the clock of the open loop");
     }
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
@@ -170,14 +178,15 @@ async fn work(worker: Arc<Worker>) {
 
 type Job = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
-/// Runs the workers, each on a thread of its own, to their end or to a signal; tells when that was.
+/// Runs each worker on a thread of its own until the run is over or a signal comes. Returns when that was.
 fn load(
     runtime: &tokio::runtime::Runtime,
     workers: &[Arc<Worker>],
     mut progress: Progress,
 ) -> Result<Instant> {
     let stop = CancellationToken::new();
-    let (running, mut all) = tokio::sync::mpsc::channel::<()>(1);
+    // Ends when the last worker drops its sender.
+    let (running, mut all_done) = tokio::sync::mpsc::channel::<()>(1);
     let jobs = workers.iter().map(|worker| {
         let (worker, stop, running) = (worker.clone(), stop.clone(), running.clone());
         let job: Job = Box::new(move || {
@@ -196,7 +205,7 @@ fn load(
         let mut terminate = signal(SignalKind::terminate())?;
         loop {
             tokio::select! {
-                _ = all.recv() => break,
+                _ = all_done.recv() => break,
                 Some(()) = interrupt.recv() => break stop.cancel(),
                 Some(()) = terminate.recv() => break stop.cancel(),
                 _ = draw.tick() => progress.draw(workers),

@@ -1,7 +1,7 @@
-//! The clock of an open loop: wakes connections when requests are due, and gives up those that waited too long.
+//! The clock of an open loop: wakes connections when requests are due, and gives up requests that were not sent in time.
 //!
-//! A thread and not a task: timers of the runtime know milliseconds, within which a fast node answers hundreds of
-//! requests; a thread sleeps to some 50 µs.
+//! A thread and not a task: the runtime's timers are exact to 1 ms, and a fast node answers hundreds of requests in that
+//! time. A thread's sleep is exact to about 50 µs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::tally::Failure;
+use super::measurements::Failure;
 use super::worker::Worker;
 
-/// Requests that are due closer together than this are handed out together.
+/// The shortest sleep: requests that are due closer together wake their connections together.
 const STEP: Duration = Duration::from_micros(20);
-/// No sleep is longer: the end of the run is seen within this time.
+/// The longest sleep: the end of the run is noticed within this time.
 const LONGEST: Duration = Duration::from_millis(20);
 
-/// A clock that runs until it is dropped, or there is nothing more to ask.
+/// Runs until it is dropped or the run is over.
 pub(super) struct Pacer(Arc<AtomicBool>);
 
 impl Drop for Pacer {
@@ -35,23 +35,23 @@ impl Pacer {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this thread does nothing else than sleep")]
+#[expect(clippy::disallowed_methods, reason = "a thread of its own may block")]
 fn run(worker: &Worker, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
         let next = {
             let mut state = worker.state();
-            // The backlog is bounded: what nobody had a place for in all its time is an error, and is not asked.
-            if let Some(before) = now.checked_sub(worker.orders.timeout) {
-                let given_up = state.feed.give_up(before);
-                state.tally.failures(Failure::NotSent, given_up);
+            // Bounds the backlog: a request that no connection could send within the timeout counts as failed.
+            if let Some(before) = now.checked_sub(worker.config.timeout) {
+                let given_up = state.schedule.give_up(before);
+                state.measurements.add_failures(Failure::NotSent, given_up);
             }
-            if state.feed.is_over(now) {
+            if state.schedule.is_over(now) {
                 return state.wake(u64::MAX);
             }
-            let backlog = state.feed.backlog(now);
+            let backlog = state.schedule.backlog(now);
             state.wake(backlog);
-            state.feed.next_wake(now)
+            state.schedule.next_wake(now)
         };
         let wait = next.saturating_duration_since(Instant::now());
         std::thread::sleep(wait.clamp(STEP, LONGEST));

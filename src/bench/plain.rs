@@ -1,4 +1,4 @@
-//! A connection a request.
+//! A connection for each request.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -7,28 +7,28 @@ use std::task::Poll;
 use tokio::time::{Instant, timeout_at};
 
 use super::MAX_REPLY;
-use super::tally::Failure;
+use super::measurements::Failure;
 use super::worker::Worker;
 use crate::net::LinkError;
 use crate::net::link::exchange;
 use crate::wire::{Key, Request};
 
-/// Asks one after the other until there is nothing more to ask.
+/// Sends one request after the other until the run is over.
 pub(super) async fn run(worker: Arc<Worker>, index: usize) {
     let mut path = Vec::new();
     worker.wait_for_start().await;
     while let Some(due) = next(&worker, index, &mut path).await {
         let Ok(key) = Key::parse(&path) else { return };
-        let deadline = due + worker.orders.timeout;
-        let asked = async {
+        let deadline = due + worker.config.timeout;
+        let exchanged = async {
             let mut stream = worker.dial().await.map_err(|_| LinkError::Refused)?;
             exchange(&mut stream, Request::Get(key), MAX_REPLY, deadline).await
         };
-        let result = timeout_at(deadline, asked).await.unwrap_or(Err(LinkError::Late));
+        let result = timeout_at(deadline, exchanged).await.unwrap_or(Err(LinkError::Late));
         let now = Instant::now();
         let failure = match result {
             Ok(line) => {
-                worker.state().tally.reply(due, now, &line);
+                worker.state().measurements.reply(due, now, &line);
                 continue;
             }
             Err(LinkError::Refused | LinkError::Unresolved) => Failure::Refused,
@@ -36,24 +36,24 @@ pub(super) async fn run(worker: Arc<Worker>, index: usize) {
             Err(LinkError::Late) => Failure::Late,
             Err(LinkError::Garbage) => Failure::Bad,
         };
-        worker.state().tally.failure(due, now, failure);
+        worker.state().measurements.failure(due, now, failure);
         if failure == Failure::Refused && !worker.pause().await {
             return;
         }
     }
 }
 
-/// Waits for the next request: since when it is due. `None` when there are no more.
+/// Waits until a request is due, writes its key to `path` and returns when it was due. `None` when the run is over.
 async fn next(worker: &Worker, index: usize, path: &mut Vec<u8>) -> Option<Instant> {
     poll_fn(|cx| {
         let now = Instant::now();
         let mut state = worker.state();
-        if let Some(due) = state.feed.take(now) {
+        if let Some(due) = state.schedule.take(now) {
             path.clear();
-            state.order.write_next(path);
+            state.keys.write_next(path);
             return Poll::Ready(Some(due));
         }
-        if state.feed.is_over(now) {
+        if state.schedule.is_over(now) {
             return Poll::Ready(None);
         }
         state.wait(index, cx);

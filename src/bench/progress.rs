@@ -1,4 +1,4 @@
-//! How far a run is, shown on standard error while it runs; on a terminal only.
+//! A progress bar on standard error while a run lasts, if that is a terminal.
 
 use std::fmt::Write;
 use std::io::stderr;
@@ -7,26 +7,26 @@ use std::time::Duration;
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
-use super::feed::Window;
+use super::schedule::RunTimes;
 use super::worker::Worker;
 use crate::terminal::{can_draw, no_colour};
 
-/// How often it is drawn anew.
+/// How often the bar is drawn.
 pub(super) const EVERY: Duration = Duration::from_millis(200);
 
-/// A bar over the time, or over the requests.
+/// A bar that fills with the time, or with the number of requests, whichever ends the run.
 pub(super) struct Progress {
     bar: ProgressBar,
-    window: Window,
+    times: RunTimes,
     requests: Option<u64>,
-    /// Replies that had come when it was drawn last, and when that was.
-    drawn: (u64, Instant),
+    /// The number of replies at the last drawing, and its time.
+    last_drawn: (u64, Instant),
 }
 
 impl Progress {
-    /// Draws nothing unless standard error is a terminal. Colours are left out where `NO_COLOR` is set.
-    pub(super) fn new(window: Window, requests: Option<u64>) -> Self {
-        let span = window.end.map(|end| end.duration_since(window.start).as_millis() as u64);
+    /// Invisible unless standard error is a terminal; without colours where `NO_COLOR` is set.
+    pub(super) fn new(times: RunTimes, requests: Option<u64>) -> Self {
+        let span = times.end.map(|end| end.duration_since(times.start).as_millis() as u64);
         let length = span.or(requests).unwrap_or(1);
         let target = match can_draw(&stderr()) {
             true => ProgressDrawTarget::stderr(),
@@ -40,36 +40,35 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
-        Self { bar, window, requests, drawn: (0, window.start) }
+        Self { bar, times, requests, last_drawn: (0, times.start) }
     }
 
-    /// Draws how far the workers are.
     pub(super) fn draw(&mut self, workers: &[std::sync::Arc<Worker>]) {
         if self.bar.is_hidden() {
             return;
         }
         let now = Instant::now();
-        let (mut requests, mut came, mut errors) = (0, 0, 0);
+        let (mut requests, mut replies, mut errors) = (0, 0, 0);
         for worker in workers {
-            let tally = &worker.state().tally;
-            requests += tally.requests();
-            came += tally.in_window;
-            errors += tally.errors();
+            let measurements = &worker.state().measurements;
+            requests += measurements.requests();
+            replies += measurements.replies_measured;
+            errors += measurements.errors();
         }
         let at = match self.requests {
             Some(_) => requests,
-            None => now.duration_since(self.window.start).as_millis() as u64,
+            None => now.duration_since(self.times.start).as_millis() as u64,
         };
         let mut text = String::from("warming up");
-        if now >= self.window.begin {
-            let seconds = now.duration_since(self.drawn.1).as_secs_f64();
-            let rate = came.saturating_sub(self.drawn.0) as f64 / seconds.max(1e-3);
-            text = format!("{} replies, {}/s", HumanCount(came), HumanCount(rate as u64));
+        if now >= self.times.measured_from {
+            let seconds = now.duration_since(self.last_drawn.1).as_secs_f64();
+            let rate = replies.saturating_sub(self.last_drawn.0) as f64 / seconds.max(1e-3);
+            text = format!("{} replies, {}/s", HumanCount(replies), HumanCount(rate as u64));
             if errors > 0 {
                 let _ = write!(text, ", {} errors", HumanCount(errors));
             }
         }
-        self.drawn = (came, now);
+        self.last_drawn = (replies, now);
         self.bar.set_position(at);
         self.bar.set_message(text);
     }

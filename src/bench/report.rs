@@ -1,4 +1,4 @@
-//! What a run found: a table for people, a JSON object with stable names for scripts.
+//! The report of a run: a table for people, a JSON object with stable names for scripts.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,86 +8,86 @@ use indicatif::HumanCount;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::tally::{Failure, Tally};
-use super::{Config, Mode};
+use super::measurements::{Failure, Measurements};
+use super::{BenchConfig, Mode};
 use crate::wire::Status;
 
-/// The result. Names and meanings of its fields stay; fields may be added.
+/// The JSON object. Fields may be added; the names and meanings of those here do not change.
 #[derive(Clone, PartialEq, Serialize, Debug)]
-pub struct Report {
-    /// Whom it asked.
+pub(super) struct Report {
+    /// The node, as `host:port`.
     pub target: String,
-    /// Requests that were due in the measured time, and ended.
+    /// Requests that were due in the measured time and ended, with a reply or without.
     pub requests: u64,
-    /// The measured time.
+    /// The measured time, in seconds.
     pub seconds: f64,
-    /// Sound replies in a second of the measured time.
+    /// Valid replies per second.
     pub rps: f64,
-    /// Bytes of replies in a second of the measured time.
+    /// Bytes of valid replies per second.
     pub bytes_per_second: f64,
-    /// Requests that ended with anything but OK.
+    /// Requests that did not end with status OK.
     pub errors: u64,
-    /// How many ended with which status; CLIENT_CONNECTION_ERROR where no sound reply came.
+    /// Requests by status; those without a valid reply count as CLIENT_CONNECTION_ERROR.
     pub by_status: BTreeMap<&'static str, u64>,
-    /// Why no sound reply came.
+    /// Requests without a valid reply, by cause: `refused`, `broken`, `late`, `bad_reply` or `not_sent`.
     pub failures: BTreeMap<&'static str, u64>,
-    /// Replies from a cache, of those that say so; none if no reply does.
+    /// Cache hits among the replies with a `cache_hit` member, 0 to 1; `null` if no reply has one.
     pub hit_ratio: Option<f64>,
-    /// None if no reply came.
-    pub latency_ms: Option<Latency>,
+    /// `null` if no valid reply came.
+    pub latency_ms: Option<LatencySummary>,
     /// Connections in all.
     pub connections: usize,
-    /// Requests in flight on each.
+    /// Requests in flight on each connection.
     pub in_flight: usize,
     /// Threads of the load.
     pub threads: usize,
     /// `session` or `plain`.
     pub mode: Mode,
-    /// Requests in a second that were due in an open loop; none for a closed one.
+    /// Requests due per second in an open loop; `null` for a closed loop.
     pub rate: Option<f64>,
 }
 
 /// Latencies in milliseconds, from when a request was due to when its reply was whole.
 #[derive(Clone, Copy, PartialEq, Serialize, Debug)]
-pub struct Latency {
-    /// Half took no longer.
+pub(super) struct LatencySummary {
+    /// The median.
     pub p50: f64,
-    /// Nine of ten took no longer.
+    /// The 90th percentile.
     pub p90: f64,
-    /// 99 of 100.
+    /// The 99th percentile.
     pub p99: f64,
-    /// 999 of 1000.
+    /// The 99.9th percentile.
     pub p999: f64,
-    /// None took longer.
+    /// The longest.
     pub max: f64,
     /// The average.
     pub mean: f64,
 }
 
 impl Report {
-    /// What `tally` means, of a run that ended at `ended`.
-    pub(super) fn new(config: &Config, tally: &Tally, ended: Instant) -> Self {
-        let window = tally.window;
-        let end = window.end.map_or(tally.last.unwrap_or(ended), |end| end.min(ended));
-        let seconds = end.saturating_duration_since(window.begin).as_secs_f64();
-        let a_second = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
-        let failures = Failure::ALL.map(|failure| (failure.as_str(), tally.failed(failure)));
+    /// The report of a run that ended at `ended`.
+    pub(super) fn new(config: &BenchConfig, measurements: &Measurements, ended: Instant) -> Self {
+        let times = measurements.times;
+        let end = times.end.map_or(measurements.last.unwrap_or(ended), |end| end.min(ended));
+        let seconds = end.saturating_duration_since(times.measured_from).as_secs_f64();
+        let per_second = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
+        let failures = Failure::ALL.map(|failure| (failure.as_str(), measurements.failed(failure)));
         let mut by_status: BTreeMap<&str, u64> =
-            Status::ALL.map(|status| (status.as_str(), tally.status(status))).into();
+            Status::ALL.map(|status| (status.as_str(), measurements.status(status))).into();
         by_status.insert(Status::ClientConnectionError.as_str(), failures.iter().map(|(_, n)| n).sum());
         by_status.retain(|status, count| *count > 0 || *status == Status::Ok.as_str());
-        let told = tally.hits + tally.misses;
+        let hits_and_misses = measurements.hits + measurements.misses;
         Self {
             target: config.peer.to_string(),
-            requests: tally.requests(),
+            requests: measurements.requests(),
             seconds,
-            rps: a_second(tally.in_window),
-            bytes_per_second: a_second(tally.bytes),
-            errors: tally.errors(),
+            rps: per_second(measurements.replies_measured),
+            bytes_per_second: per_second(measurements.bytes_measured),
+            errors: measurements.errors(),
             by_status,
             failures: failures.into_iter().filter(|(_, count)| *count > 0).collect(),
-            hit_ratio: (told > 0).then(|| tally.hits as f64 / told as f64),
-            latency_ms: Latency::of(tally),
+            hit_ratio: (hits_and_misses > 0).then(|| measurements.hits as f64 / hits_and_misses as f64),
+            latency_ms: LatencySummary::of(measurements),
             connections: config.connections,
             in_flight: config.in_flight(),
             threads: config.threads(),
@@ -96,12 +96,12 @@ impl Report {
         }
     }
 
-    /// One line of JSON.
+    /// One line of JSON, without its end.
     pub(super) fn json(&self) -> serde_json::Result<String> {
         serde_json::to_string(self)
     }
 
-    /// A table, its last line without an end.
+    /// A table; its last line has no end.
     pub(super) fn text(&self) -> String {
         let mut out = format!("{}: {}", self.target, counted(self.connections as u64, "connection"));
         let _ = match self.mode {
@@ -152,9 +152,9 @@ impl Report {
     }
 }
 
-impl Latency {
-    fn of(tally: &Tally) -> Option<Self> {
-        let latency = &tally.latency;
+impl LatencySummary {
+    fn of(measurements: &Measurements) -> Option<Self> {
+        let latency = &measurements.latency;
         let ms = |nanos: u64| round(nanos as f64 / 1e6);
         (!latency.is_empty()).then(|| Self {
             p50: ms(latency.value_at_quantile(0.5)),
@@ -167,7 +167,7 @@ impl Latency {
     }
 }
 
-/// To whole microseconds: what is finer is not measured.
+/// Rounds milliseconds to whole microseconds, which is as exact as they are measured.
 fn round(ms: f64) -> f64 {
     (ms * 1e3).round() / 1e3
 }
@@ -182,23 +182,23 @@ mod tests {
 
     use super::*;
     use crate::bench::config::tests::config;
-    use crate::bench::feed::Window;
+    use crate::bench::schedule::RunTimes;
 
     fn report() -> Report {
         let start = Instant::now();
         let end = start + Duration::from_secs(2);
-        let mut tally = Tally::new(Window { start, begin: start, end: Some(end) });
+        let mut measurements = Measurements::new(RunTimes { start, measured_from: start, end: Some(end) });
         let ms = Duration::from_millis(1);
         for _ in 0..3 {
-            tally.reply(start, start + ms, br#"{"status":"OK","data":1,"cache_hit":true,"node":1}"#);
+            measurements.reply(start, start + ms, br#"{"status":"OK","data":1,"cache_hit":true,"node":1}"#);
         }
-        tally.reply(
+        measurements.reply(
             start,
             start + 2 * ms,
             br#"{"status":"NOT_FOUND","data":null,"cache_hit":false,"node":1}"#,
         );
-        tally.failure(start, start + ms, Failure::Late);
-        Report::new(&config(), &tally, end)
+        measurements.failure(start, start + ms, Failure::Late);
+        Report::new(&config(), &measurements, end)
     }
 
     #[test]

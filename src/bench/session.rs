@@ -1,9 +1,9 @@
 //! One connection with a session of its own, tuned for load: no task, channel or timer for a request.
 //!
 //! ```text
-//!   dial ▶ HELLO ▶ ( read ▶ count what came ▶ fill the places ▶ write )* ▶ nothing more to ask
-//!     ▲                                   │
-//!     └─────────── after a pause ◀────lost┘
+//!   dial ▶ HELLO ▶ ( read ▶ count replies ▶ add requests that are due ▶ write )* ▶ the run is over
+//!     ▲                          │
+//!     └──── after a pause ◀─lost─┘
 //! ```
 
 use std::future::poll_fn;
@@ -17,26 +17,24 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::MAX_REPLY;
-use super::slots::Slots;
-use super::tally::{Failure, Tally};
-use super::worker::{State, Worker};
-use crate::net::link::hello;
+use super::measurements::{Failure, Measurements};
+use super::worker::{Worker, WorkerState};
+use crate::net::link::{Calls, Removed, hello};
 use crate::net::transport::Stream;
 use crate::wire::request::split_id;
 
-/// Keeps a session and asks on it until there is nothing more to ask.
+/// Sends requests on a session, and on another one when it is lost, until the run is over.
 pub(super) async fn run(worker: Arc<Worker>, index: usize) {
     loop {
         match open(&worker).await {
-            Some((stream, most)) => {
+            Some((stream, limit)) => {
                 worker.wait_for_start().await;
-                let mut traffic = Traffic::new(&worker, index, stream, most);
-                let lost = poll_fn(|cx| traffic.poll(cx)).await.is_err();
-                if !lost {
+                let mut session = LoadSession::new(&worker, index, stream, limit);
+                if poll_fn(|cx| session.poll(cx)).await.is_ok() {
                     return;
                 }
             }
-            None => worker.refused(),
+            None => worker.count_refused(),
         }
         if !worker.pause().await {
             return;
@@ -44,46 +42,49 @@ pub(super) async fn run(worker: Arc<Worker>, index: usize) {
     }
 }
 
-/// A new session, and how many requests it may have in flight.
+/// A new session, and the limit of requests in flight on it.
 async fn open(worker: &Worker) -> Option<(Stream, usize)> {
     let mut stream = worker.dial().await.ok()?;
-    let most = timeout(worker.orders.timeout, hello(&mut stream)).await.ok()?.ok()??;
-    Some((stream, worker.orders.in_flight.min(most).max(1)))
+    let limit = timeout(worker.config.timeout, hello(&mut stream)).await.ok()?.ok()??;
+    Some((stream, worker.config.in_flight.min(limit)))
 }
 
-/// A session that is over before its time. Whom it left without a reply is counted already.
+/// The session ended before the run did. Its requests without a reply are counted already.
 struct Lost;
 
-struct Traffic<'a> {
+struct LoadSession<'a> {
     worker: &'a Worker,
+    /// Of this connection within its worker.
     index: usize,
     stream: Stream,
-    slots: Slots,
+    /// Of each request, when it was due.
+    calls: Calls<Instant>,
     out: Vec<u8>,
     sent: usize,
     /// The beginning of a reply whose end has not come.
     tail: Vec<u8>,
-    /// Set for when the first in flight may be late; looked at no sooner.
-    timer: Pin<Box<Sleep>>,
+    /// When to look for late requests: not after the first of them is late.
     check_at: Option<Instant>,
+    /// Set to `check_at`.
+    timer: Pin<Box<Sleep>>,
 }
 
-impl<'a> Traffic<'a> {
-    fn new(worker: &'a Worker, index: usize, stream: Stream, most: usize) -> Self {
+impl<'a> LoadSession<'a> {
+    fn new(worker: &'a Worker, index: usize, stream: Stream, limit: usize) -> Self {
         Self {
             worker,
             index,
             stream,
-            slots: Slots::new(most),
+            calls: Calls::new(limit),
             out: Vec::new(),
             sent: 0,
             tail: Vec::new(),
-            timer: Box::pin(sleep_until(Instant::now() + Duration::from_secs(3600))),
             check_at: None,
+            timer: Box::pin(sleep_until(Instant::now() + Duration::from_secs(3600))),
         }
     }
 
-    /// Moves bytes until there is nothing more to ask and nothing to wait for.
+    /// Ends when the run is over and no request waits for a reply, or when the session is lost.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         let worker = self.worker;
         let state = &mut *worker.state();
@@ -96,23 +97,26 @@ impl<'a> Traffic<'a> {
         };
         let now = Instant::now();
         if failed.is_none() {
-            self.give_up_late(now, &mut state.tally);
-            self.fill(now, state, cx);
-            self.wait_for_late(cx);
+            self.give_up_late(now, &mut state.measurements);
+            self.send_due(now, state, cx);
+            self.set_timer(cx);
             failed = self.write(cx).err();
         }
-        if let Some(failure) = failed.or(self.slots.is_stuck().then_some(Failure::Broken)) {
-            self.slots.drain().for_each(|due| state.tally.failure(due, now, failure));
+        let none_waits = self.calls.given_up() == self.calls.len();
+        // All requests that may be in flight were given up: no further reply is expected.
+        let is_stuck = none_waits && self.calls.is_full();
+        if let Some(failure) = failed.or(is_stuck.then_some(Failure::Broken)) {
+            self.calls.give_up(|_| true).for_each(|due| state.measurements.failure(due, now, failure));
             return Poll::Ready(Err(Lost));
         }
-        match self.slots.is_empty() && state.feed.is_over(now) {
+        match none_waits && state.schedule.is_over(now) {
             true => Poll::Ready(Ok(())),
             false => Poll::Pending,
         }
     }
 
-    /// Takes in what has come.
-    fn poll_read(&mut self, cx: &mut Context<'_>, state: &mut State) -> Poll<Result<(), Failure>> {
+    /// Reads once, and counts the replies.
+    fn poll_read(&mut self, cx: &mut Context<'_>, state: &mut WorkerState) -> Poll<Result<(), Failure>> {
         let mut buf = ReadBuf::new(&mut state.scratch);
         match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
             Poll::Pending => return Poll::Pending,
@@ -124,16 +128,12 @@ impl<'a> Traffic<'a> {
         let mut rest = buf.filled();
         while let Some(end) = memchr(b'\n', rest) {
             let (line, after) = (&rest[..end], &rest[end + 1..]);
-            let came = if self.tail.is_empty() {
-                count(&mut self.slots, &mut state.tally, now, line)
+            if self.tail.is_empty() {
+                count(&mut self.calls, &mut state.measurements, now, line)?;
             } else {
                 self.tail.extend_from_slice(line);
-                let came = count(&mut self.slots, &mut state.tally, now, &self.tail);
+                count(&mut self.calls, &mut state.measurements, now, &self.tail)?;
                 self.tail.clear();
-                came
-            };
-            if let Err(failure) = came {
-                return Poll::Ready(Err(failure));
             }
             rest = after;
         }
@@ -142,22 +142,22 @@ impl<'a> Traffic<'a> {
         Poll::Ready(if is_too_long { Err(Failure::Bad) } else { Ok(()) })
     }
 
-    /// Asks what is due, as far as there are places.
-    fn fill(&mut self, now: Instant, state: &mut State, cx: &Context<'_>) {
-        let mut share = if self.worker.orders.is_open_loop { state.share(now) } else { usize::MAX };
-        while self.slots.has_room() && share > 0 {
-            let Some(due) = state.feed.take(now) else { break };
-            let id = self.slots.insert(due);
+    /// Appends the requests that are due, as many as may be in flight.
+    fn send_due(&mut self, now: Instant, state: &mut WorkerState, cx: &Context<'_>) {
+        let mut share = if self.worker.config.is_open_loop { state.share(now) } else { usize::MAX };
+        while !self.calls.is_full() && share > 0 {
+            let Some(due) = state.schedule.take(now) else { break };
+            let id = self.calls.insert(due);
             self.out.extend_from_slice(itoa::Buffer::new().format(id).as_bytes());
             self.out.extend_from_slice(b" GET ");
-            state.order.write_next(&mut self.out);
+            state.keys.write_next(&mut self.out);
             self.out.push(b'\n');
             share -= 1;
             if self.check_at.is_none() {
-                self.check_at = Some(due + self.worker.orders.timeout);
+                self.check_at = Some(due + self.worker.config.timeout);
             }
         }
-        if self.worker.orders.is_open_loop && self.slots.has_room() {
+        if self.worker.config.is_open_loop && !self.calls.is_full() {
             state.wait(self.index, cx);
         }
     }
@@ -175,23 +175,18 @@ impl<'a> Traffic<'a> {
         Ok(())
     }
 
-    /// Gives up requests whose time has passed. Their places are free once their replies come.
-    fn give_up_late(&mut self, now: Instant, tally: &mut Tally) {
+    /// Gives up and counts the requests without a reply within the timeout. They are in flight until their replies come.
+    fn give_up_late(&mut self, now: Instant, measurements: &mut Measurements) {
         if self.check_at.is_some_and(|at| at <= now) {
-            let timeout = self.worker.orders.timeout;
-            self.slots.give_up(|due| {
-                let is_late = due + timeout <= now;
-                if is_late {
-                    tally.failure(due, now, Failure::Late);
-                }
-                is_late
-            });
-            self.check_at = self.slots.first_due().map(|due| due + timeout);
+            let timeout = self.worker.config.timeout;
+            let late = self.calls.give_up(|&due| due + timeout <= now);
+            late.for_each(|due| measurements.failure(due, now, Failure::Late));
+            self.check_at = self.calls.waiting().min().map(|&due| due + timeout);
         }
     }
 
-    /// Sees to it that the task is woken when the first may be late.
-    fn wait_for_late(&mut self, cx: &mut Context<'_>) {
+    /// Wakes the task at `check_at`.
+    fn set_timer(&mut self, cx: &mut Context<'_>) {
         if let Some(at) = self.check_at
             && at != self.timer.deadline()
         {
@@ -203,12 +198,19 @@ impl<'a> Traffic<'a> {
     }
 }
 
-/// Counts one line: a reply to a request that is in flight, or else nothing of this session can be trusted.
-fn count(slots: &mut Slots, tally: &mut Tally, now: Instant, line: &[u8]) -> Result<(), Failure> {
+/// Counts the line of one reply. Fails when no request in flight has its id: then no other reply can be trusted either.
+fn count(
+    calls: &mut Calls<Instant>,
+    measurements: &mut Measurements,
+    now: Instant,
+    line: &[u8],
+) -> Result<(), Failure> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let (id, reply) = split_id(line).ok_or(Failure::Bad)?;
-    if let Some(due) = slots.take(id).ok_or(Failure::Bad)? {
-        tally.reply(due, now, reply);
+    match calls.remove(id) {
+        Removed::Waiting(due) => measurements.reply(due, now, reply),
+        Removed::GivenUp => {}
+        Removed::Unknown => return Err(Failure::Bad),
     }
     Ok(())
 }

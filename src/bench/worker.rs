@@ -1,4 +1,4 @@
-//! What the connections of one thread share: the requests to ask, the counts, and the line of those with nothing to do.
+//! What the connections of one thread share: the requests to send, the counts, and the queue of idle connections.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -9,22 +9,22 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Mode;
-use super::feed::Feed;
-use super::keys::Order;
-use super::tally::{Failure, Tally};
+use super::keys::KeyOrder;
+use super::measurements::{Failure, Measurements};
+use super::schedule::Schedule;
 use crate::lock::lock;
 use crate::net::transport::{self, Stream};
 
-/// Room for one read, shared by all connections of a thread: it stays in the processor's cache.
-const READ: usize = 128 * 1024;
+/// The size of the buffer for reads. All connections of a thread share it, so that it stays in the processor's cache.
+const READ_SIZE: usize = 128 * 1024;
 /// A connection must be made within this time.
 const CONNECT: Duration = Duration::from_secs(1);
-/// After a connection was lost or refused, this long nothing is tried: a node that is gone is not hammered.
+/// The pause of a connection that was lost or refused before it dials again: a node that is down gets few dials.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What a thread is told.
+/// The configuration of one thread.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Orders {
+pub(super) struct WorkerConfig {
     pub(super) address: IpAddr,
     pub(super) port: u16,
     pub(super) mode: Mode,
@@ -35,75 +35,81 @@ pub(super) struct Orders {
     pub(super) is_open_loop: bool,
 }
 
-/// One thread's part of the load.
+/// The load of one thread.
 pub(super) struct Worker {
-    pub(super) orders: Orders,
-    /// Taken once for each batch of bytes, and but for the progress by one thread only.
-    state: Mutex<State>,
+    pub(super) config: WorkerConfig,
+    /// Locked once for each batch of bytes, nearly always by the same thread: only the pacer and the progress bar lock it too.
+    state: Mutex<WorkerState>,
 }
 
-pub(super) struct State {
-    pub(super) feed: Feed,
-    pub(super) order: Order,
-    pub(super) tally: Tally,
+pub(super) struct WorkerState {
+    pub(super) schedule: Schedule,
+    pub(super) keys: KeyOrder,
+    pub(super) measurements: Measurements,
     pub(super) scratch: Vec<u8>,
-    /// Connections of an open loop that wait until a request is due, whoever has waited longest first.
+    /// Connections of an open loop that wait until a request is due; the one that waits longest comes first.
     idle: VecDeque<(usize, Waker)>,
     is_idle: Vec<bool>,
 }
 
 impl Worker {
-    pub(super) fn new(orders: Orders, feed: Feed, order: Order, tally: Tally) -> Arc<Self> {
-        let state = State {
-            feed,
-            order,
-            tally,
-            scratch: vec![0; READ],
+    pub(super) fn new(
+        config: WorkerConfig,
+        schedule: Schedule,
+        keys: KeyOrder,
+        measurements: Measurements,
+    ) -> Arc<Self> {
+        let state = WorkerState {
+            schedule,
+            keys,
+            measurements,
+            scratch: vec![0; READ_SIZE],
             idle: VecDeque::new(),
-            is_idle: vec![false; orders.connections],
+            is_idle: vec![false; config.connections],
         };
-        Arc::new(Self { orders, state: Mutex::new(state) })
+        Arc::new(Self { config, state: Mutex::new(state) })
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        // Counts are whole after each step, so a panic elsewhere has not left them half changed.
+    pub(super) fn state(&self) -> MutexGuard<'_, WorkerState> {
+        // After a panic of another holder the counts are still usable: each changes in one step.
         lock(&self.state)
     }
 
     pub(super) async fn dial(&self) -> std::io::Result<Stream> {
-        let deadline = CONNECT.min(self.orders.timeout);
-        transport::dial(&self.orders.address.to_string(), self.orders.port, deadline).await
+        let deadline = CONNECT.min(self.config.timeout);
+        transport::dial(&self.config.address.to_string(), self.config.port, deadline).await
     }
 
-    /// Waits until all threads begin; what is connected by then costs the run no time.
+    /// Waits for the start of the run, so that connecting is not part of it.
     pub(super) async fn wait_for_start(&self) {
-        let start = self.state().tally.window.start;
+        let start = self.state().measurements.times.start;
         tokio::time::sleep_until(start).await;
     }
 
-    /// After a connection that was refused or lost: false when the run is over.
+    /// Pauses after a connection was refused or lost. Returns false when the run is over.
     pub(super) async fn pause(&self) -> bool {
         tokio::time::sleep(PAUSE).await;
-        !self.state().feed.is_over(Instant::now())
+        !self.state().schedule.is_over(Instant::now())
     }
 
-    /// Counts one request that could not even be sent. In an open loop it stays due: another connection may have a place.
-    pub(super) fn refused(&self) {
+    /// Counts a request that could not be sent because no connection was made. In an open loop it stays due: another
+    /// connection may send it.
+    pub(super) fn count_refused(&self) {
         let now = Instant::now();
         let mut state = self.state();
-        if !self.orders.is_open_loop
-            && let Some(due) = state.feed.take(now)
+        if !self.config.is_open_loop
+            && let Some(due) = state.schedule.take(now)
         {
-            state.tally.failure(due, now, Failure::Refused);
+            state.measurements.failure(due, now, Failure::Refused);
         }
     }
 }
 
-impl State {
-    /// How many requests a connection may take at once, so that those that are due together are spread.
+impl WorkerState {
+    /// How many requests a connection may take at once, so that requests that are due together spread over all connections.
     pub(super) fn share(&self, now: Instant) -> usize {
         let connections = self.is_idle.len() as u64;
-        usize::try_from(self.feed.backlog(now).div_ceil(connections)).unwrap_or(usize::MAX)
+        usize::try_from(self.schedule.backlog(now).div_ceil(connections)).unwrap_or(usize::MAX)
     }
 
     /// Wakes connection `index` when a request is due.
@@ -113,7 +119,7 @@ impl State {
         }
     }
 
-    /// Wakes so many of those that wait.
+    /// Wakes up to `count` idle connections.
     pub(super) fn wake(&mut self, count: u64) {
         for _ in 0..count {
             let Some((index, waker)) = self.idle.pop_front() else { return };

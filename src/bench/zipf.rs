@@ -1,23 +1,25 @@
-//! Ranks that follow Zipf's law: rank `k` comes with a weight of `k^-s`, as requests for documents do.
+//! Random ranks by Zipf's law, which requests for documents follow: the probability of rank `k` is proportional to `k^-s`.
 //!
-//! Rejection-inversion (Hörmann and Derflinger, "Rejection-inversion to generate variates from monotone discrete
-//! distributions", ACM TOMACS 6(3), 1996): no table, however many ranks there are, and about one number drawn for each.
+//! By rejection-inversion (Hörmann and Derflinger, "Rejection-inversion to generate variates from monotone discrete
+//! distributions", ACM TOMACS 6(3), 1996): it needs no table, and about one random number for each rank.
 
 use fastrand::Rng;
 
-/// A law over the ranks `0..n`; an exponent of 0 makes all alike.
+/// Zipf's law over `n` ranks with exponent `s`.
 #[derive(Clone, Debug)]
 pub(super) struct Zipf {
     n: u64,
     s: f64,
-    /// The area under the curve up to the first rank, up to the last, and where a rank needs no second look.
+    /// The area under `x^-s` up to the first rank.
     first: f64,
+    /// The area under `x^-s` up to the last rank.
     last: f64,
+    /// A rank at most this far above `x` is accepted without a further test.
     sure: f64,
 }
 
 impl Zipf {
-    /// `n` and `s` must not be negative, and `n` not 0.
+    /// `n` must be at least 1. `s` must not be negative; 0 gives all ranks the same probability.
     pub(super) fn new(n: u64, s: f64) -> Self {
         let mut law = Self { n, s, first: 0.0, last: 0.0, sure: 0.0 };
         law.first = law.area(1.5) - 1.0;
@@ -26,7 +28,7 @@ impl Zipf {
         law
     }
 
-    /// A rank, from 0 on.
+    /// A rank in `0..n`; 0 is the most frequent.
     pub(super) fn sample(&self, random: &mut Rng) -> u64 {
         loop {
             let u = self.last + random.f64() * (self.first - self.last);
@@ -42,7 +44,7 @@ impl Zipf {
         (-self.s * x.ln()).exp()
     }
 
-    /// The integral of the weight, `(x^(1-s) - 1) / (1-s)`, exact also where `s` is near 1.
+    /// The integral of the weight, `(x^(1-s) - 1) / (1-s)`, in a form that is exact also for `s` near 1.
     fn area(&self, x: f64) -> f64 {
         let log = x.ln();
         let t = (1.0 - self.s) * log;
@@ -51,7 +53,7 @@ impl Zipf {
     }
 
     fn area_inverse(&self, x: f64) -> f64 {
-        // Rounding must not take it out of the domain of the logarithm.
+        // `max`: rounding must not leave the domain of the logarithm.
         let t = (x * (1.0 - self.s)).max(-1.0);
         let ratio = if t.abs() > 1e-8 { t.ln_1p() / t } else { 1.0 - t / 2.0 };
         (ratio * x).exp()
@@ -70,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rank_comes_as_often_as_the_law_says() {
+    fn the_frequency_of_each_rank_follows_the_law() {
         for (n, s) in [(10, 1.0), (10, 0.0), (100, 0.8), (100, 2.5), (1, 1.0), (2, 1.0)] {
             let weights: Vec<f64> = (1..=n).map(|rank| (rank as f64).powf(-s)).collect();
             let sum: f64 = weights.iter().sum();
@@ -82,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_gives_one_sequence() {
+    fn the_same_seed_gives_the_same_ranks() {
         let law = Zipf::new(1 << 40, 1.1);
         let draw = |seed| {
             let mut random = Rng::with_seed(seed);

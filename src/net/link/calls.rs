@@ -1,93 +1,107 @@
-//! The requests of a session that are not answered yet, by their ids.
+//! The requests in flight on one session, by id; of each the session keeps a `T`.
 //!
-//! An id is the number of a place and how often the place was used before, so a reply that comes late, for a call that
-//! was given up, can never meet the call that took its place.
+//! An id is the index of a slot and, in the bits above it, how often that slot was used before. So a reply that comes
+//! twice, or after its request was given up, never matches the request that uses the slot now.
 
-use bytes::Bytes;
-use tokio::sync::oneshot;
-use tokio::time::Instant;
+/// The most requests in flight that a session can be made for.
+const MAX_LIMIT: usize = 1 << 20;
 
-use super::LinkError;
-
-/// Who waits for a reply.
-pub(super) struct Call {
-    /// Where the reply goes; `None` once the caller has been told that it is late.
-    pub(super) reply: Option<oneshot::Sender<Result<Bytes, LinkError>>>,
-    /// When the caller gives up.
-    pub(super) deadline: Instant,
-    /// What the session had received when the request was handed to it.
-    pub(super) received_before: u64,
+/// At most `limit` requests in flight.
+pub(crate) struct Calls<T> {
+    slots: Vec<Slot<T>>,
+    /// Indices of unused slots.
+    unused: Vec<usize>,
+    limit: usize,
+    index_bits: u32,
+    given_up: usize,
 }
 
-impl Call {
-    /// Whether nobody waits for it any more.
-    pub(super) fn is_given_up(&self) -> bool {
-        self.reply.as_ref().is_none_or(|reply| reply.is_closed())
-    }
-
-    /// Hands the result to the caller, if it still waits.
-    pub(super) fn finish(&mut self, result: Result<Bytes, LinkError>) {
-        if let Some(reply) = self.reply.take() {
-            // A caller that was dropped wants nothing.
-            let _ = reply.send(result);
-        }
-    }
-}
-
-const PLACE_BITS: u32 = 20;
-/// So many calls in flight have ids of their own.
-pub(super) const MOST: usize = 1 << PLACE_BITS;
-
-struct Place {
+struct Slot<T> {
     id: u64,
-    call: Option<Call>,
+    is_used: bool,
+    /// `None` in a used slot: the request was given up.
+    call: Option<T>,
 }
 
-/// Calls in flight.
-#[derive(Default)]
-pub(super) struct Calls {
-    places: Vec<Place>,
-    free: Vec<usize>,
+/// What [`Calls::remove`] finds under an id.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) enum Removed<T> {
+    /// A request that waited for its reply.
+    Waiting(T),
+    /// A request that was given up: its reply comes too late.
+    GivenUp,
+    /// No request in flight has this id.
+    Unknown,
 }
 
-impl Calls {
-    /// How many are in flight.
-    pub(super) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+impl<T> Calls<T> {
+    /// A `limit` outside of 1 to 2^20 is taken as the nearer of the two.
+    pub(crate) fn new(limit: usize) -> Self {
+        let limit = limit.clamp(1, MAX_LIMIT);
+        let index_bits = limit.next_power_of_two().trailing_zeros();
+        Self { slots: Vec::new(), unused: Vec::new(), limit, index_bits, given_up: 0 }
     }
 
-    /// Gives a call its id.
-    pub(super) fn insert(&mut self, call: Call) -> u64 {
-        if let Some(at) = self.free.pop() {
-            let place = &mut self.places[at];
-            place.id += 1 << PLACE_BITS;
-            place.call = Some(call);
-            return place.id;
+    /// The most requests in flight.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Requests in flight, those included that were given up: the peer may still work on them.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.unused.len()
+    }
+
+    /// Requests that were given up and whose replies have not come.
+    pub(crate) fn given_up(&self) -> usize {
+        self.given_up
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() >= self.limit
+    }
+
+    /// Adds a request and returns its id. Only while [`Calls::is_full`] is false.
+    pub(crate) fn insert(&mut self, call: T) -> u64 {
+        debug_assert!(!self.is_full(), "more requests in flight than the limit");
+        let call = Some(call);
+        if let Some(index) = self.unused.pop() {
+            let id = self.slots[index].id + (1 << self.index_bits);
+            self.slots[index] = Slot { id, is_used: true, call };
+            return id;
         }
-        let id = self.places.len() as u64;
-        debug_assert!(self.places.len() < MOST, "more calls in flight than an id can name");
-        self.places.push(Place { id, call: Some(call) });
+        let id = self.slots.len() as u64;
+        self.slots.push(Slot { id, is_used: true, call });
         id
     }
 
-    /// Takes the call of an id out; `None` when there is no such id in flight.
-    pub(super) fn take(&mut self, id: u64) -> Option<Call> {
-        let at = (id & ((1 << PLACE_BITS) - 1)) as usize;
-        let place = self.places.get_mut(at).filter(|place| place.id == id)?;
-        let call = place.call.take()?;
-        self.free.push(at);
-        Some(call)
+    /// Removes the request that a reply with this id answers.
+    pub(crate) fn remove(&mut self, id: u64) -> Removed<T> {
+        let index = (id & ((1 << self.index_bits) - 1)) as usize;
+        let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.is_used && slot.id == id) else {
+            return Removed::Unknown;
+        };
+        slot.is_used = false;
+        self.unused.push(index);
+        match slot.call.take() {
+            Some(call) => Removed::Waiting(call),
+            None => {
+                self.given_up -= 1;
+                Removed::GivenUp
+            }
+        }
     }
 
-    /// All calls in flight.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Call> {
-        self.places.iter_mut().filter_map(|place| place.call.as_mut())
+    /// Gives up the waiting requests for which `is_late` returns true, and returns them one by one. Their ids stay in use
+    /// until their replies come.
+    pub(crate) fn give_up(&mut self, is_late: impl Fn(&T) -> bool) -> impl Iterator<Item = T> {
+        let late = self.slots.iter_mut().filter_map(move |slot| slot.call.take_if(|call| is_late(call)));
+        late.inspect(|_| self.given_up += 1)
     }
 
-    /// Takes all of them out: the session is over.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Call> {
-        self.free.clear();
-        std::mem::take(&mut self.places).into_iter().filter_map(|place| place.call)
+    /// The requests that wait for their replies.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|slot| slot.call.as_ref())
     }
 }
 
@@ -95,20 +109,30 @@ impl Calls {
 mod tests {
     use super::*;
 
-    fn call() -> Call {
-        Call { reply: None, deadline: Instant::now(), received_before: 0 }
+    #[test]
+    fn an_id_is_answered_once_and_never_used_again() {
+        let mut calls = Calls::new(3);
+        let ids: Vec<u64> = (0..3).map(|call| calls.insert(call)).collect();
+        assert!(calls.is_full());
+        assert_eq!(calls.remove(ids[1]), Removed::Waiting(1));
+        assert_eq!(calls.remove(ids[1]), Removed::Unknown);
+        let reused = calls.insert(4);
+        assert!(!ids.contains(&reused));
+        assert_eq!(calls.remove(ids[1]), Removed::Unknown, "its slot has a new id");
+        for unknown in [3, 77, u64::MAX] {
+            assert_eq!(calls.remove(unknown), Removed::Unknown);
+        }
+        assert_eq!(calls.waiting().copied().collect::<Vec<_>>(), [0, 4, 2]);
     }
 
     #[test]
-    fn an_id_never_meets_another_call() {
-        let mut calls = Calls::default();
-        let (a, b) = (calls.insert(call()), calls.insert(call()));
-        assert!(calls.take(a).is_some());
-        let c = calls.insert(call());
-        assert!(c != a && c != b);
-        assert!(calls.take(a).is_none(), "the place was taken anew");
-        assert!(calls.take(c).is_some() && calls.take(b).is_some());
-        assert!(calls.take(b).is_none() && calls.take(77).is_none() && calls.take(u64::MAX).is_none());
-        assert_eq!(calls.len(), 0);
+    fn a_request_that_was_given_up_is_in_flight_until_its_reply_comes() {
+        let mut calls = Calls::new(2);
+        let (late, _) = (calls.insert(1), calls.insert(2));
+        assert_eq!(calls.give_up(|&call| call == 1).collect::<Vec<_>>(), [1]);
+        assert_eq!((calls.len(), calls.given_up(), calls.waiting().count()), (2, 1, 1));
+        assert!(calls.is_full() && calls.give_up(|&call| call == 1).next().is_none());
+        assert_eq!(calls.remove(late), Removed::GivenUp);
+        assert_eq!((calls.len(), calls.given_up()), (1, 0));
     }
 }

@@ -7,32 +7,32 @@ use thiserror::Error;
 
 use super::Peer;
 
-/// Why there is no reply.
+/// Why a request has no reply. Reads as a sentence behind the name of the peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum LinkError {
-    /// No connection was made, so the request was not sent.
+    /// The connection was refused or timed out, so the request was not sent.
     #[error("it cannot be reached")]
     Refused,
-    /// Its name has no address, so the request was not sent.
+    /// The peer's name has no address, so the request was not sent.
     #[error("its name cannot be resolved")]
     Unresolved,
-    /// The connection ended before the reply was whole.
+    /// The connection ended before the end of the reply.
     #[error("it closed the connection before it had answered")]
     Broken,
     /// The reply did not come in time.
     #[error("it did not answer in time")]
     Late,
-    /// What came is not one line of bounded length.
+    /// The bytes that came are not one line of at most [`LinkLimits::max_reply`](super::LinkLimits::max_reply) bytes.
     #[error("its reply is not one line")]
     Garbage,
-    /// A limit of this link or of this process is reached; the peer was not asked.
+    /// A limit of this link or of this process is reached; the request was not sent.
     #[error("too many requests wait for it")]
     Busy,
 }
 
 impl LinkError {
-    /// Why no connection was made. An error that no system call brought came from the search for the name; one that says
-    /// that we have no descriptor or memory left says nothing of the peer.
+    /// The meaning of a failed dial. An error that no system call returned comes from the resolution of the name. Without
+    /// descriptors or memory the fault is ours and not the peer's: [`LinkError::Busy`].
     pub fn of_dial(error: &io::Error) -> Self {
         let is_of_network = matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::ConnectionRefused);
         if let Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) = error.raw_os_error() {
@@ -41,12 +41,12 @@ impl LinkError {
         if error.raw_os_error().is_none() && !is_of_network { Self::Unresolved } else { Self::Refused }
     }
 
-    /// Whether the peer cannot have seen the request.
+    /// Whether the peer certainly did not get the request.
     pub fn was_not_sent(self) -> bool {
         matches!(self, Self::Refused | Self::Unresolved)
     }
 
-    /// The same for a person who asked this peer by hand, with what to do about it.
+    /// A sentence for the user of a command line, with what to do about the error.
     pub fn advice(self, peer: &Peer) -> String {
         match self {
             Self::Refused => format!(

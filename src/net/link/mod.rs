@@ -1,11 +1,12 @@
-//! What a node uses to ask one peer: sessions where the peer has them, else one connection per request.
+//! The link from a node to one peer (an upstream, or a node to watch): sessions if the peer has them, else a connection
+//! for each request.
 //!
 //! ```text
 //!   offering ──OK──▶ session ──lost──▶ offering
-//!       └──any other answer, a close──▶ plain ──offered again from time to time──▶ session | plain
+//!       └──any other answer, a close──▶ plain ──offered again after `offer_again`──▶ session | plain
 //! ```
-//! One session per core, so that a caller and the session that carries its request share a thread. All is bounded:
-//! connections, requests in flight and waiting, and the time of each.
+//! One session per core, so that a caller and the session's task run on the same thread. All is bounded: connections,
+//! requests in flight, requests that wait, and the time of each.
 
 mod calls;
 mod error;
@@ -14,10 +15,10 @@ mod peer;
 mod plain;
 mod reading;
 mod session;
-mod traffic;
+mod session_io;
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -25,45 +26,46 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+pub(crate) use self::calls::{Calls, Removed};
 pub use self::error::LinkError;
 pub(crate) use self::opening::hello;
 pub use self::peer::{Peer, PeerError};
-use self::plain::Room;
+use self::plain::Connections;
 pub(crate) use self::plain::exchange;
-use self::session::{Order, Session, State};
+use self::session::{Outgoing, Session, Stage};
 use crate::lock::lock;
 use crate::per_core::PerCore;
 use crate::trace::{self, Step};
 use crate::wire::Request;
 
-/// Connections that are made for one request each, beside the others.
+/// Connections at once for [`Link::ask_apart`].
 const APART: usize = 8;
-/// And for health checks, which wait behind nothing else.
+/// Connections at once for [`Link::check`].
 const CHECKS: usize = 2;
 
-/// What a link bounds.
+/// The bounds of a link.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkLimits {
-    /// How many sessions to keep: one for each core that asks.
+    /// Sessions: one for each core that sends requests.
     pub sessions: usize,
-    /// Connections to a peer that has no sessions.
+    /// Connections at once to a peer that has no sessions.
     pub plain_connections: usize,
-    /// Requests in flight on one session, if the peer allows as many.
+    /// Requests in flight on one session; the peer may allow fewer.
     pub max_in_flight: usize,
-    /// Requests that may wait for a place, per session and for plain connections.
+    /// Requests that wait until they may be sent: on each session, and for plain connections.
     pub max_waiting: usize,
-    /// How long a request may wait for a place.
+    /// The longest such wait; then the request fails with [`LinkError::Busy`].
     pub max_wait: Duration,
-    /// The longest reply in bytes.
+    /// The longest reply, in bytes.
     pub max_reply: usize,
     /// A connection must be made within this time.
     pub connect_deadline: Duration,
     /// The offer of a session must be answered within this time.
     pub hello_deadline: Duration,
-    /// How long this node itself waits for a reply. A peer that says nothing for nearly as long while requests wait has gone;
-    /// that an asker with less patience gave up proves nothing.
+    /// How long this node itself waits for a reply. A session is closed when requests are in flight and no reply at all came
+    /// for nine tenths of this time. Clients with shorter deadlines do not shorten it.
     pub patience: Duration,
-    /// How long a peer is taken to have no sessions before it is offered one again.
+    /// How long to send plain requests to a peer without sessions before it is offered one again.
     pub offer_again: Duration,
 }
 
@@ -84,10 +86,10 @@ impl Default for LinkLimits {
     }
 }
 
-/// The reply to a request that is on its way. Who drops it does not want it any more.
+/// The reply to a request in flight. Dropping it abandons the request.
 pub struct Awaited {
-    answer: oneshot::Receiver<Result<Bytes, LinkError>>,
-    /// Boxed: few requests are traced, and all of them are made of this.
+    reply: oneshot::Receiver<Result<Bytes, LinkError>>,
+    /// Boxed, because few requests are traced and this struct is part of the future of every request.
     step: Option<Box<Step>>,
 }
 
@@ -95,77 +97,79 @@ impl Future for Awaited {
     type Output = Result<Bytes, LinkError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let told = ready!(Pin::new(&mut self.answer).poll(cx)).unwrap_or(Err(LinkError::Broken));
-        if let Some(step) = &mut self.step {
-            step.ended(told.as_ref().err().map(|error| error as _));
-        }
-        Poll::Ready(told)
+        let result = ready!(Pin::new(&mut self.reply).poll(cx)).unwrap_or(Err(LinkError::Broken));
+        end_step(self.step.as_deref_mut(), &result);
+        Poll::Ready(result)
     }
 }
 
-/// A way to ask one peer.
+fn end_step(step: Option<&mut Step>, result: &Result<Bytes, LinkError>) {
+    if let Some(step) = step {
+        step.ended(result.as_ref().err().map(|error| error as _));
+    }
+}
+
+/// Sends requests to one peer. Nothing is connected before the first.
 pub struct Link {
     peer: Peer,
     limits: LinkLimits,
-    slots: PerCore<Mutex<Slot>>,
-    plain: Room,
-    /// Room for requests that want a connection of their own.
-    apart: Room,
-    checks: Room,
+    /// One for each core that sends requests.
+    cores: PerCore<Mutex<Core>>,
+    plain: Connections,
+    apart: Connections,
+    checks: Connections,
 }
 
-/// What is known of the peer, per core.
-enum Slot {
-    /// Nobody asked yet.
-    Unused,
-    /// A session, or the offer of one.
-    Session(Arc<Session>),
-    /// It has none. The offer of another, when the time for that has come.
-    Plain { until: Instant, offer: Option<Arc<Session>> },
+/// What one core knows of the peer.
+#[derive(Default)]
+struct Core {
+    session: Option<Arc<Session>>,
+    /// Set while the peer is taken to have no sessions. From this time on it is offered one again.
+    offer_at: Option<Instant>,
 }
 
-enum Route {
-    Session(Arc<Session>),
-    Plain,
+impl Core {
+    /// While the peer is taken to have no sessions, one that is offered is not used yet.
+    fn session_in_use(&self) -> Option<&Arc<Session>> {
+        self.session.as_ref().filter(|_| self.offer_at.is_none())
+    }
 }
 
 impl Link {
-    /// A link to a peer; nothing is connected before the first request.
+    /// A link without connections.
     pub fn new(peer: Peer, limits: LinkLimits) -> Self {
-        let slots = PerCore::new(limits.sessions, || Mutex::new(Slot::Unused));
+        let cores = PerCore::new(limits.sessions, Mutex::default);
         Self {
             peer,
             limits,
-            slots,
-            plain: Room::new(limits.plain_connections),
-            apart: Room::new(APART),
-            checks: Room::new(CHECKS),
+            cores,
+            plain: Connections::new(limits.plain_connections),
+            apart: Connections::new(APART),
+            checks: Connections::new(CHECKS),
         }
     }
 
-    /// Whom it asks.
+    /// The other end.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// Asks, and gives the line of the reply without its end. What the line says is not looked at.
+    /// Sends a request and returns the line of the reply, without its end and unparsed.
     ///
-    /// A request whose session is lost is asked once more, on a new one: all that links carry may be asked twice.
+    /// If the session is lost, the request is sent once more on a new one. Links carry only requests for which twice is as
+    /// good as once.
     pub async fn ask(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
         match self.ask_once(request, false, deadline, Instant::now()).await {
-            Err(LinkError::Broken) => {
-                let now = Instant::now();
-                if now < deadline {
-                    self.ask_once(request, false, deadline, now).await
-                } else {
-                    Err(LinkError::Broken)
-                }
+            Err(LinkError::Broken) if Instant::now() < deadline => {
+                self.ask_once(request, false, deadline, Instant::now()).await
             }
             result => result,
         }
     }
 
-    /// The same, but a request whose session is lost is `Broken`: for those who ask somebody else then.
+    /// Like [`Link::ask`], but a lost session is [`LinkError::Broken`] at once: the caller may try another peer.
+    ///
+    /// `tell_times` asks for the age and freshness of the document; `now` is the current time, which the caller has.
     pub async fn ask_once(
         &self,
         request: Request<'_>,
@@ -175,27 +179,22 @@ impl Link {
     ) -> Result<Bytes, LinkError> {
         let mut step = trace::ask(&self.peer.host, self.peer.port);
         let result = loop {
-            let session = match self.route() {
-                Route::Session(session) => session,
-                Route::Plain => {
-                    // Boxed, so that who asks over a session does not carry the room for it.
-                    break Box::pin(plain::ask(&self.peer, &self.limits, &self.plain, request, deadline))
-                        .await;
-                }
+            let Some(session) = self.session() else {
+                // Boxed, because a request on a session must not be larger by what a connection needs.
+                break Box::pin(plain::ask(&self.peer, &self.limits, &self.plain, request, deadline)).await;
             };
-            match session.ask(&Order { request, tell_times, step: step.as_ref() }, deadline, now).await {
-                Err(LinkError::Broken) if session.state() == State::Plain => self.fall_back(&session),
+            match session.ask(&Outgoing { request, tell_times, step: step.as_ref(), deadline, now }).await {
+                // The peer turned the session down: this time the request is sent plainly.
+                Err(LinkError::Broken) if session.stage() == Stage::Plain => {}
                 result => break result,
             }
         };
-        if let Some(step) = &mut step {
-            step.ended(result.as_ref().err().map(|error| error as _));
-        }
+        end_step(step.as_mut(), &result);
         result
     }
 
-    /// Puts a request on the session that is open, at once; `None` when there is none, or no place on it: see
-    /// [`Link::ask_once`].
+    /// Like [`Link::ask_once`], but only if the request can be sent now: `None` without an open session, or when that has as
+    /// many requests in flight as it may.
     pub fn call(
         &self,
         request: Request<'_>,
@@ -203,71 +202,51 @@ impl Link {
         deadline: Instant,
         now: Instant,
     ) -> Option<Awaited> {
-        match &*self.slot() {
-            Slot::Session(session) => session.call(request, tell_times, deadline, now),
-            Slot::Unused | Slot::Plain { .. } => None,
-        }
+        self.core().session_in_use()?.call(request, tell_times, deadline, now)
     }
 
-    /// Asks on a connection made for this one request, whatever the sessions carry.
+    /// Sends a request on a connection of its own, past all requests that wait for the sessions.
     pub async fn ask_apart(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
         plain::ask(&self.peer, &self.limits, &self.apart, request, deadline).await
     }
 
-    /// The same for a health check: it learns whether a new asker would be answered.
+    /// Like [`Link::ask_apart`], for health checks: they share connections with nothing else, and so learn whether the peer
+    /// accepts and answers a new client.
     pub async fn check(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
         plain::ask(&self.peer, &self.limits, &self.checks, request, deadline).await
     }
 
-    fn slot(&self) -> MutexGuard<'_, Slot> {
-        // The state is replaced in one step, so a panic elsewhere has not left it half changed.
-        lock(self.slots.here())
+    fn core(&self) -> MutexGuard<'_, Core> {
+        // A panic of another holder cannot have left it half changed: nothing panics between two assignments.
+        lock(self.cores.here())
     }
 
-    fn route(&self) -> Route {
-        let mut slot = self.slot();
-        let dial = || opening::dial(self.peer.clone(), self.limits);
-        match &mut *slot {
-            Slot::Session(session) if session.state() != State::Over => {
-                return Route::Session(session.clone());
+    /// The session for requests of this core, offered anew if need be; `None` while the peer is taken to have no sessions.
+    fn session(&self) -> Option<Arc<Session>> {
+        let core = &mut *self.core();
+        let is_plain = core.offer_at.is_some();
+        match core.session.as_ref().map(|session| session.stage()) {
+            Some(Stage::Open) => core.offer_at = None,
+            Some(Stage::Offering) => {}
+            Some(Stage::Over) if !is_plain => core.session = None,
+            Some(Stage::Plain | Stage::Over) => {
+                *core = Core { session: None, offer_at: Some(Instant::now() + self.limits.offer_again) };
             }
-            Slot::Unused | Slot::Session(_) => {
-                let session = dial();
-                *slot = Slot::Session(session.clone());
-                return Route::Session(session);
-            }
-            Slot::Plain { until, offer } => match offer.as_ref().map(|offer| offer.state()) {
-                None if Instant::now() >= *until => *offer = Some(dial()),
-                Some(State::Open) => {
-                    if let Some(session) = offer.take() {
-                        *slot = Slot::Session(session.clone());
-                        return Route::Session(session);
-                    }
-                }
-                Some(State::Plain | State::Over) => {
-                    (*until, *offer) = (Instant::now() + self.limits.offer_again, None);
-                }
-                None | Some(State::Offering) => {}
-            },
+            None => {}
         }
-        Route::Plain
-    }
-
-    /// The offer of this session was turned down: for a while the peer is asked plainly.
-    fn fall_back(&self, refused: &Arc<Session>) {
-        let mut slot = self.slot();
-        if matches!(&*slot, Slot::Session(session) if Arc::ptr_eq(session, refused)) {
-            *slot = Slot::Plain { until: Instant::now() + self.limits.offer_again, offer: None };
+        if core.session.is_none() && core.offer_at.is_none_or(|at| Instant::now() >= at) {
+            core.session = Some(opening::dial(self.peer.clone(), self.limits));
         }
+        core.session_in_use().cloned()
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        for slot in self.slots.iter() {
-            match &*lock(slot) {
-                Slot::Session(session) | Slot::Plain { offer: Some(session), .. } => session.end(),
-                Slot::Unused | Slot::Plain { offer: None, .. } => {}
+        for core in self.cores.iter_mut() {
+            let core = core.get_mut().unwrap_or_else(PoisonError::into_inner);
+            if let Some(session) = &core.session {
+                session.close(Stage::Over, LinkError::Broken);
             }
         }
     }

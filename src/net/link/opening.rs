@@ -1,4 +1,4 @@
-//! From a dial to an open session, and to its end: a task of its own.
+//! The task of a session: dials, offers the session with HELLO, and carries its bytes until it ends.
 
 use std::sync::Arc;
 
@@ -6,29 +6,30 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::session::{Session, State};
-use super::traffic::Traffic;
-use super::{LinkError, LinkLimits, Peer, calls, plain};
+use super::calls::Calls;
+use super::session::{Session, Stage};
+use super::session_io::SessionIo;
+use super::{LinkError, LinkLimits, Peer, plain};
 use crate::net::transport::{self, Stream};
 use crate::wire::{ReplyView, Request, Status};
 
-/// Begins to connect, in a task of its own.
+/// A session that a task of its own connects and offers; requests on it are queued until then.
 pub(super) fn dial(peer: Peer, limits: LinkLimits) -> Arc<Session> {
     let session = Arc::new(Session::new(peer, limits));
-    tokio::spawn(Ending(session.clone()).run());
+    tokio::spawn(SessionTask(session.clone()).run());
     session
 }
 
-/// The task of a session: whichever way it ends, the session is over and everyone who waits is told.
-struct Ending(Arc<Session>);
+/// However the task ends, by a panic or with its runtime too, its requests fail and do not wait for ever.
+struct SessionTask(Arc<Session>);
 
-impl Drop for Ending {
+impl Drop for SessionTask {
     fn drop(&mut self) {
-        self.0.close(State::Over, LinkError::Broken);
+        self.0.close(Stage::Over, LinkError::Broken);
     }
 }
 
-impl Ending {
+impl SessionTask {
     async fn run(self) {
         let session = &self.0;
         let Session { peer, limits, .. } = &**session;
@@ -36,30 +37,29 @@ impl Ending {
             Ok(stream) => stream,
             Err(error) => {
                 debug!(%peer, %error, "cannot connect");
-                return session.close(State::Over, LinkError::of_dial(&error));
+                return session.close(Stage::Over, LinkError::of_dial(&error));
             }
         };
         match timeout(limits.hello_deadline, hello(&mut stream)).await {
             Ok(Ok(Some(max_in_flight))) => {
-                let mut inner = session.lock();
-                if inner.state != State::Offering {
+                let mut state = session.lock();
+                if state.stage != Stage::Offering {
                     return;
                 }
-                inner.state = State::Open;
-                inner.max_in_flight = max_in_flight.min(limits.max_in_flight).clamp(1, calls::MOST);
-                inner.promote();
+                state.stage = Stage::Open;
+                state.calls = Calls::new(max_in_flight.min(limits.max_in_flight));
+                state.send_queued();
             }
-            // Neither an answer nor a close is no word about sessions; but asked plainly it may still answer.
-            Ok(_) | Err(_) => return session.close(State::Plain, LinkError::Broken),
+            // Also without an answer, which leaves open whether the peer has sessions: it may still answer plain requests.
+            Ok(_) | Err(_) => return session.close(Stage::Plain, LinkError::Broken),
         }
-        let mut traffic = Traffic::new(session, stream);
-        let error = std::future::poll_fn(|cx| traffic.poll(cx)).await;
+        let mut io = SessionIo::new(session, stream);
+        let error = std::future::poll_fn(|cx| io.poll(cx)).await;
         debug!(%peer, %error, "the session is over");
-        session.close(State::Over, LinkError::Broken);
     }
 }
 
-/// Offers a session: how many requests may be in flight, or `None` when the peer has none.
+/// Offers a session with HELLO. Returns how many requests may be in flight on it, or `None` when the peer has no sessions.
 pub(crate) async fn hello(stream: &mut Stream) -> Result<Option<usize>, LinkError> {
     let mut line = Vec::new();
     Request::Hello.write(&mut line);

@@ -1,16 +1,16 @@
-//! Where a peer listens, as people write it.
+//! The `host:port` at which a peer listens.
 
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// Where a peer listens, by name or address.
+/// The address of a peer. Displayed as `host:port`, or `[host]:port` for an IPv6 address.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Peer {
-    /// A name or an address.
+    /// A host name, or an IPv4 or IPv6 address without brackets.
     pub host: String,
-    /// The port.
+    /// The port, not 0.
     pub port: u16,
 }
 
@@ -23,7 +23,7 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A text that is no `host:port`.
+/// The text is not `host:port`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 #[error("write it as host:port, such as 127.0.0.1:8001 or [::1]:8001")]
 pub struct PeerError;
@@ -31,7 +31,7 @@ pub struct PeerError;
 impl FromStr for Peer {
     type Err = PeerError;
 
-    /// `host:port`, `[::1]:port`.
+    /// Reads `host:port` or `[::1]:port`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (host, port) = text.rsplit_once(':').ok_or(PeerError)?;
         let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {

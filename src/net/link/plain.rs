@@ -1,4 +1,4 @@
-//! One request, one connection: for peers that have no sessions.
+//! A connection for each request: for peers without sessions, and for requests that must not wait for a session.
 
 use std::time::Duration;
 
@@ -15,56 +15,57 @@ use crate::net::transport::{self, Stream};
 use crate::stats::Gauge;
 use crate::wire::Request;
 
-/// A peer closes behind its reply. Who closes first keeps the port for a minute, so it is not us if that can be.
+/// A peer gets this long to close first, after its reply: the end that closes first keeps the port in TIME_WAIT for a
+/// minute (RFC 9293, section 3.6), and a client runs out of ports sooner than a server.
 const CLOSES_BY_ITSELF: Duration = Duration::from_millis(10);
-/// From one that has not after this time nothing more is expected.
+/// After this time the end of the stream is no longer awaited.
 const CLOSES_WITHIN: Duration = Duration::from_millis(500);
 
-/// Places for connections of one request each, and those who wait for one.
-pub(super) struct Room {
-    places: Semaphore,
+/// A limit of connections at once, and of requests that wait for one.
+pub(super) struct Connections {
+    permits: Semaphore,
     waiting: Gauge,
 }
 
-impl Room {
-    pub(super) fn new(places: usize) -> Self {
-        Self { places: Semaphore::new(places), waiting: Gauge::default() }
+impl Connections {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { permits: Semaphore::new(limit), waiting: Gauge::default() }
     }
 
-    /// A place, as soon as there is one; `Busy` when too many wait, or it takes too long.
-    async fn enter(&self, limits: &LinkLimits) -> Result<SemaphorePermit<'_>, LinkError> {
-        if let Ok(place) = self.places.try_acquire() {
-            return Ok(place);
+    /// Permission for one more connection; `Busy` when too many requests wait already, or the wait is too long.
+    async fn permit(&self, limits: &LinkLimits) -> Result<SemaphorePermit<'_>, LinkError> {
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(permit);
         }
         if self.waiting.get() >= limits.max_waiting as u64 {
             return Err(LinkError::Busy);
         }
         let _waiting = self.waiting.enter();
-        match timeout(limits.max_wait, self.places.acquire()).await {
-            Ok(Ok(place)) => Ok(place),
+        match timeout(limits.max_wait, self.permits.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(LinkError::Busy),
         }
     }
 }
 
-/// Asks on a connection of its own, as soon as there is room for one.
+/// Sends a request on a connection of its own, once `connections` permits one.
 pub(super) async fn ask(
     peer: &Peer,
     limits: &LinkLimits,
-    room: &Room,
+    connections: &Connections,
     request: Request<'_>,
     deadline: Instant,
 ) -> Result<Bytes, LinkError> {
-    let asked = async {
-        let _place = room.enter(limits).await?;
+    let result = async {
+        let _permit = connections.permit(limits).await?;
         let stream = transport::dial(&peer.host, peer.port, limits.connect_deadline).await;
         let mut stream = stream.map_err(|error| LinkError::of_dial(&error))?;
         exchange(&mut stream, request, limits.max_reply, deadline).await
     };
-    timeout_at(deadline, asked).await.unwrap_or(Err(LinkError::Late))
+    timeout_at(deadline, result).await.unwrap_or(Err(LinkError::Late))
 }
 
-/// One line there, one line back, and the end of the stream.
+/// Writes one line, reads one line, and waits for the end of the stream.
 pub(crate) async fn exchange(
     stream: &mut Stream,
     request: Request<'_>,
@@ -74,15 +75,15 @@ pub(crate) async fn exchange(
     let mut line = Vec::with_capacity(256);
     request.write(&mut line);
     line.push(b'\n');
-    // A peer that turns us away may close before it has read: its words still count, and without any it is broken.
+    // A peer that turns us away may answer and close before it has read the request: its reply counts.
     let _ = stream.write_all(&line).await;
     let reply = read_line(stream, max_reply).await?;
-    if is_all(stream, deadline).await { Ok(reply) } else { Err(LinkError::Garbage) }
+    if nothing_follows(stream, deadline).await { Ok(reply) } else { Err(LinkError::Garbage) }
 }
 
-/// Whether nothing follows: the end of the stream is on its way already, right behind the reply. A peer that leaves the
-/// closing to us is told that we have no more to say. A reply that came in time is not made late by waiting for the end.
-async fn is_all(stream: &mut Stream, deadline: Instant) -> bool {
+/// Waits for the end of the stream; false when a byte comes instead. A peer that waits for us to close gets our end of the
+/// stream. At most half of the remaining time is spent here, so that a reply that came in time is not late.
+async fn nothing_follows(stream: &mut Stream, deadline: Instant) -> bool {
     let left = deadline.saturating_duration_since(Instant::now());
     let end = async {
         match timeout(CLOSES_BY_ITSELF, stream.read_u8()).await {

@@ -1,10 +1,10 @@
-//! What a session has read: whole lines leave as slices of the chunk that they were read into, without a copy.
+//! The read buffer of a session: whole lines leave it as slices of the chunk that they were read into, without a copy.
 //!
 //! Replies on sessions keep this framing of their own: `LinesCodec`, which frames all other lines, copies each into a
 //! `String`, and a large document is passed on at the speed of its copies.
 //!
-//! A chunk is used again once the last of its lines is forgotten. The allocator gives large blocks back to the system at
-//! once, and a block that comes anew for every read costs a fault for each of its pages: a fifth of a balancer's speed.
+//! A chunk is reused once all slices of it are dropped. Left to the allocator, a large block goes back to the system when
+//! it is freed, and the next one costs a page fault for each of its pages: a fifth of a balancer's speed.
 
 use std::cell::RefCell;
 use std::io;
@@ -15,18 +15,19 @@ use bytes::Bytes;
 use memchr::memrchr;
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// Room for one read, where lines are short.
-const CHUNK: usize = 64 * 1024;
-/// And where they are long: two lines, so that few are left over at its end to be moved, and it stays in the core's cache.
+/// The size of the smallest chunk.
+const SMALLEST: usize = 64 * 1024;
+/// For long lines, a chunk has room for this many: with 1, part of nearly every line would have to be moved to the next
+/// chunk; more would not stay in the core's cache.
 const LINES: usize = 2;
-/// A chunk that grew beyond this goes back to the system.
+/// A larger chunk is not kept for reuse.
 const LARGEST: usize = 1024 * 1024;
-/// Bytes in chunks that a thread keeps for later.
+/// The most bytes in chunks that a thread keeps for reuse.
 const SPARE: usize = 4 * 1024 * 1024;
-/// Lines that are shorter than this together are copied: a lone reply must not hold a whole chunk.
+/// Lines with fewer bytes than this in all are copied: one short reply must not keep a whole chunk in use.
 const COPY_BELOW: usize = 4 * 1024;
 
-/// The chunks of a thread that nobody uses.
+/// The chunks that a thread keeps for reuse.
 #[derive(Default)]
 struct Spares {
     chunks: Vec<Vec<u8>>,
@@ -58,41 +59,41 @@ fn chunk(room: usize) -> Vec<u8> {
 }
 
 fn give_back(chunk: Vec<u8>) {
-    // At the end of a thread there is nowhere to keep it.
+    // Fails while the thread ends: its spares are gone already.
     let _ = SPARES.try_with(|spares| spares.borrow_mut().keep(chunk));
 }
 
-/// A chunk whose lines have been handed out.
-struct Shared(Vec<u8>);
+/// The owner of a chunk whose lines were handed out. Dropped with the last slice of them.
+struct HandedOut(Vec<u8>);
 
-impl AsRef<[u8]> for Shared {
+impl AsRef<[u8]> for HandedOut {
     fn as_ref(&self) -> &[u8] {
         &self.0
     }
 }
 
-impl Drop for Shared {
+impl Drop for HandedOut {
     fn drop(&mut self) {
         give_back(std::mem::take(&mut self.0));
     }
 }
 
-/// Bytes that came and were not handed out.
+/// Bytes that were read and not handed out yet.
 #[derive(Default)]
 pub(super) struct Reading {
-    /// Empty while there is nothing: an idle session keeps no chunk.
+    /// Without bytes to hold it is empty: an idle session keeps no chunk.
     chunk: Vec<u8>,
     filled: usize,
-    /// How much is known to hold no line end.
+    /// The first bytes, known to contain no line end.
     scanned: usize,
-    /// Lines have been about so long of late.
-    long: usize,
+    /// The approximate length of recent lines.
+    line_length: usize,
 }
 
 impl Reading {
-    /// How large the next chunk is to be.
+    /// The size of the next chunk.
     fn room(&self) -> usize {
-        (self.long * LINES).next_power_of_two().clamp(CHUNK, LARGEST)
+        (self.line_length * LINES).next_power_of_two().clamp(SMALLEST, LARGEST)
     }
 
     /// Reads once; 0 at the end of the stream.
@@ -104,8 +105,8 @@ impl Reading {
         if self.chunk.is_empty() {
             self.chunk = chunk(self.room());
         } else if self.filled == self.chunk.len() {
-            // A line that is longer than the chunk: the next chunks are larger from the start.
-            self.long = self.filled;
+            // A line is longer than the chunk. Later chunks will be larger from the start.
+            self.line_length = self.filled;
             let mut larger = chunk(self.filled * 2);
             larger[..self.filled].copy_from_slice(&self.chunk);
             give_back(std::mem::replace(&mut self.chunk, larger));
@@ -114,12 +115,12 @@ impl Reading {
         let read = Pin::new(stream).poll_read(cx, &mut room);
         let n = room.filled().len();
         self.filled += n;
-        self.rest();
+        self.release_empty();
         ready!(read)?;
         Poll::Ready(Ok(n))
     }
 
-    /// All whole lines that have come, their ends included.
+    /// All whole lines that were read, with their line ends.
     pub(super) fn take_lines(&mut self) -> Option<Bytes> {
         let Some(end) = memrchr(b'\n', &self.chunk[self.scanned..self.filled]) else {
             self.scanned = self.filled;
@@ -127,8 +128,8 @@ impl Reading {
         };
         let end = self.scanned + end + 1;
         let part = self.filled - end;
-        // What is left over is a part of a line, so lines are at least as long.
-        self.long = part.max(self.long - self.long / 8);
+        // The rest is a part of a line, so a line is at least as long. The estimate falls by 1/8 with each read.
+        self.line_length = part.max(self.line_length - self.line_length / 8);
         let lines = if end < COPY_BELOW.max(self.chunk.len() / 16) {
             let lines = Bytes::copy_from_slice(&self.chunk[..end]);
             self.chunk.copy_within(end..self.filled, 0);
@@ -136,25 +137,26 @@ impl Reading {
         } else {
             let mut next = if part > 0 { chunk(self.room().max(part)) } else { Vec::new() };
             next[..part].copy_from_slice(&self.chunk[end..self.filled]);
-            Bytes::from_owner(Shared(std::mem::replace(&mut self.chunk, next))).slice(..end)
+            Bytes::from_owner(HandedOut(std::mem::replace(&mut self.chunk, next))).slice(..end)
         };
         (self.filled, self.scanned) = (part, part);
-        self.rest();
+        self.release_empty();
         Some(lines)
     }
 
-    /// The beginning of a line that is not whole. Only after [`Reading::take_lines`] is it nothing but that.
+    /// After [`Reading::take_lines`]: the beginning of the line whose end has not come.
     pub(super) fn part(&self) -> &[u8] {
         &self.chunk[..self.filled]
     }
 
-    /// Passes over what has come.
+    /// Drops the bytes of [`Reading::part`].
     pub(super) fn forget(&mut self) {
         (self.filled, self.scanned) = (0, 0);
-        self.rest();
+        self.release_empty();
     }
 
-    fn rest(&mut self) {
+    /// Gives the chunk back when no byte in it is needed.
+    fn release_empty(&mut self) {
         if self.filled == 0 && !self.chunk.is_empty() {
             give_back(std::mem::take(&mut self.chunk));
         }
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_leave_whole_and_parts_are_joined() {
+    async fn hands_out_whole_lines_and_joins_their_parts() {
         let (mut far, mut near) = tokio::io::duplex(1 << 20);
         let mut reading = Reading::default();
         far.write_all(b"1 a\n2 b").await.unwrap();
@@ -182,13 +184,13 @@ mod tests {
         fill(&mut reading, &mut near).await;
         assert_eq!(reading.take_lines().as_deref(), Some(&b"2 bb\n"[..]));
         assert!(reading.take_lines().is_none() && reading.part().is_empty());
-        assert!(reading.chunk.is_empty(), "an idle session keeps nothing");
+        assert!(reading.chunk.is_empty(), "an idle session keeps no chunk");
         drop(far);
         assert_eq!(fill(&mut reading, &mut near).await, 0);
     }
 
     #[tokio::test]
-    async fn what_was_handed_out_is_not_written_over() {
+    async fn a_chunk_is_not_reused_while_its_lines_are_held() {
         let (mut far, mut near) = tokio::io::duplex(1 << 22);
         let mut reading = Reading::default();
         let mut held = Vec::new();
@@ -203,14 +205,14 @@ mod tests {
         assert_eq!(held.concat(), all.into_bytes());
         drop(held);
         let kept = SPARES.with_borrow(|spares| spares.bytes);
-        assert!((CHUNK..=SPARE).contains(&kept), "{kept}");
+        assert!((SMALLEST..=SPARE).contains(&kept), "{kept}");
     }
 
     #[tokio::test]
     async fn a_line_may_be_longer_than_a_chunk() {
         let (mut far, mut near) = tokio::io::duplex(1 << 20);
         let mut reading = Reading::default();
-        let line = "y".repeat(3 * CHUNK) + "\n";
+        let line = "y".repeat(3 * SMALLEST) + "\n";
         far.write_all(line.as_bytes()).await.unwrap();
         far.write_all(b"z").await.unwrap();
         drop(far);

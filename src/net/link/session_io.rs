@@ -1,4 +1,4 @@
-//! The bytes of an open session: requests out, replies in, and who has waited too long.
+//! Socket input and output of an open session, and the expiry of its requests: one future, polled by the session's task.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -12,37 +12,34 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::LinkError;
 use super::reading::Reading;
-use super::session::{Session, State};
+use super::session::{Session, Stage};
 use crate::net::lines::without_cr;
 use crate::net::transport::Stream;
 use crate::wire::request::split_id;
 
-/// After so many bytes those who wait for them go first: replies leave, and give their chunk back to be read into anew,
-/// while they are hot in the core's cache.
-const TURN: usize = 256 * 1024;
-/// The longest id, and its space.
-const ID: usize = 21;
-/// A reply that is this many times too long is taken to have no end.
-const SKIP: usize = 16;
-/// A timer that nothing waits for.
+/// Bytes read before the callers get their turn: they then use the replies, and free their chunks for the next reads, while
+/// both are in the core's cache.
+const BYTES_A_TURN: usize = 256 * 1024;
+/// The longest id (20 digits) and the space behind it.
+const ID_LENGTH: usize = 21;
+/// A reply is skipped up to this many times the longest reply; then it is taken to be endless.
+const SKIPPED_REPLIES: usize = 16;
+/// Where the timer stands while no deadline is near.
 const FAR: Duration = Duration::from_secs(3600);
 
-/// The bytes of an open session.
-pub(super) struct Traffic<'a> {
+pub(super) struct SessionIo<'a> {
     session: &'a Session,
     stream: Stream,
     sending: Vec<u8>,
+    /// Bytes of `sending` that the socket has taken.
     sent: usize,
     reading: Reading,
-    /// Within a reply that was too long: its end is awaited.
-    skipping: bool,
-    /// How much of it was passed over.
-    skipped: usize,
+    /// Within a reply that is too long: the bytes of it that were dropped.
+    skipped: Option<usize>,
     timer: Pin<Box<Sleep>>,
 }
 
-impl<'a> Traffic<'a> {
-    /// An open session's, over its stream.
+impl<'a> SessionIo<'a> {
     pub(super) fn new(session: &'a Session, stream: Stream) -> Self {
         Self {
             session,
@@ -50,38 +47,37 @@ impl<'a> Traffic<'a> {
             sending: Vec::new(),
             sent: 0,
             reading: Reading::default(),
-            skipping: false,
-            skipped: 0,
+            skipped: None,
             timer: Box::pin(sleep_until(Instant::now() + FAR)),
         }
     }
 
-    /// Moves bytes until the session is over; tells why it is.
+    /// Ends with the session, and returns why it ended.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkError> {
         let mut read = 0;
         loop {
             let deadline = {
-                let mut inner = self.session.lock();
-                if inner.state != State::Open {
-                    return Poll::Ready(inner.error);
+                let mut state = self.session.lock();
+                if state.stage != Stage::Open {
+                    return Poll::Ready(LinkError::Broken);
                 }
                 if self.sent == self.sending.len() {
                     self.sending.clear();
                     self.sent = 0;
-                    std::mem::swap(&mut self.sending, &mut inner.out);
+                    std::mem::swap(&mut self.sending, &mut state.out);
                 }
-                inner.task = Some(cx.waker().clone());
-                inner.next_deadline
+                state.task = Some(cx.waker().clone());
+                state.next_deadline
             };
             let moved = self.poll_write(cx).map_err(|_| LinkError::Broken);
             match (moved, self.poll_read(cx)) {
                 (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => return Poll::Ready(error),
                 (_, Poll::Ready(Ok(n))) => {
                     read += n;
-                    if read < TURN {
+                    if read < BYTES_A_TURN {
                         continue;
                     }
-                    // Who is late is told in this turn all the same: there may always be more.
+                    // Deadlines are still looked at in this turn: a peer may always have more bytes.
                     cx.waker().wake_by_ref();
                 }
                 (Poll::Ready(Ok(true)), Poll::Pending) => continue,
@@ -93,7 +89,7 @@ impl<'a> Traffic<'a> {
         }
     }
 
-    /// True when something left.
+    /// Whether any bytes were written.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut moved = false;
         while self.sent < self.sending.len() {
@@ -109,41 +105,40 @@ impl<'a> Traffic<'a> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, LinkError>> {
-        let n = ready!(self.reading.poll_fill(cx, &mut self.stream));
-        let n = n.unwrap_or(0);
+        let n = ready!(self.reading.poll_fill(cx, &mut self.stream)).unwrap_or(0);
         if n == 0 {
             return Poll::Ready(Err(LinkError::Broken));
         }
         let lines = self.reading.take_lines().unwrap_or_default();
-        let mut inner = self.session.lock();
+        let max_reply = self.session.limits.max_reply;
+        let mut state = self.session.lock();
         let mut from = 0;
         while let Some(end) = memchr(b'\n', &lines[from..]).map(|at| from + at) {
             let line = without_cr(&lines[from..end]);
             from = end + 1;
-            if std::mem::take(&mut self.skipping) {
+            if self.skipped.take().is_some() {
                 continue;
             }
             let (id, reply) = split_id(line).ok_or(LinkError::Garbage)?;
-            let is_short = reply.len() <= self.session.limits.max_reply;
+            let is_short = reply.len() <= max_reply;
             let result = if is_short { Ok(lines.slice_ref(reply)) } else { Err(LinkError::Garbage) };
-            inner.deliver(id, result)?;
+            state.deliver(id, result)?;
         }
-        let (part, max_reply) = (self.reading.part(), self.session.limits.max_reply);
-        if self.skipping || part.len() > max_reply + ID {
-            // Too long, and it has not ended: its caller is told, the others on the session are not harmed.
-            if !std::mem::replace(&mut self.skipping, true) {
-                self.skipped = 0;
-                let (id, _) = split_id(&part[..ID]).ok_or(LinkError::Garbage)?;
-                inner.deliver(id, Err(LinkError::Garbage))?;
+        let part = self.reading.part();
+        if self.skipped.is_some() || part.len() > max_reply + ID_LENGTH {
+            // A reply that is too long fails its own request; the other requests of the session go on.
+            if self.skipped.is_none() {
+                let (id, _) = split_id(&part[..ID_LENGTH]).ok_or(LinkError::Garbage)?;
+                state.deliver(id, Err(LinkError::Garbage))?;
             }
-            self.skipped += part.len();
-            self.reading.forget();
-            if self.skipped > SKIP * max_reply {
-                // It will not end: the others are better served on another session.
+            let skipped = self.skipped.unwrap_or(0) + part.len();
+            if skipped > SKIPPED_REPLIES * max_reply {
                 return Poll::Ready(Err(LinkError::Garbage));
             }
+            self.skipped = Some(skipped);
+            self.reading.forget();
         }
-        inner.promote();
+        state.send_queued();
         Poll::Ready(Ok(n))
     }
 
@@ -156,15 +151,15 @@ impl<'a> Traffic<'a> {
         if deadline < self.timer.deadline() || self.timer.is_elapsed() {
             self.timer.as_mut().reset(deadline);
         }
-        // Also when reading has used up what this turn of the task may do: bytes without a break do not put it off.
+        // `unconstrained`: reading may have used up the task's budget for this turn, and must not delay the timer.
         ready!(pin!(unconstrained(self.timer.as_mut())).poll(cx));
-        let mut inner = self.session.lock();
+        let mut state = self.session.lock();
         let now = Instant::now();
-        if inner.next_deadline.is_some_and(|next| next <= now) {
-            inner.expire(now, &self.session.limits)?;
+        if state.next_deadline.is_some_and(|next| next <= now) {
+            state.expire(now, &self.session.limits)?;
         }
-        let next = inner.next_deadline.unwrap_or(now + FAR);
-        drop(inner);
+        let next = state.next_deadline.unwrap_or(now + FAR);
+        drop(state);
         self.timer.as_mut().reset(next);
         Poll::Ready(Ok(()))
     }
@@ -184,51 +179,51 @@ mod tests {
     use crate::wire::Request;
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_without_a_break_put_no_deadline_off() {
+    async fn an_unbroken_stream_of_bytes_delays_no_deadline() {
         let listener = Listener::bind("127.0.0.1:0").await.unwrap();
         let stream = Stream::connect(listener.local_addr().unwrap()).await.unwrap();
         let session = Session::new("127.0.0.1:1".parse().unwrap(), LinkLimits::default());
-        session.lock().state = State::Open;
+        session.lock().stage = Stage::Open;
         let deadline = Instant::now();
-        let answer = session.call(Request::Metrics, false, deadline, deadline).unwrap();
+        let reply = session.call(Request::Metrics, false, deadline, deadline).unwrap();
         advance(Duration::from_millis(20)).await;
-        let mut traffic = Traffic::new(&session, stream);
+        let mut io = SessionIo::new(&session, stream);
         let turn = poll_fn(|cx| {
-            // As after a hundred reads that all brought something.
+            // As after many reads in a row that all brought bytes.
             while coop::has_budget_remaining() {
                 let _ = pin!(coop::consume_budget()).poll(cx);
             }
-            Poll::Ready(traffic.poll(cx).is_pending())
+            Poll::Ready(io.poll(cx).is_pending())
         });
-        assert!(turn.await, "the session goes on");
-        assert_eq!(timeout(Duration::from_secs(9), answer).await.unwrap(), Err(LinkError::Late));
+        assert!(turn.await, "the session is open");
+        assert_eq!(timeout(Duration::from_secs(9), reply).await.unwrap(), Err(LinkError::Late));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_always_has_more_puts_no_deadline_off() {
+    async fn a_reply_that_does_not_end_delays_no_deadline() {
         let listener = Listener::bind("127.0.0.1:0").await.unwrap();
         let stream = Stream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut far, _) = listener.accept().await.unwrap();
         let session = Session::new("127.0.0.1:1".parse().unwrap(), LinkLimits::default());
-        session.lock().state = State::Open;
+        session.lock().stage = Stage::Open;
         let deadline = Instant::now();
-        let mut answer = pin!(session.call(Request::Metrics, false, deadline, deadline).unwrap());
-        // More of a reply than one turn reads, and not its end.
-        let reply = [b"0 ".to_vec(), vec![b'x'; 3 * TURN]].concat();
+        let mut awaited = pin!(session.call(Request::Metrics, false, deadline, deadline).unwrap());
+        // The beginning of a reply, longer than what one turn reads.
+        let reply = [b"0 ".to_vec(), vec![b'x'; 3 * BYTES_A_TURN]].concat();
         let _ = timeout(Duration::from_millis(100), far.write_all(&reply)).await;
         stream.readable().await.unwrap();
-        let mut traffic = Traffic::new(&session, stream);
+        let mut io = SessionIo::new(&session, stream);
         let late = poll_fn(|cx| {
-            assert!(traffic.poll(cx).is_pending(), "the session goes on");
-            Poll::Ready(answer.as_mut().poll(cx))
+            assert!(io.poll(cx).is_pending(), "the session is open");
+            Poll::Ready(awaited.as_mut().poll(cx))
         });
         assert_eq!(late.await, Poll::Ready(Err(LinkError::Late)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn time_in_which_nothing_was_asked_is_no_silence() {
+    async fn a_session_without_requests_is_not_silent() {
         let session = Session::new("127.0.0.1:1".parse().unwrap(), LinkLimits::default());
-        session.lock().state = State::Open;
+        session.lock().stage = Stage::Open;
         let ask = |patience: u64| {
             let now = Instant::now();
             session.call(Request::Metrics, false, now + Duration::from_millis(patience), now).unwrap()
@@ -238,15 +233,15 @@ mod tests {
         session.lock().deliver(0, Ok(Default::default())).unwrap();
         assert!(first.await.is_ok());
         sleep(Duration::from_secs(1)).await;
-        assert_eq!(expire(), Ok(()), "the timer of what was answered");
+        assert_eq!(expire(), Ok(()), "the deadline of the answered request");
         sleep(Duration::from_secs(9)).await;
         let impatient = ask(50);
         sleep(Duration::from_millis(50)).await;
-        assert_eq!(expire(), Ok(()), "that its asker gave up so soon proves nothing");
+        assert_eq!(expire(), Ok(()), "a deadline of 50 ms proves nothing");
         assert_eq!(impatient.await, Err(LinkError::Late));
         let patient = ask(2_000);
         sleep(Duration::from_secs(2)).await;
-        assert_eq!(expire(), Err(LinkError::Broken), "and this one was silence");
+        assert_eq!(expire(), Err(LinkError::Broken), "two seconds without any reply");
         assert_eq!(patient.await, Err(LinkError::Late));
     }
 }
