@@ -1,4 +1,4 @@
-//! Lists of keys as people write them: a path a line, in a file or on standard input.
+//! Lists of keys, one on each line, in a file or on standard input.
 
 use std::fs::File;
 use std::io::{Read, stdin};
@@ -8,10 +8,10 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::wire::KeyBuf;
 
-/// What some editors put at the beginning of a text.
+/// Some editors put it at the beginning of a UTF-8 text.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Reads all keys of a file, of standard input for `-`. Empty lines are passed over, and white space around a key.
+/// Reads all keys of a file; `-` is standard input. Empty lines and white space around a key are skipped.
 pub fn read(path: &Path) -> Result<Vec<KeyBuf>> {
     let (mut text, is_input) = (Vec::new(), path.as_os_str() == "-");
     let name = if is_input { "standard input".to_owned() } else { path.display().to_string() };
@@ -23,7 +23,7 @@ pub fn read(path: &Path) -> Result<Vec<KeyBuf>> {
     parse(&text).map_err(|(line, why)| anyhow!("line {line} of {name} is no key: {why}"))
 }
 
-/// The keys of a text, or which line is none.
+/// The keys of a text, or the number of the first line that is not a key, and why.
 fn parse(text: &[u8]) -> Result<Vec<KeyBuf>, (usize, String)> {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let lines = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).enumerate();
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_people_write_and_names_the_line_that_is_wrong() {
+    fn skips_white_space_and_names_the_line_that_is_wrong() {
         let keys = parse(b"\xEF\xBB\xBFa/1\r\n\r\n  \n\ta/2 \na/3").unwrap();
         assert_eq!(keys.iter().map(KeyBuf::as_str).collect::<Vec<_>>(), ["a/1", "a/2", "a/3"]);
         assert!(parse(b" \n\n").unwrap().is_empty());

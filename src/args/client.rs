@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 
 use super::units;
-use crate::client::{ClientConfig, What};
+use crate::client::{ClientConfig, Requests};
 use crate::net::link::Peer;
 use crate::watch::Watch;
 
@@ -83,12 +83,12 @@ impl ClientArgs {
     /// What the client is to do.
     pub fn config(&self) -> ClientConfig {
         let peer = self.peer();
-        ClientConfig { peer, what: self.what.meant(), timeout: self.timeout }
+        ClientConfig { peer, requests: self.what.meant(), timeout: self.timeout }
     }
 }
 
 impl WhatArgs {
-    fn meant(&self) -> What {
+    fn meant(&self) -> Requests {
         let lines = [
             self.metrics.then(|| "METRICS".to_owned()),
             self.purge.as_ref().map(|path| format!("PURGE {path}")),
@@ -98,10 +98,10 @@ impl WhatArgs {
             self.undrain.as_ref().map(|node| format!("UNDRAIN {node}")),
         ];
         match (lines.into_iter().flatten().next(), &self.keys, &self.get[..]) {
-            (Some(line), _, _) => What::Line(line),
-            (None, Some(file), _) => What::Keys(file.clone()),
-            (None, None, [path]) => What::Line(format!("GET {path}")),
-            (None, None, paths) => What::Documents(paths.to_vec()),
+            (Some(line), _, _) => Requests::Line(line),
+            (None, Some(file), _) => Requests::Keys(file.clone()),
+            (None, None, [path]) => Requests::Line(format!("GET {path}")),
+            (None, None, paths) => Requests::Documents(paths.to_vec()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The client: asks a node, prints what it says, and tells how it went by the exit code.
+//! The client: sends requests to a node, prints the replies, and ends with an exit code for the worst of them.
 
 mod refused;
 mod show;
@@ -22,57 +22,58 @@ use crate::wire::{KeyBuf, Reply, ReplyView, Request, Status};
 
 /// Requests of one client in flight at once.
 const IN_FLIGHT: usize = 128;
-/// The longest reply that a client takes.
+/// The longest reply, in bytes.
 const MAX_REPLY: usize = 256 << 20;
 
-/// How it went, from best to worst.
+/// The exit code; a greater one is worse.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Outcome {
+enum Exit {
     Ok = 0,
     OtherStatus = 1,
     NoReply = 3,
 }
 
-/// What came for one request, and how long it took.
-struct Answer {
+/// The reply to one request, and how long it took.
+struct TimedReply {
     line: Result<Bytes, LinkError>,
     took: Duration,
 }
 
-/// Whom to ask, what, and how long to wait.
+/// One run of the client.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// Whom.
+    /// The node to ask.
     pub peer: Peer,
-    /// What.
-    pub what: What,
-    /// A reply must come within this time.
+    /// The requests to send.
+    pub requests: Requests,
+    /// The longest wait for each reply.
     pub timeout: Duration,
 }
 
-/// What to ask.
+/// The requests of one run.
 #[derive(Clone, Debug)]
-pub enum What {
-    /// One line, on a connection of its own.
+pub enum Requests {
+    /// One request line, on a connection of its own.
     Line(String),
-    /// Documents, over one session.
+    /// Keys of documents, asked for over one session.
     Documents(Vec<String>),
-    /// Documents whose paths stand in a file, one a line; `-` is standard input.
+    /// A file of keys, one on each line, asked for over one session; `-` is standard input.
     Keys(PathBuf),
 }
 
-/// Asks, prints what comes, and tells how it went.
+/// Sends the requests and prints the replies. Exit code: 0 when all were OK, 1 when one had another status, 3 when one had no
+/// reply.
 pub async fn run(config: ClientConfig) -> Result<ExitCode> {
     let link = Link::new(config.peer, LinkLimits { max_reply: MAX_REPLY, ..LinkLimits::default() });
-    let outcome = match config.what {
-        What::Line(line) => ask_one(&link, &line, config.timeout).await?,
-        What::Documents(paths) => {
+    let exit = match config.requests {
+        Requests::Line(line) => ask_one(&link, &line, config.timeout).await?,
+        Requests::Documents(paths) => {
             let parse =
                 |path: &String| KeyBuf::parse(path.as_bytes()).map_err(|error| format!("{path:?}: {error}"));
             let keys = paths.iter().map(parse).collect::<Result<Vec<KeyBuf>, String>>();
             ask_many(&link, keys.unwrap_or_else(|error| usage(&error)), config.timeout).await?
         }
-        What::Keys(file) => {
+        Requests::Keys(file) => {
             let keys = keylist::read(&file)?;
             if keys.is_empty() {
                 complain(format!("there is no key in {}", file.display()));
@@ -80,68 +81,69 @@ pub async fn run(config: ClientConfig) -> Result<ExitCode> {
             ask_many(&link, keys, config.timeout).await?
         }
     };
-    Ok(ExitCode::from(outcome as u8))
+    Ok(ExitCode::from(exit as u8))
 }
 
-async fn ask_one(link: &Link, line: &str, timeout: Duration) -> Result<Outcome> {
+async fn ask_one(link: &Link, line: &str, timeout: Duration) -> Result<Exit> {
     let request = match Request::parse(line.as_bytes()) {
         Ok(request) => request,
         Err(error) => usage(&error.to_string()),
     };
     let began = Instant::now();
     let line = link.ask_apart(request, began + timeout).await;
-    let answer = Answer { line, took: began.elapsed() };
-    let mut outcome = print(&answer, link.peer(), &mut String::new())?;
-    if let (Request::Purge { .. }, Ok(line)) = (request, &answer.line) {
+    let reply = TimedReply { line, took: began.elapsed() };
+    let mut exit = print(&reply, link.peer(), &mut String::new())?;
+    if let (Request::Purge { .. }, Ok(line)) = (request, &reply.line) {
         for refusal in refused::refusals(line) {
             complain(refusal);
-            outcome = outcome.max(Outcome::OtherStatus);
+            exit = exit.max(Exit::OtherStatus);
         }
     }
-    Ok(outcome)
+    Ok(exit)
 }
 
-/// Asks for many documents over one session; their replies are printed in the order in which they were asked for.
-async fn ask_many(link: &Link, keys: Vec<KeyBuf>, timeout: Duration) -> Result<Outcome> {
-    let mut answers = stream::iter(keys)
+/// Asks for documents over one session and prints the replies in the order of the keys.
+async fn ask_many(link: &Link, keys: Vec<KeyBuf>, timeout: Duration) -> Result<Exit> {
+    let mut replies = stream::iter(keys)
         .map(|key| async move {
             let began = Instant::now();
             let line = link.ask(Request::Get(key.as_key()), began + timeout).await;
-            Answer { line, took: began.elapsed() }
+            TimedReply { line, took: began.elapsed() }
         })
         .buffered(IN_FLIGHT);
-    let (mut worst, mut complaint) = (Outcome::Ok, String::new());
-    while let Some(answer) = answers.next().await {
-        worst = worst.max(print(&answer, link.peer(), &mut complaint)?);
+    let (mut worst, mut complaint) = (Exit::Ok, String::new());
+    while let Some(reply) = replies.next().await {
+        worst = worst.max(print(&reply, link.peer(), &mut complaint)?);
     }
     Ok(worst)
 }
 
-/// Prints one answer: indented for people, one line for programs. What it complains of is told once in a row.
-fn print(answer: &Answer, peer: &Peer, complaint: &mut String) -> Result<Outcome> {
-    let (outcome, text, wrong) = match &answer.line {
+/// Prints one reply: indented on a terminal, else on one line. `last_complaint` keeps a complaint from being repeated for
+/// each request in a row.
+fn print(reply: &TimedReply, peer: &Peer, last_complaint: &mut String) -> Result<Exit> {
+    let (exit, text, wrong) = match &reply.line {
         Ok(line) => match ReplyView::parse(line) {
-            Ok(reply) if reply.status == Status::Ok => (Outcome::Ok, String::from_utf8_lossy(line), None),
-            Ok(_) => (Outcome::OtherStatus, String::from_utf8_lossy(line), None),
+            Ok(view) if view.status == Status::Ok => (Exit::Ok, String::from_utf8_lossy(line), None),
+            Ok(_) => (Exit::OtherStatus, String::from_utf8_lossy(line), None),
             Err(error) => no_reply(format!("{peer} answered, but {error}; is it a dproxy node?")),
         },
         Err(error) => no_reply(error.advice(peer)),
     };
-    if let Some(wrong) = wrong.filter(|wrong| wrong != complaint) {
+    if let Some(wrong) = wrong.filter(|wrong| wrong != last_complaint) {
         complain(&wrong);
-        *complaint = wrong;
+        *last_complaint = wrong;
     }
-    let shown = show::with_latency(&text, answer.took);
+    let shown = show::with_latency(&text, reply.took);
     let shown = if stdout().is_terminal() { show::indented(&shown) } else { shown };
     terminal::print(shown + "\n")?;
-    Ok(outcome)
+    Ok(exit)
 }
 
-fn no_reply<'a>(why: String) -> (Outcome, Cow<'a, str>, Option<String>) {
-    (Outcome::NoReply, Reply::null(Status::ClientConnectionError).to_line().into(), Some(why))
+fn no_reply<'a>(why: String) -> (Exit, Cow<'a, str>, Option<String>) {
+    (Exit::NoReply, Reply::null(Status::ClientConnectionError).to_line().into(), Some(why))
 }
 
-/// Ends like any other wrong use of the command line.
+/// Ends the process as clap does for a wrong command line: with exit code 2.
 fn usage(error: &str) -> ! {
     complain(format!("{error}; see dproxy client --help"));
     std::process::exit(2);

@@ -1,4 +1,4 @@
-//! Proxies that refused a purge which a balancer passed on: its reply is OK all the same, and says so of each of them.
+//! Proxies that refused a PURGE which a balancer passed on: the balancer's reply is OK, and names them in its `data`.
 
 use std::collections::BTreeMap;
 
@@ -6,24 +6,23 @@ use serde::Deserialize;
 
 use crate::wire::{ReplyView, Status};
 
-/// What the reply to a PURGE says; of a proxy it has no `proxies`.
+/// The `data` of a reply to PURGE; only a balancer's has `proxies`.
 #[derive(Deserialize)]
-struct Purged {
+struct PurgeData {
     #[serde(default)]
-    proxies: BTreeMap<String, Done>,
+    proxies: BTreeMap<String, ProxyResult>,
 }
 
-/// What became of it at one proxy.
 #[derive(Deserialize)]
-struct Done {
+struct ProxyResult {
     error: Option<String>,
 }
 
-/// A sentence for each proxy that still holds what was to be purged, and will go on holding it.
+/// A sentence for each proxy that refused, and so keeps the documents. Proxies that are down are purged later and not named.
 pub(super) fn refusals(reply: &[u8]) -> Vec<String> {
-    let told = ReplyView::parse(reply).ok().and_then(|reply| serde_json::from_str(reply.data).ok());
-    let Some(Purged { proxies }) = told else { return Vec::new() };
-    let refused = proxies.into_iter().filter_map(|(node, done)| Some((node, done.error?)));
+    let data = ReplyView::parse(reply).ok().and_then(|reply| serde_json::from_str(reply.data).ok());
+    let Some(PurgeData { proxies }) = data else { return Vec::new() };
+    let refused = proxies.into_iter().filter_map(|(node, result)| Some((node, result.error?)));
     refused
         .map(|(node, error)| {
             let advice = match Status::parse(&error) {
@@ -41,10 +40,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_refuses_is_told() {
+    fn only_proxies_that_refused_are_named() {
         let reply = br#"{"status":"OK","data":{"purged":1,"proxies":{"a:1":{"purged":1},"b:2":{"owed":true,"why":"down"},"c:3":{"error":"FORBIDDEN"}}}}"#;
-        let told = refusals(reply);
-        assert!(told.len() == 1 && told[0].contains("c:3") && told[0].contains("--admin-from"), "{told:?}");
+        let named = refusals(reply);
+        assert!(
+            named.len() == 1 && named[0].contains("c:3") && named[0].contains("--admin-from"),
+            "{named:?}"
+        );
         assert!(refusals(br#"{"status":"OK","data":{"purged":1}}"#).is_empty());
     }
 }

@@ -1,18 +1,18 @@
-//! A reply as a person, or a program, wants to see it. Its text is never parsed into numbers and printed anew.
+//! The form of a printed reply. Only white space changes: numbers and strings stay as the node wrote them.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use crate::wire::json;
 
-/// The reply on one line, with the time it took as its last member.
+/// The reply on one line, with `latency_ms` added as the last member.
 pub(super) fn with_latency(reply: &str, took: Duration) -> String {
     let tight = json::strip(reply);
     let members = tight.strip_suffix('}').unwrap_or(&tight);
     format!("{members},\"latency_ms\":{:.3}}}", took.as_secs_f64() * 1e3)
 }
 
-/// JSON text without insignificant white space, one member or element a line.
+/// Puts each member and element of a JSON text on a line of its own. `tight` must have no insignificant white space.
 pub(super) fn indented(tight: &str) -> String {
     let mut out = String::with_capacity(tight.len() * 2);
     let mut depth = 0_usize;
