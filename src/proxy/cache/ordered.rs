@@ -6,7 +6,7 @@
 
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
@@ -14,6 +14,7 @@ use foldhash::quality::SeedableRandomState;
 
 use super::usage::{Limit, UsageCounter};
 use super::{Bounds, Cache, Entry, Usage};
+use crate::lock::lock;
 
 /// Places in one slice of [`Cache::retain`]: few enough to look at, and remove all, in about a millisecond.
 const SLICE: usize = 2048;
@@ -96,7 +97,7 @@ impl<O: Order> Ordered<O> {
 
     pub(super) fn order(&self) -> MutexGuard<'_, O> {
         // Only the closure of `retain` can panic under this lock, between two entries: map and order agree.
-        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.order)
     }
 
     /// Adds an entry, or replaces the one at `place`, which is returned.

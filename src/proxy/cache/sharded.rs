@@ -7,13 +7,14 @@
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use foldhash::quality::SeedableRandomState;
 
 use super::lru::Lru;
 use super::usage::{Limit, UsageCounter};
 use super::{Bounds, Cache, Entry, Usage};
+use crate::lock::lock;
 
 /// An LRU cache in shards.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl ShardedLru {
 
     fn lock(&self, shard: usize) -> MutexGuard<'_, Lru> {
         // Only the closure of `retain` can panic under this lock, between two entries: the shard is intact.
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[shard])
     }
 
     /// Whether a shard of `len` entries holds the average or more.
