@@ -239,7 +239,7 @@ fn no_file_is_too_long_and_each_says_what_it_is() {
 /// Who finds the end of a line without `LinesCodec`: replies on sessions, which are shared without a copy, and the look
 /// whether a whole request is held back.
 const OWN_FRAMING: [&str; 4] =
-    ["bench/session.rs", "net/inbox.rs", "net/link/reading.rs", "net/link/traffic.rs"];
+    ["bench/session.rs", "net/inbox.rs", "net/link/reading.rs", "net/link/session_io.rs"];
 
 #[test]
 fn lines_codec_frames_request_lines_and_plain_lines() {
