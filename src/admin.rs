@@ -1,5 +1,6 @@
 //! The addresses that may use the verbs that change things: PURGE, DRAIN, UNDRAIN.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -45,6 +46,26 @@ impl Default for Admins {
     }
 }
 
+impl fmt::Display for Admins {
+    /// A comma list.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, network) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{network}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address.is_ipv4() && self.bits == 32 || self.bits == 128 {
+            true => write!(f, "{}", self.address),
+            false => write!(f, "{}/{}", self.address, self.bits),
+        }
+    }
+}
+
 impl Network {
     fn has(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
@@ -84,6 +105,7 @@ mod tests {
     #[test]
     fn knows_its_networks() {
         let admins = Admins::default();
+        assert_eq!(admins.to_string(), "127.0.0.0/8,::1");
         for (address, may) in [
             ("127.0.0.1", true),
             ("127.9.9.9", true),

@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, Runtime};
@@ -21,16 +20,16 @@ pub fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING).build()
 }
 
-/// Starts a thread for each list of jobs, which ends when they have. The calling thread is the first core.
-pub fn start<J>(threads: impl Iterator<Item = Vec<J>>) -> io::Result<Cores>
+/// Starts a thread for each list of tasks, which ends when they have. The calling thread is the first core.
+pub fn start<T>(threads: impl Iterator<Item = Vec<T>>) -> io::Result<Cores>
 where
-    J: FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send + 'static,
+    T: Future<Output = ()> + Send + 'static,
 {
-    let start = |(index, jobs): (usize, Vec<J>)| {
+    let start = |(index, tasks): (usize, Vec<T>)| {
         let runtime = runtime()?;
         std::thread::Builder::new().name(format!("core-{}", index + 1)).spawn(move || {
             set_core_index(index + 1);
-            runtime.block_on(futures_util::future::join_all(jobs.into_iter().map(|job| job())));
+            runtime.block_on(futures_util::future::join_all(tasks));
             runtime.shutdown_background();
         })
     };

@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(refused) => return refused.report(),
     };
-    let done = run::logs::start(&cli.log).and_then(|_log| run::run(cli));
+    let done = run::logs::start(&cli.log).and_then(|_log| run::run(&cli));
     done.unwrap_or_else(|error| {
         terminal::complain(format!("{error:#}"));
         ExitCode::FAILURE

@@ -7,13 +7,13 @@ use tokio::task::JoinHandle;
 
 /// Runs work that may block. It runs to its end even when the handle is dropped.
 #[cfg(not(sim))]
-pub fn run<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
+pub(crate) fn run<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
     tokio::task::spawn_blocking(work)
 }
 
 /// Runs work within a few simulated milliseconds.
 #[cfg(sim)]
-pub fn run<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
+pub(crate) fn run<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
     let some_time = || tokio::time::sleep(std::time::Duration::from_millis(fastrand::u64(..3)));
     tokio::spawn(async move {
         some_time().await;

@@ -18,7 +18,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "proxy", "simulate", "stats", "terminal", "trace", "watch", "wire",
         ],
     ),
-    ("args", &["admin", "bench", "client", "http", "lb", "net", "origin", "proxy", "simulate", "watch"]),
+    (
+        "args",
+        &["admin", "bench", "client", "http", "lb", "net", "origin", "proxy", "simulate", "watch", "wire"],
+    ),
     ("cores", &["per_core"]),
     ("terminal", &[]),
     ("trace", &["lock", "handler", "wire"]),

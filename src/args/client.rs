@@ -8,7 +8,6 @@ use clap::{Args, ValueHint};
 use super::units;
 use crate::client::{ClientConfig, Requests};
 use crate::net::link::Peer;
-use crate::watch::Watch;
 
 /// Flags of `dproxy client`: whom to ask, and one thing to ask.
 #[derive(Args, Clone, Debug)]
@@ -25,17 +24,10 @@ pub struct ClientArgs {
     /// What to ask.
     #[command(flatten)]
     pub what: WhatArgs,
-    /// With --metrics: ask again and again, and show what changes; q leaves. Without a terminal, a JSON object a line.
-    #[arg(long, requires = "metrics", conflicts_with_all = ["get", "keys", "purge", "purge_soft", "explain", "drain", "undrain"],
-        help_heading = "Watching")]
-    pub watch: bool,
-    /// The time between two looks.
-    #[arg(long, env = "DPROXY_EVERY", default_value = "1s", value_parser = units::positive_duration, value_name = "TIME",
-        help_heading = "Watching")]
-    pub every: Duration,
-    /// Look so often, then leave.
-    #[arg(long, requires = "watch", value_parser = units::count, value_name = "N", help_heading = "Watching")]
-    pub count: Option<usize>,
+    /// How to watch METRICS.
+    #[cfg(feature = "tools")]
+    #[command(flatten)]
+    pub watch: super::WatchArgs,
 }
 
 /// What to ask: exactly one of these.
@@ -70,14 +62,9 @@ pub struct WhatArgs {
 }
 
 impl ClientArgs {
-    fn peer(&self) -> Peer {
+    /// The node to ask.
+    pub fn peer(&self) -> Peer {
         Peer { host: self.host.clone(), port: self.port }
-    }
-
-    /// What to watch, if that is what it is to do.
-    pub fn watched(&self) -> Option<Watch> {
-        let (timeout, every, count) = (self.timeout, self.every, self.count);
-        self.watch.then(|| Watch { peer: self.peer(), timeout, every, count })
     }
 
     /// What the client is to do.

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
-use super::{HttpArgs, LinkArgs, ServerArgs, server, units};
+use super::{HttpArgs, LinkArgs, ServerArgs, defaults, server, units};
 use crate::admin::{Admins, Network};
 use crate::lb::balance::Strategy;
 use crate::lb::{LbConfig, Members};
 use crate::net::LinkLimits;
 use crate::net::link::Peer;
+use crate::wire::MAX_DOCUMENT;
 
 /// Flags of `dproxy lb`.
 #[derive(Args, Clone, Debug)]
@@ -19,7 +20,7 @@ pub struct LbArgs {
     #[arg(long, env = "DPROXY_PORT", default_value = "9000", value_parser = units::port)]
     pub port: u16,
     /// The proxies, as host:port: several values, or a comma list. A name stands for all of its addresses.
-    #[arg(long, env = "DPROXY_PROXIES", default_value = "127.0.0.1:8001,127.0.0.1:8002,127.0.0.1:8003", value_delimiter = ',',
+    #[arg(long, env = "DPROXY_PROXIES", default_value = defaults::list(&Members::default().proxies), value_delimiter = ',',
         num_args = 1.., value_parser = units::peer, value_name = "HOST:PORT")]
     pub proxies: Vec<Peer>,
     /// A file that lists them instead, one host:port a line, a weight behind it if need be; it is watched
@@ -27,20 +28,20 @@ pub struct LbArgs {
     #[arg(long, env = "DPROXY_PROXIES_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub proxies_file: Option<PathBuf>,
     /// How often the names of proxies are resolved.
-    #[arg(long, env = "DPROXY_RESOLVE_INTERVAL", default_value = "10s", value_parser = units::positive_duration, value_name = "TIME")]
+    #[arg(long, hide = true, env = "DPROXY_RESOLVE_INTERVAL", default_value = defaults::time(Members::default().resolve_interval), value_parser = units::positive_duration, value_name = "TIME")]
     pub resolve_interval: Duration,
     /// How to choose among them.
     #[command(flatten)]
     pub balance: BalanceArgs,
     /// The largest document.
-    #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = "1MiB", value_parser = units::size, value_name = "SIZE",
+    #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = defaults::size(MAX_DOCUMENT), value_parser = units::size, value_name = "SIZE",
         help_heading = server::HEADING)]
     pub max_document: usize,
     /// Links to the proxies.
     #[command(flatten)]
     pub link: LinkArgs,
     /// Whose addresses may PURGE, DRAIN and UNDRAIN: addresses or networks such as 10.0.0.0/8.
-    #[arg(long, env = "DPROXY_ADMIN_FROM", default_value = "127.0.0.0/8,::1", value_delimiter = ',', num_args = 1..,
+    #[arg(long, env = "DPROXY_ADMIN_FROM", default_value = Admins::default().to_string(), value_delimiter = ',', num_args = 1..,
         value_name = "NETWORK", help_heading = server::HEADING)]
     pub admin_from: Vec<Network>,
     /// The server.
@@ -67,46 +68,46 @@ impl LbArgs {
 #[command(next_help_heading = "Balance")]
 pub struct BalanceArgs {
     /// Which proxy a request goes to.
-    #[arg(long, env = "DPROXY_STRATEGY", default_value = "round_robin", value_name = "STRATEGY")]
+    #[arg(long, env = "DPROXY_STRATEGY", default_value = LbConfig::default().strategy.as_str(), value_name = "STRATEGY")]
     pub strategy: Strategy,
     /// How often each proxy is polled.
-    #[arg(long, alias = "health_interval", env = "DPROXY_HEALTH_INTERVAL", default_value = "2s",
+    #[arg(long, alias = "health_interval", env = "DPROXY_HEALTH_INTERVAL", default_value = defaults::time(LbConfig::default().health_interval),
         value_parser = units::positive_duration, value_name = "TIME")]
     pub health_interval: Duration,
     /// So many failures in a row make a proxy unhealthy.
-    #[arg(long, aliases = ["max_failures", "fails"], env = "DPROXY_MAX_FAILURES", default_value = "3",
+    #[arg(long, aliases = ["max_failures", "fails"], env = "DPROXY_MAX_FAILURES", default_value_t = LbConfig::default().max_failures,
         value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     pub max_failures: u32,
     /// So many polls in a row must succeed before an unhealthy proxy is healthy again.
-    #[arg(long, env = "DPROXY_RISES", default_value = "2", value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    #[arg(long, env = "DPROXY_RISES", default_value_t = LbConfig::default().rises, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     pub rises: u32,
     /// A proxy that failed requests is left alone for this time, twice as long each further time.
-    #[arg(long, env = "DPROXY_BACKOFF", default_value = "1s", value_parser = units::positive_duration, value_name = "TIME")]
+    #[arg(long, env = "DPROXY_BACKOFF", default_value = defaults::time(LbConfig::default().backoff), value_parser = units::positive_duration, value_name = "TIME")]
     pub backoff: Duration,
     /// And for this time at the most.
-    #[arg(long, env = "DPROXY_MAX_BACKOFF", default_value = "60s", value_parser = units::positive_duration, value_name = "TIME")]
+    #[arg(long, env = "DPROXY_MAX_BACKOFF", default_value = defaults::time(LbConfig::default().max_backoff), value_parser = units::positive_duration, value_name = "TIME")]
     pub max_backoff: Duration,
     /// When fewer than this percentage of the proxies is healthy, all are used; 0 is never.
-    #[arg(long, env = "DPROXY_PANIC_THRESHOLD", default_value = "0", value_parser = clap::value_parser!(u32).range(..=100), value_name = "PERCENT")]
+    #[arg(long, hide = true, env = "DPROXY_PANIC_THRESHOLD", default_value_t = LbConfig::default().panic_threshold, value_parser = clap::value_parser!(u32).range(..=100), value_name = "PERCENT")]
     pub panic_threshold: u32,
     /// The share of a proxy that comes back rises for this time, or until it hits as often as the others.
-    #[arg(long, env = "DPROXY_SLOW_START", default_value = "10s", value_parser = units::duration, value_name = "TIME")]
+    #[arg(long, env = "DPROXY_SLOW_START", default_value = defaults::time(LbConfig::default().slow_start), value_parser = units::duration, value_name = "TIME")]
     pub slow_start: Duration,
     /// Ask a second proxy as well when the first takes longer than the others do in 95 of 100 cases.
-    #[arg(long, env = "DPROXY_HEDGE", action = clap::ArgAction::Set, default_value = "on", value_parser = units::switch,
+    #[arg(long, env = "DPROXY_HEDGE", action = clap::ArgAction::Set, default_value = defaults::switch(LbConfig::default().hedge), value_parser = units::switch,
         value_name = "on|off")]
     pub hedge: bool,
     /// Requests under way at one proxy.
-    #[arg(long, env = "DPROXY_PROXY_MAX_IN_FLIGHT", default_value = "16384", value_parser = units::count, value_name = "N")]
+    #[arg(long, env = "DPROXY_PROXY_MAX_IN_FLIGHT", default_value_t = LbConfig::default().link.max_in_flight, value_parser = units::count, value_name = "N")]
     pub proxy_max_in_flight: usize,
     /// Requests that may wait for a place at one proxy; further ones are told OVERLOADED.
-    #[arg(long, env = "DPROXY_PROXY_MAX_WAITING", default_value = "16384", value_parser = units::count, value_name = "N")]
+    #[arg(long, hide = true, env = "DPROXY_PROXY_MAX_WAITING", default_value_t = LbConfig::default().link.max_waiting, value_parser = units::count, value_name = "N")]
     pub proxy_max_waiting: usize,
     /// How long one of them may wait.
-    #[arg(long, env = "DPROXY_PROXY_MAX_WAIT", default_value = "1s", value_parser = units::positive_duration, value_name = "TIME")]
+    #[arg(long, hide = true, env = "DPROXY_PROXY_MAX_WAIT", default_value = defaults::time(LbConfig::default().link.max_wait), value_parser = units::positive_duration, value_name = "TIME")]
     pub proxy_max_wait: Duration,
     /// One try at a proxy must bring a reply within this time; keep it above the --fetch-deadline of the proxies.
-    #[arg(long, env = "DPROXY_TRY_DEADLINE", default_value = "2.5s", value_parser = units::positive_duration, value_name = "TIME")]
+    #[arg(long, env = "DPROXY_TRY_DEADLINE", default_value = defaults::time(LbConfig::default().try_deadline), value_parser = units::positive_duration, value_name = "TIME")]
     pub try_deadline: Duration,
 }
 

@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::units;
+use super::{defaults, units};
 use crate::net::LinkLimits;
-
-/// What a reply has around its document, at the most.
-const AROUND: usize = 4096;
 
 /// What its flags stand under.
 pub(super) const HEADING: &str = "Links to other nodes";
@@ -18,7 +15,7 @@ pub(super) const HEADING: &str = "Links to other nodes";
 #[command(next_help_heading = HEADING)]
 pub struct LinkArgs {
     /// A connection must be made within this time.
-    #[arg(long, env = "DPROXY_CONNECT_DEADLINE", default_value = "1s", value_parser = units::positive_duration,
+    #[arg(long, env = "DPROXY_CONNECT_DEADLINE", default_value = defaults::time(LinkLimits::default().connect_deadline), value_parser = units::positive_duration,
         value_name = "TIME")]
     pub connect_deadline: Duration,
 }
@@ -26,7 +23,7 @@ pub struct LinkArgs {
 impl LinkArgs {
     /// Links of a node that `threads` threads serve, for documents of at most `max_document` bytes.
     pub fn limits(&self, threads: usize, max_document: usize) -> LinkLimits {
-        let (sessions, max_reply) = (threads, max_document + AROUND);
-        LinkLimits { sessions, max_reply, connect_deadline: self.connect_deadline, ..LinkLimits::default() }
+        let limits = LinkLimits::default().with_max_document(max_document);
+        LinkLimits { sessions: threads, connect_deadline: self.connect_deadline, ..limits }
     }
 }

@@ -5,9 +5,12 @@
     reason = "doc comments are the help that people read in a terminal"
 )]
 
+#[cfg(feature = "tools")]
 mod bench;
+mod choices;
 mod client;
 mod cluster;
+mod defaults;
 mod extras;
 mod http;
 mod lb;
@@ -16,22 +19,30 @@ mod origin;
 mod proxy;
 mod server;
 pub mod units;
+#[cfg(feature = "tools")]
+mod watch;
 
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 
+#[cfg(feature = "tools")]
 pub use bench::BenchArgs;
 pub use client::ClientArgs;
 pub use cluster::ClusterArgs;
-pub use extras::{CheckArgs, CompletionsArgs, ManArgs};
+pub use extras::CheckArgs;
+#[cfg(feature = "tools")]
+pub use extras::{CompletionsArgs, ManArgs};
 pub use http::HttpArgs;
 pub use lb::{BalanceArgs, LbArgs, impatience};
 pub use link::LinkArgs;
 pub use origin::{LayoutArg, OriginArgs, StoreArgs};
 pub use proxy::{CacheArgs, ProxyArgs};
 pub use server::ServerArgs;
+#[cfg(feature = "tools")]
+pub use watch::WatchArgs;
 
+#[cfg(feature = "tools")]
 use crate::simulate::command::SimulateArgs;
 
 /// What every subcommand has stands behind what is its own.
@@ -39,13 +50,6 @@ const LAST: usize = 900;
 
 /// The version and what it was built from and for.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILT_FROM"), ")");
-
-/// Reads a group of flags as it would be typed: how a program that embeds a node comes to the defaults of all its limits.
-/// The environment counts as well.
-pub fn group<A: Args>(words: &[&str]) -> Result<A, clap::Error> {
-    let command = A::augment_args(clap::Command::new("flags").no_binary_name(true));
-    command.try_get_matches_from(words).and_then(|matches| A::from_arg_matches(&matches))
-}
 
 /// Whether a group of flags is of limits that few ever change: `-h` leaves them to `--help`.
 fn is_limits(heading: &str) -> bool {
@@ -155,6 +159,7 @@ pub enum Command {
         Exit code: 0 OK, 1 any other status, 2 wrong usage, 3 no reply came."
     )]
     Client(ClientArgs),
+    #[cfg(feature = "tools")]
     /// Put load on a node, and see what it does under it.
     #[command(
         after_help = "Examples:  dproxy bench --port 8001 --key-range article/1..1000 --zipf 1.0\n           \
@@ -165,6 +170,7 @@ pub enum Command {
     /// Run origin, proxies and balancer in one process.
     #[command(after_help = "Example:  dproxy cluster --proxies 3 --data data")]
     Cluster(ClusterArgs),
+    #[cfg(feature = "tools")]
     /// Run a log of keys through the cache, to choose its type and size.
     #[command(
         after_help = "Example:  dproxy simulate --trace keys.txt --cache-type lru,s3fifo --capacity 1%,5%,10%"
@@ -174,11 +180,13 @@ pub enum Command {
     #[command(after_help = "Examples:  dproxy check --config dproxy.toml\n           dproxy check proxy\n\n\
         Each setting is shown with where it came from. Exit code: 0, or 2 when something is wrong.")]
     Check(CheckArgs),
+    #[cfg(feature = "tools")]
     /// Print completions for a shell.
     #[command(
         after_help = "Example:  dproxy completions bash > ~/.local/share/bash-completion/completions/dproxy"
     )]
     Completions(CompletionsArgs),
+    #[cfg(feature = "tools")]
     /// Print the manual, as roff.
     #[command(
         after_help = "Examples:  dproxy man | man -l -\n           dproxy man --out ~/.local/share/man/man1"

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::{ServerArgs, units};
+use super::{ServerArgs, defaults, units};
 use crate::origin::store::Layout;
+use crate::wire::MAX_DOCUMENT;
 
 /// Flags of `dproxy origin`.
 #[derive(Args, Clone, Debug)]
@@ -32,7 +33,7 @@ pub struct StoreArgs {
     #[arg(long, env = "DPROXY_LAYOUT", default_value = "flat", value_name = "LAYOUT")]
     pub layout: LayoutArg,
     /// The largest document.
-    #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = "1MiB", value_parser = units::size, value_name = "SIZE")]
+    #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = defaults::size(MAX_DOCUMENT), value_parser = units::size, value_name = "SIZE")]
     pub max_document: usize,
 }
 

@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{HttpArgs, LinkArgs, ServerArgs, server, units};
+use super::{HttpArgs, LinkArgs, ServerArgs, defaults, server, units};
 use crate::admin::{Admins, Network};
 use crate::net::LinkLimits;
 use crate::net::link::Peer;
 use crate::proxy::cache::{Bounds, CacheType};
-use crate::proxy::{FetchLimits, Freshness, ProxyConfig};
-
-/// The time to live of the cache type `ttl` unless one is given.
-const DEFAULT_TTL: Duration = Duration::from_secs(30);
+use crate::proxy::{FetchLimits, Freshness, MAX_WAITERS, ProxyConfig};
+use crate::wire::MAX_DOCUMENT;
 
 /// What the flags of fetches stand under.
 pub(super) const FETCHING: &str = "Fetching";
@@ -47,7 +45,7 @@ pub struct ProxyArgs {
     #[command(flatten)]
     pub cache: CacheArgs,
     /// The largest document.
-    #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = "1MiB", value_parser = units::size, value_name = "SIZE",
+    #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = defaults::size(MAX_DOCUMENT), value_parser = units::size, value_name = "SIZE",
         help_heading = server::HEADING)]
     pub max_document: usize,
     /// Links to the origin.
@@ -66,48 +64,48 @@ pub struct ProxyArgs {
 #[command(next_help_heading = "Cache")]
 pub struct CacheArgs {
     /// What goes when the cache is full.
-    #[arg(long, alias = "cache_type", env = "DPROXY_CACHE_TYPE", default_value = "ttl", value_name = "TYPE")]
+    #[arg(long, alias = "cache_type", env = "DPROXY_CACHE_TYPE", default_value_t, value_name = "TYPE")]
     pub cache_type: CacheType,
     /// How long a document is fresh [default: 30s with the type ttl, else for ever].
     #[arg(long, env = "DPROXY_TTL", value_parser = units::positive_duration, value_name = "TIME")]
     pub ttl: Option<Duration>,
     /// By how much each document's time is shortened at most, so that they do not expire together.
-    #[arg(long, env = "DPROXY_TTL_JITTER", default_value = "10%", value_parser = units::fraction, value_name = "PART")]
+    #[arg(long, env = "DPROXY_TTL_JITTER", default_value = defaults::fraction(Freshness::default().ttl_jitter), value_parser = units::fraction, value_name = "PART")]
     pub ttl_jitter: f64,
     /// How long past its time a document is served at once and fetched behind.
-    #[arg(long, env = "DPROXY_STALE_WHILE_REVALIDATE", default_value = "0", value_parser = units::duration, value_name = "TIME")]
+    #[arg(long, env = "DPROXY_STALE_WHILE_REVALIDATE", default_value = defaults::time(Freshness::default().stale_while_revalidate), value_parser = units::duration, value_name = "TIME")]
     pub stale_while_revalidate: Duration,
     /// How long past its time a document is served when the origin fails.
-    #[arg(long, env = "DPROXY_STALE_IF_ERROR", default_value = "1h", value_parser = units::duration, value_name = "TIME")]
+    #[arg(long, env = "DPROXY_STALE_IF_ERROR", default_value = defaults::time(Freshness::default().stale_if_error), value_parser = units::duration, value_name = "TIME")]
     pub stale_if_error: Duration,
     /// How long the word that there is no such document is kept.
-    #[arg(long, env = "DPROXY_NEGATIVE_TTL", default_value = "0", value_parser = units::duration, value_name = "TIME")]
+    #[arg(long, env = "DPROXY_NEGATIVE_TTL", default_value = defaults::time(Freshness::default().negative_ttl), value_parser = units::duration, value_name = "TIME")]
     pub negative_ttl: Duration,
     /// Entries to hold at most; --max-bytes may be reached first.
-    #[arg(long, aliases = ["lru_capacity", "lru-capacity"], env = "DPROXY_CAPACITY", default_value = "10000",
+    #[arg(long, aliases = ["lru_capacity", "lru-capacity"], env = "DPROXY_CAPACITY", default_value_t = Bounds::default().entries,
         value_parser = units::count, value_name = "N")]
     pub capacity: usize,
     /// Memory to hold at most: keys, documents and bookkeeping; --capacity may be reached first.
-    #[arg(long, env = "DPROXY_MAX_BYTES", default_value = "256MiB", value_parser = units::size, value_name = "SIZE")]
+    #[arg(long, env = "DPROXY_MAX_BYTES", default_value = defaults::size(Bounds::default().bytes), value_parser = units::size, value_name = "SIZE")]
     pub max_bytes: usize,
     /// A fetch must bring its document within this time; keep it below the --try-deadline of the balancer.
-    #[arg(long, env = "DPROXY_FETCH_DEADLINE", default_value = "2s", value_parser = units::positive_duration, value_name = "TIME",
+    #[arg(long, env = "DPROXY_FETCH_DEADLINE", default_value = defaults::time(FetchLimits::default().deadline), value_parser = units::positive_duration, value_name = "TIME",
         help_heading = FETCHING)]
     pub fetch_deadline: Duration,
     /// Fetches at once; the rest wait their turn.
-    #[arg(long, env = "DPROXY_MAX_FETCHES", default_value = "64", value_parser = units::count, value_name = "N",
+    #[arg(long, env = "DPROXY_MAX_FETCHES", default_value_t = FetchLimits::default().at_once, value_parser = units::count, value_name = "N",
         help_heading = FETCHING)]
     pub max_fetches: usize,
     /// Requests that may wait for one fetch.
-    #[arg(long, env = "DPROXY_MAX_WAITERS", default_value = "10000", value_parser = units::count, value_name = "N",
+    #[arg(long, hide = true, env = "DPROXY_MAX_WAITERS", default_value_t = MAX_WAITERS, value_parser = units::count, value_name = "N",
         help_heading = FETCHING)]
     pub max_waiters: usize,
     /// How long a failing origin is left alone; it doubles up to 30s.
-    #[arg(long, env = "DPROXY_ORIGIN_RETRY", default_value = "1s", value_parser = units::positive_duration, value_name = "TIME",
+    #[arg(long, env = "DPROXY_ORIGIN_RETRY", default_value = defaults::time(FetchLimits::default().origin_retry), value_parser = units::positive_duration, value_name = "TIME",
         help_heading = FETCHING)]
     pub origin_retry: Duration,
     /// Addresses and networks that may purge.
-    #[arg(long, env = "DPROXY_ADMIN_FROM", default_value = "127.0.0.0/8,::1", value_delimiter = ',', num_args = 1..,
+    #[arg(long, env = "DPROXY_ADMIN_FROM", default_value = Admins::default().to_string(), value_delimiter = ',', num_args = 1..,
         value_name = "NETWORK", help_heading = server::HEADING)]
     pub admin_from: Vec<Network>,
 }
@@ -116,7 +114,7 @@ impl CacheArgs {
     /// A proxy on `port` in front of `origin`, which it asks as `link` says.
     pub fn config(&self, port: u16, origin: Peer, link: LinkLimits, max_document: usize) -> ProxyConfig {
         let ttl = match self.cache_type {
-            CacheType::Ttl => Some(self.ttl.unwrap_or(DEFAULT_TTL)),
+            CacheType::Ttl => self.ttl.or(Freshness::default().ttl),
             CacheType::Lru | CacheType::S3fifo => self.ttl,
         };
         ProxyConfig {

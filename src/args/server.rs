@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::units;
+use super::{defaults, units};
 use crate::net::{ServerLimits, Unread};
 
 /// What its flags stand under.
@@ -21,26 +21,26 @@ pub struct ServerArgs {
         value_name = "ADDRESS", help_heading = None)]
     pub host: IpAddr,
     /// Connections open at once; further ones are told OVERLOADED.
-    #[arg(long, env = "DPROXY_MAX_CONNECTIONS", default_value = "10000", value_parser = units::count, value_name = "N")]
+    #[arg(long, env = "DPROXY_MAX_CONNECTIONS", default_value_t = ServerLimits::default().max_connections, value_parser = units::count, value_name = "N")]
     pub max_connections: usize,
     /// Requests under way on one session.
-    #[arg(long, env = "DPROXY_MAX_IN_FLIGHT", default_value = "1024", value_parser = units::count, value_name = "N")]
+    #[arg(long, env = "DPROXY_MAX_IN_FLIGHT", default_value_t = ServerLimits::default().max_in_flight, value_parser = units::count, value_name = "N")]
     pub max_in_flight: usize,
     /// A request line must arrive whole within this time.
-    #[arg(long, env = "DPROXY_LINE_DEADLINE", default_value = "5s", value_parser = units::positive_duration, value_name = "TIME")]
+    #[arg(long, env = "DPROXY_LINE_DEADLINE", default_value = defaults::time(ServerLimits::default().line_deadline), value_parser = units::positive_duration, value_name = "TIME")]
     pub line_deadline: Duration,
     /// A reply must be taken within this time.
-    #[arg(long, env = "DPROXY_WRITE_DEADLINE", default_value = "10s", value_parser = units::positive_duration, value_name = "TIME")]
+    #[arg(long, env = "DPROXY_WRITE_DEADLINE", default_value = defaults::time(ServerLimits::default().write_deadline), value_parser = units::positive_duration, value_name = "TIME")]
     pub write_deadline: Duration,
     /// Replies that wait for their readers, at all connections together. From half of it on, who reads nothing is cut; beyond it,
     /// whoever asks for a document of some size is told OVERLOADED.
-    #[arg(long, env = "DPROXY_MAX_UNREAD", default_value = "256MiB", value_parser = units::size, value_name = "SIZE")]
+    #[arg(long, env = "DPROXY_MAX_UNREAD", default_value = defaults::size(Unread::DEFAULT_LIMIT), value_parser = units::size, value_name = "SIZE")]
     pub max_unread: usize,
     /// A session on which nothing happens is closed after this time.
-    #[arg(long, env = "DPROXY_IDLE_DEADLINE", default_value = "5m", value_parser = units::positive_duration, value_name = "TIME")]
+    #[arg(long, env = "DPROXY_IDLE_DEADLINE", default_value = defaults::time(ServerLimits::default().idle_deadline), value_parser = units::positive_duration, value_name = "TIME")]
     pub idle_deadline: Duration,
     /// On a stop, what is under way must end within this time.
-    #[arg(long, env = "DPROXY_DRAIN", default_value = "10s", value_parser = units::duration, value_name = "TIME")]
+    #[arg(long, env = "DPROXY_DRAIN", default_value = defaults::time(ServerLimits::default().drain), value_parser = units::duration, value_name = "TIME")]
     pub drain: Duration,
     /// Take the port over from a process that has it with this flag too, and leave it to the next one without a lost
     /// request: start the new process, then stop the old one.

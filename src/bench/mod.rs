@@ -20,8 +20,6 @@ mod session;
 mod worker;
 mod zipf;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,8 +174,6 @@ async fn work(worker: Arc<Worker>) {
     }
 }
 
-type Job = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
-
 /// Runs each worker on a thread of its own until the run is over or a signal comes. Returns when that was.
 fn load(
     runtime: &tokio::runtime::Runtime,
@@ -187,17 +183,14 @@ fn load(
     let stop = CancellationToken::new();
     // Ends when the last worker drops its sender.
     let (running, mut all_done) = tokio::sync::mpsc::channel::<()>(1);
-    let jobs = workers.iter().map(|worker| {
+    let tasks = workers.iter().map(|worker| {
         let (worker, stop, running) = (worker.clone(), stop.clone(), running.clone());
-        let job: Job = Box::new(move || {
-            Box::pin(async move {
-                let _running = running;
-                stop.run_until_cancelled(work(worker)).await;
-            })
-        });
-        vec![job]
+        vec![async move {
+            let _running = running;
+            stop.run_until_cancelled(work(worker)).await;
+        }]
     });
-    let threads = cores::start(jobs)?;
+    let threads = cores::start(tasks)?;
     drop(running);
     let ended = runtime.block_on(async {
         let mut draw = tokio::time::interval(progress::EVERY);

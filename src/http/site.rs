@@ -38,6 +38,20 @@ pub struct HttpConfig {
     pub limits: ServerLimits,
 }
 
+impl HttpConfig {
+    /// The front end of the node whose lines are served on port `node`, with the defaults of the command line.
+    pub fn new(role: Role, node: u16) -> Self {
+        Self {
+            role,
+            node,
+            cors: Vec::new(),
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            limits: ServerLimits::default(),
+        }
+    }
+}
+
 /// The roles that have an HTTP front end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {

@@ -1,5 +1,6 @@
-//! The settings of a balancer.
+//! The settings of a balancer, and their defaults: the command line takes them from here.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,7 +53,55 @@ pub struct Members {
     pub resolve_interval: Duration,
 }
 
+impl Members {
+    /// A fixed list. Names in it are looked up again every ten seconds.
+    pub fn new(proxies: Vec<Peer>) -> Self {
+        Self { proxies, file: None, resolve_interval: Duration::from_secs(10) }
+    }
+}
+
+impl Default for Members {
+    /// Three proxies of this machine, on the ports 8001 to 8003.
+    fn default() -> Self {
+        Self::new((8001..=8003).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).collect())
+    }
+}
+
+impl Default for LbConfig {
+    fn default() -> Self {
+        let try_deadline = Duration::from_millis(2500);
+        let link = LinkLimits {
+            max_in_flight: 16 * 1024,
+            max_waiting: 16 * 1024,
+            max_wait: Duration::from_secs(1),
+            patience: try_deadline,
+            ..LinkLimits::default()
+        };
+        Self {
+            members: Members::default(),
+            link,
+            strategy: Strategy::default(),
+            health_interval: Duration::from_secs(2),
+            max_failures: 3,
+            rises: 2,
+            backoff: Duration::from_secs(1),
+            max_backoff: Duration::from_secs(60),
+            try_deadline,
+            hedge: true,
+            panic_threshold: 0,
+            slow_start: Duration::from_secs(10),
+            max_in_flight: (link.max_in_flight + link.max_waiting) as u64,
+            admins: Admins::default(),
+        }
+    }
+}
+
 impl LbConfig {
+    /// A balancer over `members`, with the defaults of the command line.
+    pub fn new(members: Members) -> Self {
+        Self { members, ..Self::default() }
+    }
+
     /// The number of cores that send requests: each has a session of its own to every proxy.
     pub(super) fn cores(&self) -> usize {
         self.link.sessions.max(1)

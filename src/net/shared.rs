@@ -43,7 +43,7 @@ impl Default for ServerLimits {
             max_in_flight: 1024,
             line_deadline: Duration::from_secs(5),
             write_deadline: Duration::from_secs(10),
-            unread: Arc::new(Unread::new(256 << 20)),
+            unread: Arc::new(Unread::new(Unread::DEFAULT_LIMIT)),
             idle_deadline: Duration::from_secs(300),
             drain: Duration::from_secs(10),
             hand_over: None,

@@ -58,6 +58,9 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Unread {
+    /// The bytes that may wait unless it is configured otherwise.
+    pub const DEFAULT_LIMIT: usize = 256 << 20;
+
     /// About `most` bytes may wait.
     pub fn new(most: usize) -> Self {
         Self { most, bytes: AtomicUsize::new(0), line: Mutex::default() }

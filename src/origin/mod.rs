@@ -20,13 +20,27 @@ const READS: usize = 32;
 /// Requests that may read or wait for a read; more are OVERLOADED.
 const MAX_WAITING: usize = 16 * 1024;
 
+/// The settings of an origin.
+#[derive(Clone, Copy, Debug)]
+pub struct OriginConfig {
+    /// A document that cannot be read within this time is BAD_DOCUMENT.
+    pub read_deadline: Duration,
+}
+
+impl Default for OriginConfig {
+    fn default() -> Self {
+        // Sooner than a proxy gives the fetch up: the client gets the reason.
+        Self { read_deadline: Duration::from_millis(1500) }
+    }
+}
+
 /// The role, over a store `S` of documents.
 pub struct Origin<S> {
     store: Arc<S>,
     reads: Arc<Semaphore>,
     /// One permit per request that reads or waits for a read.
     places: Arc<Semaphore>,
-    read_deadline: Duration,
+    config: OriginConfig,
     start_time: StartTime,
     requests: Counter,
     found: Counter,
@@ -45,13 +59,13 @@ struct Metrics {
 }
 
 impl<S: Store> Origin<S> {
-    /// An origin over a store; a document that cannot be read within `read_deadline` is BAD_DOCUMENT.
-    pub fn new(store: S, read_deadline: Duration) -> Arc<Self> {
+    /// An origin over a store.
+    pub fn new(store: S, config: OriginConfig) -> Arc<Self> {
         Arc::new(Self {
             store: Arc::new(store),
             reads: Arc::new(Semaphore::new(READS)),
             places: Arc::new(Semaphore::new(MAX_WAITING)),
-            read_deadline,
+            config,
             start_time: StartTime::now(),
             requests: Counter::default(),
             found: Counter::default(),
@@ -85,7 +99,7 @@ impl<S: Store> Origin<S> {
             });
             read.await.ok()
         };
-        match timeout(self.read_deadline, read).await {
+        match timeout(self.config.read_deadline, read).await {
             Ok(Some(Ok(document))) => {
                 self.found.add_one();
                 Reply::document(document)

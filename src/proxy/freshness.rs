@@ -21,6 +21,19 @@ pub struct Freshness {
     pub negative_ttl: Duration,
 }
 
+impl Default for Freshness {
+    /// The rules of the cache type `ttl`. The other types hold documents until they need the room: `ttl: None`.
+    fn default() -> Self {
+        Self {
+            ttl: Some(Duration::from_secs(30)),
+            ttl_jitter: 0.1,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::from_secs(3600),
+            negative_ttl: Duration::ZERO,
+        }
+    }
+}
+
 /// What to do with an entry of the cache.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {

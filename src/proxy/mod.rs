@@ -65,6 +65,26 @@ pub struct ProxyConfig {
     pub admins: Admins,
 }
 
+impl ProxyConfig {
+    /// A proxy on port `node` in front of `origin`, with the defaults of the command line.
+    pub fn new(node: u16, origin: Peer) -> Self {
+        let fetch = FetchLimits::default();
+        Self {
+            node,
+            origin,
+            link: LinkLimits { patience: fetch.deadline, ..LinkLimits::default() },
+            cache_type: CacheType::default(),
+            bounds: Bounds::default(),
+            freshness: Freshness::default(),
+            fetch,
+            max_waiters: MAX_WAITERS,
+            admins: Admins::default(),
+        }
+    }
+}
+
+/// The default limit of requests that wait for one fetch.
+pub(crate) const MAX_WAITERS: usize = 10_000;
 /// The most keys that are fetched, or wait for their fetch, at the same time.
 const MAX_FLIGHTS: usize = 16 * 1024;
 

@@ -13,7 +13,7 @@ use super::gate::{Flip, Gate, Pass};
 use crate::lock::lock;
 use crate::net::{Link, LinkError};
 use crate::stats::{Counter, Gauge};
-use crate::wire::{Document, Key, ReplyView, Request, Status};
+use crate::wire::{Document, Key, MAX_DOCUMENT, ReplyView, Request, Status};
 
 /// The text for a client while the gate to a failing origin is closed.
 pub(super) const LEFT_ALONE: &str = "the origin fails and is left alone for a moment";
@@ -63,6 +63,17 @@ pub struct FetchLimits {
     pub max_document: usize,
     /// The first pause of a failing origin; see `gate`.
     pub origin_retry: Duration,
+}
+
+impl Default for FetchLimits {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(2),
+            at_once: 64,
+            max_document: MAX_DOCUMENT,
+            origin_retry: Duration::from_secs(1),
+        }
+    }
 }
 
 /// The text for a line that is not a reply: most often the origin is an HTTP server.

@@ -7,6 +7,9 @@ use thiserror::Error;
 
 use super::json::{self, JsonError};
 
+/// The default limit of a document, in bytes.
+pub const MAX_DOCUMENT: usize = 1 << 20;
+
 /// The text of a document: checked once, then shared. A clone costs a reference count.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Document(Arc<str>);

@@ -17,7 +17,7 @@ pub mod request;
 pub mod status;
 pub mod traceparent;
 
-pub use document::Document;
+pub use document::{Document, MAX_DOCUMENT};
 pub use key::{Key, KeyBuf, Pattern};
 pub use reply::{Frame, Reply, ReplyView, Served};
 pub use request::{Options, Request};

@@ -9,7 +9,7 @@ use dproxy::lb::balance::Strategy;
 use dproxy::lb::{Lb, LbConfig, Members};
 use dproxy::net::link::Peer;
 use dproxy::net::{LinkLimits, Server, ServerLimits, transport};
-use dproxy::origin::Origin;
+use dproxy::origin::{Origin, OriginConfig};
 use dproxy::proxy::cache::{Bounds, CacheType};
 use dproxy::proxy::{FetchLimits, Freshness, Proxy, ProxyConfig};
 use tokio::task::AbortHandle;
@@ -117,7 +117,7 @@ pub(crate) fn hosts(sim: &mut turmoil::Sim<'_>, world: &Arc<World>) {
     sim.host("origin", move || {
         let world = origin_world.clone();
         async move {
-            let origin = Origin::new(Documents(world.clone()), Duration::from_millis(1500));
+            let origin = Origin::new(Documents(world.clone()), OriginConfig::default());
             serve(&world, "origin", origin, &[]).await
         }
     });

@@ -26,22 +26,28 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+#[cfg(feature = "tools")]
 pub(crate) use self::calls::{Calls, Removed};
 pub use self::error::LinkError;
+#[cfg(feature = "tools")]
 pub(crate) use self::opening::hello;
 pub use self::peer::{Peer, PeerError};
 use self::plain::Connections;
+#[cfg(feature = "tools")]
 pub(crate) use self::plain::exchange;
 use self::session::{Outgoing, Session, Stage};
 use crate::lock::lock;
 use crate::per_core::PerCore;
 use crate::trace::{self, Step};
-use crate::wire::Request;
+use crate::wire::{MAX_DOCUMENT, Request};
 
 /// Connections at once for [`Link::ask_apart`].
 const APART: usize = 8;
 /// Connections at once for [`Link::check`].
 const CHECKS: usize = 2;
+
+/// The most that a reply holds beside its document, in bytes.
+const AROUND: usize = 4096;
 
 /// The bounds of a link.
 #[derive(Clone, Copy, Debug)]
@@ -77,12 +83,19 @@ impl Default for LinkLimits {
             max_in_flight: 1024,
             max_waiting: 16 * 1024,
             max_wait: Duration::from_secs(10),
-            max_reply: (1 << 20) + 4096,
+            max_reply: MAX_DOCUMENT + AROUND,
             connect_deadline: Duration::from_secs(1),
             hello_deadline: Duration::from_millis(500),
             patience: Duration::from_secs(2),
             offer_again: Duration::from_secs(10),
         }
+    }
+}
+
+impl LinkLimits {
+    /// These limits, for replies that carry documents of at most `max_document` bytes.
+    pub fn with_max_document(self, max_document: usize) -> Self {
+        Self { max_reply: max_document + AROUND, ..self }
     }
 }
 

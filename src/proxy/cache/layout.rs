@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use clap::ValueEnum;
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 
@@ -19,7 +18,7 @@ const SHARD_ENTRIES: usize = 3584;
 const SHARD_BYTES: usize = SHARD_ENTRIES << 10;
 
 /// Which entry a full cache evicts: the values of `--cache-type`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub enum CacheType {
     /// Evicts the oldest entry; entries expire.
     #[default]
@@ -110,14 +109,6 @@ pub fn build_as(cache_type: CacheType, layout: &Layout) -> Box<dyn Cache> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_read_and_written() {
-        for cache_type in CacheType::ALL {
-            assert_eq!(CacheType::from_str(cache_type.name(), false), Ok(cache_type));
-        }
-        assert_eq!(CacheType::value_variants(), CacheType::ALL);
-    }
 
     #[test]
     fn shards_stay_large() {

@@ -13,6 +13,12 @@ pub struct Bounds {
     pub bytes: usize,
 }
 
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { entries: 10_000, bytes: 256 << 20 }
+    }
+}
+
 impl Bounds {
     /// Whether an entry of this weight is admitted: one that takes more than a sixteenth of the bytes is not.
     pub(super) fn admit(&self, weight: usize) -> bool {

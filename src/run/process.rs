@@ -1,14 +1,15 @@
-//! The nodes of a process: what they listen on, what each thread serves, and how all of it ends.
+//! A process and its nodes: the listeners, the tasks of each thread, and an end within the drain deadline.
 
 use std::future::Future;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use futures_util::future::join_all;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,50 +25,49 @@ use crate::http::{Gateway, HttpConfig, Measured};
 use crate::net::transport::{Bound, Listener, adopt};
 use crate::net::{Server, ServerLimits, Unread};
 
-/// What a thread does.
-type Task = Pin<Box<dyn Future<Output = ()>>>;
-/// Made on one thread, begun on another: the task itself never leaves the thread that it runs on.
-type Job = Box<dyn FnOnce() -> Task + Send>;
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The end of something, within a time.
+/// A last duty, within the time that is left of the drain.
 type Last = Box<dyn FnOnce(Duration) + Send>;
 
 /// The nodes of this process.
 #[derive(Default)]
-pub(super) struct House {
+pub(super) struct Process {
     stop: CancellationToken,
     /// Whether all roles are served by this process, each with flags of its own.
     pub(super) is_cluster: bool,
-    /// A listener that was handed over to this process, for its one node.
-    pub(super) inherited: Option<TcpListener>,
-    /// Cancelled when no line is served any more: until then HTTP goes on, and says that the node is not ready.
+    /// Cancelled when the last line server has ended: until then HTTP goes on, and reports that the node is not ready.
     lines_ended: CancellationToken,
     /// The line servers that have not ended.
     lines: TaskTracker,
-    /// What each thread serves.
-    served: Vec<Vec<Job>>,
-    /// What the first thread does beside, for as long as the process lives.
-    beside: Vec<Job>,
-    /// What waits to be read: memory is the process's, so all nodes have it in common.
+    /// The tasks of each thread. The process ends when all of them have.
+    served: Vec<Vec<Task>>,
+    /// Tasks of the first thread that are dropped at the end of the process.
+    background: Vec<Task>,
+    /// The count of unread bytes, shared by all nodes: the memory is the process's.
     unread: Option<Arc<Unread>>,
-    /// What to say once all of it listens.
+    /// Lines for standard output, once all nodes listen.
     pub(super) greeting: Vec<String>,
     /// The longest time that a stop may take.
     drain: Duration,
-    /// What is done when all else has ended, in what is left of that time.
+    /// Done one after another when all tasks have ended.
     pub(super) last: Vec<Last>,
 }
 
-impl House {
-    /// Listens where the flags say, unless a listener was handed over.
+impl Process {
+    /// Listens as the flags say, or takes over the socket that systemd hands to the node of this process.
     pub(super) fn listen(&mut self, role: &str, at: &Listen, args: &ServerArgs) -> Result<Vec<Bound>> {
-        match self.inherited.take() {
+        let inherited = match self.is_cluster {
+            true => None,
+            false => systemd::listener().context("the socket that was handed over is no TCP listener")?,
+        };
+        match inherited {
             Some(listener) => adopt(listener, args.threads()).context("cannot take the socket over"),
             None => listen(role, at, args),
         }
     }
 
-    /// The limits of one of its servers.
+    /// The limits of a server of this process.
     pub(super) fn limits(&mut self, args: &ServerArgs) -> ServerLimits {
         args.limits(self.unread.get_or_insert_with(|| Arc::new(Unread::new(args.max_unread))))
     }
@@ -92,7 +92,7 @@ impl House {
         Ok(address)
     }
 
-    /// Serves a handler over HTTP on every thread, if that is wanted.
+    /// Serves a handler over HTTP on every thread, if the flags name a port for it.
     pub(super) fn http<H: Handler>(
         &mut self,
         handler: Arc<Measured<H>>,
@@ -106,10 +106,10 @@ impl House {
         let at = Listen { host, port, host_flag: "--http-host", port_flag: "--http-port" };
         let bound = listen(role, &at, server)?;
         self.greeting.push(format!("dproxy {role} serves http on http://{}/", address_of(&bound)?));
-        // Where a next process takes the port over, it is the one to say that the node is ready.
+        // When another process takes the port over, readiness is for that process to report.
         let close = if server.reuse_port { &self.stop } else { &self.lines_ended };
         let gateway = Gateway::new(handler, config, self.stop.clone(), close.clone());
-        self.beside(gateway.clone().watch());
+        self.in_background(gateway.clone().watch());
         self.on_every_thread(bound, move |listener| {
             let gateway = gateway.clone();
             async move { gateway.serve(listener).await }
@@ -117,8 +117,8 @@ impl House {
         Ok(())
     }
 
-    /// One listener a thread; what `serve` makes of it tells whether all of its connections ended by themselves.
-    fn on_every_thread<S: Future<Output = bool> + 'static>(
+    /// Gives each thread one listener. `serve` returns false when it had to cut connections.
+    fn on_every_thread<S: Future<Output = bool> + Send + 'static>(
         &mut self,
         bound: Vec<Bound>,
         serve: impl Fn(Listener) -> S + Clone + Send + 'static,
@@ -126,35 +126,31 @@ impl House {
         self.served.resize_with(self.served.len().max(bound.len()), Vec::new);
         for (served, bound) in self.served.iter_mut().zip(bound) {
             let serve = serve.clone();
-            served.push(Box::new(move || {
-                Box::pin(async move {
-                    let drained = match bound.listen() {
-                        Ok(listener) => serve(listener).await,
-                        Err(error) => return error!(%error, "cannot listen"),
-                    };
-                    if !drained {
-                        warn!("some connections did not end within the drain deadline and were cut");
-                    }
-                })
+            served.push(Box::pin(async move {
+                let drained = match bound.listen() {
+                    Ok(listener) => serve(listener).await,
+                    Err(error) => return error!(%error, "cannot listen"),
+                };
+                if !drained {
+                    warn!("some connections did not end within the drain deadline and were cut");
+                }
             }));
         }
     }
 
-    /// Has the first thread do something beside what it serves.
-    pub(super) fn beside(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self.beside.push(Box::new(|| Box::pin(task)));
+    /// Runs a task on the first thread for as long as the process lives.
+    pub(super) fn in_background(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.background.push(Box::pin(task));
     }
 
-    /// Serves until a signal, and ends when all is drained.
+    /// Serves until a signal, and returns when all nodes have drained.
     pub(super) fn live(self) -> Result<ExitCode> {
-        let Self { stop, lines_ended, lines, mut served, mut beside, greeting, drain, last, .. } = self;
+        let Self { stop, lines_ended, lines, mut served, mut background, greeting, drain, last, .. } = self;
         if let Some(mut watchdog) = Watchdog::asked_for() {
-            for jobs in &mut served {
-                let beat = watchdog.beat(stop.clone());
-                jobs.push(Box::new(|| Box::pin(beat)));
+            for tasks in &mut served {
+                tasks.push(Box::pin(watchdog.beat(stop.clone())));
             }
-            let watch = watchdog.watch(stop.clone());
-            beside.push(Box::new(|| Box::pin(watch)));
+            background.push(Box::pin(watchdog.watch(stop.clone())));
         }
         let mut threads = served.into_iter();
         let first = threads.next().context("nothing to serve")?;
@@ -175,32 +171,31 @@ impl House {
                 lines_ended.cancel();
                 until
             });
-            let set = tokio::task::LocalSet::new();
-            for job in beside {
-                set.spawn_local(job());
+            for task in background {
+                tokio::spawn(task);
             }
-            say(&greeting);
+            greet(&greeting);
             systemd::ready();
-            set.run_until(futures_util::future::join_all(first.into_iter().map(|job| job()))).await;
-            // This thread hears the signals, so it stays until the others have drained as well.
+            join_all(first).await;
+            // This thread handles the signals, so it stays until the others have drained as well.
             if tokio::task::spawn_blocking(|| others.join()).await.is_err() {
                 warn!("the other threads could not be awaited");
             }
             let until = until.await.unwrap_or_else(|_| Instant::now());
             for last in last {
                 let left = until.saturating_duration_since(Instant::now());
-                // A panic in it was told, and all else is done.
+                // A panic in it was logged, and the others are still to be done.
                 let _ = tokio::task::spawn_blocking(move || last(left)).await;
             }
         });
-        // Reads that block, of a disk that hangs, must not hold the end up.
+        // Reads that a hanging disk blocks must not hold up the end.
         runtime.shutdown_background();
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Says on standard output what listens where. Nobody may be reading it, which is no reason to stop.
-fn say(lines: &[String]) {
+/// Prints where each node listens. A closed standard output is no reason to stop.
+fn greet(lines: &[String]) {
     let mut out = std::io::stdout().lock();
     for line in lines {
         let _ = writeln!(out, "{line}");

@@ -1,0 +1,94 @@
+//! A whole cluster in one process: an origin, proxies in front of it, a balancer in front of these.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tracing::warn;
+
+use super::process::Process;
+use crate::args::{ClusterArgs, HttpArgs, LbArgs, OriginArgs, ProxyArgs, impatience};
+use crate::net::transport::bind;
+
+/// The port of the balancer's HTTP unless one is given.
+const HTTP_PORT: u16 = 9080;
+
+impl Process {
+    /// Serves all nodes of a cluster.
+    pub(super) fn cluster(&mut self, args: &ClusterArgs) -> Result<()> {
+        self.is_cluster = true;
+        if let Some(advice) = impatience(args.cache.fetch_deadline, args.balance.try_deadline) {
+            warn!("{advice}");
+        }
+        // Before the nodes take their ports: they might take this one.
+        let http = HttpArgs { http_port: Some(http_port(args)), ..args.http.clone() };
+        let origin = loopback(self.origin(&OriginArgs {
+            port: args.origin_port,
+            store: args.store.clone(),
+            server: args.server.clone(),
+        })?);
+        let mut proxies = Vec::new();
+        for index in 0..args.proxies {
+            proxies.push(loopback(self.proxy(&proxy(args, index, origin)?)?).into());
+        }
+        let lb = LbArgs {
+            port: args.port,
+            proxies,
+            proxies_file: None,
+            // Addresses need no resolving.
+            resolve_interval: Duration::from_secs(3600),
+            balance: args.balance.clone(),
+            max_document: args.store.max_document,
+            admin_from: args.cache.admin_from.clone(),
+            link: args.link.clone(),
+            server: args.server.clone(),
+            http,
+        };
+        let balancer = loopback(self.lb(&lb, Some(&args.cache))?);
+        // By the name that it was called by, which may stand in no PATH.
+        let program = std::env::args().next().unwrap_or_else(|| "dproxy".to_owned());
+        self.greeting.push(format!("try it: {program} client --port {} --get article/1", balancer.port()));
+        Ok(())
+    }
+}
+
+/// The flags of the proxy at `index`, as if it had been started by itself.
+fn proxy(args: &ClusterArgs, index: usize, origin: SocketAddr) -> Result<ProxyArgs> {
+    let port = match args.proxy_port {
+        0 => Some(0),
+        first => u16::try_from(index).ok().and_then(|index| first.checked_add(index)),
+    };
+    let port = port.with_context(|| {
+        format!("there are no ports for {} proxies from {} on", args.proxies, args.proxy_port)
+    })?;
+    Ok(ProxyArgs {
+        port,
+        origin_host: origin.ip().to_string(),
+        origin_port: origin.port(),
+        cache: args.cache.clone(),
+        link: args.link.clone(),
+        max_document: args.store.max_document,
+        server: args.server.clone(),
+        http: HttpArgs::default(),
+    })
+}
+
+/// The address to reach a node of this machine at: one that listens on all addresses is asked on loopback.
+fn loopback(address: SocketAddr) -> SocketAddr {
+    match address.ip().is_unspecified() {
+        true => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
+        false => address,
+    }
+}
+
+/// The port for HTTP: the usual one if none was given, or a free one when that is taken.
+fn http_port(args: &ClusterArgs) -> u16 {
+    let host = args.http.http_host.unwrap_or(args.server.host);
+    args.http.http_port.unwrap_or_else(|| match bind(SocketAddr::new(host, HTTP_PORT), 1, false) {
+        Ok(_) => HTTP_PORT,
+        Err(error) => {
+            warn!(%error, "HTTP is not served on port {HTTP_PORT} but on a free one; --http-port names another");
+            0
+        }
+    })
+}

@@ -1,0 +1,95 @@
+//! The roles of a process, built from their flags.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use tracing::warn;
+
+use super::listen::{Listen, address_of};
+use super::process::Process;
+use crate::admin::Admins;
+use crate::args::{CacheArgs, LbArgs, OriginArgs, ProxyArgs, ServerArgs};
+use crate::http::{Measured, Role};
+use crate::lb::Lb;
+use crate::net::link::Peer;
+use crate::origin::store::DirStore;
+use crate::origin::{Origin, OriginConfig};
+use crate::proxy::Proxy;
+
+impl Process {
+    /// Serves an origin; tells where its lines are served.
+    pub(super) fn origin(&mut self, args: &OriginArgs) -> Result<SocketAddr> {
+        let store = &args.store;
+        let documents =
+            DirStore::open(&store.data, store.layout.into(), store.max_document).with_context(|| {
+                format!(
+                    "cannot open the data directory {:?}; make it, or name another with --data",
+                    store.data
+                )
+            })?;
+        let bound = self.listen("origin", &self.lines("origin", args.port, &args.server), &args.server)?;
+        self.serve("origin", bound, Origin::new(documents, OriginConfig::default()), &args.server)
+    }
+
+    /// Serves a proxy.
+    pub(super) fn proxy(&mut self, args: &ProxyArgs) -> Result<SocketAddr> {
+        let bound = self.listen("proxy", &self.lines("proxy", args.port, &args.server), &args.server)?;
+        let port = address_of(&bound)?.port();
+        let origin = Peer { host: args.origin_host.clone(), port: args.origin_port };
+        let link = args.link.limits(args.server.threads(), args.max_document);
+        let proxy = Proxy::new(args.cache.config(port, origin, link, args.max_document));
+        self.in_background(proxy.clone().sweep());
+        if args.http.http_port.is_none() {
+            // Only HTTP shows what would be measured.
+            return self.serve("proxy", bound, proxy, &args.server);
+        }
+        let proxy = Measured::new(proxy);
+        let address = self.serve("proxy", bound, proxy.clone(), &args.server)?;
+        let config = args.http.config(Role::Proxy, port, self.limits(&args.server), Some(&args.cache));
+        self.http(proxy, config, &args.http, &args.server)?;
+        Ok(address)
+    }
+
+    /// Serves a balancer. `cache` is how its proxies hold documents, if that is known: HTTP tells clients.
+    pub(super) fn lb(&mut self, args: &LbArgs, cache: Option<&CacheArgs>) -> Result<SocketAddr> {
+        let bound =
+            self.listen("balancer", &self.lines("balancer", args.port, &args.server), &args.server)?;
+        let link = args.link.limits(args.server.threads(), args.max_document);
+        let admins = Admins::new(args.admin_from.clone());
+        let lb = Lb::new(args.balance.config(args.members(), link, admins))
+            .map_err(|error| anyhow!("the list of proxies is bad: {error}"))?;
+        self.in_background(lb.clone().check_health());
+        self.in_background(lb.clone().follow());
+        if args.proxies_file.is_some() {
+            self.in_background(reload_at_sighup(lb.clone()));
+        }
+        if args.http.http_port.is_none() {
+            return self.serve("balancer", bound, lb, &args.server);
+        }
+        let lb = Measured::new(lb);
+        let address = self.serve("balancer", bound, lb.clone(), &args.server)?;
+        let config = args.http.config(Role::Balancer, address.port(), self.limits(&args.server), cache);
+        self.http(lb, config, &args.http, &args.server)?;
+        Ok(address)
+    }
+
+    /// Where a role listens for lines.
+    fn lines(&self, role: &str, port: u16, args: &ServerArgs) -> Listen {
+        let port_flag = match role {
+            "origin" if self.is_cluster => "--origin-port",
+            "proxy" if self.is_cluster => "--proxy-port",
+            _ => "--port",
+        };
+        Listen { host: args.host, port, host_flag: "--host", port_flag }
+    }
+}
+
+/// Reads the file of members again at each SIGHUP.
+async fn reload_at_sighup(lb: Arc<Lb>) {
+    let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+    let Ok(mut hangup) = signal.inspect_err(|error| warn!(%error, "SIGHUP is not heard")) else { return };
+    while hangup.recv().await.is_some() {
+        lb.reload();
+    }
+}
