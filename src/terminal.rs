@@ -1,19 +1,19 @@
-//! What a person, or a pipe, gets of the commands that end: results on standard output, complaints on standard error.
+//! Standard output and standard error of the program: results go to the first, errors to the second.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write, stderr, stdout};
 
-/// Whether colours suit a stream: never without a terminal, never with `NO_COLOR`.
+/// Whether to write colours to a stream: only to a terminal, and never with `NO_COLOR`.
 pub fn has_colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && !no_colour() && !is_dumb()
 }
 
-/// Whether `NO_COLOR` is set, as <https://no-color.org> means it.
+/// Whether `NO_COLOR` is set and not empty (<https://no-color.org>).
 pub fn no_colour() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
-/// Whether a picture can be drawn on a stream, and drawn anew.
+/// Whether a picture can be drawn on a stream, and redrawn.
 pub fn can_draw(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && !is_dumb()
 }
@@ -23,13 +23,12 @@ fn is_dumb() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
 
-/// Writes a result to standard output. False when nobody reads it any more, which is no failure: who read has what it
-/// wanted.
+/// Writes a result to standard output. False when its reader has closed it, which is no error: `head` has all its lines.
 pub fn print(text: impl AsRef<[u8]>) -> io::Result<bool> {
     printed(stdout().lock().write_all(text.as_ref()))
 }
 
-/// What became of something that was written to standard output: as [`print()`] tells it.
+/// The result of a write to standard output, in the form of [`print()`].
 pub fn printed(written: io::Result<()>) -> io::Result<bool> {
     match written.and_then(|()| stdout().flush()) {
         Ok(()) => Ok(true),
@@ -38,7 +37,7 @@ pub fn printed(written: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// Says on one line what is wrong and what to do. Nobody may be reading it, which changes nothing.
+/// Prints one line to standard error: the problem and its remedy. A standard error that is closed changes nothing.
 pub fn complain(what: impl Display) {
     let mut err = stderr().lock();
     let name = if has_colours(&err) { "\u{1b}[1m\u{1b}[31mdproxy:\u{1b}[0m" } else { "dproxy:" };

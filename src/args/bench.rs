@@ -1,4 +1,4 @@
-//! The flags of `dproxy bench`, and what they mean to it.
+//! The flags of `dproxy bench`, and the run that they describe.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use super::units;
 use crate::bench::{BenchConfig, KeyRange, KeySource, Length, Mode, Output};
 use crate::net::link::Peer;
 
-/// Requests in flight on one connection, at the most.
+/// The limit of requests in flight on one connection.
 const MOST_IN_FLIGHT: u64 = 65_536;
-/// How long to warm up, unless told.
+/// The default warm-up of a run that is limited by time.
 const WARMUP: Duration = Duration::from_secs(1);
 
 /// Flags of `dproxy bench`.

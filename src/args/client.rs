@@ -9,7 +9,7 @@ use super::units;
 use crate::client::{ClientConfig, Requests};
 use crate::net::link::Peer;
 
-/// Flags of `dproxy client`: whom to ask, and one thing to ask.
+/// Flags of `dproxy client`: a node, and one request.
 #[derive(Args, Clone, Debug)]
 pub struct ClientArgs {
     /// The host to ask.
@@ -67,7 +67,7 @@ impl ClientArgs {
         Peer { host: self.host.clone(), port: self.port }
     }
 
-    /// What the client is to do.
+    /// The node and the request.
     pub fn config(&self) -> ClientConfig {
         let peer = self.peer();
         ClientConfig { peer, requests: self.what.meant(), timeout: self.timeout }

@@ -9,7 +9,7 @@ use super::{CacheArgs, units};
 use crate::http::{CorsOrigin, HttpConfig, Role};
 use crate::net::ServerLimits;
 
-/// Where to serve HTTP, if at all, and for whom.
+/// Whether and where to serve HTTP, and to which pages.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "HTTP")]
 pub struct HttpArgs {
@@ -26,8 +26,8 @@ pub struct HttpArgs {
 }
 
 impl HttpArgs {
-    /// The front end of the node whose lines are served on port `node`.
-    /// `cache` is how documents are held there or behind it, if that is known here.
+    /// The configuration of the front end of the node whose line port is `node`. `cache` holds the rules of staleness of
+    /// its proxies, if they are known here.
     pub fn config(
         &self,
         role: Role,

@@ -1,4 +1,4 @@
-//! The flags of `dproxy lb`, and what they mean to it.
+//! The flags of `dproxy lb`, and the configuration that they make.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub struct LbArgs {
 }
 
 impl LbArgs {
-    /// Where the list of proxies comes from.
+    /// The source of the list of proxies.
     pub fn members(&self) -> Members {
         Members {
             proxies: self.proxies.clone(),
@@ -112,7 +112,7 @@ pub struct BalanceArgs {
 }
 
 impl BalanceArgs {
-    /// A balancer over `members`, which it asks as `link` says.
+    /// The configuration of a balancer over `members`. Limits per proxy are divided among the sessions of its `link`.
     pub fn config(&self, members: Members, link: LinkLimits, admins: Admins) -> LbConfig {
         LbConfig {
             members,
@@ -140,8 +140,8 @@ impl BalanceArgs {
     }
 }
 
-/// What to say when a balancer gives a proxy no more time than that may take for a fetch: a document that comes slowly would
-/// look like a proxy that fails.
+/// A warning, if a try of the balancer ends before a fetch of the proxy may: a slow document would look like a failing
+/// proxy.
 pub fn impatience(fetch_deadline: Duration, try_deadline: Duration) -> Option<String> {
     let [fetch, attempt] = [fetch_deadline, try_deadline].map(humantime::format_duration);
     (try_deadline <= fetch_deadline).then(|| {

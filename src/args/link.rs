@@ -7,10 +7,10 @@ use clap::Args;
 use super::{defaults, units};
 use crate::net::LinkLimits;
 
-/// What its flags stand under.
+/// The heading of these flags in the help.
 pub(super) const HEADING: &str = "Links to other nodes";
 
-/// How a node asks another.
+/// How a node asks its upstreams.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = HEADING)]
 pub struct LinkArgs {
@@ -21,7 +21,7 @@ pub struct LinkArgs {
 }
 
 impl LinkArgs {
-    /// Links of a node that `threads` threads serve, for documents of at most `max_document` bytes.
+    /// The limits of a link: one session per thread, and documents of at most `max_document` bytes.
     pub fn limits(&self, threads: usize, max_document: usize) -> LinkLimits {
         let limits = LinkLimits::default().with_max_document(max_document);
         LinkLimits { sessions: threads, connect_deadline: self.connect_deadline, ..limits }

@@ -1,4 +1,4 @@
-//! The command line: what may be typed, what it defaults to, and what it means to each role. No I/O.
+//! The command line: the flags, and the configuration that they make for each role. Defaults come from the roles. No I/O.
 #![allow(
     rustdoc::invalid_html_tags,
     rustdoc::bare_urls,
@@ -45,21 +45,21 @@ pub use watch::WatchArgs;
 #[cfg(feature = "tools")]
 use crate::simulate::command::SimulateArgs;
 
-/// What every subcommand has stands behind what is its own.
+/// The place of global flags in the help: behind those of the subcommand.
 const LAST: usize = 900;
 
-/// The version and what it was built from and for.
+/// The version, with profile and target of the build, and in a release its commit.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILT_FROM"), ")");
 
-/// Whether a group of flags is of limits that few ever change: `-h` leaves them to `--help`.
+/// Whether a heading is one of limits that few people change: `--help` shows them, `-h` does not.
 fn is_limits(heading: &str) -> bool {
     [server::HEADING, link::HEADING, proxy::FETCHING].contains(&heading)
 }
 
-/// The definition of all flags, for those who read the command line and those who describe it.
+/// The definition of all flags: for parsing, the help, the manual and completions.
 pub fn command() -> clap::Command {
-    // A value may begin with a minus: its own words about it are better than that there is no such flag. And a variable
-    // that is not set would be shown with an empty value.
+    // A value may begin with a minus: its parser has a better error than "unexpected argument". And the help would show
+    // the value of a variable, which is empty when it is not set.
     let tidy = |arg: clap::Arg| {
         let (takes_values, is_rare) =
             (arg.get_action().takes_values(), arg.get_help_heading().is_some_and(is_limits));

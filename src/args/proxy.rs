@@ -1,4 +1,4 @@
-//! The flags of `dproxy proxy`, and what they mean to it.
+//! The flags of `dproxy proxy`, and the configuration that they make.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::proxy::cache::{Bounds, CacheType};
 use crate::proxy::{FetchLimits, Freshness, MAX_WAITERS, ProxyConfig};
 use crate::wire::MAX_DOCUMENT;
 
-/// What the flags of fetches stand under.
+/// The heading of the flags of fetches in the help.
 pub(super) const FETCHING: &str = "Fetching";
 
 /// Flags of `dproxy proxy`.
@@ -111,7 +111,7 @@ pub struct CacheArgs {
 }
 
 impl CacheArgs {
-    /// A proxy on `port` in front of `origin`, which it asks as `link` says.
+    /// The configuration of a proxy on `port` in front of `origin`. `link` gives the limits of the link to it.
     pub fn config(&self, port: u16, origin: Peer, link: LinkLimits, max_document: usize) -> ProxyConfig {
         let ttl = match self.cache_type {
             CacheType::Ttl => self.ttl.or(Freshness::default().ttl),

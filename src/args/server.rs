@@ -1,4 +1,4 @@
-//! What every node that listens has in common.
+//! The flags of every node that listens.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use clap::Args;
 use super::{defaults, units};
 use crate::net::{ServerLimits, Unread};
 
-/// What its flags stand under.
+/// The heading of these flags in the help.
 pub(super) const HEADING: &str = "Server and its limits";
 
 /// Where to listen, and the limits of a server.
@@ -58,7 +58,7 @@ pub struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// The limits of a server, of which there may be several in this process.
+    /// The limits of one server of this process; `unread` is shared by all of them.
     pub fn limits(&self, unread: &Arc<Unread>) -> ServerLimits {
         ServerLimits {
             unread: unread.clone(),
@@ -73,7 +73,7 @@ impl ServerArgs {
         }
     }
 
-    /// How many threads serve.
+    /// The number of threads that serve: one per core unless the flag says otherwise.
     pub fn threads(&self) -> usize {
         self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
     }

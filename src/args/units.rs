@@ -41,7 +41,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A duration that is longer than nothing.
+/// A duration above 0.
 pub fn positive_duration(text: &str) -> Result<Duration, String> {
     let duration = duration(text)?;
     if duration.is_zero() { Err("it must be longer than 0".to_owned()) } else { Ok(duration) }
@@ -70,7 +70,7 @@ pub fn fraction(text: &str) -> Result<f64, String> {
     }
 }
 
-/// What to log: levels, or modules with levels. A level that is misspelt would be a module that never says anything.
+/// A filter of the log: levels, or modules with levels. A misspelt level is refused: as a module it would match nothing.
 pub fn filter(text: &str) -> Result<String, String> {
     let is_sound = |part: &str| {
         let is_level = part.parse::<LevelFilter>().is_ok();
@@ -95,7 +95,7 @@ pub fn count(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A count of what this process has few of: threads, nodes.
+/// A count of threads or nodes, from 1 to 1024.
 pub fn few() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=1024)
 }
@@ -105,7 +105,7 @@ pub fn port(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| "write a port from 0 to 65535".to_owned())
 }
 
-/// A port that something listens on.
+/// A port to connect to, which is never 0.
 pub fn port_there(text: &str) -> Result<u16, String> {
     text.parse().ok().filter(|&port| port != 0).ok_or_else(|| "write a port from 1 to 65535".to_owned())
 }

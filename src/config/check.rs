@@ -1,4 +1,4 @@
-//! `dproxy check`: what is wrong with a file, and what the settings come to, each with the place it came from.
+//! `dproxy check`: the errors of a file, and the effective settings, each with its source.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ use crate::terminal::{self, print};
 /// Values that are longer push what follows to the right.
 const WIDEST: usize = 40;
 
-/// Checks a file and says what the settings come to. Exit code 0, or 2 when something is wrong.
+/// Checks a file and prints the effective settings. Exit code 0, or 2 on an error.
 pub fn check(args: &CheckArgs, config: Option<&std::path::Path>) -> std::io::Result<ExitCode> {
     let command = args::command();
     let settings = match config {
@@ -57,14 +57,14 @@ pub fn check(args: &CheckArgs, config: Option<&std::path::Path>) -> std::io::Res
             Err(error) => complaints.push(error),
         }
     }
-    // Sound each by itself, and yet they do not fit together.
+    // Each is valid by itself, and yet they do not fit together.
     let misfit = fetch_deadline.zip(try_deadline).and_then(|(fetch, attempt)| impatience(fetch, attempt));
     strays().iter().chain(&misfit).chain(&complaints).for_each(terminal::complain);
     print(report)?;
     Ok(if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) })
 }
 
-/// One table of a file, and what it sets.
+/// One table of a file, and its settings.
 struct Places<'a> {
     table: &'a str,
     settings: &'a [Setting],
@@ -81,7 +81,7 @@ impl Places<'_> {
         })
     }
 
-    /// What they come to, a line each, in the order of `listed`.
+    /// The effective values, a line each, in the order of `listed`.
     fn effective(&self, listed: &Command, matches: &ArgMatches) -> String {
         let table = self.table;
         let rows: Vec<(&str, String, String)> = settings_of(listed)
@@ -119,7 +119,7 @@ fn value(matches: &ArgMatches, arg: &Arg) -> String {
     if values.is_empty() { default_in_words(arg) } else { values.join(",") }
 }
 
-/// A default that hangs on other settings or on the machine stands in the help alone, as `[default: …]`.
+/// The default in words, `[default: …]` of the help: one that depends on other settings or on the machine has no other form.
 fn default_in_words(arg: &Arg) -> String {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
     let words = help.split_once("[default: ").and_then(|(_, words)| words.split_once(']'));
@@ -135,10 +135,10 @@ mod tests {
         let command = args::command();
         for table in tables(&command) {
             for arg in settings_of(owner(&command, table).unwrap()) {
-                let is_told = !arg.get_default_values().is_empty()
+                let has_default = !arg.get_default_values().is_empty()
                     || !arg.get_action().takes_values()
                     || default_in_words(arg) != "-";
-                assert!(is_told, "[{table}] {} has no [default: …] in its help", arg.get_id());
+                assert!(has_default, "[{table}] {} has no [default: …] in its help", arg.get_id());
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A TOML file as a list of values with their lines. What they mean is not known here.
+//! A TOML file as a list of values with their lines. Their meaning is not known here.
 
 use toml::de::{DeTable, DeValue};
 
@@ -13,7 +13,7 @@ pub(super) struct Entry {
     pub(super) value: Value,
 }
 
-/// What a setting can be set to, as text that a command line would have.
+/// The value of a setting, as text like that of a command line.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Value {
     One(String),
@@ -21,21 +21,21 @@ pub(super) enum Value {
     Many(Vec<String>),
 }
 
-/// One `[table]` and where it begins.
+/// One `[table]` and its line.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Table {
     pub(super) name: String,
     pub(super) line: usize,
 }
 
-/// The tables of a file and all that stands in them.
+/// The tables of a file and all their entries.
 #[derive(PartialEq, Eq, Default, Debug)]
 pub(super) struct Tables {
     pub(super) tables: Vec<Table>,
     pub(super) entries: Vec<Entry>,
 }
 
-/// Reads a file. All that is wrong with it is told at once.
+/// Reads a file, and collects all of its errors.
 pub(super) fn read(text: &str) -> Result<Tables, Vec<Problem>> {
     let line_at = |at: usize| text.get(..at).unwrap_or(text).matches('\n').count() + 1;
     let (root, errors) = DeTable::parse_recoverable(text);
@@ -73,7 +73,7 @@ pub(super) fn read(text: &str) -> Result<Tables, Vec<Problem>> {
         found.tables.push(Table { name, line });
     }
     problems.sort_by_key(|problem| problem.line);
-    // The map of the parser is sorted by name; a reader goes from the top to the bottom.
+    // The parser sorts by name; errors are reported from the top of the file to its bottom.
     found.tables.sort_by_key(|table| table.line);
     found.entries.sort_by_key(|entry| entry.line);
     if problems.is_empty() { Ok(found) } else { Err(problems) }
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_all_that_is_wrong_and_where() {
+    fn all_errors_are_reported_with_their_lines() {
         let text = "port = 1\n[lb]\nport = 1\nport = 2\nx = [[1]]\ny = 2020-01-01\n";
         let lines: Vec<usize> = read(text).unwrap_err().iter().map(|problem| problem.line).collect();
         assert_eq!(lines, [1, 4, 5, 6]);

@@ -1,7 +1,7 @@
 //! Settings from three places: the command line beats the environment, which beats the file of `--config`.
 //!
-//! The flags are the only list of settings there is. A file is checked against them, and what it sets becomes the
-//! default of its flag, so that clap does the rest. `main` calls [`command_line`], `dproxy check` [`check`].
+//! The flags are the only list of settings. A file is checked against them; each value in it becomes the default of its
+//! flag, and clap does the rest. `main` calls [`command_line`], `dproxy check` calls [`check`].
 
 mod check;
 mod file;
@@ -30,22 +30,22 @@ use crate::terminal;
 const USAGE: u8 = 2;
 /// The largest file that is read.
 const LARGEST: u64 = 1 << 20;
-/// The subcommand that reports on a file instead of heeding it.
+/// The subcommand that reports on a file instead of using it.
 const CHECK: &str = "check";
 
-/// One thing that is wrong in a file, and where.
+/// An error in a file, and its line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
     /// The line, counted from 1; 0 is the whole file.
     pub line: usize,
-    /// What is wrong, and what to write instead.
+    /// The error, and what to write instead.
     pub text: String,
 }
 
-/// Why there are no settings to start with.
+/// Why the program does not start.
 #[derive(Debug)]
 pub enum Refused {
-    /// A call for help or for the version, which is no failure; or nothing at all was said.
+    /// The help or the version was requested, or the command line was empty.
     Help(clap::Error),
     /// Wrong usage.
     Usage(String),
@@ -64,7 +64,7 @@ impl fmt::Display for Refused {
 }
 
 impl Refused {
-    /// Tells the user, and the exit code.
+    /// Prints the reason; returns the exit code.
     pub fn report(&self) -> ExitCode {
         match self {
             Self::Help(error) => {
@@ -74,7 +74,7 @@ impl Refused {
                         terminal::complain(unwritten);
                         ExitCode::FAILURE
                     }
-                    // Of wrong usage nobody may be reading, which changes nothing.
+                    // A closed standard error changes nothing.
                     _ => code,
                 }
             }
@@ -100,11 +100,11 @@ fn write_problems(out: &mut impl fmt::Write, path: &Path, problems: &[Problem]) 
     Ok(())
 }
 
-/// What the words of a command line mean, with the environment and the file that they name.
+/// Parses a command line, together with the environment and the file that it names.
 pub fn command_line(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Refused> {
     let words: Vec<OsString> = words.into_iter().collect();
     let mut command = args::command();
-    // A file may hold what the command line lacks: this pass looks for the file's name and for nothing else.
+    // The file may set flags that the command line lacks, so this first pass only looks for the name of the file.
     let first = command.clone().ignore_errors(true).try_get_matches_from(&words).map_err(Refused::Help)?;
     let role = first.subcommand_name();
     let is_for_check = role == Some(CHECK);

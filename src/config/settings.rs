@@ -1,4 +1,4 @@
-//! What stands in a file, held against the flags: names, values, and what they become.
+//! The entries of a file, checked against the flags: names and values.
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
@@ -8,11 +8,11 @@ use std::error::Error;
 use super::Problem;
 use super::file::{Entry, Tables, Value};
 
-/// The table of what every subcommand has.
+/// The table of the flags that every subcommand has.
 pub(super) const COMMON: &str = "log";
-/// The variable and flag that name the file, which can not stand in it.
+/// The flag that names the file; no setting of the file.
 const CONFIG: &str = "config";
-/// Names that are less alike than this are no slips of the pen.
+/// Names less alike than this are not suggested as corrections.
 const ALIKE: f64 = 0.75;
 
 /// A flag that a file sets.
@@ -44,7 +44,7 @@ pub(super) fn owner<'a>(command: &'a Command, table: &str) -> Option<&'a Command
     }
 }
 
-/// Finds the flag of each entry and checks its value. All that is wrong is told at once.
+/// Finds the flag of each entry and checks its value; collects all errors.
 pub(super) fn resolve(file: Tables, command: &Command) -> Result<Vec<Setting>, Vec<Problem>> {
     let mut problems = Vec::new();
     let tables = tables(command);
@@ -105,12 +105,12 @@ fn is_named(arg: &Arg, name: &str) -> bool {
     arg.get_long().into_iter().chain(aliases).any(|own| own.replace('_', "-") == name)
 }
 
-/// Has clap read the values as if they stood on a command line, and tells why it would not take them.
+/// Checks values with clap, as if they stood on a command line. The error is the reason.
 fn check_values(owner: &Command, arg: &Arg, values: &[String]) -> Result<(), String> {
     let Some(long) = arg.get_long() else { return Ok(()) };
     let words = values.iter().map(|value| format!("--{long}={value}"));
     let Err(error) = alone(owner).no_binary_name(true).try_get_matches_from(words) else { return Ok(()) };
-    // The wrong value of a list, or the only one.
+    // One value of a list may be the wrong one.
     let value = match error.get(ContextKind::InvalidValue) {
         Some(ContextValue::String(value)) => value.clone(),
         _ => values.join(","),
@@ -121,17 +121,17 @@ fn check_values(owner: &Command, arg: &Arg, values: &[String]) -> Result<(), Str
             Err(unknown(&format!("{value:?} is not a value of it"), &value, &valid))
         }
         (_, Some(source)) => Err(format!("{value:?}: {source}")),
-        // What else is missing on this command line says nothing about the value.
+        // Other errors are about this made-up command line and not about the value.
         _ => Ok(()),
     }
 }
 
-/// A command that needs nothing and hears nothing but its words.
+/// A command that requires no flag and reads no variable.
 pub(super) fn alone(command: &Command) -> Command {
     relaxed(command).mut_args(|arg| arg.env(Resettable::Reset))
 }
 
-/// A command that needs no words.
+/// A command that requires no flag.
 pub(super) fn relaxed(command: &Command) -> Command {
     let groups: Vec<String> = command.get_groups().map(|group| group.get_id().to_string()).collect();
     let command = command
@@ -142,7 +142,7 @@ pub(super) fn relaxed(command: &Command) -> Command {
     groups.into_iter().fold(command, |command, id| command.mut_group(id, |group| group.required(false)))
 }
 
-/// What a file sets becomes the default of its flag.
+/// Makes the values of a file the defaults of their flags.
 pub(super) fn apply(command: Command, settings: &[Setting]) -> Command {
     settings.iter().fold(command, |command, setting| {
         let values = setting.values.clone();
@@ -154,7 +154,7 @@ pub(super) fn apply(command: Command, settings: &[Setting]) -> Command {
     })
 }
 
-/// That something is not known, what may be meant, and what there is.
+/// An error about an unknown name: with the known name that is most alike, or with all of them.
 pub(super) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     match nearest(name, known) {
         Some(near) => format!("{what}; did you mean {near}?"),

@@ -1,42 +1,42 @@
-//! Variables that look like settings and are none: slips of the pen, mostly.
+//! Variables that look like settings and are none: misspelt names, mostly.
 
 use clap::Command;
 
 use super::settings::nearest;
 use crate::args;
 
-/// What the variables of all settings begin with.
+/// The prefix of the variables of all settings.
 const PREFIX: &str = "DPROXY_";
 
-/// What to say of each variable of the environment that sets nothing, and which one may be meant.
+/// A warning for each `DPROXY_` variable of the environment that sets nothing, with the name that is probably meant.
 pub fn strays() -> Vec<String> {
     let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
-    told(names, &args::command())
+    warnings(names, &args::command())
 }
 
-fn told(names: impl Iterator<Item = String>, command: &Command) -> Vec<String> {
+fn warnings(names: impl Iterator<Item = String>, command: &Command) -> Vec<String> {
     let commands = std::iter::once(command).chain(command.get_subcommands());
     let known = commands.flat_map(Command::get_arguments).filter_map(|arg| arg.get_env()?.to_str());
     let known: Vec<&str> = known.filter_map(|name| name.strip_prefix(PREFIX)).collect();
-    let told = |name: String| {
+    let warning = |name: String| {
         let own = name.strip_prefix(PREFIX).filter(|own| !known.contains(own))?;
         Some(match nearest(own, &known) {
             Some(near) => format!("the variable {name} sets nothing; did you mean {PREFIX}{near}?"),
             None => format!("the variable {name} sets nothing"),
         })
     };
-    names.filter_map(told).collect()
+    names.filter_map(warning).collect()
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn only_what_sets_nothing_is_told() {
+    fn only_variables_that_set_nothing_are_warned_of() {
         let names =
             ["DPROXY_TTL", "DPROXY_CONFIG", "HOME", "DPROXY_CACHETYPE", "DPROXY_ZZZ"].map(str::to_owned);
-        let told = super::told(names.into_iter(), &crate::args::command());
+        let warned = super::warnings(names.into_iter(), &crate::args::command());
         assert_eq!(
-            told,
+            warned,
             [
                 "the variable DPROXY_CACHETYPE sets nothing; did you mean DPROXY_CACHE_TYPE?",
                 "the variable DPROXY_ZZZ sets nothing"
@@ -50,6 +50,6 @@ mod tests {
         let built = |value: &str| crate::args::VERSION.ends_with(&format!(" ({value})"));
         let names: Vec<String> =
             std::env::vars().filter(|(_, value)| built(value)).map(|(name, _)| name).collect();
-        assert_eq!(super::told(names.into_iter(), &crate::args::command()), [""; 0]);
+        assert_eq!(super::warnings(names.into_iter(), &crate::args::command()), [""; 0]);
     }
 }

@@ -1,9 +1,9 @@
-//! A wrong use of the command line, told on one line: what is wrong, and what to do.
+//! Wrong use of the command line, reported on one line: the error and its remedy.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 
-/// What clap found wrong in the words of a role, or before there was one.
+/// The line for an error of clap. `role` is the subcommand, if one was found.
 pub(super) fn line(error: &clap::Error, role: Option<&str>, command: &Command) -> String {
     let asked = role.map_or("dproxy".to_owned(), |role| format!("dproxy {role}"));
     let what = match (error.kind(), error.get(ContextKind::InvalidArg)) {
@@ -12,12 +12,12 @@ pub(super) fn line(error: &clap::Error, role: Option<&str>, command: &Command) -
             format!("{asked} needs {}", missing.join(" and "))
         }
         (ErrorKind::UnknownArgument, Some(ContextValue::String(flag))) => {
-            told(error) + &owners(flag, role, command)
+            message(error) + &owners(flag, role, command)
         }
         (ErrorKind::InvalidValue | ErrorKind::ValueValidation, Some(ContextValue::String(flag))) => {
-            told(error) + &holder(error, flag, role, command)
+            message(error) + &holder(error, flag, role, command)
         }
-        _ => told(error),
+        _ => message(error),
     };
     format!("{what}; see {asked} --help")
 }
@@ -30,13 +30,13 @@ fn alternatives(missing: &str) -> String {
     }
 }
 
-/// What clap says, without how the command is used: that is pages long.
-fn told(error: &clap::Error) -> String {
+/// The message of clap without its usage, which is pages long.
+fn message(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    let told = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let told = told.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
+    let kept = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let kept = kept.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
     let mut line = String::new();
-    for part in told {
+    for part in kept {
         match part.strip_prefix("tip: ") {
             Some(tip) => line.push_str(&format!("; {tip}")),
             None if line.is_empty() => line.push_str(part.trim_start_matches("error: ")),
@@ -46,7 +46,7 @@ fn told(error: &clap::Error) -> String {
     line
 }
 
-/// Whose flag it is, if that is another role's.
+/// The roles that have this flag, if others than `role` do.
 fn owners(flag: &str, role: Option<&str>, command: &Command) -> String {
     let name = flag.trim_start_matches('-');
     let is_it = |arg: &Arg| {
@@ -62,7 +62,7 @@ fn owners(flag: &str, role: Option<&str>, command: &Command) -> String {
     }
 }
 
-/// The variable that holds the wrong value of a flag, if one does: the flag itself may not have been typed.
+/// The variable that holds the wrong value, if one does: then nobody typed the flag of the error.
 fn holder(error: &clap::Error, flag: &str, role: Option<&str>, command: &Command) -> String {
     let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else {
         return String::new();
@@ -88,7 +88,7 @@ fn is_named(flag: &str, arg: &Arg) -> bool {
 mod tests {
     use crate::args;
 
-    fn told(words: &str) -> String {
+    fn refusal(words: &str) -> String {
         let words: Vec<&str> = words.split_whitespace().collect();
         let command = args::command();
         let error = command.clone().try_get_matches_from(&words).expect_err("wrong");
@@ -120,9 +120,9 @@ mod tests {
                 "the argument '--get <PATH>...' cannot be used with '--metrics'; see dproxy client --help",
             ),
         ] {
-            assert_eq!(told(words), line);
+            assert_eq!(refusal(words), line);
         }
-        let needs = told("dproxy client");
+        let needs = refusal("dproxy client");
         assert!(
             needs.starts_with("dproxy client needs one of --get <PATH>..., --keys <FILE>, --metrics"),
             "{needs}"

@@ -1,4 +1,4 @@
-//! Where nodes listen, and what to do about it when they cannot: `run` asks, the user is told.
+//! Listening for a role. An error names the flag that avoids it.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -8,22 +8,22 @@ use anyhow::{Context, Result, bail};
 use crate::args::ServerArgs;
 use crate::net::transport::{Bound, bind};
 
-/// `EMFILE`, the same on every system.
+/// `EMFILE`: it has this number on every Unix.
 const TOO_MANY_FILES: i32 = 24;
 
-/// Where to listen, and the flags that say so.
+/// An address to listen on, and the flags that set it.
 pub(super) struct Listen {
-    /// On which address.
+    /// The address.
     pub(super) host: IpAddr,
-    /// On which port; 0 is any that is free.
+    /// The port; 0 is any free one.
     pub(super) port: u16,
-    /// The flag that chooses another address.
+    /// The flag for another address.
     pub(super) host_flag: &'static str,
-    /// And another port.
+    /// The flag for another port.
     pub(super) port_flag: &'static str,
 }
 
-/// Listens for a role, once for each of its threads.
+/// Binds one listener for each thread of a role.
 pub(super) fn listen(role: &str, at: &Listen, args: &ServerArgs) -> Result<Vec<Bound>> {
     let Listen { host, port, host_flag, port_flag } = *at;
     let address = SocketAddr::new(host, port);
@@ -52,7 +52,7 @@ pub(super) fn listen(role: &str, at: &Listen, args: &ServerArgs) -> Result<Vec<B
     }
 }
 
-/// Where it listens in the end.
+/// The address of listeners that are bound; the kernel chose the port if it was 0.
 pub(super) fn address_of(bound: &[Bound]) -> Result<SocketAddr> {
     Ok(bound.first().context("nothing is bound")?.address()?)
 }

@@ -1,4 +1,4 @@
-//! Logs to standard error, which never stop a node: a reader that is slow, gone or full loses lines, not requests.
+//! Logs to standard error. They never hold up a node: when standard error is slow or closed, lines are lost, not requests.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -11,32 +11,32 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::args::{LogArgs, LogFormat};
 use crate::terminal::has_colours;
 
-/// Lines that may wait for a slow reader.
+/// Lines in the queue of the writing thread, at most; further ones are lost.
 const WAITING: usize = 1024;
 
-/// How long the end of the process waits for lines that are still on their way.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The end of the process waits this long for queued lines.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 
-/// As long as it lives there is a log; when it goes, what was said has been written.
-pub struct Log(SyncSender<Word>);
+/// The log of this process. Its drop waits until all queued lines are written, within a deadline.
+pub struct Log(SyncSender<Message>);
 
 impl Drop for Log {
     fn drop(&mut self) {
-        let (said, all_said) = sync_channel(1);
-        if self.0.try_send(Word::Last(said)).is_ok() {
-            // A reader that takes nothing does not keep the process from ending.
-            let _ = all_said.recv_timeout(LAST_WORDS);
+        let (flushed, all_flushed) = sync_channel(1);
+        if self.0.try_send(Message::Flush(flushed)).is_ok() {
+            // A standard error that takes nothing must not keep the process from ending.
+            let _ = all_flushed.recv_timeout(FLUSH_DEADLINE);
         }
     }
 }
 
-/// What the writing thread is handed.
-enum Word {
+/// A message to the writing thread.
+enum Message {
     Line(Vec<u8>),
-    Last(SyncSender<()>),
+    Flush(SyncSender<()>),
 }
 
-/// Begins to log as the flags say.
+/// Starts to log as the flags say. Fails on a filter that is none.
 pub fn start(args: &LogArgs) -> Result<Log> {
     let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?}", args.log))?;
     let lines = Lines::start();
@@ -45,7 +45,7 @@ pub fn start(args: &LogArgs) -> Result<Log> {
         .with_env_filter(filter)
         .with_writer(lines)
         .with_ansi(has_colours(&io::stderr()))
-        // It would write to standard error that it cannot write to standard error, and panic.
+        // It reports a failed write to standard error on standard error, and panics.
         .log_internal_errors(false);
     match args.log_format {
         LogFormat::Text => format.init(),
@@ -54,19 +54,19 @@ pub fn start(args: &LogArgs) -> Result<Log> {
     Ok(log)
 }
 
-/// Hands lines to a thread that writes them.
+/// The queue of the writing thread.
 #[derive(Clone)]
-struct Lines(SyncSender<Word>);
+struct Lines(SyncSender<Message>);
 
 impl Lines {
     fn start() -> Self {
-        let (lines, waiting) = sync_channel(WAITING);
+        let (lines, queue) = sync_channel(WAITING);
         std::thread::spawn(move || {
-            for word in waiting {
-                // There is nowhere to say that nothing can be said, and nobody need be waiting for the end of it.
-                let _ = match word {
-                    Word::Line(line) => io::stderr().write_all(&line).is_ok(),
-                    Word::Last(said) => said.try_send(()).is_ok(),
+            for message in queue {
+                // A failed write cannot be reported anywhere, and the receiver of a flush may have stopped waiting.
+                let _ = match message {
+                    Message::Line(line) => io::stderr().write_all(&line).is_ok(),
+                    Message::Flush(flushed) => flushed.try_send(()).is_ok(),
                 };
             }
         });
@@ -83,9 +83,9 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 impl Write for Lines {
-    /// Takes one whole line: that is how the subscriber writes.
+    /// Queues one whole line: the subscriber writes line by line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self.0.try_send(Word::Line(line.to_vec())) {
+        match self.0.try_send(Message::Line(line.to_vec())) {
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Ok(line.len()),
         }
     }

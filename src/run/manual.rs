@@ -1,4 +1,4 @@
-//! Completions and manual pages, written from the same definition of the flags that reads them.
+//! Completions and manual pages, made from the definition of the flags.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the first stops gently, the second at once.
+//! SIGINT and SIGTERM: the first signal starts a graceful stop, the second ends the process at once.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -6,10 +6,10 @@ use tracing::info;
 
 use super::systemd;
 
-/// The exit code after a second signal, as a shell reports a process that SIGINT ended.
+/// The exit code after the second signal: 128 + SIGINT, as shells report it.
 const ENDED_AT_ONCE: i32 = 130;
 
-/// Cancels `stop` at the first signal, and ends the process at the second. Runs until then.
+/// Cancels `stop` at the first signal and ends the process at the second. Fails when signals cannot be handled.
 pub(super) async fn watch(stop: CancellationToken) -> std::io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,7 +1,7 @@
-//! What systemd wants to hear, and what it hands over. Elsewhere nothing here does anything.
+//! Notifications to systemd, and the socket that it hands over. Without systemd, all of it does nothing.
 //!
-//! A unit with `Type=notify` is told READY, STOPPING and, with `WatchdogSec=`, that every serving thread is alive. A
-//! unit with a socket hands its listener over: it outlives the process, so a restart refuses nobody.
+//! A unit with `Type=notify` gets READY, STOPPING and, with `WatchdogSec=`, a report that every serving thread is alive. A
+//! unit with a socket hands its listener over: the socket outlives the process, so a restart refuses no client.
 
 use std::io;
 use std::net::TcpListener;
@@ -14,42 +14,42 @@ use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// Everything listens.
+/// Reports that all nodes listen.
 pub(super) fn ready() {
-    tell(NotifyState::Ready);
+    notify(NotifyState::Ready);
 }
 
-/// The stop has begun.
+/// Reports that the stop has begun.
 pub(super) fn stopping() {
-    tell(NotifyState::Stopping);
+    notify(NotifyState::Stopping);
 }
 
-fn tell(state: NotifyState<'_>) {
+fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         warn!(%error, "systemd does not hear this node");
     }
 }
 
-/// The listener that was handed over, if one was.
+/// The listener that systemd handed over; `None` without one. Fails when the socket is no TCP listener.
 pub(super) fn listener() -> io::Result<Option<TcpListener>> {
     listenfd::ListenFd::from_env().take_tcp_listener(0)
 }
 
-/// Watches over the serving threads for systemd.
+/// Reports to systemd that all serving threads are alive.
 pub(super) struct Watchdog {
     every: Duration,
     beats: Vec<Arc<AtomicBool>>,
 }
 
 impl Watchdog {
-    /// One that is asked for, or none.
+    /// A watchdog, if the unit has `WatchdogSec=`.
     pub(super) fn asked_for() -> Option<Self> {
         let within = sd_notify::watchdog_enabled()?;
-        // Each thread beats twice as often as is looked, and that is twice as often as systemd wants to know.
+        // systemd recommends two reports per interval; a thread beats twice per report.
         Some(Self { every: within / 4, beats: Vec::new() })
     }
 
-    /// Runs on a serving thread until the stop: as long as it goes on, the thread is alive.
+    /// A task for a serving thread. It marks the thread as alive at each beat, and ends at the stop.
     pub(super) fn beat(&mut self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
         let beat = Arc::new(AtomicBool::new(true));
         self.beats.push(beat.clone());
@@ -66,15 +66,15 @@ impl Watchdog {
         }
     }
 
-    /// Tells systemd as long as all threads have beaten since the last time. After the stop it tells on its own: the
-    /// drain has its deadline.
+    /// Reports as long as all threads have beaten since the last report. After the stop it reports regardless: the drain has
+    /// a deadline of its own.
     pub(super) async fn watch(self, stop: CancellationToken) {
         let mut tick = interval(self.every * 2);
         loop {
             tick.tick().await;
             let missed = self.beats.iter().filter(|beat| !beat.swap(false, Ordering::Relaxed)).count();
             if missed == 0 || stop.is_cancelled() {
-                tell(NotifyState::Watchdog);
+                notify(NotifyState::Watchdog);
             } else {
                 warn!(missed, "serving threads do not answer; systemd is not told that this node is alive");
             }
