@@ -32,7 +32,7 @@ pub(super) async fn run(worker: Arc<Worker>, index: usize) {
                 continue;
             }
             Err(LinkError::Refused | LinkError::Unresolved) => Failure::Refused,
-            Err(LinkError::Broken | LinkError::Busy) => Failure::Broken,
+            Err(LinkError::Broken | LinkError::Busy | LinkError::Exhausted) => Failure::Broken,
             Err(LinkError::Late) => Failure::Late,
             Err(LinkError::Garbage) => Failure::Bad,
         };

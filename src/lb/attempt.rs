@@ -159,8 +159,8 @@ impl Attempt {
 
     fn judge_error(&self, error: LinkError) -> Outcome {
         match error {
-            // The limit is the balancer's own: no fault of the node.
-            LinkError::Busy => Outcome::Busy,
+            // The balancer lacks something or is at a limit of its own: no fault of the node.
+            LinkError::Busy | LinkError::Exhausted => Outcome::Busy,
             LinkError::Late if !self.is_ours => Outcome::TooLate,
             error => {
                 self.upstreams.members.request_failed(&self.node, &error.to_string());
@@ -289,7 +289,9 @@ mod tests {
 
     #[test]
     fn limits_and_deadlines_of_others_are_no_failure_of_the_node() {
-        assert_eq!(judged(Duration::from_secs(9), Err(LinkError::Busy)), ("busy".to_owned(), false));
+        for ours in [LinkError::Busy, LinkError::Exhausted] {
+            assert_eq!(judged(Duration::from_secs(9), Err(ours)), ("busy".to_owned(), false));
+        }
         let soon = Duration::from_millis(500);
         assert_eq!(judged(soon, Err(LinkError::Late)), ("too late".to_owned(), false));
     }

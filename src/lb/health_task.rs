@@ -18,7 +18,6 @@ use super::node::Node;
 use super::nodes::Nodes;
 use super::polled::Report;
 use super::purge::settle;
-use crate::net::LinkError;
 use crate::stats::ratio;
 use crate::wire::Request;
 
@@ -129,8 +128,8 @@ impl HealthTask {
         let line = node.link().check(Request::Metrics, Instant::now() + deadline).await;
         let report = match &line {
             Ok(line) => Report::read(line).ok_or_else(|| "its METRICS are no metrics".to_owned()),
-            // Our own limit turned the poll away, so nothing was learned.
-            Err(LinkError::Busy) => return,
+            // This balancer could not send the poll, so nothing was learned.
+            Err(error) if error.is_ours() => return,
             Err(error) => Err(error.to_string()),
         };
         let now = self.clock.now();

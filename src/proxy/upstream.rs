@@ -179,6 +179,9 @@ impl Upstream {
         let fetched = match &answer {
             Ok(line) => self.read(line),
             Err(LinkError::Busy) => Fetched::Overloaded("too many requests wait for the origin"),
+            Err(LinkError::Exhausted) => {
+                Fetched::Overloaded("this proxy has no ports, descriptors or memory left for a connection")
+            }
             Err(error) => {
                 debug!(%key, origin = %self.link.peer(), %error, "a fetch failed");
                 Fetched::Failed(text_of(*error))
@@ -236,7 +239,7 @@ fn text_of(error: LinkError) -> &'static str {
         LinkError::Refused | LinkError::Unresolved => "the origin cannot be reached",
         LinkError::Late => "the origin did not answer in time",
         LinkError::Broken => "the origin closed the connection before it had answered",
-        LinkError::Garbage | LinkError::Busy => NOT_A_REPLY,
+        LinkError::Garbage | LinkError::Busy | LinkError::Exhausted => NOT_A_REPLY,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
-use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
+use nix::libc::{EADDRNOTAVAIL, EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM};
 use thiserror::Error;
 
 use super::Peer;
@@ -25,20 +25,32 @@ pub enum LinkError {
     /// The bytes that came are not one line of at most [`LinkLimits::max_reply`](super::LinkLimits::max_reply) bytes.
     #[error("its reply is not one line")]
     Garbage,
-    /// A limit of this link or of this process is reached; the request was not sent.
+    /// A limit of this link is reached, or the peer offers no place for a session; the request was not sent.
     #[error("too many requests wait for it")]
     Busy,
+    /// This process has no ports, descriptors or memory left for a connection; the request was not sent.
+    #[error("it was not asked, because this node has no ports, descriptors or memory left for a connection")]
+    Exhausted,
 }
 
 impl LinkError {
     /// The meaning of a failed dial. An error that no system call returned comes from the resolution of the name. Without
-    /// descriptors or memory the fault is ours and not the peer's: [`LinkError::Busy`].
+    /// ports, descriptors or memory the fault is ours and not the peer's: [`LinkError::Exhausted`].
     pub fn of_dial(error: &io::Error) -> Self {
-        let is_of_network = matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::ConnectionRefused);
-        if let Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) = error.raw_os_error() {
-            return Self::Busy;
+        match error.raw_os_error() {
+            // connect(2): EADDRNOTAVAIL and EAGAIN are "no ephemeral port is free".
+            Some(EADDRNOTAVAIL | EAGAIN | EMFILE | ENFILE | ENOBUFS | ENOMEM) => Self::Exhausted,
+            Some(_) => Self::Refused,
+            None if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::ConnectionRefused) => {
+                Self::Refused
+            }
+            None => Self::Unresolved,
         }
-        if error.raw_os_error().is_none() && !is_of_network { Self::Unresolved } else { Self::Refused }
+    }
+
+    /// Whether the fault is this node's own: it says nothing about the peer.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Busy | Self::Exhausted)
     }
 
     /// Whether the peer certainly did not get the request.
@@ -62,9 +74,27 @@ impl LinkError {
             Self::Garbage => format!(
                 "{peer} answered, but not with one line; is it a dproxy node? What serves HTTP is asked with curl"
             ),
-            Self::Busy => format!(
-                "too many requests wait for {peer}, or this process has no descriptors left (ulimit -n)"
+            Self::Busy => format!("too many requests wait for {peer}"),
+            Self::Exhausted => format!(
+                "{peer} was not asked: this process has no ports, descriptors (ulimit -n) or memory left for a connection"
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_node_lacks_is_no_fault_of_the_peer() {
+        for lacked in [EADDRNOTAVAIL, EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM] {
+            let error = LinkError::of_dial(&io::Error::from_raw_os_error(lacked));
+            assert!(error == LinkError::Exhausted && error.is_ours(), "{lacked}");
+        }
+        for refused in [ErrorKind::ConnectionRefused, ErrorKind::TimedOut] {
+            assert!(!LinkError::of_dial(&refused.into()).is_ours());
+        }
+        assert_eq!(LinkError::of_dial(&io::Error::other("no such name")), LinkError::Unresolved);
     }
 }
