@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::node::Node;
 use super::nodes::{Held, Member};
 use super::tries::Outcome;
 use super::upstreams::Upstreams;
@@ -17,12 +16,13 @@ use crate::wire::{Key, KeyBuf, Reply, ReplyView, Request, Status};
 
 /// A request that was sent to a node; a future of its outcome.
 pub(super) struct Attempt {
-    upstreams: Arc<Upstreams>,
-    node: Held,
+    pub(super) upstreams: Arc<Upstreams>,
+    pub(super) node: Held,
     /// The id of the node for the strategy.
     id: u64,
-    key: KeyBuf,
-    began: Instant,
+    pub(super) key: KeyBuf,
+    /// When it was sent.
+    pub(super) began: Instant,
     deadline: Instant,
     /// Whether `deadline` is the balancer's own, so that missing it is the node's failure.
     is_ours: bool,
@@ -85,23 +85,6 @@ impl Attempt {
             hit: None,
             way,
         })
-    }
-
-    pub(super) fn node(&self) -> &Node {
-        &self.node
-    }
-
-    pub(super) fn upstreams(&self) -> &Arc<Upstreams> {
-        &self.upstreams
-    }
-
-    pub(super) fn key(&self) -> Key<'_> {
-        self.key.as_key()
-    }
-
-    /// When it was sent.
-    pub(super) fn began(&self) -> Instant {
-        self.began
     }
 
     fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, LinkError>> {
@@ -246,7 +229,7 @@ mod tests {
             Outcome::Reply(reply, fetched) => format!("{} fetched: {fetched}", reply.status),
             Outcome::Soft(reply) => format!("soft {}", reply.status),
             Outcome::Blind(reply, identity) => {
-                assert_eq!(identity, attempt.node().identity);
+                assert_eq!(identity, attempt.node.identity);
                 format!("blind {}", reply.status)
             }
             Outcome::NotSent => "not sent".to_owned(),
@@ -254,8 +237,8 @@ mod tests {
             Outcome::Failed => "failed".to_owned(),
             Outcome::TooLate => "too late".to_owned(),
         };
-        let is_down = !attempt.node().is_healthy();
-        assert_eq!(attempt.node().counts.errors.get(), u64::from(is_down));
+        let is_down = !attempt.node.is_healthy();
+        assert_eq!(attempt.node.counts.errors.get(), u64::from(is_down));
         (word, is_down)
     }
 

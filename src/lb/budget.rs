@@ -16,10 +16,15 @@ const STEP: Millis = 250;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
     /// This part of the requests,
-    pub(super) share: f64,
+    share: f64,
     /// and this many per second.
-    pub(super) per_second: f64,
+    per_second: f64,
 }
+
+/// A fifth of the requests, and ten a second so that a quiet balancer can retry at all.
+pub(super) const RETRIES: Allowance = Allowance { share: 0.2, per_second: 10.0 };
+/// A fiftieth of the requests: when all nodes are slow, hedges must not make them slower.
+pub(super) const HEDGES: Allowance = Allowance { share: 0.02, per_second: 0.0 };
 
 /// A budget and what was spent of it.
 #[derive(Debug)]
@@ -72,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_fifth_of_the_requests_and_ten_a_second() {
-        let mut budget = Budget::new(Allowance { share: 0.2, per_second: 10.0 });
+        let mut budget = Budget::new(RETRIES);
         assert_eq!(takes(&mut budget, 0, 0), 100);
         assert_eq!(takes(&mut budget, 5_000, 1_000), 200);
         assert_eq!(takes(&mut budget, 9_999, 1_000), 0);
@@ -82,7 +87,7 @@ mod tests {
 
     #[test]
     fn when_all_fail_retries_are_no_more_than_a_fifth() {
-        let mut budget = Budget::new(Allowance { share: 0.2, per_second: 10.0 });
+        let mut budget = Budget::new(RETRIES);
         let (mut requests, mut more) = (0u64, 0u64);
         for now in 0..60_000 {
             for _ in 0..10 {
@@ -96,7 +101,7 @@ mod tests {
 
     #[test]
     fn without_requests_a_share_is_zero() {
-        let mut budget = Budget::new(Allowance { share: 0.02, per_second: 0.0 });
+        let mut budget = Budget::new(HEDGES);
         assert_eq!(takes(&mut budget, 0, 49), 0);
         assert_eq!(takes(&mut budget, 1, 100), 2);
     }

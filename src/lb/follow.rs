@@ -15,7 +15,8 @@ use tracing::{info, warn};
 use super::config::Members;
 use super::list::{Listed, USUAL, parse};
 use super::list_file::{FileText, read, written};
-use super::members::{Membership, Wanted};
+use super::members::Wanted;
+use super::upstreams::Upstreams;
 use crate::net::link::Peer;
 use crate::net::transport;
 use crate::pool;
@@ -45,7 +46,7 @@ impl Members {
 /// Keeps the list of nodes up to date.
 pub(super) struct Follower {
     config: Members,
-    members: Arc<Membership>,
+    upstreams: Arc<Upstreams>,
     /// Brings the next look at the file forward.
     reload: Notify,
 }
@@ -90,8 +91,8 @@ fn listed_in(text: &FileText) -> Result<Vec<Listed>, String> {
 }
 
 impl Follower {
-    pub(super) fn new(config: Members, members: Arc<Membership>) -> Self {
-        Self { config, members, reload: Notify::new() }
+    pub(super) fn new(config: Members, upstreams: Arc<Upstreams>) -> Self {
+        Self { config, upstreams, reload: Notify::new() }
     }
 
     /// Follows the members, for ever. Returns when they cannot change: addresses, and no file.
@@ -114,7 +115,7 @@ impl Follower {
             }
             if changed {
                 self.update(&mut known);
-                self.members.lose(&lost);
+                self.upstreams.members.lose(&lost);
             }
             if !names && self.config.file.is_none() {
                 return;
@@ -167,7 +168,7 @@ impl Follower {
             }
         }
         if all != known.wanted {
-            self.members.replace(&all);
+            self.upstreams.members.replace(&all);
             known.wanted = all;
         }
     }

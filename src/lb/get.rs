@@ -44,9 +44,9 @@ fn first(mut watched: Watched, terms: Terms) -> impl Future<Output = Reply> + Se
 
 /// What comes after a first attempt that failed (with this outcome) or takes long.
 async fn rest(first: Watched, terms: Terms, outcome: Option<Outcome>) -> Reply {
-    let attempt = first.attempt();
-    let (upstreams, key) = (attempt.upstreams().clone(), attempt.key().to_owned());
-    let mut tries = Tries::first(attempt.node().identity);
+    let attempt = &first.attempt;
+    let (upstreams, key) = (attempt.upstreams.clone(), attempt.key.clone());
+    let mut tries = Tries::first(attempt.node.identity);
     let outcome = match outcome {
         Some(outcome) => {
             drop(first);
@@ -120,7 +120,7 @@ fn ask_next(
     }
     // With no other node to pick, the request itself is the trial.
     let member = picked.or(trial)?;
-    if !tries.pay(|| upstreams.budgets.pay_retry()) {
+    if !tries.pay(|| upstreams.pay_retry()) {
         return None;
     }
     if !is_first {

@@ -5,19 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::budgets::Budgets;
-use super::clock::{Clock, Millis};
-use super::config::LbConfig;
+use super::clock::Millis;
 use super::health::State;
 use super::latency::Histogram;
-use super::members::Membership;
 use super::node::Node;
 use super::nodes::Nodes;
 use super::polled::Report;
 use super::purge::settle;
+use super::upstreams::Upstreams;
 use crate::stats::ratio;
 use crate::wire::Request;
 
@@ -40,144 +37,111 @@ const LEAST_HEDGE_US: u64 = 1_000;
 /// A node is suspect after three times the 99th percentile of its peers, within these bounds.
 const SILENCE_US: (u64, u64) = (25_000, 1_000_000);
 
-/// The task that polls the nodes.
-pub(super) struct HealthTask {
-    clock: Clock,
-    members: Arc<Membership>,
-    budgets: Arc<Budgets>,
-    /// Brings the next look at the nodes forward.
-    attention: Notify,
-    health_interval: Duration,
-    slow_start: Millis,
+/// Polls the nodes, for ever.
+pub(super) async fn run(upstreams: &Arc<Upstreams>) {
+    let step = STEP.min(upstreams.health_interval / 4).max(Duration::from_millis(1));
+    let mut steps = interval(step);
+    // After a standstill of this process one look is enough: no burst of those that were missed.
+    steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut turned = upstreams.clock.now();
+    loop {
+        tokio::select! {
+            _ = steps.tick() => {}
+            () = upstreams.attention.notified() => {}
+        }
+        let now = upstreams.clock.now();
+        let nodes = upstreams.members.nodes_kept();
+        for member in nodes.iter() {
+            attend_to(upstreams, &member.node, now);
+        }
+        upstreams.note_requests();
+        tune(&nodes, now, upstreams.slow_start);
+        if now >= turned + WINDOW {
+            turned = now;
+            nodes.iter().for_each(|member| member.node.latency.turn());
+        }
+    }
 }
 
-impl HealthTask {
-    pub(super) fn new(
-        config: &LbConfig,
-        clock: Clock,
-        members: Arc<Membership>,
-        budgets: Arc<Budgets>,
-    ) -> Self {
-        Self {
-            clock,
-            members,
-            budgets,
-            attention: Notify::new(),
-            health_interval: config.health_interval,
-            slow_start: config.slow_start.as_millis() as Millis,
+/// Begins a poll of a node whose time has come.
+fn attend_to(upstreams: &Arc<Upstreams>, node: &Arc<Node>, now: Millis) {
+    let is_suspect = node.is_suspect();
+    let Some(poll) = node.polls.begin(now, is_suspect) else { return };
+    let interval = match node.state() {
+        State::Healthy if !node.owes() => upstreams.health_interval,
+        State::Healthy | State::Down | State::Probing => upstreams.health_interval.min(FAST),
+    };
+    let late = interval.mul_f64(JITTER * fastrand::f64());
+    let deadline = match is_suspect {
+        true => {
+            // Two round trips. A node that is far away needs longer for them, as its latencies show.
+            let worst = Duration::from_micros(node.latency.counts().quantile_us(0.99));
+            SIGN_OF_LIFE.max(4 * worst).min(POLL_DEADLINE)
         }
-    }
+        false => upstreams.health_interval.min(POLL_DEADLINE),
+    };
+    poll.next_at(now + (interval + late).as_millis() as Millis);
+    let (upstreams, node) = (upstreams.clone(), node.clone());
+    tokio::spawn(async move {
+        check(&upstreams, &node, deadline, is_suspect).await;
+        drop(poll);
+    });
+}
 
-    /// Looks at the nodes now: one has become suspect.
-    pub(super) fn look_now(&self) {
-        self.attention.notify_one();
-    }
-
-    /// Polls the nodes, for ever.
-    pub(super) async fn run(self: Arc<Self>) {
-        let step = STEP.min(self.health_interval / 4).max(Duration::from_millis(1));
-        let mut steps = interval(step);
-        // After a standstill of this process one look is enough: no burst of those that were missed.
-        steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut turned = self.clock.now();
-        loop {
-            tokio::select! {
-                _ = steps.tick() => {}
-                () = self.attention.notified() => {}
+/// Asks a node for its METRICS and takes over what they, or their absence, say of it.
+async fn check(upstreams: &Upstreams, node: &Node, deadline: Duration, is_suspect: bool) {
+    let line = node.link().check(Request::Metrics, Instant::now() + deadline).await;
+    let report = match &line {
+        Ok(line) => Report::read(line).ok_or_else(|| "its METRICS are no metrics".to_owned()),
+        // This balancer could not send the poll, so nothing was learned.
+        Err(error) if error.is_ours() => return,
+        Err(error) => Err(error.to_string()),
+    };
+    let now = upstreams.clock.now();
+    match report {
+        Ok(report) => {
+            node.trust();
+            node.heard(now);
+            node.polled.note(report, node.latency.sent(), now);
+            if node.owes() && !settle(node).await {
+                return;
             }
-            let now = self.clock.now();
-            let nodes = self.members.nodes_kept();
-            for member in nodes.iter() {
-                self.attend_to(&member.node, now);
-            }
-            self.budgets.note();
-            self.tune(&nodes, now);
-            if now >= turned + WINDOW {
-                turned = now;
-                nodes.iter().for_each(|member| member.node.latency.turn());
-            }
-        }
-    }
-
-    /// Begins a poll of a node whose time has come.
-    fn attend_to(self: &Arc<Self>, node: &Arc<Node>, now: Millis) {
-        let is_suspect = node.is_suspect();
-        let Some(poll) = node.polls.begin(now, is_suspect) else { return };
-        let interval = match node.state() {
-            State::Healthy if !node.owes() => self.health_interval,
-            State::Healthy | State::Down | State::Probing => self.health_interval.min(FAST),
-        };
-        let late = interval.mul_f64(JITTER * fastrand::f64());
-        let deadline = match is_suspect {
-            true => {
-                // Two round trips. A node that is far away needs longer for them, as its latencies show.
-                let worst = Duration::from_micros(node.latency.counts().quantile_us(0.99));
-                SIGN_OF_LIFE.max(4 * worst).min(POLL_DEADLINE)
-            }
-            false => self.health_interval.min(POLL_DEADLINE),
-        };
-        poll.next_at(now + (interval + late).as_millis() as Millis);
-        let (task, node) = (self.clone(), node.clone());
-        tokio::spawn(async move {
-            task.poll(&node, deadline, is_suspect).await;
-            drop(poll);
-        });
-    }
-
-    async fn poll(&self, node: &Node, deadline: Duration, is_suspect: bool) {
-        let line = node.link().check(Request::Metrics, Instant::now() + deadline).await;
-        let report = match &line {
-            Ok(line) => Report::read(line).ok_or_else(|| "its METRICS are no metrics".to_owned()),
-            // This balancer could not send the poll, so nothing was learned.
-            Err(error) if error.is_ours() => return,
-            Err(error) => Err(error.to_string()),
-        };
-        let now = self.clock.now();
-        match report {
-            Ok(report) => {
-                node.trust();
-                node.heard(now);
-                node.polled.note(report, node.latency.sent(), now);
-                if node.owes() && !settle(node).await {
-                    return;
+            let is_needed = !upstreams.members.nodes().serves_without(node);
+            node.change(now, |health| {
+                if is_needed {
+                    health.is_needed(now);
                 }
-                let is_needed = !self.members.nodes().serves_without(node);
-                node.change(now, |health| {
-                    if is_needed {
-                        health.is_needed(now);
-                    }
-                    health.poll_succeeded(now)
-                });
-            }
-            Err(why) if is_suspect => {
-                let may_eject = self.members.nodes().has_other(node);
-                node.trust();
-                node.change(now, |health| health.stalled(&why, now, may_eject, fastrand::f64()));
-            }
-            Err(why) => node.change(now, |health| health.poll_failed(&why, now)),
+                health.poll_succeeded(now)
+            });
         }
-        self.members.count_probing();
+        Err(why) if is_suspect => {
+            let may_eject = upstreams.members.nodes().has_other(node);
+            node.trust();
+            node.change(now, |health| health.stalled(&why, now, may_eject, fastrand::f64()));
+        }
+        Err(why) => node.change(now, |health| health.poll_failed(&why, now)),
     }
+    upstreams.members.count_probing();
+}
 
-    /// Learns from all nodes how long each may take, and which share of requests each gets.
-    fn tune(&self, nodes: &Nodes, now: Millis) {
-        let (mut all, mut hits, mut answered) = (Histogram::none(), 0, 0);
-        let each: Vec<Histogram> = nodes.iter().map(|member| member.node.latency.counts()).collect();
-        for (member, counts) in nodes.iter().zip(&each) {
-            all.add(counts);
-            answered += member.node.latency.answered();
-            hits += member.node.latency.hits();
+/// Learns from all nodes how long each may take, and which share of requests each gets.
+fn tune(nodes: &Nodes, now: Millis, slow_start: Millis) {
+    let (mut all, mut hits, mut answered) = (Histogram::none(), 0, 0);
+    let each: Vec<Histogram> = nodes.iter().map(|member| member.node.latency.counts()).collect();
+    for (member, counts) in nodes.iter().zip(&each) {
+        all.add(counts);
+        answered += member.node.latency.answered();
+        hits += member.node.latency.hits();
+    }
+    for (member, counts) in nodes.iter().zip(&each) {
+        let node = &*member.node;
+        let peers = all.without(counts);
+        if peers.total() >= ENOUGH {
+            let silence = (3 * peers.quantile_us(0.99)).clamp(SILENCE_US.0, SILENCE_US.1);
+            node.set_patience(peers.quantile_us(0.95).max(LEAST_HEDGE_US), silence);
         }
-        for (member, counts) in nodes.iter().zip(&each) {
-            let node = &*member.node;
-            let peers = all.without(counts);
-            if peers.total() >= ENOUGH {
-                let silence = (3 * peers.quantile_us(0.99)).clamp(SILENCE_US.0, SILENCE_US.1);
-                node.set_patience(peers.quantile_us(0.95).max(LEAST_HEDGE_US), silence);
-            }
-            let did = (node.latency.answered(), node.latency.hits());
-            let peers = ratio(hits.saturating_sub(did.1), answered.saturating_sub(did.0));
-            node.set_share(node.polled.share(did, peers, now, self.slow_start));
-        }
+        let did = (node.latency.answered(), node.latency.hits());
+        let peers = ratio(hits.saturating_sub(did.1), answered.saturating_sub(did.0));
+        node.set_share(node.polled.share(did, peers, now, slow_start));
     }
 }

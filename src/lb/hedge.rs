@@ -25,19 +25,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// An open attempt, and the timer that says when it takes long.
 pub(super) struct Watched {
-    attempt: Attempt,
+    pub(super) attempt: Attempt,
     due: Due,
 }
 
 impl Watched {
     pub(super) fn new(attempt: Attempt) -> Self {
-        let node = attempt.node();
-        let takes_long = attempt.began() + node.hedge_after().min(node.silence());
-        Self { due: Due::new(attempt.upstreams().wheel().clone(), takes_long), attempt }
-    }
-
-    pub(super) fn attempt(&self) -> &Attempt {
-        &self.attempt
+        let node = &attempt.node;
+        let takes_long = attempt.began + node.hedge_after().min(node.silence());
+        Self { due: Due::new(attempt.upstreams.wheel().clone(), takes_long), attempt }
     }
 
     /// The outcome of the attempt; `None` when it takes long.
@@ -64,7 +60,7 @@ pub(super) async fn wait_longer(mut first: Watched, terms: Terms, tries: &mut Tr
         if let Some(second) = second(&first.attempt, terms, tries) {
             return either(first.attempt, second, tries).await;
         }
-        let (waited, silence) = (first.attempt.began().elapsed(), first.attempt.node().silence());
+        let (waited, silence) = (first.attempt.began.elapsed(), first.attempt.node.silence());
         first.due.again(if waited < silence { silence - waited } else { LOOK_AGAIN });
         if let Some(outcome) = first.until_due().await {
             return outcome;
@@ -74,21 +70,21 @@ pub(super) async fn wait_longer(mut first: Watched, terms: Terms, tries: &mut Tr
 
 /// Sends the request to a second node, if there is a reason, a node and a budget.
 fn second(first: &Attempt, terms: Terms, tries: &mut Tries) -> Option<Attempt> {
-    let (upstreams, key) = (first.upstreams(), first.key());
+    let (upstreams, key) = (&first.upstreams, first.key.as_key());
     let why = why(&look_at(first, tries))?;
     let nodes = upstreams.members.nodes();
     let below = match why {
         Why::Retry => u64::MAX,
         // A node that is no less busy would be no sooner done.
-        Why::Hedge => first.node().in_flight().max(1),
+        Why::Hedge => first.node.in_flight().max(1),
     };
     let member = upstreams.choice.peek_beside(key, &nodes, &tries.tried, below, upstreams.clock.now())?;
     if member.node.latency.is_full(upstreams.max_in_flight) {
         return None;
     }
     match why {
-        Why::Retry if !tries.pay_for_retry(|| upstreams.budgets.pay_retry()) => return None,
-        Why::Hedge if !upstreams.budgets.pay_hedge() => return None,
+        Why::Retry if !tries.pay_for_retry(|| upstreams.pay_retry()) => return None,
+        Why::Hedge if !upstreams.pay_hedge() => return None,
         Why::Retry => upstreams.count_retry(member),
         Why::Hedge => {
             tries.hedged = true;
@@ -101,12 +97,12 @@ fn second(first: &Attempt, terms: Terms, tries: &mut Tries) -> Option<Attempt> {
 
 /// Looks at an open attempt; if its node has been silent for too long, the node becomes suspect and is polled now.
 fn look_at(attempt: &Attempt, tries: &Tries) -> Wait {
-    let (upstreams, node) = (attempt.upstreams(), attempt.node());
-    let (now, waited) = (upstreams.clock.now(), attempt.began().elapsed());
+    let (upstreams, node) = (&attempt.upstreams, &attempt.node);
+    let (now, waited) = (upstreams.clock.now(), attempt.began.elapsed());
     let silence = node.silence();
-    let is_silent = node.last_word() <= upstreams.clock.at(attempt.began());
+    let is_silent = node.last_word() <= upstreams.clock.at(attempt.began);
     if is_silent && waited >= silence && node.suspect(now) {
-        upstreams.health.look_now();
+        upstreams.attention.notify_one();
     }
     Wait {
         waited,
@@ -115,7 +111,9 @@ fn look_at(attempt: &Attempt, tries: &Tries) -> Wait {
         suspect_for: node.suspect_for(now),
         average_latency: Duration::from_micros(node.latency.average_us(now)),
         is_down: node.state() == State::Down,
-        may_hedge: upstreams.hedge && !tries.hedged && upstreams.choice.balance().may_hedge(attempt.key()),
+        may_hedge: upstreams.hedge
+            && !tries.hedged
+            && upstreams.choice.balance().may_hedge(attempt.key.as_key()),
     }
 }
 

@@ -65,10 +65,6 @@ impl Membership {
         }
     }
 
-    pub(super) fn clock(&self) -> Clock {
-        self.clock
-    }
-
     /// The list, for a moment: not to be held across an await.
     pub(super) fn nodes(&self) -> Guard<Arc<Nodes>> {
         self.nodes.load()

@@ -7,13 +7,12 @@
 //!            └── upstreams ◀── what GETs share
 //!   follow ──▶ members ──▶ nodes: health, latency, polled ◀── health_task polls
 //! ```
-//! Each part owns its fields and knows only parts below it. From the top: get; hedge; attempt; upstreams; health_task and
-//! follow; members; node.
+//! Each part owns its fields and knows only parts below it. From the top: get, health_task and
+//! follow; hedge; attempt; upstreams; members; node.
 
 mod attempt;
 pub mod balance;
 mod budget;
-mod budgets;
 mod choice;
 mod clock;
 mod config;
@@ -35,7 +34,6 @@ mod owed;
 mod polled;
 mod polls;
 mod purge;
-mod totals;
 mod tries;
 mod upstreams;
 mod wheel;
@@ -72,7 +70,7 @@ impl Lb {
     pub fn new(config: LbConfig) -> Result<Arc<Self>, String> {
         let upstreams = Arc::new(Upstreams::new(&config)?);
         Ok(Arc::new(Self {
-            follower: Follower::new(config.members.clone(), upstreams.members.clone()),
+            follower: Follower::new(config.members.clone(), upstreams.clone()),
             upstreams,
             cores: config.cores(),
             admins: config.admins,
@@ -82,7 +80,7 @@ impl Lb {
 
     /// Polls the nodes, for ever.
     pub async fn check_health(self: Arc<Self>) {
-        self.upstreams.health.clone().run().await;
+        health_task::run(&self.upstreams).await;
     }
 
     /// Follows the members, for ever; see [`Lb::reload`]. Returns when they cannot change: addresses, and no file.
@@ -127,7 +125,7 @@ impl Handler for Lb {
                 Answer::later(async move { explain::explain(&upstreams, key.as_key()).await })
             }
             Request::Purge { pattern, soft } => {
-                self.administer(ask.from, || purge::purge(upstreams.members.clone(), pattern, soft))
+                self.administer(ask.from, || purge::purge(upstreams.clone(), pattern, soft))
             }
             Request::Drain(node) => self.drain(node, true, ask.from),
             Request::Undrain(node) => self.drain(node, false, ask.from),

@@ -9,11 +9,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::clock::Clock;
 use super::health::State;
-use super::members::Membership;
 use super::node::Node;
 use super::owed::request;
+use super::upstreams::Upstreams;
 use crate::handler::Answer;
 use crate::net::LinkError;
 use crate::wire::{Pattern, Reply, ReplyView, Request, Status};
@@ -62,11 +61,11 @@ enum PurgeOutcome {
 }
 
 /// Purges at every node in parallel, in a task of its own: a client that leaves does not leave a purge half done.
-pub(super) fn purge(members: Arc<Membership>, pattern: Pattern<'_>, soft: bool) -> Answer {
+pub(super) fn purge(upstreams: Arc<Upstreams>, pattern: Pattern<'_>, soft: bool) -> Answer {
     let text = pattern.to_string();
     let purge = tokio::spawn(async move {
         match Pattern::parse(text.as_bytes()) {
-            Ok(pattern) => purge_everywhere(&members, pattern, soft).await,
+            Ok(pattern) => purge_everywhere(&upstreams, pattern, soft).await,
             Err(error) => Reply::text(Status::BadRequest, error.to_string()),
         }
     });
@@ -76,17 +75,17 @@ pub(super) fn purge(members: Arc<Membership>, pattern: Pattern<'_>, soft: bool) 
     })
 }
 
-async fn purge_everywhere(members: &Membership, pattern: Pattern<'_>, soft: bool) -> Reply {
-    let nodes = members.note_purge(pattern, soft);
+async fn purge_everywhere(upstreams: &Upstreams, pattern: Pattern<'_>, soft: bool) -> Reply {
+    let nodes = upstreams.members.note_purge(pattern, soft);
     let each = nodes.iter().map(async |member| {
-        (member.name.to_string(), purge_at(&member.node, pattern, soft, members.clock()).await)
+        (member.name.to_string(), purge_at(upstreams, &member.node, pattern, soft).await)
     });
     let proxies: BTreeMap<String, AtNode> = join_all(each).await.into_iter().collect();
     let purged = proxies.values().map(|at| if let AtNode::Purged { purged } = at { *purged } else { 0 });
     Reply::json(&Purged { purged: purged.sum(), proxies })
 }
 
-async fn purge_at(node: &Node, pattern: Pattern<'_>, soft: bool, clock: Clock) -> AtNode {
+async fn purge_at(upstreams: &Upstreams, node: &Node, pattern: Pattern<'_>, soft: bool) -> AtNode {
     let why = match node.state() {
         // It gets no requests before it has done what it owes.
         State::Down => "the node is down".to_owned(),
@@ -98,7 +97,7 @@ async fn purge_at(node: &Node, pattern: Pattern<'_>, soft: bool, clock: Clock) -
         },
     };
     let is_kept = node.owe(|owed| owed.add(pattern, soft));
-    node.polls.hasten(clock.now());
+    node.polls.hasten(upstreams.clock.now());
     match is_kept {
         true => AtNode::Owed { owed: true, why },
         false => {

@@ -1,54 +1,80 @@
 //! What GETs share: the nodes, the choice among them, the budgets for further attempts, and the limits of an attempt.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::budgets::Budgets;
+use tokio::sync::Notify;
+
+use super::budget::{Budget, HEDGES, RETRIES};
 use super::choice::Choice;
-use super::clock::Clock;
+use super::clock::{Clock, Millis};
 use super::config::LbConfig;
-use super::health_task::HealthTask;
 use super::members::Membership;
 use super::nodes::Member;
-use super::totals::Totals;
 use super::wheel::Wheel;
+use crate::lock::lock;
 use crate::per_core::PerCore;
+use crate::stats::{BusyCounter, Counter};
 
 /// The upstream side of a balancer, held by every GET under way.
 pub(super) struct Upstreams {
     pub(super) clock: Clock,
-    pub(super) members: Arc<Membership>,
+    pub(super) members: Membership,
     pub(super) choice: Choice,
-    pub(super) budgets: Arc<Budgets>,
-    pub(super) totals: Arc<Totals>,
-    pub(super) health: Arc<HealthTask>,
+    pub(super) totals: Totals,
+    /// Brings the next look of the health task at the nodes forward.
+    pub(super) attention: Notify,
+    /// The time between two polls of a healthy node.
+    pub(super) health_interval: Duration,
+    /// The longest time until a node that came back gets its full share of requests.
+    pub(super) slow_start: Millis,
     /// The deadline of one attempt.
     pub(super) try_deadline: Duration,
     /// The limit of requests in flight at one node.
     pub(super) max_in_flight: u64,
     /// Whether hedges are wanted.
     pub(super) hedge: bool,
+    /// Locked for a retry and by the health task, never for a plain request; so is `hedges`.
+    retries: Mutex<Budget>,
+    hedges: Mutex<Budget>,
     wheels: PerCore<Arc<Wheel>>,
+}
+
+/// Numbers over all nodes that only grow. Those of a single node are in [`super::node::NodeCounts`].
+#[derive(Default)]
+pub(super) struct Totals {
+    /// GETs of clients.
+    pub(super) requests: BusyCounter,
+    /// Further attempts after a failed one.
+    pub(super) retries: Counter,
+    /// Further attempts beside a slow one.
+    pub(super) hedges: Counter,
+    /// Copies of requests that were sent to probing nodes.
+    pub(super) trials: Counter,
+    /// GETs that no node answered.
+    pub(super) failures: Counter,
 }
 
 impl Upstreams {
     /// The nodes that the configuration names; each is healthy until it fails. Nothing is connected or polled yet. Fails when
     /// the file of the members is bad.
     pub(super) fn new(config: &LbConfig) -> Result<Self, String> {
-        let (clock, totals) = (Clock::start(), Arc::new(Totals::default()));
-        let members = Arc::new(Membership::new(config, clock));
+        let clock = Clock::start();
+        let members = Membership::new(config, clock);
         members.replace(&config.members.first()?);
-        let budgets = Arc::new(Budgets::new(clock, totals.clone()));
         Ok(Self {
             clock,
-            health: Arc::new(HealthTask::new(config, clock, members.clone(), budgets.clone())),
             members,
             choice: Choice::new(config.strategy, config.health_interval, config.panic_threshold),
-            budgets,
-            totals,
+            totals: Totals::default(),
+            attention: Notify::new(),
+            health_interval: config.health_interval,
+            slow_start: config.slow_start.as_millis() as Millis,
             try_deadline: config.try_deadline,
             max_in_flight: config.max_in_flight,
             hedge: config.hedge,
+            retries: Mutex::new(Budget::new(RETRIES)),
+            hedges: Mutex::new(Budget::new(HEDGES)),
             wheels: PerCore::new(config.cores(), Wheel::new),
         })
     }
@@ -56,6 +82,23 @@ impl Upstreams {
     /// The timers of this core.
     pub(super) fn wheel(&self) -> &Arc<Wheel> {
         self.wheels.here()
+    }
+
+    /// Pays for one retry; false when the budget is spent.
+    pub(super) fn pay_retry(&self) -> bool {
+        lock(&self.retries).take(self.clock.now(), self.totals.requests.get())
+    }
+
+    /// Pays for one hedge; false when the budget is spent.
+    pub(super) fn pay_hedge(&self) -> bool {
+        lock(&self.hedges).take(self.clock.now(), self.totals.requests.get())
+    }
+
+    /// Notes the number of requests up to now in both budgets.
+    pub(super) fn note_requests(&self) {
+        for budget in [&self.retries, &self.hedges] {
+            lock(budget).note(self.clock.now(), self.totals.requests.get());
+        }
     }
 
     pub(super) fn count_retry(&self, member: &Member) {
