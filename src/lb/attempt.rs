@@ -184,33 +184,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::admin::Admins;
-    use crate::lb::balance::Strategy;
     use crate::lb::{LbConfig, Members};
-    use crate::net::LinkLimits;
 
     /// An attempt at the first of two nodes, which go down at the first failure. The client waits for `deadline`.
     fn attempt(deadline: Duration) -> Attempt {
         let second = Duration::from_secs(1);
+        let proxies = ["10.0.0.1:1", "10.0.0.2:1"].map(|peer| peer.parse().unwrap());
+        let members = Members::new(proxies.into());
         let config = LbConfig {
-            members: Members {
-                proxies: vec!["10.0.0.1:1".parse().unwrap(), "10.0.0.2:1".parse().unwrap()],
-                file: None,
-                resolve_interval: second,
-            },
-            link: LinkLimits::default(),
-            strategy: Strategy::RoundRobin,
-            health_interval: second,
+            members,
             max_failures: 1,
-            rises: 1,
-            backoff: second,
-            max_backoff: second,
             try_deadline: second,
-            hedge: false,
-            panic_threshold: 0,
-            slow_start: second,
             max_in_flight: 1,
-            admins: Admins::default(),
+            ..LbConfig::default()
         };
         let upstreams = Arc::new(Upstreams::new(&config).unwrap());
         let nodes = upstreams.members.nodes_kept();
