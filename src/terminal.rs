@@ -3,6 +3,17 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write, stderr, stdout};
 
+use clap::ValueEnum;
+
+/// The form of results and logs.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For scripts: JSON, one object a line.
+    Json,
+}
+
 /// Whether to write colours to a stream: only to a terminal, and never with `NO_COLOR`.
 pub fn has_colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && !no_colour() && !is_dumb()

@@ -20,7 +20,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "args",
-        &["admin", "bench", "client", "http", "lb", "net", "origin", "proxy", "simulate", "watch", "wire"],
+        &[
+            "admin", "bench", "client", "http", "lb", "net", "origin", "proxy", "simulate", "terminal",
+            "watch", "wire",
+        ],
     ),
     ("cores", &["per_core"]),
     ("terminal", &[]),

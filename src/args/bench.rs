@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum, ValueHint};
+use clap::{Args, ValueHint};
 
 use super::units;
-use crate::bench::{BenchConfig, KeyRange, KeySource, Length, Mode, Output};
+use crate::bench::{BenchConfig, KeyRange, KeySource, Length, Mode};
 use crate::net::link::Peer;
+use crate::terminal::Format;
 
 /// The limit of requests in flight on one connection.
 const MOST_IN_FLIGHT: u64 = 65_536;
@@ -37,7 +38,7 @@ pub struct BenchArgs {
         value_name = "FORMAT",
         help_heading = "Result"
     )]
-    pub output: OutputArg,
+    pub output: Format,
 }
 
 /// How to ask, and for how long.
@@ -95,15 +96,6 @@ pub struct KeysArgs {
     pub seed: u64,
 }
 
-/// Forms of the result.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
-pub enum OutputArg {
-    /// A table for people.
-    Text,
-    /// A line of JSON for scripts.
-    Json,
-}
-
 impl BenchArgs {
     /// The run that the flags describe.
     pub fn config(&self) -> BenchConfig {
@@ -122,10 +114,7 @@ impl BenchArgs {
             keys: keys.keys.clone().map_or(KeySource::Range(keys.key_range.clone()), KeySource::File),
             zipf: keys.zipf,
             seed: keys.seed,
-            output: match self.output {
-                OutputArg::Text => Output::Text,
-                OutputArg::Json => Output::Json,
-            },
+            output: self.output,
         }
     }
 }

@@ -24,7 +24,7 @@ mod watch;
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 
 #[cfg(feature = "tools")]
 pub use bench::BenchArgs;
@@ -44,6 +44,7 @@ pub use watch::WatchArgs;
 
 #[cfg(feature = "tools")]
 use crate::simulate::command::SimulateArgs;
+use crate::terminal::Format;
 
 /// The place of global flags in the help: behind those of the subcommand.
 const LAST: usize = 900;
@@ -111,7 +112,7 @@ pub struct LogArgs {
     pub log: String,
     /// How to write it.
     #[arg(long, global = true, env = "DPROXY_LOG_FORMAT", default_value = "text", value_name = "FORMAT", display_order = LAST)]
-    pub log_format: LogFormat,
+    pub log_format: Format,
 }
 
 /// Spans of requests.
@@ -123,15 +124,6 @@ pub struct SpanArgs {
     /// variables of OpenTelemetry, OTEL_TRACES_SAMPLER among them [default: OTEL_EXPORTER_OTLP_ENDPOINT, or nowhere].
     #[arg(long, global = true, env = "DPROXY_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
-}
-
-/// Forms of a log.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
-pub enum LogFormat {
-    /// A line for people.
-    Text,
-    /// A JSON object a line.
-    Json,
 }
 
 /// The roles.

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::keys::KeyRange;
 use crate::net::link::Peer;
+use crate::terminal::Format;
 
 /// Which node to put load on, which documents to ask for, how hard and how long.
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ pub struct BenchConfig {
     /// The seed of the random choice: the same seed chooses the same keys.
     pub seed: u64,
     /// The form of the report.
-    pub output: Output,
+    pub output: Format,
 }
 
 /// When a run ends.
@@ -66,15 +67,6 @@ pub enum KeySource {
     File(PathBuf),
     /// Keys that end in consecutive numbers.
     Range(KeyRange),
-}
-
-/// The form of the report.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Output {
-    /// A table.
-    Text,
-    /// One line of JSON.
-    Json,
 }
 
 impl BenchConfig {
@@ -116,7 +108,7 @@ pub(super) mod tests {
             keys: KeySource::Range("article/1..12".parse().unwrap()),
             zipf: None,
             seed: 1,
-            output: Output::Text,
+            output: Format::Text,
         }
     }
 

@@ -20,6 +20,7 @@ mod session;
 mod worker;
 mod zipf;
 
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,21 +31,21 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::keys::{KeyOrder, Keys};
+use self::keys::Keys;
 use self::measurements::Measurements;
 use self::pacer::Pacer;
 use self::progress::Progress;
 use self::report::Report;
-use self::schedule::{RunTimes, Schedule};
-use self::worker::{Worker, WorkerConfig};
+use self::schedule::RunTimes;
+use self::worker::Worker;
 use crate::cores;
 use crate::keylist;
 use crate::net::LinkError;
 use crate::net::link::hello;
 use crate::net::transport;
-use crate::terminal::{complain, print};
+use crate::terminal::{Format, complain, print};
 
-pub use self::config::{BenchConfig, KeySource, Length, Mode, Output};
+pub use self::config::{BenchConfig, KeySource, Length, Mode};
 pub use self::keys::{KeyRange, KeyRangeError};
 
 /// The longest reply, in bytes.
@@ -64,11 +65,11 @@ pub fn run(config: &BenchConfig) -> Result<ExitCode> {
         KeySource::Range(range) => Keys::Range(range.clone()),
     };
     let runtime = cores::runtime()?;
-    let Some(per_worker) = runtime.block_on(connect_once(config))? else {
+    let Some((address, in_flight)) = runtime.block_on(connect_once(config))? else {
         return Ok(ExitCode::from(NO_REPLY));
     };
     // The node may allow fewer on a session than were asked for.
-    let config = &BenchConfig { in_flight: per_worker.in_flight, ..config.clone() };
+    let config = &BenchConfig { in_flight, ..config.clone() };
     let start = Instant::now() + LEAD;
     let measured_from = start + config.warmup;
     let end = match config.length {
@@ -77,7 +78,7 @@ pub fn run(config: &BenchConfig) -> Result<ExitCode> {
     };
     let times = RunTimes { start, measured_from, end };
     let workers: Vec<Arc<Worker>> =
-        (0..config.threads()).map(|index| worker(config, per_worker, &keys, times, index)).collect();
+        (0..config.threads()).map(|index| Worker::new(config, address, &keys, times, index)).collect();
     let ended = load(&runtime, &workers, Progress::new(times, config.requests()))?;
     if ended < measured_from {
         complain("it was stopped during the warm-up: no request is counted yet");
@@ -88,8 +89,8 @@ pub fn run(config: &BenchConfig) -> Result<ExitCode> {
     let report = Report::new(config, &sum, ended);
     print(
         match config.output {
-            Output::Text => report.text(),
-            Output::Json => report.json()?,
+            Format::Text => report.text(),
+            Format::Json => report.json()?,
         } + "\n",
     )?;
     Ok(match (sum.replies(), report.errors) {
@@ -99,26 +100,9 @@ pub fn run(config: &BenchConfig) -> Result<ExitCode> {
     })
 }
 
-fn worker(
-    config: &BenchConfig,
-    per_worker: WorkerConfig,
-    keys: &Keys,
-    times: RunTimes,
-    index: usize,
-) -> Arc<Worker> {
-    let threads = config.threads();
-    let connections = config.connections / threads + usize::from(index < config.connections % threads);
-    Worker::new(
-        WorkerConfig { connections, ..per_worker },
-        Schedule::new(times, config.requests(), config.rate, index, threads),
-        KeyOrder::new(keys.clone(), config.zipf, config.seed, index, threads),
-        Measurements::new(times),
-    )
-}
-
-/// Connects once before the run, so that a wrong address or mode is reported and not measured. `None` when no reply came;
-/// that is reported here.
-async fn connect_once(config: &BenchConfig) -> Result<Option<WorkerConfig>> {
+/// Connects once before the run, so that a wrong address or mode is reported and not measured: the address of the node, and
+/// the requests in flight on each session. `None` when no reply came; that is reported here.
+async fn connect_once(config: &BenchConfig) -> Result<Option<(IpAddr, usize)>> {
     let (peer, deadline) = (&config.peer, config.timeout);
     let mut stream = match transport::dial(&peer.host, peer.port, deadline).await {
         Ok(stream) => stream,
@@ -143,27 +127,19 @@ async fn connect_once(config: &BenchConfig) -> Result<Option<WorkerConfig>> {
             }
         }
     }
-    Ok(Some(WorkerConfig {
-        address,
-        port: peer.port,
-        mode: config.mode,
-        connections: config.connections,
-        in_flight,
-        timeout: config.timeout,
-        is_open_loop: config.rate.is_some(),
-    }))
+    Ok(Some((address, in_flight)))
 }
 
 /// The load of one thread, until the run is over.
 async fn work(worker: Arc<Worker>) {
     let mut tasks = JoinSet::new();
-    for index in 0..worker.config.connections {
+    for index in 0..worker.connections {
         match worker.config.mode {
             Mode::Session => tasks.spawn(session::run(worker.clone(), index)),
             Mode::Plain => tasks.spawn(plain::run(worker.clone(), index)),
         };
     }
-    let pacer = worker.config.is_open_loop.then(|| Pacer::start(worker.clone())).transpose();
+    let pacer = worker.is_open_loop().then(|| Pacer::start(worker.clone())).transpose();
     if let Err(error) = pacer {
         return tracing::error!(%error, "cannot start the clock of the open loop");
     }

@@ -144,7 +144,7 @@ impl<'a> LoadSession<'a> {
 
     /// Appends the requests that are due, as many as may be in flight.
     fn send_due(&mut self, now: Instant, state: &mut WorkerState, cx: &Context<'_>) {
-        let mut share = if self.worker.config.is_open_loop { state.share(now) } else { usize::MAX };
+        let mut share = if self.worker.is_open_loop() { state.share(now) } else { usize::MAX };
         while !self.calls.is_full() && share > 0 {
             let Some(due) = state.schedule.take(now) else { break };
             let id = self.calls.insert(due);
@@ -157,7 +157,7 @@ impl<'a> LoadSession<'a> {
                 self.check_at = Some(due + self.worker.config.timeout);
             }
         }
-        if self.worker.config.is_open_loop && !self.calls.is_full() {
+        if self.worker.is_open_loop() && !self.calls.is_full() {
             state.wait(self.index, cx);
         }
     }

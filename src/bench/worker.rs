@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Mode;
-use super::keys::KeyOrder;
+use super::BenchConfig;
+use super::keys::{KeyOrder, Keys};
 use super::measurements::{Failure, Measurements};
-use super::schedule::Schedule;
+use super::schedule::{RunTimes, Schedule};
 use crate::lock::lock;
 use crate::net::transport::{self, Stream};
 
@@ -22,22 +22,13 @@ const CONNECT: Duration = Duration::from_secs(1);
 /// The pause of a connection that was lost or refused before it dials again: a node that is down gets few dials.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The configuration of one thread.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct WorkerConfig {
-    pub(super) address: IpAddr,
-    pub(super) port: u16,
-    pub(super) mode: Mode,
-    /// Connections of this thread.
-    pub(super) connections: usize,
-    pub(super) in_flight: usize,
-    pub(super) timeout: Duration,
-    pub(super) is_open_loop: bool,
-}
-
 /// The load of one thread.
 pub(super) struct Worker {
-    pub(super) config: WorkerConfig,
+    pub(super) config: BenchConfig,
+    /// The node's, so that its name is resolved once.
+    address: IpAddr,
+    /// Connections of this thread.
+    pub(super) connections: usize,
     /// Locked once for each batch of bytes, nearly always by the same thread: only the pacer and the progress bar lock it too.
     state: Mutex<WorkerState>,
 }
@@ -53,21 +44,29 @@ pub(super) struct WorkerState {
 }
 
 impl Worker {
+    /// The share of thread `index` of the whole load.
     pub(super) fn new(
-        config: WorkerConfig,
-        schedule: Schedule,
-        keys: KeyOrder,
-        measurements: Measurements,
+        config: &BenchConfig,
+        address: IpAddr,
+        keys: &Keys,
+        times: RunTimes,
+        index: usize,
     ) -> Arc<Self> {
+        let threads = config.threads();
+        let connections = config.connections / threads + usize::from(index < config.connections % threads);
         let state = WorkerState {
-            schedule,
-            keys,
-            measurements,
+            schedule: Schedule::new(times, config.requests(), config.rate, index, threads),
+            keys: KeyOrder::new(keys.clone(), config.zipf, config.seed, index, threads),
+            measurements: Measurements::new(times),
             scratch: vec![0; READ_SIZE],
             idle: VecDeque::new(),
-            is_idle: vec![false; config.connections],
+            is_idle: vec![false; connections],
         };
-        Arc::new(Self { config, state: Mutex::new(state) })
+        Arc::new(Self { config: config.clone(), address, connections, state: Mutex::new(state) })
+    }
+
+    pub(super) fn is_open_loop(&self) -> bool {
+        self.config.rate.is_some()
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, WorkerState> {
@@ -77,7 +76,7 @@ impl Worker {
 
     pub(super) async fn dial(&self) -> std::io::Result<Stream> {
         let deadline = CONNECT.min(self.config.timeout);
-        transport::dial(&self.config.address.to_string(), self.config.port, deadline).await
+        transport::dial(&self.address.to_string(), self.config.peer.port, deadline).await
     }
 
     /// Waits for the start of the run, so that connecting is not part of it.
@@ -97,7 +96,7 @@ impl Worker {
     pub(super) fn count_refused(&self) {
         let now = Instant::now();
         let mut state = self.state();
-        if !self.config.is_open_loop
+        if !self.is_open_loop()
             && let Some(due) = state.schedule.take(now)
         {
             state.measurements.failure(due, now, Failure::Refused);

@@ -11,28 +11,28 @@ use crate::wire::Key;
 pub(super) struct Choice {
     strategy: Strategy,
     balance: Box<dyn Balance>,
-    /// The age in milliseconds from which a node's METRICS are not used.
-    stale: Millis,
-    panic_threshold: u32,
+    /// As of the time 0.
+    view: View,
 }
 
 impl Choice {
     /// METRICS count for three health intervals.
     pub(super) fn new(strategy: Strategy, health_interval: Duration, panic_threshold: u32) -> Self {
-        let stale = 3 * health_interval.as_millis() as Millis;
-        Self { strategy, balance: strategy.build(), stale, panic_threshold }
+        let balance = strategy.build();
+        let view = View {
+            now: 0,
+            stale: 3 * health_interval.as_millis() as Millis,
+            by_key: balance.goes_by_key(),
+            flights: strategy != Strategy::RoundRobin,
+            totals: strategy == Strategy::LeastLoaded,
+            latencies: strategy == Strategy::TwoChoices,
+            panic: panic_threshold,
+        };
+        Self { strategy, balance, view }
     }
 
     fn view(&self, now: Millis) -> View {
-        View {
-            now,
-            stale: self.stale,
-            by_key: self.balance.goes_by_key(),
-            flights: self.strategy != Strategy::RoundRobin,
-            totals: self.strategy == Strategy::LeastLoaded,
-            latencies: self.strategy == Strategy::TwoChoices,
-            panic: self.panic_threshold,
-        }
+        View { now, ..self.view }
     }
 
     /// The node for a request; it takes a turn.

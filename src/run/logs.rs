@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::args::{LogArgs, LogFormat};
-use crate::terminal::has_colours;
+use crate::args::LogArgs;
+use crate::terminal::{Format, has_colours};
 
 /// Lines in the queue of the writing thread, at most; further ones are lost.
 const WAITING: usize = 1024;
@@ -48,8 +48,8 @@ pub fn start(args: &LogArgs) -> Result<Log> {
         // It reports a failed write to standard error on standard error, and panics.
         .log_internal_errors(false);
     match args.log_format {
-        LogFormat::Text => format.init(),
-        LogFormat::Json => format.json().init(),
+        Format::Text => format.init(),
+        Format::Json => format.json().init(),
     }
     Ok(log)
 }

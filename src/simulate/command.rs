@@ -5,13 +5,13 @@ use std::io::{self, stderr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
 use clap::builder::{RangedU64ValueParser, ValueHint};
-use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Capacity, Replay, Survey, TraceError, TraceFile, run as simulate, survey};
 use crate::proxy::cache::CacheType;
-use crate::terminal::can_draw;
+use crate::terminal::{Format, can_draw};
 
 /// Runs a log of keys through the cache of a proxy, to choose its type and size.
 ///
@@ -42,24 +42,14 @@ pub struct SimulateArgs {
     pub shards: Option<usize>,
 
     /// The format of the results.
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub output: ReplayFormat,
-}
-
-/// The format of printed results.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, ValueEnum)]
-pub enum ReplayFormat {
-    /// A table.
-    #[default]
-    Text,
-    /// One JSON object per line.
-    Json,
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub output: Format,
 }
 
 /// Replays each trace for each size and type, and prints each result as soon as it is known. Ends early once `print` returns
 /// false: its reader has closed.
 pub fn run(args: &SimulateArgs, mut print: impl FnMut(String) -> io::Result<bool>) -> anyhow::Result<()> {
-    let mut head = args.output == ReplayFormat::Text;
+    let mut head = args.output == Format::Text;
     for path in &args.trace {
         let trace = TraceFile::new(path);
         let survey = count(&trace, args.output)?;
@@ -75,7 +65,7 @@ pub fn run(args: &SimulateArgs, mut print: impl FnMut(String) -> io::Result<bool
     Ok(())
 }
 
-fn count(trace: &TraceFile, output: ReplayFormat) -> Result<Survey, TraceError> {
+fn count(trace: &TraceFile, output: Format) -> Result<Survey, TraceError> {
     let bar = bar(output, None, format!("counting keys of {}", trace.path().display()));
     let survey = survey(trace.keys()?, |done| bar.set_position(done));
     bar.finish_and_clear();
@@ -102,8 +92,8 @@ fn run_one(
 }
 
 /// The line of a result, after the head of the table if `head`.
-fn written(replay: &Replay, head: bool, output: ReplayFormat) -> anyhow::Result<String> {
-    if output == ReplayFormat::Json {
+fn written(replay: &Replay, head: bool, output: Format) -> anyhow::Result<String> {
+    if output == Format::Json {
         return Ok(serde_json::to_string(replay)? + "\n");
     }
     let mut text = String::new();
@@ -120,8 +110,8 @@ fn written(replay: &Replay, head: bool, output: ReplayFormat) -> anyhow::Result<
 }
 
 /// A progress bar on standard error; hidden beside JSON, in a pipe or file, and on a terminal that cannot move its cursor.
-fn bar(output: ReplayFormat, length: Option<u64>, what: String) -> ProgressBar {
-    if output == ReplayFormat::Json || !can_draw(&stderr()) {
+fn bar(output: Format, length: Option<u64>, what: String) -> ProgressBar {
+    if output == Format::Json || !can_draw(&stderr()) {
         return ProgressBar::hidden();
     }
     // No colours, so that NO_COLOR needs no case of its own.
