@@ -255,7 +255,7 @@ fn an_interrupt_during_the_warm_up_is_reported() {
     signal(child.id(), "INT");
     let output = child.wait_with_output().expect("its output");
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""));
-    assert!(text(&output.stderr).contains("warmed up"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("during the warm-up"), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -184,6 +184,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::lb::follow::unresolved;
     use crate::lb::{LbConfig, Members};
 
     /// An attempt at the first of two nodes, which go down at the first failure. The client waits for `deadline`.
@@ -198,7 +199,8 @@ mod tests {
             max_in_flight: 1,
             ..LbConfig::default()
         };
-        let upstreams = Arc::new(Upstreams::new(&config).unwrap());
+        let upstreams = Arc::new(Upstreams::new(&config));
+        upstreams.members.replace(&unresolved(&config.members.first().unwrap()));
         let nodes = upstreams.members.nodes_kept();
         let (began, key) = (Instant::now(), Key::parse(b"article/1").unwrap());
         let terms = Terms { deadline: Some(began + deadline), tell_times: false };

@@ -33,20 +33,26 @@ impl Members {
         self.proxies.iter().map(|peer| Listed { peer: peer.clone(), weight: USUAL }).collect()
     }
 
-    /// The list at the start, names not resolved yet; an error names the file and what is wrong with it.
-    pub(super) fn first(&self) -> Result<Vec<Wanted>, String> {
-        let listed = match &self.file {
-            None => self.given(),
-            Some(path) => listed_in(&read(path)).map_err(|error| format!("{}: {error}", path.display()))?,
-        };
-        Ok(listed.iter().flat_map(|listed| wanted(listed, None)).collect())
+    /// The list at the start; an error names the file and what is wrong with it.
+    pub(super) fn first(&self) -> Result<Vec<Listed>, String> {
+        match &self.file {
+            None => Ok(self.given()),
+            Some(path) => listed_in(&read(path)).map_err(|error| format!("{}: {error}", path.display())),
+        }
     }
+}
+
+/// The nodes of a list whose names are not resolved yet.
+pub(super) fn unresolved(listed: &[Listed]) -> Vec<Wanted> {
+    listed.iter().flat_map(|listed| wanted(listed, None)).collect()
 }
 
 /// Keeps the list of nodes up to date.
 pub(super) struct Follower {
     config: Members,
     upstreams: Arc<Upstreams>,
+    /// The list at the start, which is in force already.
+    first: Vec<Listed>,
     /// Brings the next look at the file forward.
     reload: Notify,
 }
@@ -91,18 +97,16 @@ fn listed_in(text: &FileText) -> Result<Vec<Listed>, String> {
 }
 
 impl Follower {
-    pub(super) fn new(config: Members, upstreams: Arc<Upstreams>) -> Self {
-        Self { config, upstreams, reload: Notify::new() }
+    pub(super) fn new(config: Members, upstreams: Arc<Upstreams>, first: Vec<Listed>) -> Self {
+        Self { config, upstreams, first, reload: Notify::new() }
     }
 
     /// Follows the members, for ever. Returns when they cannot change: addresses, and no file.
     pub(super) async fn run(&self) {
-        let mut known = Known::default();
-        if self.config.file.is_none() {
-            known.listed = self.config.given();
-        }
+        let mut known = Known { listed: self.first.clone(), ..Known::default() };
         let mut resolved_at: Option<Instant> = None;
-        let mut is_asked = true;
+        // The file may be half written by now: nobody has said that it is ready.
+        let mut is_asked = false;
         loop {
             let mut lost = Vec::new();
             let mut changed = self.read_file(&mut known, is_asked).await;

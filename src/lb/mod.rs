@@ -44,7 +44,7 @@ use std::sync::Arc;
 
 use self::attempt::Terms;
 pub use self::config::{LbConfig, Members};
-use self::follow::Follower;
+use self::follow::{Follower, unresolved};
 use self::upstreams::Upstreams;
 use crate::admin::{Admins, FORBIDDEN};
 use crate::handler::{Answer, Ask, Handler};
@@ -68,9 +68,11 @@ impl Lb {
     /// A balancer that takes every node to be healthy until it learns better. It polls nothing by itself and follows no
     /// members: see [`Lb::check_health`] and [`Lb::follow`]. Fails when the file of its members is bad.
     pub fn new(config: LbConfig) -> Result<Arc<Self>, String> {
-        let upstreams = Arc::new(Upstreams::new(&config)?);
+        let listed = config.members.first()?;
+        let upstreams = Arc::new(Upstreams::new(&config));
+        upstreams.members.replace(&unresolved(&listed));
         Ok(Arc::new(Self {
-            follower: Follower::new(config.members.clone(), upstreams.clone()),
+            follower: Follower::new(config.members.clone(), upstreams.clone(), listed),
             upstreams,
             cores: config.cores(),
             admins: config.admins,

@@ -56,15 +56,12 @@ pub(super) struct Totals {
 }
 
 impl Upstreams {
-    /// The nodes that the configuration names; each is healthy until it fails. Nothing is connected or polled yet. Fails when
-    /// the file of the members is bad.
-    pub(super) fn new(config: &LbConfig) -> Result<Self, String> {
+    /// No nodes yet.
+    pub(super) fn new(config: &LbConfig) -> Self {
         let clock = Clock::start();
-        let members = Membership::new(config, clock);
-        members.replace(&config.members.first()?);
-        Ok(Self {
+        Self {
             clock,
-            members,
+            members: Membership::new(config, clock),
             choice: Choice::new(config.strategy, config.health_interval, config.panic_threshold),
             totals: Totals::default(),
             attention: Notify::new(),
@@ -76,7 +73,7 @@ impl Upstreams {
             retries: Mutex::new(Budget::new(RETRIES)),
             hedges: Mutex::new(Budget::new(HEDGES)),
             wheels: PerCore::new(config.cores(), Wheel::new),
-        })
+        }
     }
 
     /// The timers of this core.
