@@ -19,7 +19,7 @@
 //! | [`http`] | the second front end: documents, `/metrics` and the live page over HTTP |
 //! | [`admin`], [`stats`], [`trace`] | who may purge and drain; counters; the spans of a request |
 //! | [`samples`] | METRICS as views of a node read them |
-//! | [`reference`] | pages to look things up in |
+//! | [`mod@reference`] | pages to look things up in |
 //!
 //! Roles are named as the subcommands of the program, mechanisms as what they are.
 //!

@@ -1,7 +1,7 @@
 //! Settings from three places: the command line beats the environment, which beats the file of `--config`.
 //!
 //! The flags are the only list of settings. A file is checked against them; each value in it becomes the default of its
-//! flag, and clap does the rest. `main` calls [`command_line`], `dproxy check` calls [`check`].
+//! flag, and clap does the rest. `main` calls [`command_line`], `dproxy check` calls [`check()`].
 
 mod check;
 mod file;
