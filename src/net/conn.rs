@@ -21,9 +21,8 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use super::exchange::{Exchange, Phase};
 use super::inbox::{Filled, Inbox};
 use super::lines::LineError;
-use super::parting::last_words;
 use super::shared::Shared;
-use super::transport::Stream;
+use super::transport::{Stream, cork};
 use super::unread::Reader;
 use crate::handler::Handler;
 use crate::wire::Reply;
@@ -41,8 +40,6 @@ const LINGER: Duration = Duration::from_secs(2);
 enum End {
     /// All that was asked is answered, and nothing is known to have come behind it.
     Clean,
-    /// The same, and many others are being answered: it need not be now.
-    Rush,
     /// Our last words left, but the peer may still be sending.
     Unread,
     /// Broken, or cut by a deadline.
@@ -67,11 +64,8 @@ pub(super) async fn serve<H: Handler>(mut stream: Stream, from: IpAddr, shared: 
         .await
         .unwrap_or(End::Cut)
     };
-    if end == End::Rush {
-        shared.rush.is_over().await;
-    }
     match end {
-        End::Clean | End::Rush => close(&mut stream).await,
+        End::Clean => close(&mut stream).await,
         End::Unread => linger(&mut stream).await,
         End::Cut => {}
     }
@@ -157,11 +151,7 @@ impl<'a, H: Handler> Conn<'a, H> {
             progress |= self.poll_write(cx)?;
             if self.exchange.is_done() {
                 let unread = self.exchange.unread || self.inbox.has_more();
-                return Poll::Ready(Ok(match unread {
-                    true => End::Unread,
-                    false if self.exchange.in_rush => End::Rush,
-                    false => End::Clean,
-                }));
+                return Poll::Ready(Ok(if unread { End::Unread } else { End::Clean }));
             }
             if progress {
                 continue;
@@ -219,14 +209,10 @@ impl<'a, H: Handler> Conn<'a, H> {
         if self.exchange.outbox.is_empty() {
             return Ok(false);
         }
-        // Where the close comes later, so would what waits for it.
-        let is_last = self.exchange.is_over() && !self.exchange.in_rush;
-        let outbox = &mut self.exchange.outbox;
-        let wrote = match is_last {
-            true => outbox.poll_write(cx, &mut last_words(self.stream)),
-            false => outbox.poll_write(cx, self.stream),
-        };
-        let Poll::Ready(written) = wrote? else {
+        if self.exchange.is_over() {
+            cork(self.stream);
+        }
+        let Poll::Ready(written) = self.exchange.outbox.poll_write(cx, self.stream)? else {
             let bytes = self.exchange.outbox.settle();
             self.reader.is_waited_for(cx, bytes, self.writing_since, self.exchange.now)?;
             return Ok(false);
@@ -300,12 +286,12 @@ mod tests {
 
     use bytes::Bytes;
     use tokio::io::{AsyncBufReadExt, BufReader};
-    use tokio::net::{TcpListener, TcpSocket, TcpStream};
     use tokio::time::{pause, resume, sleep};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::handler::{Answer, Ask};
+    use crate::net::transport::tests::narrow;
     use crate::net::{Server, ServerLimits};
     use crate::wire::Status;
 
@@ -318,18 +304,6 @@ mod tests {
         fn answer(self: &Arc<Self>, _: Ask<'_>) -> Answer {
             Answer::Now(Reply::relayed(Status::Ok, Bytes::from(vec![b'x'; LONG])))
         }
-    }
-
-    /// Both ends of a connection that takes a few thousand bytes at a time.
-    async fn narrow() -> (TcpListener, TcpStream) {
-        let listening = TcpSocket::new_v4().unwrap();
-        listening.set_send_buffer_size(4096).unwrap();
-        listening.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let listener = listening.listen(1).unwrap();
-        let asking = TcpSocket::new_v4().unwrap();
-        asking.set_recv_buffer_size(4096).unwrap();
-        let asker = asking.connect(listener.local_addr().unwrap()).await.unwrap();
-        (listener, asker)
     }
 
     #[tokio::test]

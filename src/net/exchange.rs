@@ -11,7 +11,6 @@ use tokio::time::Instant;
 use super::crowd::Share;
 use super::inbox::Take;
 use super::outbox::Outbox;
-use super::rush::Waiting;
 use super::shared::Shared;
 use super::unread::TOO_MUCH;
 use crate::handler::{Answer, Ask, Handler};
@@ -70,10 +69,6 @@ pub(super) struct Exchange<'a, H> {
     window: usize,
     /// About the largest of the last replies that were not answered at once: a measure of how many may be under way.
     largest: Option<usize>,
-    /// A plain request that is not answered at once.
-    waiting: Option<Waiting<'a>>,
-    /// Whether it was answered as one of many.
-    pub(super) in_rush: bool,
     /// Whether the peer may still be sending what will not be read.
     pub(super) unread: bool,
     /// How many lines were taken.
@@ -93,8 +88,6 @@ impl<'a, H: Handler> Exchange<'a, H> {
             share: shared.crowd.share(),
             window: 1,
             largest: None,
-            waiting: None,
-            in_rush: false,
             unread: false,
             taken: 0,
             now,
@@ -184,9 +177,6 @@ impl<'a, H: Handler> Exchange<'a, H> {
         match trace::answer(&self.shared.handler, ask, self.shared.limits.slow_log) {
             Answer::Now(reply) => self.frame(id, options.tell_times, &reply),
             Answer::Later(reply) => {
-                if id.is_none() {
-                    self.waiting = Some(self.shared.rush.wait());
-                }
                 self.pending.push(Pending { id, tell_times: options.tell_times, reply });
             }
         }
@@ -199,7 +189,6 @@ impl<'a, H: Handler> Exchange<'a, H> {
             let size = reply.size();
             self.largest = Some(self.largest.map_or(size, |largest| size.max(largest - largest / 8)));
             self.frame(id, tell_times, &reply);
-            self.in_rush = self.waiting.take().is_some_and(Waiting::end_among_many);
             progress = true;
         }
         progress

@@ -3,8 +3,7 @@
 //! ```text
 //! asker ──▶ server ▶ conn ▶ exchange ▶ (inbox ▶ Handler ▶ outbox)          Handler ▶ link ▶ session | plain ──▶ peer
 //! ```
-//! What all connections of a server have in common: how much is under way (`crowd`), what waits to be read (`unread`), and
-//! when many are answered at once (`rush`). How the last bytes of one leave is in `parting`.
+//! What all connections of a server have in common: how much is under way (`crowd`), and what waits to be read (`unread`).
 
 pub mod accept;
 mod conn;
@@ -19,12 +18,6 @@ mod inbox;
 mod lines;
 pub mod link;
 mod outbox;
-#[cfg(not(sim))]
-mod parting;
-#[cfg(sim)]
-#[path = "parting_sim.rs"]
-mod parting;
-mod rush;
 pub mod server;
 mod shared;
 pub mod transport;

@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use super::accept::{Door, Front, accept};
 use super::conn;
 use super::crowd::Crowd;
-use super::rush::Rush;
 use super::shared::{ServerLimits, Shared};
 use super::transport::{Listener, Stream};
 use crate::handler::Handler;
@@ -48,10 +47,7 @@ impl<H: Handler> Server<H> {
         let ending = if limits.hand_over.is_some() { CancellationToken::new() } else { stop.clone() };
         let door = Arc::new(Door::new(limits.max_connections, limits.drain).handed_over(limits.hand_over));
         let crowd = Crowd::new(handler.enough());
-        Self {
-            shared: Arc::new(Shared { handler, limits, crowd, rush: Rush::default(), stop, ending }),
-            door,
-        }
+        Self { shared: Arc::new(Shared { handler, limits, crowd, stop, ending }), door }
     }
 
     /// What counts its connections.

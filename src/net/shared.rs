@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::crowd::Crowd;
-use super::rush::Rush;
 use super::unread::Unread;
 use crate::handler::Handler;
 use crate::wire::request::RequestError;
@@ -57,7 +56,6 @@ pub(super) struct Shared<H> {
     pub(super) handler: Arc<H>,
     pub(super) limits: ServerLimits,
     pub(super) crowd: Crowd,
-    pub(super) rush: Rush,
     /// No more connections are accepted.
     pub(super) stop: CancellationToken,
     /// Connections end as soon as they have answered what came.

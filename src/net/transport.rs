@@ -117,6 +117,18 @@ pub async fn dial(host: &str, port: u16, deadline: Duration) -> io::Result<Strea
     Ok(stream)
 }
 
+/// Makes the last bytes written and the close one segment: the kernel keeps an incomplete segment back until the stream is
+/// shut down or closed, for at most 200 ms (TCP_CORK, tcp(7)). A segment for the close alone costs as much as a reply.
+#[cfg(not(sim))]
+pub(super) fn cork(stream: &Stream) {
+    // An error only means one segment more, or a closed connection, which the write reports.
+    let _ = socket2::SockRef::from(stream).set_tcp_cork(true);
+}
+
+/// A segment costs nothing in the simulated network.
+#[cfg(sim)]
+pub(super) fn cork(_stream: &Stream) {}
+
 /// All addresses of a name.
 #[cfg(not(sim))]
 pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<IpAddr>> {
@@ -127,4 +139,66 @@ pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<IpAddr>> {
 #[cfg(sim)]
 pub async fn resolve(host: &str, _port: u16) -> io::Result<Vec<IpAddr>> {
     Ok(vec![turmoil::lookup(host)])
+}
+
+#[cfg(all(test, not(sim)))]
+pub(super) mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    /// A listener, and a client connected to it; the socket buffers at both ends hold a few thousand bytes.
+    pub(crate) async fn narrow() -> (Listener, Stream) {
+        let listening = TcpSocket::new_v4().unwrap();
+        listening.set_send_buffer_size(4096).unwrap();
+        listening.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listening.listen(1).unwrap();
+        let client = TcpSocket::new_v4().unwrap();
+        client.set_recv_buffer_size(4096).unwrap();
+        let client = client.connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener, client)
+    }
+
+    async fn corked() -> (Stream, Stream) {
+        let (listener, reader) = narrow().await;
+        let (writer, _) = listener.accept().await.unwrap();
+        // As on a session: TCP_CORK takes precedence over TCP_NODELAY.
+        writer.set_nodelay(true).unwrap();
+        cork(&writer);
+        (writer, reader)
+    }
+
+    async fn all_of(mut reader: Stream) -> Vec<u8> {
+        let mut all = Vec::new();
+        reader.read_to_end(&mut all).await.unwrap();
+        all
+    }
+
+    #[tokio::test]
+    async fn a_close_sends_corked_bytes() {
+        let (mut writer, reader) = corked().await;
+        writer.write_all(b"good bye").await.unwrap();
+        assert!(socket2::SockRef::from(&writer).tcp_cork().unwrap());
+        drop(writer);
+        assert_eq!(all_of(reader).await, b"good bye");
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_sends_corked_bytes() {
+        let (mut writer, reader) = corked().await;
+        writer.write_all(b"good bye").await.unwrap();
+        writer.shutdown().await.unwrap();
+        assert_eq!(all_of(reader).await, b"good bye");
+    }
+
+    #[tokio::test]
+    async fn more_bytes_than_the_socket_buffers_hold_arrive_whole() {
+        let text: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+        let (mut writer, reader) = corked().await;
+        let reading = tokio::spawn(all_of(reader));
+        writer.write_all(&text).await.unwrap();
+        drop(writer);
+        assert!(reading.await.unwrap() == text);
+    }
 }
