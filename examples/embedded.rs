@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let documents = MemoryStore::new(MAX_DOCUMENT);
     documents.put("article/1", r#"{ "title": "Hello", "price": 1.10 }"#);
     let (bound, origin) = listener()?;
-    serve(bound, Origin::new(documents, OriginConfig::default()), &stop)?;
+    serve(bound, Origin::new(documents, OriginConfig::default()), ServerLimits::default(), &stop)?;
 
     // A proxy and a balancer: all other settings are the defaults of the command line.
     let (bound, proxy) = listener()?;
@@ -44,12 +44,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ..ProxyConfig::new(proxy.port, origin)
     });
     tokio::spawn(role.clone().sweep());
-    serve(bound, role, &stop)?;
+    serve(bound, role, ServerLimits::default(), &stop)?;
     let (bound, balancer) = listener()?;
-    let members = Members::new(vec![proxy]);
-    let lb = Lb::new(LbConfig { strategy: Strategy::LeastLoaded, ..LbConfig::new(members) })?;
+    let config = LbConfig { strategy: Strategy::LeastLoaded, ..LbConfig::new(Members::new(vec![proxy])) };
+    // More requests at once would make the proxies no faster.
+    let limits = ServerLimits { enough: config.enough(), ..ServerLimits::default() };
+    let lb = Lb::new(config)?;
     tokio::spawn(lb.clone().check_health());
-    serve(bound, lb, &stop)?;
+    serve(bound, lb, limits, &stop)?;
 
     // A link asks a node: one session carries all requests that are in flight.
     let link = Link::new(balancer, LinkLimits::default());
@@ -74,8 +76,13 @@ fn listener() -> Result<(Bound, Peer), Box<dyn Error>> {
 }
 
 /// Serves a role in the background.
-fn serve<H: Handler>(bound: Bound, role: Arc<H>, stop: &CancellationToken) -> Result<(), Box<dyn Error>> {
-    let server = Server::new(role, ServerLimits::default(), stop.clone());
+fn serve<H: Handler>(
+    bound: Bound,
+    role: Arc<H>,
+    limits: ServerLimits,
+    stop: &CancellationToken,
+) -> Result<(), Box<dyn Error>> {
+    let server = Server::new(role, limits, stop.clone());
     let listener = bound.listen()?;
     tokio::spawn(async move { server.serve(listener).await });
     Ok(())

@@ -65,12 +65,6 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers one request. Must not block: it runs where connections are served.
     fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer;
 
-    /// How many requests at once are enough to keep those busy whom this role asks: more are no faster. Without an end for a
-    /// role that has answers of its own, which must not wait behind what takes long.
-    fn enough(&self) -> usize {
-        usize::MAX
-    }
-
     /// The reply to a line that never gets as far as that, in the form of this role's errors.
     fn error(&self, status: Status, text: String) -> Reply {
         Reply::text(status, text)

@@ -64,6 +64,7 @@ impl ServerArgs {
             unread: unread.clone(),
             max_connections: self.max_connections,
             max_in_flight: self.max_in_flight,
+            enough: usize::MAX,
             line_deadline: self.line_deadline,
             write_deadline: self.write_deadline,
             idle_deadline: self.idle_deadline,

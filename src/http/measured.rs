@@ -120,10 +120,6 @@ impl<H: Handler> Handler for Measured<H> {
         }
     }
 
-    fn enough(&self) -> usize {
-        self.inner.enough()
-    }
-
     fn error(&self, status: Status, text: String) -> Reply {
         self.inner.error(status, text)
     }
@@ -154,24 +150,6 @@ mod tests {
                 }),
             }
         }
-    }
-
-    /// Has enough with seven.
-    struct Sated;
-
-    impl Handler for Sated {
-        fn answer(self: &Arc<Self>, _: Ask<'_>) -> Answer {
-            Answer::Now(Reply::null(Status::Ok))
-        }
-
-        fn enough(&self) -> usize {
-            7
-        }
-    }
-
-    #[test]
-    fn a_role_has_enough_with_as_much_as_before() {
-        assert_eq!(Measured::new(Arc::new(Sated)).enough(), 7);
     }
 
     #[tokio::test(start_paused = true)]

@@ -51,17 +51,12 @@ use crate::handler::{Answer, Ask, Handler};
 use crate::stats::StartTime;
 use crate::wire::{Reply, Request, Status};
 
-/// The number of requests in flight on each core that keeps all proxies busy. With eight times as many, two thirds of the
-/// replies and seven times the memory were measured; with these, as many replies as at the best.
-const ENOUGH: usize = 2048;
-
 /// The role.
 pub struct Lb {
     upstreams: Arc<Upstreams>,
     follower: Follower,
     admins: Admins,
     start_time: StartTime,
-    cores: usize,
 }
 
 impl Lb {
@@ -74,7 +69,6 @@ impl Lb {
         Ok(Arc::new(Self {
             follower: Follower::new(config.members.clone(), upstreams.clone(), listed),
             upstreams,
-            cores: config.cores(),
             admins: config.admins,
             start_time: StartTime::now(),
         }))
@@ -110,10 +104,6 @@ impl Lb {
 }
 
 impl Handler for Lb {
-    fn enough(&self) -> usize {
-        ENOUGH * self.cores
-    }
-
     fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer {
         let upstreams = &self.upstreams;
         match ask.request {

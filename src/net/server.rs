@@ -46,7 +46,7 @@ impl<H: Handler> Server<H> {
         // Without a next process there is nothing to be done between the two.
         let ending = if limits.hand_over.is_some() { CancellationToken::new() } else { stop.clone() };
         let door = Arc::new(Door::new(limits.max_connections, limits.drain).handed_over(limits.hand_over));
-        let crowd = Crowd::new(handler.enough());
+        let crowd = Crowd::new(limits.enough);
         Self { shared: Arc::new(Shared { handler, limits, crowd, stop, ending }), door }
     }
 
@@ -58,5 +58,55 @@ impl<H: Handler> Server<H> {
     /// Serves a listener until the stop; returns when its connections have ended. False when some had to be cut.
     pub async fn serve(&self, listener: Listener) -> bool {
         accept(listener, &self.shared, &self.door, self.shared.stop.cancelled()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::handler::{Answer, Ask};
+    use crate::net::transport::tests::narrow;
+    use crate::wire::Reply;
+
+    /// Answers after a few turns of the runtime, and counts requests in flight.
+    #[derive(Default)]
+    struct Counting {
+        in_flight: AtomicUsize,
+        most: AtomicUsize,
+    }
+
+    impl Handler for Counting {
+        fn answer(self: &Arc<Self>, _: Ask<'_>) -> Answer {
+            self.most.fetch_max(self.in_flight.fetch_add(1, Relaxed) + 1, Relaxed);
+            let this = self.clone();
+            Answer::later(async move {
+                for _ in 0..5 {
+                    yield_now().await;
+                }
+                this.in_flight.fetch_sub(1, Relaxed);
+                Reply::null(Status::NotFound)
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_has_no_more_in_flight_than_is_enough() {
+        let handler = Arc::new(Counting::default());
+        let limits = ServerLimits { enough: 3, ..ServerLimits::default() };
+        let server = Server::new(handler.clone(), limits, CancellationToken::new());
+        let (listener, mut client) = narrow().await;
+        tokio::spawn(async move { server.serve(listener).await });
+        let requests: String = (1..=20).map(|id| format!("{id} GET a/{id}\n")).collect();
+        client.write_all(format!("HELLO 2\n{requests}").as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut replies = String::new();
+        client.read_to_string(&mut replies).await.unwrap();
+        assert_eq!(replies.lines().count(), 21, "{replies}");
+        assert_eq!(handler.most.load(Relaxed), 3);
     }
 }

@@ -18,6 +18,9 @@ pub struct ServerLimits {
     pub max_connections: usize,
     /// Requests under way on one session.
     pub max_in_flight: usize,
+    /// The number of requests in flight on all connections that keeps the upstreams busy: near it, each session is read only
+    /// up to its share. `usize::MAX` for a role that answers from memory, so that hits never queue behind misses.
+    pub enough: usize,
     /// A request line must have arrived whole within this time.
     pub line_deadline: Duration,
     /// A reply must be taken within this time.
@@ -40,6 +43,7 @@ impl Default for ServerLimits {
         Self {
             max_connections: 10_000,
             max_in_flight: 1024,
+            enough: usize::MAX,
             line_deadline: Duration::from_secs(5),
             write_deadline: Duration::from_secs(10),
             unread: Arc::new(Unread::new(Unread::DEFAULT_LIMIT)),

@@ -12,6 +12,7 @@ use crate::admin::Admins;
 use crate::args::{CacheArgs, LbArgs, OriginArgs, ProxyArgs, ServerArgs};
 use crate::http::{Measured, Role};
 use crate::lb::Lb;
+use crate::net::ServerLimits;
 use crate::net::link::Peer;
 use crate::origin::store::DirStore;
 use crate::origin::{Origin, OriginConfig};
@@ -29,7 +30,8 @@ impl Process {
                 )
             })?;
         let bound = self.listen("origin", &self.lines("origin", args.port, &args.server), &args.server)?;
-        self.serve("origin", bound, Origin::new(documents, OriginConfig::default()), &args.server)
+        let limits = self.limits(&args.server);
+        self.serve("origin", bound, Origin::new(documents, OriginConfig::default()), limits)
     }
 
     /// Serves a proxy.
@@ -40,13 +42,14 @@ impl Process {
         let link = args.link.limits(args.server.threads(), args.max_document);
         let proxy = Proxy::new(args.cache.config(port, origin, link, args.max_document));
         self.in_background(proxy.clone().sweep());
+        let limits = self.limits(&args.server);
         if args.http.http_port.is_none() {
             // Only HTTP shows what would be measured.
-            return self.serve("proxy", bound, proxy, &args.server);
+            return self.serve("proxy", bound, proxy, limits);
         }
         let proxy = Measured::new(proxy);
-        let address = self.serve("proxy", bound, proxy.clone(), &args.server)?;
-        let config = args.http.config(Role::Proxy, port, self.limits(&args.server), Some(&args.cache));
+        let address = self.serve("proxy", bound, proxy.clone(), limits.clone())?;
+        let config = args.http.config(Role::Proxy, port, limits, Some(&args.cache));
         self.http(proxy, config, &args.http, &args.server)?;
         Ok(address)
     }
@@ -57,19 +60,20 @@ impl Process {
             self.listen("balancer", &self.lines("balancer", args.port, &args.server), &args.server)?;
         let link = args.link.limits(args.server.threads(), args.max_document);
         let admins = Admins::new(args.admin_from.clone());
-        let lb = Lb::new(args.balance.config(args.members(), link, admins))
-            .map_err(|error| anyhow!("the list of proxies is bad: {error}"))?;
+        let config = args.balance.config(args.members(), link, admins);
+        let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server) };
+        let lb = Lb::new(config).map_err(|error| anyhow!("the list of proxies is bad: {error}"))?;
         self.in_background(lb.clone().check_health());
         self.in_background(lb.clone().follow());
         if args.proxies_file.is_some() {
             self.in_background(reload_at_sighup(lb.clone()));
         }
         if args.http.http_port.is_none() {
-            return self.serve("balancer", bound, lb, &args.server);
+            return self.serve("balancer", bound, lb, limits);
         }
         let lb = Measured::new(lb);
-        let address = self.serve("balancer", bound, lb.clone(), &args.server)?;
-        let config = args.http.config(Role::Balancer, address.port(), self.limits(&args.server), cache);
+        let address = self.serve("balancer", bound, lb.clone(), limits.clone())?;
+        let config = args.http.config(Role::Balancer, address.port(), limits, cache);
         self.http(lb, config, &args.http, &args.server)?;
         Ok(address)
     }

@@ -78,12 +78,12 @@ impl Process {
         role: &str,
         bound: Vec<Bound>,
         handler: Arc<H>,
-        args: &ServerArgs,
+        limits: ServerLimits,
     ) -> Result<SocketAddr> {
         let address = address_of(&bound)?;
         self.greeting.push(format!("dproxy {role} listens on {address}"));
-        self.drain = self.drain.max(args.drain);
-        let server = Server::new(handler, self.limits(args), self.stop.clone());
+        self.drain = self.drain.max(limits.drain);
+        let server = Server::new(handler, limits, self.stop.clone());
         let lines = self.lines.clone();
         self.on_every_thread(bound, move |listener| {
             let (server, lines) = (server.clone(), lines.clone());

@@ -93,11 +93,12 @@ async fn serve<H: Handler>(
     world: &Arc<World>,
     host: &str,
     role: Arc<H>,
+    enough: usize,
     others: &[AbortHandle],
 ) -> turmoil::Result {
     let listener = transport::listen(PORT).await?;
     let watched = Watched::new(role.clone(), host, world);
-    let limits = ServerLimits { idle_deadline: IDLE, ..ServerLimits::default() };
+    let limits = ServerLimits { idle_deadline: IDLE, enough, ..ServerLimits::default() };
     let server = Server::new(watched, limits, world.stop.clone());
     world.ledger.opened(host, server.door());
     let drained = server.serve(listener).await;
@@ -118,7 +119,7 @@ pub(crate) fn hosts(sim: &mut turmoil::Sim<'_>, world: &Arc<World>) {
         let world = origin_world.clone();
         async move {
             let origin = Origin::new(Documents(world.clone()), OriginConfig::default());
-            serve(&world, "origin", origin, &[]).await
+            serve(&world, "origin", origin, usize::MAX, &[]).await
         }
     });
     for index in 0..world.plan.proxies {
@@ -157,7 +158,7 @@ async fn run_proxy(world: Arc<World>, index: usize) -> turmoil::Result {
         admins: admins(),
     });
     let sweep = tokio::spawn(role.clone().sweep()).abort_handle();
-    serve(&world, &proxy(index), role, &[sweep]).await
+    serve(&world, &proxy(index), role, usize::MAX, &[sweep]).await
 }
 
 async fn run_balancer(world: Arc<World>, index: usize) -> turmoil::Result {
@@ -193,5 +194,5 @@ async fn run_balancer(world: Arc<World>, index: usize) -> turmoil::Result {
     world.roster.started(index, Arc::downgrade(&role));
     let check = tokio::spawn(role.clone().check_health()).abort_handle();
     let follow = tokio::spawn(role.clone().follow()).abort_handle();
-    serve(&world, &balancer(index), role, &[check, follow]).await
+    serve(&world, &balancer(index), role, config.enough(), &[check, follow]).await
 }

@@ -38,10 +38,6 @@ impl<H: Handler> Watched<H> {
 }
 
 impl<H: Handler> Handler for Watched<H> {
-    fn enough(&self) -> usize {
-        self.inner.enough()
-    }
-
     fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer {
         let (world, host) = (self.world.clone(), self.host.clone());
         let instead = world.spoilt(&host).and_then(|spoilt| spoilt.reply(ask.request));
