@@ -18,6 +18,7 @@
 //! | [`lb`] | the role that spreads requests over proxies and hides their failures |
 //! | [`http`] | the second front end: documents, `/metrics` and the live page over HTTP |
 //! | [`admin`], [`stats`], [`trace`] | who may purge and drain; counters; the spans of a request |
+//! | [`blame`] | whose fault a failure is: of a document, of its source, or our own |
 //! | [`samples`] | METRICS as views of a node read them |
 //! | [`mod@reference`] | pages to look things up in |
 //!
@@ -82,6 +83,7 @@ pub mod args;
 #[cfg(feature = "tools")]
 #[doc(hidden)]
 pub mod bench;
+pub mod blame;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod client;

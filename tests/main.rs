@@ -9,6 +9,7 @@ mod bad_files;
 mod bad_input;
 mod bad_upstream;
 mod bench;
+mod blame;
 mod browser;
 mod caching;
 mod client;

@@ -34,7 +34,7 @@ pub(super) async fn run(worker: Arc<Worker>, index: usize) {
             Err(LinkError::Refused | LinkError::Unresolved) => Failure::Refused,
             Err(LinkError::Broken | LinkError::Busy | LinkError::Exhausted) => Failure::Broken,
             Err(LinkError::Late) => Failure::Late,
-            Err(LinkError::Garbage) => Failure::Bad,
+            Err(LinkError::Garbage | LinkError::TooLong | LinkError::NotText) => Failure::Bad,
         };
         worker.state().measurements.failure(due, now, failure);
         if failure == Failure::Refused && !worker.pause().await {

@@ -39,7 +39,7 @@ pub(super) fn response(
     stale_directives: &str,
 ) -> Result<Response, Box<Long>> {
     let (data, served) = match reply.content {
-        Content::Own { data, served } => (data, served),
+        Content::Own { data, served, .. } => (data, served),
         Content::Relayed(line) => return relayed(&line, asked, stale_directives),
     };
     let delivery = served.map(|served| Delivery {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::nodes::{Held, Member};
 use super::tries::Outcome;
 use super::upstreams::Upstreams;
+use crate::blame::Fault;
 use crate::net::LinkError;
 use crate::net::link::Awaited;
 use crate::wire::{Key, KeyBuf, Reply, ReplyView, Request, Status};
@@ -113,44 +114,62 @@ impl Attempt {
         let (members, node) = (&self.upstreams.members, &**self.node);
         let ended = Instant::now();
         let now = self.upstreams.clock.at(ended);
-        let status = match ReplyView::parse(&line) {
+        let (status, fault) = match ReplyView::parse(&line) {
             Ok(view) => {
                 self.hit = view.cache_hit;
-                view.status
+                (view.status, Fault::of_reply(&view))
             }
             Err(error) => {
                 node.heard(now);
-                members.request_failed(node, &error.to_string());
-                return Outcome::Failed;
+                let fault = Fault::of_line(error);
+                if fault == Fault::Source {
+                    members.request_failed(node, &error.to_string());
+                    return Outcome::Failed;
+                }
+                node.answered(ended - self.began, false, now);
+                return unfit(format!("the proxies have no sound document under this key: {error}"));
             }
         };
         node.answered(ended - self.began, self.hit == Some(true), now);
         let reply = Reply::relayed(status, line);
-        if status == Status::OriginFailure {
+        if fault == Some(Fault::Source) {
             node.is_blind(now);
             return Outcome::Blind(reply, node.identity);
         }
         node.served(now);
-        match status {
-            Status::Overloaded => {
+        match fault {
+            Some(Fault::Full) => {
                 node.latency.penalise(now);
                 Outcome::Soft(reply)
             }
+            // A document that fails at one node fails at all of them.
             _ => Outcome::Reply(reply, self.hit == Some(false)),
         }
     }
 
     fn judge_error(&self, error: LinkError) -> Outcome {
-        match error {
-            // The balancer lacks something or is at a limit of its own: no fault of the node.
-            LinkError::Busy | LinkError::Exhausted => Outcome::Busy,
-            LinkError::Late if !self.is_ours => Outcome::TooLate,
-            error => {
+        if error == LinkError::Late && !self.is_ours {
+            return Outcome::TooLate;
+        }
+        let answered_others = self.node.last_reply() > self.upstreams.clock.at(self.began);
+        match Fault::of_error(error, answered_others) {
+            Fault::Ours | Fault::Full => Outcome::Busy,
+            Fault::Document if error == LinkError::Late => Outcome::Failed,
+            Fault::Document => {
+                let limit = self.upstreams.max_reply;
+                unfit(format!("{error}: this balancer takes {limit} bytes (--max-document) of text in UTF-8"))
+            }
+            Fault::Source => {
                 self.upstreams.members.request_failed(&self.node, &error.to_string());
                 if error.was_not_sent() { Outcome::NotSent } else { Outcome::Failed }
             }
         }
     }
+}
+
+/// The node's document is at fault, and the node is not.
+fn unfit(why: String) -> Outcome {
+    Outcome::Unfit(Reply::text(Status::OriginFailure, why).blaming_document(true))
 }
 
 impl Way {
@@ -220,6 +239,7 @@ mod tests {
                 assert_eq!(identity, attempt.node.identity);
                 format!("blind {}", reply.status)
             }
+            Outcome::Unfit(reply) => format!("unfit {}", reply.status),
             Outcome::NotSent => "not sent".to_owned(),
             Outcome::Busy => "busy".to_owned(),
             Outcome::Failed => "failed".to_owned(),
@@ -239,6 +259,12 @@ mod tests {
             (r#"{"status":"NOT_FOUND","data":null}"#, "NOT_FOUND fetched: false"),
             (r#"{"status":"OVERLOADED","data":null}"#, "soft OVERLOADED"),
             (r#"{"status":"ORIGIN_FAILURE","data":null}"#, "blind ORIGIN_FAILURE"),
+            (
+                r#"{"status":"ORIGIN_FAILURE","data":null,"fault":"document"}"#,
+                "ORIGIN_FAILURE fetched: false",
+            ),
+            (r#"{"status":"BAD_DOCUMENT","data":null}"#, "BAD_DOCUMENT fetched: false"),
+            (r#"{"status":"OK","data":NaN}"#, "unfit ORIGIN_FAILURE"),
         ] {
             assert_eq!(judged(long, Ok(line)), (word.to_owned(), false), "{line}");
         }
@@ -265,6 +291,10 @@ mod tests {
         }
         let soon = Duration::from_millis(500);
         assert_eq!(judged(soon, Err(LinkError::Late)), ("too late".to_owned(), false));
+        for unfit in [LinkError::TooLong, LinkError::NotText] {
+            let judged = judged(Duration::from_secs(9), Err(unfit));
+            assert_eq!(judged, ("unfit ORIGIN_FAILURE".to_owned(), false), "{unfit:?}");
+        }
     }
 
     #[test]

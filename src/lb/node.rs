@@ -50,6 +50,8 @@ pub(super) struct Node {
     pub(super) latency: Latency,
     /// The time of its last answer of any kind.
     last_word: AtomicU64,
+    /// The time of its last sound reply to a request; polls do not count.
+    last_reply: AtomicU64,
     /// The time without a reply after which a request is hedged.
     hedge_after_us: AtomicU64,
     /// The time of silence while requests wait after which it is suspect.
@@ -76,6 +78,7 @@ impl Node {
             counts: NodeCounts::default(),
             latency: Latency::new(cores),
             last_word: AtomicU64::new(0),
+            last_reply: AtomicU64::new(0),
             hedge_after_us: AtomicU64::new(u64::MAX),
             silence_us: AtomicU64::new(100_000),
             share: AtomicU32::new(WHOLE),
@@ -160,6 +163,10 @@ impl Node {
         self.last_word.load(Ordering::Relaxed)
     }
 
+    pub(super) fn last_reply(&self) -> Millis {
+        self.last_reply.load(Ordering::Relaxed)
+    }
+
     pub(super) fn hedge_after(&self) -> Duration {
         Duration::from_micros(self.hedge_after_us.load(Ordering::Relaxed))
     }
@@ -181,6 +188,9 @@ impl Node {
     /// A request got a sound reply of any status.
     pub(super) fn answered(&self, took: Duration, hit: bool, now: Millis) {
         self.heard(now);
+        if self.last_reply.load(Ordering::Relaxed) != now {
+            self.last_reply.store(now, Ordering::Relaxed);
+        }
         self.latency.record(took, hit, now);
     }
 

@@ -14,6 +14,8 @@ pub(super) enum Outcome {
     Soft(Reply),
     /// The node of this identity cannot reach the origin. Another node shows whether that is its own fault.
     Blind(Reply, u64),
+    /// The document that the node sent is at fault, not the node. Another node shows whether it is the same there.
+    Unfit(Reply),
     /// The request was not sent.
     NotSent,
     /// Not sent either: the node has its limit of requests in flight.
@@ -36,6 +38,8 @@ pub(super) struct Tries {
     soft: Option<Reply>,
     /// The nodes that could not reach the origin.
     blind: Tried,
+    /// Nodes whose document was at fault.
+    unfit: usize,
     pub(super) hedged: bool,
     busy: usize,
     too_late: bool,
@@ -67,7 +71,8 @@ impl Tries {
     /// Notes an outcome without a reply. False when there is to be no further attempt.
     pub(super) fn go_on(&mut self, outcome: Outcome) -> bool {
         // Of two attempts side by side, one that failed has to be paid even if the other was not sent.
-        self.costs |= matches!(outcome, Outcome::Failed | Outcome::Soft(_) | Outcome::Blind(..));
+        self.costs |=
+            matches!(outcome, Outcome::Failed | Outcome::Soft(_) | Outcome::Blind(..) | Outcome::Unfit(_));
         match outcome {
             Outcome::Busy => self.busy += 1,
             Outcome::Soft(reply) => drop(self.soft.get_or_insert(reply)),
@@ -76,10 +81,15 @@ impl Tries {
                 self.soft = Some(reply);
                 self.blind.push(identity);
             }
+            Outcome::Unfit(reply) => {
+                self.soft = Some(reply);
+                self.unfit += 1;
+            }
             Outcome::TooLate => self.too_late = true,
             Outcome::NotSent | Outcome::Failed | Outcome::Reply(..) => {}
         }
-        !self.too_late && self.blind.len() < 2
+        // What fails at two nodes fails everywhere.
+        !self.too_late && self.blind.len() < 2 && self.unfit < 2
     }
 
     /// The nodes that could not reach the origin.
@@ -143,6 +153,15 @@ mod tests {
         let blind = Outcome::Blind(Reply::null(Status::OriginFailure), 7);
         let both = vec![blind, soft(Status::Overloaded)];
         assert_eq!(verdict(both), Status::OriginFailure);
+    }
+
+    #[test]
+    fn a_document_that_is_broken_at_two_proxies_is_broken_everywhere() {
+        let unfit = || Outcome::Unfit(Reply::null(Status::OriginFailure));
+        let mut tries = Tries::first(1);
+        assert!(tries.go_on(unfit()) && tries.pay(|| true) && tries.blind().is_empty());
+        assert!(!tries.go_on(unfit()));
+        assert_eq!(tries.verdict().status, Status::OriginFailure);
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(super) struct Upstreams {
     pub(super) try_deadline: Duration,
     /// The limit of requests in flight at one node.
     pub(super) max_in_flight: u64,
+    /// The longest reply of a node, in bytes.
+    pub(super) max_reply: usize,
     /// Whether hedges are wanted.
     pub(super) hedge: bool,
     /// Locked for a retry and by the health task, never for a plain request; so is `hedges`.
@@ -69,6 +71,7 @@ impl Upstreams {
             slow_start: config.slow_start.as_millis() as Millis,
             try_deadline: config.try_deadline,
             max_in_flight: config.max_in_flight,
+            max_reply: config.link.max_reply,
             hedge: config.hedge,
             retries: Mutex::new(Budget::new(RETRIES)),
             hedges: Mutex::new(Budget::new(HEDGES)),

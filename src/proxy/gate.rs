@@ -5,6 +5,7 @@
 //!      ◀──────────an answer──────────┘
 //! ```
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::cache::Millis;
@@ -27,7 +28,9 @@ pub(super) struct Gate {
     /// Probes that failed in a row, each of which doubles the pause.
     probes_failed: u32,
     next_probe: Millis,
-    last_error: Option<(Millis, &'static str)>,
+    last_error: Option<(Millis, Cow<'static, str>)>,
+    /// The time of its last answer.
+    last_answer: Option<Millis>,
 }
 
 /// How a fetch was let through.
@@ -52,7 +55,7 @@ impl Gate {
     /// An open gate. After a failure the first probe comes after `retry`.
     pub(super) fn new(retry: Duration) -> Self {
         let (failures, probing, probes_failed, next_probe) = (0, false, 0, Millis(0));
-        Self { retry, failures, probing, probes_failed, next_probe, last_error: None }
+        Self { retry, failures, probing, probes_failed, next_probe, last_error: None, last_answer: None }
     }
 
     /// Whether to send a fetch now. With a stale entry to serve (`has_fallback`) the gate closes at the first failure.
@@ -74,7 +77,8 @@ impl Gate {
     }
 
     /// The origin answered, with any status.
-    pub(super) fn answered(&mut self) -> Option<Flip> {
+    pub(super) fn answered(&mut self, now: Millis) -> Option<Flip> {
+        self.last_answer = Some(now);
         let was_failing = std::mem::take(&mut self.failures) >= FAILING_FROM;
         self.probes_failed = 0;
         was_failing.then_some(Flip::Well)
@@ -82,10 +86,15 @@ impl Gate {
 
     /// The origin did not answer. Only a failed probe lengthens the pause: many fetches that were under way together fail
     /// together, and count as one failure.
-    pub(super) fn failed(&mut self, pass: Pass, now: Millis, error: &'static str) -> Option<Flip> {
+    pub(super) fn failed(
+        &mut self,
+        pass: Pass,
+        now: Millis,
+        error: impl Into<Cow<'static, str>>,
+    ) -> Option<Flip> {
         let was_failing = self.is_failing();
         self.failures = self.failures.saturating_add(1);
-        self.last_error = Some((now, error));
+        self.last_error = Some((now, error.into()));
         match pass {
             Pass::Probe => self.probes_failed += u32::from(was_failing),
             Pass::Usual if was_failing => return None,
@@ -95,6 +104,11 @@ impl Gate {
         (self.failures == FAILING_FROM).then_some(Flip::Failing)
     }
 
+    /// Whether it answered a request, with any status, after `earlier`.
+    pub(super) fn has_answered_since(&self, earlier: Millis) -> bool {
+        self.last_answer.is_some_and(|at| at > earlier)
+    }
+
     /// Whether it is failing.
     pub(super) fn is_failing(&self) -> bool {
         self.failures >= FAILING_FROM
@@ -102,12 +116,12 @@ impl Gate {
 
     /// Whether the origin is failing, and its last failure was not before `earlier`.
     pub(super) fn is_failing_since(&self, earlier: Millis) -> bool {
-        self.is_failing() && self.last_error.is_some_and(|(at, _)| at >= earlier)
+        self.is_failing() && self.last_error.as_ref().is_some_and(|(at, _)| *at >= earlier)
     }
 
     /// The time and the text of the last failure.
-    pub(super) fn last_error(&self) -> Option<(Millis, &'static str)> {
-        self.last_error
+    pub(super) fn last_error(&self) -> Option<(Millis, Cow<'static, str>)> {
+        self.last_error.clone()
     }
 
     fn pause(&self) -> Duration {
@@ -156,7 +170,7 @@ mod tests {
         }
         let pauses: Vec<u64> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert_eq!(pauses, [2000, 4000, 8000, 16_000, 30_000, 30_000], "{asked:?}");
-        assert_eq!(gate.answered(), Some(Flip::Well));
+        assert_eq!(gate.answered(Millis(0)), Some(Flip::Well));
         assert_eq!(gate.admit(Millis(100_000), true), USUAL);
     }
 
@@ -168,7 +182,7 @@ mod tests {
         }
         assert_eq!(gate.admit(Millis(1009), false), None);
         assert_eq!(gate.admit(Millis(1010), false), PROBE, "the first pause is not longer for that");
-        assert_eq!(gate.answered(), Some(Flip::Well));
+        assert_eq!(gate.answered(Millis(0)), Some(Flip::Well));
         assert_eq!(gate.admit(Millis(1011), false), USUAL);
     }
 
@@ -180,7 +194,7 @@ mod tests {
         assert!(!gate.is_failing_since(Millis(0)), "two failures are below the limit");
         gate.failed(Pass::Usual, Millis(3), "late");
         assert!(gate.is_failing_since(Millis(3)) && !gate.is_failing_since(Millis(4)));
-        gate.answered();
+        gate.answered(Millis(0));
         assert!(!gate.is_failing_since(Millis(0)));
     }
 

@@ -1,5 +1,7 @@
 //! The data of METRICS, and of EXPLAIN for one key.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::Proxy;
@@ -63,7 +65,7 @@ pub(super) struct Explanation<'a> {
     size: Option<usize>,
     hits: u32,
     fetch_under_way: bool,
-    last_error: Option<&'static str>,
+    last_error: Option<Cow<'static, str>>,
     last_error_age_seconds: Option<f64>,
 }
 
@@ -114,8 +116,8 @@ impl Proxy {
             size: entry.and_then(|entry| entry.document()).map(|document| document.len()),
             hits: entry.map_or(0, |entry| entry.uses()),
             fetch_under_way: self.flights.is_under_way(key.as_str()),
+            last_error_age_seconds: last_error.as_ref().map(|(at, _)| now.since(*at).as_secs_f64()),
             last_error: last_error.map(|(_, error)| error),
-            last_error_age_seconds: last_error.map(|(at, _)| now.since(at).as_secs_f64()),
         }
     }
 }

@@ -33,8 +33,9 @@ use self::freshness::Verdict;
 use self::hot_spots::HotSpots;
 use self::metrics::Counters;
 pub use self::upstream::FetchLimits;
-use self::upstream::{Fetched, LEFT_ALONE, Permit, Upstream};
+use self::upstream::{Failure, Fetched, LEFT_ALONE, Permit, Upstream};
 use crate::admin::{Admins, FORBIDDEN};
+use crate::blame::Fault;
 use crate::handler::{Answer, Ask, Handler};
 use crate::net::link::Peer;
 use crate::net::{Link, LinkLimits};
@@ -107,7 +108,7 @@ pub struct Proxy {
 enum Landed {
     /// A document, or NOT_FOUND.
     Entry(Arc<Entry>),
-    Failed(Status, &'static str),
+    Failed(Failure),
 }
 
 impl Proxy {
@@ -186,7 +187,7 @@ impl Proxy {
                     return Answer::Now(self.settle(landed, fallback));
                 }
                 let Some(permit) = self.upstream.admit(self.now(), fallback.is_some()) else {
-                    let failed = Landed::Failed(Status::OriginFailure, LEFT_ALONE);
+                    let failed = Landed::Failed(Failure::new(Fault::Source, LEFT_ALONE));
                     ticket.land(&failed, || ());
                     return Answer::Now(self.settle(failed, fallback));
                 };
@@ -194,9 +195,8 @@ impl Proxy {
                 answer
             }
             Joined::Full => {
-                let full =
-                    Landed::Failed(Status::Overloaded, "too many requests wait for fetches at this proxy");
-                return Answer::Now(self.settle(full, fallback));
+                let full = Failure::new(Fault::Ours, "too many requests wait for fetches at this proxy");
+                return Answer::Now(self.settle(Landed::Failed(full), fallback));
             }
         };
         let proxy = self.clone();
@@ -210,9 +210,8 @@ impl Proxy {
             };
             let _step = trace::step("the fetch");
             let landed = landing.await;
-            let landed =
-                landed.unwrap_or(Landed::Failed(Status::OriginFailure, "the fetch did not end in time"));
-            proxy.settle(landed, fallback)
+            let late = || Failure::new(Fault::Document, "the fetch did not end in time");
+            proxy.settle(landed.unwrap_or_else(|| Landed::Failed(late())), fallback)
         })
     }
 
@@ -233,12 +232,11 @@ impl Proxy {
                 Landed::Entry(entry(Some(document), self.freshness.lifetime(fastrand::f64())))
             }
             Fetched::Missing => Landed::Entry(entry(None, Some(self.freshness.negative_ttl))),
-            Fetched::Failed(why) | Fetched::Unfit(why) => Landed::Failed(Status::OriginFailure, why),
-            Fetched::Overloaded(why) => Landed::Failed(Status::Overloaded, why),
+            Fetched::Failed(failure) => Landed::Failed(failure),
         };
         ticket.land(&landed, || match &landed {
             Landed::Entry(entry) => self.store(entry),
-            Landed::Failed(..) => {}
+            Landed::Failed(_) => {}
         });
     }
 
@@ -258,14 +256,15 @@ impl Proxy {
                 self.counters.misses.add_one();
                 self.reply(&entry, false, self.now())
             }
-            (Landed::Failed(..), Some(entry)) if !self.freshness.is_gone(&entry, self.now()) => {
+            (Landed::Failed(_), Some(entry)) if !self.freshness.is_gone(&entry, self.now()) => {
                 self.counters.hits.add_one();
                 entry.count_use();
                 self.reply(&entry, true, self.now())
             }
-            (Landed::Failed(status, why), _) => {
+            (Landed::Failed(failure), _) => {
                 self.counters.misses.add_one();
-                self.failed(status, why)
+                let of_document = failure.fault.is_of_document();
+                self.failed(failure.status(), failure.why).blaming_document(of_document)
             }
         }
     }

@@ -1,5 +1,6 @@
 //! A fetch: one request to the origin, within a limit of concurrent ones, and the meaning of its reply.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::cache::Millis;
 use super::gate::{Flip, Gate, Pass};
+use crate::blame::Fault;
 use crate::lock::lock;
 use crate::net::{Link, LinkError};
 use crate::stats::{Counter, Gauge};
@@ -30,12 +32,31 @@ pub(super) enum Fetched {
     Document(Document),
     /// The origin said NOT_FOUND.
     Missing,
-    /// The origin failed; the text is for the client.
-    Failed(&'static str),
-    /// The origin answered, but has no valid document under this key. No fault of the origin's health.
-    Unfit(&'static str),
-    /// A limit of this proxy was reached; the origin was not asked.
-    Overloaded(&'static str),
+    /// Neither of them.
+    Failed(Failure),
+}
+
+/// Why a fetch brought no document.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    /// Whose fault it is.
+    pub(super) fault: Fault,
+    /// The text for the client.
+    pub(super) why: Cow<'static, str>,
+}
+
+impl Failure {
+    pub(super) fn new(fault: Fault, why: impl Into<Cow<'static, str>>) -> Self {
+        Self { fault, why: why.into() }
+    }
+
+    /// The status for the client.
+    pub(super) fn status(&self) -> Status {
+        match self.fault {
+            Fault::Ours => Status::Overloaded,
+            Fault::Document | Fault::Source | Fault::Full => Status::OriginFailure,
+        }
+    }
 }
 
 /// The permission to send one fetch to the origin. Dropping it, used or not, ends a probe.
@@ -79,6 +100,8 @@ impl Default for FetchLimits {
 /// The text for a line that is not a reply: most often the origin is an HTTP server.
 const NOT_A_REPLY: &str =
     "the origin answered with something that is no reply of dproxy's protocol; HTTP is none";
+/// The text for a document that its origin cannot read, or that cannot be read here.
+const NO_SOUND_DOCUMENT: &str = "the origin has no sound document under this key";
 
 /// The origin, as a proxy sees it.
 pub(super) struct Upstream {
@@ -134,7 +157,7 @@ impl Upstream {
     }
 
     /// Whether the origin is failing, and its last failure.
-    pub(super) fn health(&self) -> (bool, Option<(Millis, &'static str)>) {
+    pub(super) fn health(&self) -> (bool, Option<(Millis, Cow<'static, str>)>) {
         let gate = self.gate();
         (gate.is_failing(), gate.last_error())
     }
@@ -158,11 +181,14 @@ impl Upstream {
                 let waits_since = clock();
                 let latest = began + self.limits.deadline.mul_f64(LONGEST_WAIT);
                 let Ok(Ok(turn)) = timeout_at(latest, self.turns.acquire()).await else {
-                    return (Fetched::Overloaded("too many fetches are under way"), clock());
+                    return (
+                        Fetched::Failed(Failure::new(Fault::Ours, "too many fetches are under way")),
+                        clock(),
+                    );
                 };
                 // The gate may have closed while this fetch waited.
                 if self.gate().is_failing_since(waits_since) {
-                    return (Fetched::Failed(LEFT_ALONE), clock());
+                    return (Fetched::Failed(Failure::new(Fault::Source, LEFT_ALONE)), clock());
                 }
                 turn
             }
@@ -178,13 +204,10 @@ impl Upstream {
         };
         let fetched = match &answer {
             Ok(line) => self.read(line),
-            Err(LinkError::Busy) => Fetched::Overloaded("too many requests wait for the origin"),
-            Err(LinkError::Exhausted) => {
-                Fetched::Overloaded("this proxy has no ports, descriptors or memory left for a connection")
-            }
             Err(error) => {
                 debug!(%key, origin = %self.link.peer(), %error, "a fetch failed");
-                Fetched::Failed(text_of(*error))
+                let answered_others = self.gate().has_answered_since(asked);
+                Fetched::Failed(Failure::new(Fault::of_error(*error, answered_others), self.text_of(*error)))
             }
         };
         self.learn(&fetched, permit.pass, clock());
@@ -193,35 +216,43 @@ impl Upstream {
 
     /// The outcome that the origin's line stands for.
     fn read(&self, line: &[u8]) -> Fetched {
-        let Ok(reply) = ReplyView::parse(line) else {
-            debug!(origin = %self.link.peer(), "the origin's reply is not one");
-            return Fetched::Failed(NOT_A_REPLY);
+        let reply = match ReplyView::parse(line) {
+            Ok(reply) => reply,
+            Err(error) => {
+                debug!(origin = %self.link.peer(), %error, "the origin's reply is not one");
+                let fault = Fault::of_line(error);
+                let why = if fault == Fault::Source { NOT_A_REPLY } else { NO_SOUND_DOCUMENT };
+                return Fetched::Failed(Failure::new(fault, why));
+            }
         };
-        match reply.status {
-            Status::Ok => match reply.document(self.limits.max_document) {
-                Ok(document) => Fetched::Document(document),
-                Err(_) => Fetched::Unfit("the document is larger than this proxy takes"),
-            },
-            Status::NotFound => Fetched::Missing,
-            Status::BadDocument => Fetched::Unfit("the origin has no sound document under this key"),
-            Status::Overloaded => Fetched::Failed("the origin is overloaded"),
-            _ => Fetched::Failed("the origin answered with another status"),
-        }
+        let Some(fault) = Fault::of_reply(&reply) else {
+            return match (reply.status, reply.document(self.limits.max_document)) {
+                (Status::NotFound, _) => Fetched::Missing,
+                (_, Ok(document)) => Fetched::Document(document),
+                (_, Err(_)) => Fetched::Failed(Failure::new(Fault::Document, self.too_large())),
+            };
+        };
+        let why = match reply.status {
+            Status::BadDocument => NO_SOUND_DOCUMENT,
+            Status::Overloaded => "the origin is overloaded",
+            _ => "the origin answered with another status",
+        };
+        Fetched::Failed(Failure::new(fault, why))
     }
 
     fn learn(&self, fetched: &Fetched, pass: Pass, now: Millis) {
         let origin = self.link.peer();
         let flip = match fetched {
-            Fetched::Document(_) | Fetched::Missing => self.gate().answered(),
-            Fetched::Unfit(_) => {
+            Fetched::Document(_) | Fetched::Missing => self.gate().answered(now),
+            Fetched::Failed(Failure { fault: Fault::Ours, .. }) => None,
+            Fetched::Failed(Failure { fault: Fault::Source, why }) => {
                 self.failures.add_one();
-                self.gate().answered()
+                self.gate().failed(pass, now, why.clone())
             }
-            Fetched::Failed(why) => {
+            Fetched::Failed(Failure { fault: Fault::Document | Fault::Full, .. }) => {
                 self.failures.add_one();
-                self.gate().failed(pass, now, why)
+                self.gate().answered(now)
             }
-            Fetched::Overloaded(_) => None,
         };
         match flip {
             Some(Flip::Failing) => {
@@ -231,15 +262,28 @@ impl Upstream {
             None => {}
         }
     }
-}
 
-/// The text for the client.
-fn text_of(error: LinkError) -> &'static str {
-    match error {
-        LinkError::Refused | LinkError::Unresolved => "the origin cannot be reached",
-        LinkError::Late => "the origin did not answer in time",
-        LinkError::Broken => "the origin closed the connection before it had answered",
-        LinkError::Garbage | LinkError::Busy | LinkError::Exhausted => NOT_A_REPLY,
+    fn too_large(&self) -> String {
+        format!(
+            "the document is larger than {} bytes, the --max-document of this proxy",
+            self.limits.max_document
+        )
+    }
+
+    /// The text for the client.
+    fn text_of(&self, error: LinkError) -> Cow<'static, str> {
+        match error {
+            LinkError::Refused | LinkError::Unresolved => "the origin cannot be reached".into(),
+            LinkError::Late => "the origin did not answer in time".into(),
+            LinkError::Broken => "the origin closed the connection before it had answered".into(),
+            LinkError::Busy => "too many requests wait for the origin".into(),
+            LinkError::Exhausted => {
+                "this proxy has no ports, descriptors or memory left for a connection".into()
+            }
+            LinkError::TooLong => self.too_large().into(),
+            LinkError::NotText => NO_SOUND_DOCUMENT.into(),
+            LinkError::Garbage => NOT_A_REPLY.into(),
+        }
     }
 }
 
@@ -256,13 +300,13 @@ mod tests {
         let limits = FetchLimits { deadline, at_once: 0, max_document: 1024, origin_retry };
         let upstream = Upstream::new(link, limits);
         for _ in 0..3 {
-            upstream.learn(&Fetched::Failed("closed"), Pass::Usual, Millis(0));
+            upstream.learn(&Fetched::Failed(Failure::new(Fault::Source, "closed")), Pass::Usual, Millis(0));
         }
         let probe = upstream.admit(Millis(10_000), false).unwrap();
         assert!(upstream.admit(Millis(10_000), false).is_none(), "one at a time");
         let key = Key::parse(b"a/1").unwrap();
         let (fetched, _) = upstream.fetch(probe, key, || Millis(10_000)).await;
-        assert!(matches!(fetched, Fetched::Overloaded(_)));
+        assert!(matches!(fetched, Fetched::Failed(Failure { fault: Fault::Ours, .. })));
         assert!(upstream.admit(Millis(10_000), false).is_some(), "the next one probes at once");
     }
 }

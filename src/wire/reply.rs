@@ -29,6 +29,8 @@ pub enum Content {
         data: Data,
         /// The members that a proxy adds to its replies to GET.
         served: Option<Served>,
+        /// Whether an error is of this document alone. Told in sessions only: `"fault":"document"`.
+        blames_document: bool,
     },
     /// The whole line of an upstream, status included and line end excluded. It is sent on as it came.
     Relayed(Bytes),
@@ -86,7 +88,7 @@ impl Frame for Vec<u8> {
 
 impl Reply {
     fn own(status: Status, data: Data) -> Self {
-        Self { status, content: Content::Own { data, served: None } }
+        Self { status, content: Content::Own { data, served: None, blames_document: false } }
     }
 
     /// A status and a sentence.
@@ -125,6 +127,14 @@ impl Reply {
         self
     }
 
+    /// Says that the error is of this document alone: the source of it answers, and a node in front need not doubt anybody.
+    pub fn blaming_document(mut self, blames: bool) -> Self {
+        if let Content::Own { blames_document, .. } = &mut self.content {
+            *blames_document = blames;
+        }
+        self
+    }
+
     /// The length of the line in bytes, less the few tens of bytes around `data`.
     pub fn size(&self) -> usize {
         match &self.content {
@@ -146,14 +156,21 @@ impl Reply {
             out.small(b" ");
         }
         match &self.content {
+            Content::Relayed(line) if id.is_none() && self.status == Status::OriginFailure => {
+                out.small(&without_fault(line));
+                out.small(b"\n");
+            }
             Content::Relayed(line) => {
                 out.line(line);
                 out.small(b"\n");
             }
-            Content::Own { data, served } => {
+            Content::Own { data, served, blames_document } => {
                 frame_data(self.status, data, out);
                 if let Some(served) = served {
                     served.frame(tell_times, out);
+                }
+                if *blames_document && id.is_some() {
+                    out.small(&FAULT[..FAULT.len() - 1]);
                 }
                 out.small(b"}\n");
             }
@@ -166,6 +183,17 @@ impl Reply {
         self.frame(None, false, &mut line);
         line.pop();
         String::from_utf8(line).unwrap_or_default()
+    }
+}
+
+/// The end of an error reply in a session that is of one document alone.
+const FAULT: &[u8] = b",\"fault\":\"document\"}";
+
+/// An upstream's error line as a plain client gets it: plain replies have no `fault`.
+fn without_fault(line: &[u8]) -> Vec<u8> {
+    match line.strip_suffix(FAULT) {
+        Some(rest) => [rest, b"}"].concat(),
+        None => line.to_vec(),
     }
 }
 
@@ -233,6 +261,8 @@ pub struct ReplyView<'a> {
     pub fresh_for: Option<u32>,
     /// The port of the proxy that answered; `None` from an origin.
     pub node: Option<u16>,
+    /// Whether the line says that an error is of this document alone.
+    pub blames_document: bool,
 }
 
 /// The reason why a line is not a reply. The upstream has failed then: nothing of the line is cached or relayed.
@@ -240,7 +270,10 @@ pub struct ReplyView<'a> {
 pub enum ReplyError {
     /// Not UTF-8, or not exactly one JSON object.
     #[error("the reply is not one JSON object: {0}")]
-    NotJson(#[from] JsonError),
+    NotJson(JsonError),
+    /// It begins as a reply with a document, and fails there or behind it.
+    #[error("the reply has no sound document: {0}")]
+    Document(JsonError),
     /// An object without a known status, an OK without `data`, or a `status` or `data` that is there twice.
     #[error("the reply has no known status and data")]
     Shape,
@@ -255,11 +288,12 @@ impl<'a> ReplyView<'a> {
     /// # Errors
     /// [`ReplyError`]; a second `status` or `data` is one, because readers would not agree on which one counts.
     pub fn parse(line: &'a [u8]) -> Result<Self, ReplyError> {
-        let text = simdutf8::basic::from_utf8(line).map_err(|_| JsonError::Encoding)?;
+        let text = simdutf8::basic::from_utf8(line).map_err(|_| unsound(line, JsonError::Encoding))?;
         let mut status = None;
         let mut data = None;
         let mut twice = false;
         let (mut cache_hit, mut stale, mut age, mut fresh_for, mut node) = (None, false, None, None, None);
+        let mut blames_document = false;
         json::members(text, |name, value, spaced| match name {
             "status" => twice |= status.replace(value).is_some(),
             "data" => twice |= data.replace((value, spaced)).is_some(),
@@ -269,8 +303,10 @@ impl<'a> ReplyView<'a> {
             "age" => age = value.parse::<f64>().ok().map(|seconds| seconds as u32),
             "fresh_for" => fresh_for = value.parse().ok(),
             "node" => node = value.parse::<f64>().ok().map(|port| port as u16),
+            "fault" => blames_document = value == "\"document\"",
             _ => {}
-        })?;
+        })
+        .map_err(|error| unsound(line, error))?;
         let status = status.and_then(unquoted).and_then(Status::parse);
         match (status, data) {
             _ if twice => Err(ReplyError::Shape),
@@ -279,7 +315,7 @@ impl<'a> ReplyView<'a> {
             }
             (Some(status), data) => {
                 let (data, spaced) = data.unwrap_or(("null", false));
-                Ok(Self { status, data, spaced, cache_hit, stale, age, fresh_for, node })
+                Ok(Self { status, data, spaced, cache_hit, stale, age, fresh_for, node, blames_document })
             }
         }
     }
@@ -295,6 +331,29 @@ impl<'a> ReplyView<'a> {
             false => Err(DocumentError::TooLarge(limit)),
         }
     }
+}
+
+/// What is wrong with a line that is not one JSON object.
+fn unsound(line: &[u8], error: JsonError) -> ReplyError {
+    match begins_with_a_document(line) {
+        true => ReplyError::Document(error),
+        false => ReplyError::NotJson(error),
+    }
+}
+
+/// Whether a line is a reply up to its `data`: `{"status":"<a status>","data":`, with white space as it may be.
+fn begins_with_a_document(line: &[u8]) -> bool {
+    fn behind<'a>(rest: &'a [u8], token: &[u8]) -> Option<&'a [u8]> {
+        rest.trim_ascii_start().strip_prefix(token)
+    }
+    let status = || {
+        let rest = behind(behind(behind(line, b"{")?, b"\"status\"")?, b":")?;
+        let rest = behind(rest, b"\"")?;
+        let end = rest.iter().position(|&byte| byte == b'"')?;
+        behind(behind(behind(&rest[end + 1..], b",")?, b"\"data\"")?, b":")?;
+        Status::parse(std::str::from_utf8(&rest[..end]).ok()?)
+    };
+    status().is_some()
 }
 
 fn unquoted(text: &str) -> Option<&str> {
@@ -333,6 +392,26 @@ mod tests {
             let view = ReplyView::parse(&framed.as_bytes()[3..]).unwrap();
             assert_eq!((view.age, view.fresh_for, view.stale), (Some(3), fresh_for, false));
         }
+    }
+
+    #[test]
+    fn only_sessions_tell_whose_fault_an_error_is() {
+        let framed = |reply: &Reply, id| {
+            let mut framed = Vec::new();
+            reply.frame(id, false, &mut framed);
+            String::from_utf8(framed).unwrap()
+        };
+        let own = Reply::text(Status::OriginFailure, "x").blaming_document(true);
+        assert_eq!(framed(&own, None), "{\"status\":\"ORIGIN_FAILURE\",\"data\":\"x\"}\n");
+        let line = framed(&own, Some(7));
+        assert_eq!(line, "7 {\"status\":\"ORIGIN_FAILURE\",\"data\":\"x\",\"fault\":\"document\"}\n");
+        let line = Bytes::copy_from_slice(line.trim_end()[2..].as_bytes());
+        assert!(ReplyView::parse(&line).unwrap().blames_document);
+        let relayed = Reply::relayed(Status::OriginFailure, line);
+        assert_eq!(
+            (framed(&relayed, None), framed(&relayed, Some(7))),
+            (framed(&own, None), framed(&own, Some(7)))
+        );
     }
 
     #[test]

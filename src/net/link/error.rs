@@ -22,9 +22,15 @@ pub enum LinkError {
     /// The reply did not come in time.
     #[error("it did not answer in time")]
     Late,
-    /// The bytes that came are not one line of at most [`LinkLimits::max_reply`](super::LinkLimits::max_reply) bytes.
+    /// The bytes that came are no reply: not one line, or not to a request that was sent.
     #[error("its reply is not one line")]
     Garbage,
+    /// The reply has more than [`LinkLimits::max_reply`](super::LinkLimits::max_reply) bytes.
+    #[error("its reply is too long")]
+    TooLong,
+    /// The reply is a line that is not UTF-8.
+    #[error("its reply is not UTF-8")]
+    NotText,
     /// A limit of this link is reached, or the peer offers no place for a session; the request was not sent.
     #[error("too many requests wait for it")]
     Busy,
@@ -74,6 +80,8 @@ impl LinkError {
             Self::Garbage => format!(
                 "{peer} answered, but not with one line; is it a dproxy node? What serves HTTP is asked with curl"
             ),
+            Self::TooLong => format!("the reply of {peer} is longer than a document may be"),
+            Self::NotText => format!("{peer} answered with a line that is not UTF-8"),
             Self::Busy => format!("too many requests wait for {peer}"),
             Self::Exhausted => format!(
                 "{peer} was not asked: this process has no ports, descriptors (ulimit -n) or memory left for a connection"

@@ -97,13 +97,15 @@ async fn nothing_follows(stream: &mut Stream, deadline: Instant) -> bool {
     !matches!(timeout(CLOSES_WITHIN.min(left / 2), end).await, Ok(Ok(_)))
 }
 
-/// Reads exactly one line and gives it without its end. `Garbage` when it is longer than `max`, is not UTF-8, or more
-/// follows it; `Broken` when the stream ends before it does.
+/// Reads exactly one line and gives it without its end. `TooLong` when it is longer than `max`, `NotText` when it is not
+/// UTF-8, `Garbage` when more follows it; `Broken` when the stream ends before it does.
 pub(super) async fn read_line(stream: &mut Stream, max: usize) -> Result<Bytes, LinkError> {
     let mut reading = FramedRead::with_capacity(stream, Lines::new(max), 4096);
     match reading.next().await {
         Some(Ok(line)) if reading.read_buffer().is_empty() => Ok(line.into()),
-        Some(Ok(_) | Err(LineError::TooLong | LineError::NotText)) => Err(LinkError::Garbage),
+        Some(Ok(_)) => Err(LinkError::Garbage),
+        Some(Err(LineError::TooLong)) => Err(LinkError::TooLong),
+        Some(Err(LineError::NotText)) => Err(LinkError::NotText),
         None | Some(Err(LineError::CutShort | LineError::Stream(_))) => Err(LinkError::Broken),
     }
 }

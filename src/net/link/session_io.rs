@@ -22,8 +22,8 @@ use crate::wire::request::split_id;
 const BYTES_A_TURN: usize = 256 * 1024;
 /// The longest id (20 digits) and the space behind it.
 const ID_LENGTH: usize = 21;
-/// A reply is skipped up to this many times the longest reply; then it is taken to be endless.
-const SKIPPED_REPLIES: usize = 16;
+/// The bytes of a reply that is too long which are skipped, so that the session can go on; then it is taken to be endless.
+const SKIPPED: usize = 64 * 1024 * 1024;
 /// Where the timer stands while no deadline is near.
 const FAR: Duration = Duration::from_secs(3600);
 
@@ -121,7 +121,7 @@ impl<'a> SessionIo<'a> {
             }
             let (id, reply) = split_id(line).ok_or(LinkError::Garbage)?;
             let is_short = reply.len() <= max_reply;
-            let result = if is_short { Ok(lines.slice_ref(reply)) } else { Err(LinkError::Garbage) };
+            let result = if is_short { Ok(lines.slice_ref(reply)) } else { Err(LinkError::TooLong) };
             state.deliver(id, result)?;
         }
         let part = self.reading.part();
@@ -129,11 +129,12 @@ impl<'a> SessionIo<'a> {
             // A reply that is too long fails its own request; the other requests of the session go on.
             if self.skipped.is_none() {
                 let (id, _) = split_id(&part[..ID_LENGTH]).ok_or(LinkError::Garbage)?;
-                state.deliver(id, Err(LinkError::Garbage))?;
+                state.deliver(id, Err(LinkError::TooLong))?;
             }
             let skipped = self.skipped.unwrap_or(0) + part.len();
-            if skipped > SKIPPED_REPLIES * max_reply {
-                return Poll::Ready(Err(LinkError::Garbage));
+            if skipped > SKIPPED.max(max_reply) {
+                // The requests behind it may be sent again, on a session of their own.
+                return Poll::Ready(Err(LinkError::Broken));
             }
             self.skipped = Some(skipped);
             self.reading.forget();

@@ -1,0 +1,124 @@
+//! Whose fault a failure is: the one place that says so. The proxy's gate, the balancer's health and its retries, and the
+//! counts of both ask here, and nothing else decides. `tests/README.md` has the same as a table, with what follows.
+//!
+//! ```text
+//!   no reply ────── LinkError ──▶ of_error ──┐
+//!   no sound line ─ ReplyError ─▶ of_line ───┼──▶ Document | Source | Full | Ours
+//!   a reply ─────── ReplyView ──▶ of_reply ──┘
+//! ```
+//! Only [`Fault::Source`] counts against a source or a node. Where two cannot be told apart the milder one is taken: a
+//! source that is taken for a failing one fails all of its keys.
+
+use crate::net::LinkError;
+use crate::wire::reply::ReplyError;
+use crate::wire::{ReplyView, Status};
+
+/// Whose fault it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Of this document: it is broken, too large, or slow. Its source is well, and so is every node on the way.
+    Document,
+    /// Of the upstream, or of what that stands before: other documents will probably fail as well.
+    Source,
+    /// The upstream lives and has reached a limit. Its health is not in doubt.
+    Full,
+    /// A limit of this node or of its machine. Nothing was learned of the upstream.
+    Ours,
+}
+
+impl Fault {
+    /// The fault of a request without a reply. `answered_others`: whether the upstream answered another request between the
+    /// sending of this one and its deadline.
+    pub fn of_error(error: LinkError, answered_others: bool) -> Self {
+        match error {
+            // The bytes may have been a document: one that is longer than we take, or not UTF-8.
+            LinkError::TooLong | LinkError::NotText => Fault::Document,
+            // Slow is a matter of a key first: an upstream that answers others meanwhile is well.
+            LinkError::Late if answered_others => Fault::Document,
+            LinkError::Late
+            | LinkError::Refused
+            | LinkError::Unresolved
+            | LinkError::Broken
+            | LinkError::Garbage => Fault::Source,
+            LinkError::Busy | LinkError::Exhausted => Fault::Ours,
+        }
+    }
+
+    /// The fault of a line that is not a sound reply.
+    pub fn of_line(error: ReplyError) -> Self {
+        match error {
+            // It begins as a reply with a document: NaN, nesting, a bad byte, an end that is missing.
+            ReplyError::Document(_) => Fault::Document,
+            ReplyError::NotJson(_) | ReplyError::Shape => Fault::Source,
+        }
+    }
+
+    /// The fault of a sound reply without a document; `None` for OK and NOT_FOUND, which are no failures.
+    pub fn of_reply(reply: &ReplyView<'_>) -> Option<Self> {
+        match reply.status {
+            Status::Ok | Status::NotFound => None,
+            Status::Overloaded => Some(Fault::Full),
+            // The upstream's own upstream failed, unless it says that only this document did.
+            Status::OriginFailure | Status::ProxyUnreachable | Status::ProxyError
+                if !reply.blames_document =>
+            {
+                Some(Fault::Source)
+            }
+            _ => Some(Fault::Document),
+        }
+    }
+
+    /// Whether a proxy or a balancer in front of this node need not doubt it, nor ask another: `"fault":"document"`.
+    pub fn is_of_document(self) -> bool {
+        matches!(self, Fault::Document | Fault::Full)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(line: &str) -> Option<Fault> {
+        match ReplyView::parse(line.as_bytes()) {
+            Ok(reply) => Fault::of_reply(&reply),
+            Err(error) => Some(Fault::of_line(error)),
+        }
+    }
+
+    #[test]
+    fn a_reply_has_the_fault_that_it_names() {
+        for (line, fault) in [
+            (r#"{"status":"OK","data":1}"#, None),
+            (r#"{"status":"NOT_FOUND","data":null}"#, None),
+            (r#"{"status":"BAD_DOCUMENT","data":"x"}"#, Some(Fault::Document)),
+            (r#"{"status":"FORBIDDEN","data":"x"}"#, Some(Fault::Document)),
+            (r#"{"status":"OVERLOADED","data":"x"}"#, Some(Fault::Full)),
+            (r#"{"status":"ORIGIN_FAILURE","data":"x"}"#, Some(Fault::Source)),
+            (r#"{"status":"ORIGIN_FAILURE","data":"x","fault":"document"}"#, Some(Fault::Document)),
+            (r#"{"status":"PROXY_ERROR","data":"x"}"#, Some(Fault::Source)),
+        ] {
+            assert_eq!(of(line), fault, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_begins_with_a_document_is_the_documents_fault() {
+        let deep = format!(r#"{{"status":"OK","data":{}1}}"#, "[".repeat(200));
+        for line in [r#"{"status":"OK","data":{"a":NaN}}"#, r#"{"status": "OK", "data": {"a"#, &deep] {
+            assert_eq!(of(line), Some(Fault::Document), "{line}");
+        }
+        let latin = ReplyView::parse(b"{\"status\":\"OK\",\"data\":\"\xe9\"}").unwrap_err();
+        assert_eq!(Fault::of_line(latin), Fault::Document);
+        for line in ["hello", "HTTP/1.1 200 OK", "[]", "{}", r#"{"status":"OK"}"#, r#"{"data":NaN}"#] {
+            assert_eq!(of(line), Some(Fault::Source), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_late_reply_is_the_keys_fault_while_others_are_answered() {
+        assert_eq!(Fault::of_error(LinkError::Late, true), Fault::Document);
+        assert_eq!(Fault::of_error(LinkError::Late, false), Fault::Source);
+        assert_eq!(Fault::of_error(LinkError::Busy, false), Fault::Ours);
+        assert_eq!(Fault::of_error(LinkError::TooLong, false), Fault::Document);
+    }
+}

@@ -1,0 +1,202 @@
+//! A fault stays where it is: of a document, of its source, or our own. `src/blame.rs` says whose each failure is.
+
+use serde_json::Value;
+
+use crate::support::ask::parse;
+use crate::support::cluster::POLLS;
+use crate::support::fake::{Asked, Hello, answer_soundly};
+use crate::support::{Address, Data, Fake, Node, Session, Start, ask, get};
+
+/// Two proxies over an upstream, and a balancer over them.
+fn tier(upstream: Address, words: &str) -> (Vec<Node>, Node) {
+    let proxies: Vec<Node> = (0..2).map(|_| Start::proxy(upstream, words).run()).collect();
+    let addresses: Vec<Address> = proxies.iter().map(|proxy| proxy.address).collect();
+    let balancer = Start::balancer(&addresses, POLLS).run();
+    (proxies, balancer)
+}
+
+/// The reply for a bad key, several times; then another key must be served.
+fn assert_others_are_served(node: Address, bad: &str, good: &str) -> Value {
+    let reply = get(node, bad);
+    for _ in 0..4 {
+        let again = get(node, bad);
+        assert_eq!((&again["status"], &again["data"]), (&reply["status"], &reply["data"]), "{again}");
+    }
+    let other = get(node, good);
+    assert_eq!(other["status"], "OK", "after {reply}: {other}");
+    reply
+}
+
+/// Neither a retry nor an error, and every proxy healthy.
+fn assert_nobody_is_blamed(proxies: &[Node], balancer: &Node) {
+    let metrics = balancer.metrics();
+    for proxy in proxies {
+        let node = &metrics["proxies"][proxy.address.to_string()];
+        assert_eq!((&node["errors"], &node["healthy"]), (&0.into(), &true.into()), "{metrics}");
+        assert_eq!(proxy.metrics()["origin_failing"], false);
+    }
+    assert_eq!(metrics["retries"], 0, "what fails everywhere is not tried elsewhere: {metrics}");
+}
+
+#[test]
+fn a_document_too_large_for_a_proxy_is_no_fault_of_its_origin() {
+    let data = Data::articles(9);
+    let sizes = [1_050_000, 1_060_000, 3_000_000, 8_000_000];
+    for size in sizes {
+        data.put(&format!("large/{size}"), format!("\"{}\"", "x".repeat(size)).as_bytes());
+    }
+    let origin = Start::origin(data.path(), "--max-document 8MiB").run();
+    for size in sizes {
+        let (proxies, balancer) = tier(origin.address, "");
+        let second = Start::proxy(proxies[0].address, "").run();
+        let over_all = Start::proxy(balancer.address, "").run();
+        for (at, node) in [&proxies[0], &second, &balancer, &over_all].into_iter().enumerate() {
+            let (bad, good) = (format!("large/{size}"), format!("article/{}", at + 1));
+            let reply = assert_others_are_served(node.address, &bad, &good);
+            assert_eq!(reply["status"], "ORIGIN_FAILURE", "{reply}");
+            assert_eq!(reply.get("fault"), None, "plain replies keep their bytes: {reply}");
+        }
+        let told = get(proxies[0].address, &format!("large/{size}"))["data"].to_string();
+        assert!(told.contains("1048576 bytes") && told.contains("--max-document"), "{told}");
+        assert_nobody_is_blamed(&proxies, &balancer);
+        assert_eq!(second.metrics()["origin_failing"], false);
+    }
+}
+
+#[test]
+fn a_reply_too_long_for_a_balancer_is_no_fault_of_its_proxies() {
+    let data = Data::articles(9);
+    data.put("large/1", format!("\"{}\"", "x".repeat(5_000_000)).as_bytes());
+    let origin = Start::origin(data.path(), "--max-document 8MiB").run();
+    let (proxies, balancer) = tier(origin.address, "--max-document 8MiB");
+    let reply = assert_others_are_served(balancer.address, "large/1", "article/1");
+    assert_eq!(reply["status"], "ORIGIN_FAILURE", "{reply}");
+    assert!(reply["data"].to_string().contains("--max-document"), "{reply}");
+    for proxy in &proxies {
+        assert!(balancer.holds_healthy(proxy.address));
+        assert_eq!(balancer.metrics()["proxies"][proxy.address.to_string()]["errors"], 0);
+    }
+}
+
+/// A broken document, or a status that is of one document.
+#[derive(Clone, Copy, Debug)]
+enum Broken {
+    Data(&'static str),
+    Deep,
+    Latin1,
+    Status(&'static str),
+}
+
+impl Broken {
+    const ALL: [Broken; 8] = [
+        Broken::Data(r#"{"a":NaN}"#),
+        Broken::Data(r#"{"a":[1,}"#),
+        Broken::Deep,
+        Broken::Latin1,
+        Broken::Status("BAD_DOCUMENT"),
+        Broken::Status("BAD_REQUEST"),
+        Broken::Status("FORBIDDEN"),
+        Broken::Status("OVERLOADED"),
+    ];
+
+    fn strike(self, asked: &mut Asked<'_>) {
+        match self {
+            Broken::Data(data) => asked.reply(&format!(r#"{{"status": "OK", "data": {data}}}"#)),
+            Broken::Deep => {
+                asked.reply(&format!(r#"{{"status":"OK","data":{}{}}}"#, "[".repeat(200), "]".repeat(200)));
+            }
+            Broken::Latin1 => {
+                asked.part(r#"{"status":"OK","data":"caf"#);
+                asked.raw(b"\xe9\"}\n");
+            }
+            Broken::Status(status) => asked.reply(&format!(r#"{{"status":"{status}","data":"x"}}"#)),
+        }
+    }
+
+    /// A fake that replies so to keys beneath `bad/`.
+    fn fake(self, hello: Hello) -> Fake {
+        Fake::start(hello, move |asked| match asked.path().is_some_and(|path| path.starts_with("bad/")) {
+            true => self.strike(asked),
+            false => answer_soundly(asked),
+        })
+    }
+}
+
+#[test]
+fn a_broken_document_is_no_fault_of_its_source_at_any_pair_of_roles() {
+    for broken in Broken::ALL {
+        for hello in [Hello::Refused, Hello::Granted] {
+            let origin = broken.fake(hello);
+            let (proxies, balancer) = tier(origin.address, "");
+            let second = Start::proxy(proxies[0].address, "").run();
+            let over_all = Start::proxy(balancer.address, "").run();
+            for (at, node) in [&proxies[0], &second, &balancer, &over_all].into_iter().enumerate() {
+                for key in 0..4 {
+                    let reply = get(node.address, &format!("bad/{key}"));
+                    assert_eq!(reply["status"], "ORIGIN_FAILURE", "{broken:?} {hello:?}: {reply}");
+                }
+                let other = get(node.address, &format!("good/{at}"));
+                assert_eq!(other["status"], "OK", "{broken:?} {hello:?} at {at}: {other}");
+            }
+            assert_nobody_is_blamed(&proxies, &balancer);
+            assert_eq!(second.metrics()["origin_failing"], false, "{broken:?}");
+        }
+    }
+}
+
+#[test]
+fn a_balancer_tries_two_nodes_and_ejects_none_for_a_document_that_is_broken_everywhere() {
+    for broken in &Broken::ALL[..4] {
+        for hello in [Hello::Refused, Hello::Granted] {
+            let fakes = [broken.fake(hello), broken.fake(hello), broken.fake(hello)];
+            let addresses = fakes.each_ref().map(|fake| fake.address);
+            let balancer = Start::balancer(&addresses, POLLS).run();
+            for key in 0..8 {
+                let reply = get(balancer.address, &format!("bad/{key}"));
+                assert_eq!(reply["status"], "ORIGIN_FAILURE", "{broken:?} {hello:?}: {reply}");
+            }
+            let tried: usize = fakes.iter().map(|fake| fake.requests().len()).sum();
+            assert!(tried <= 16, "8 requests were tried {tried} times");
+            for address in addresses {
+                let node = &balancer.metrics()["proxies"][address.to_string()];
+                assert_eq!((&node["errors"], &node["healthy"]), (&0.into(), &true.into()), "{broken:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sessions_are_told_that_only_the_document_fails() {
+    let origin = Broken::Status("BAD_DOCUMENT").fake(Hello::Refused);
+    let proxy = Start::proxy(origin.address, "").run();
+    let balancer = Start::balancer(&[proxy.address], POLLS).run();
+    for node in [&proxy, &balancer] {
+        let told = Session::open(node.address).ask(1, "GET bad/1");
+        assert!(told.ends_with(r#","fault":"document"}"#), "{told}");
+        let plain = ask(node.address, "GET bad/1");
+        assert_eq!(told.replace(r#","fault":"document""#, ""), plain);
+        assert_eq!(parse(&plain)["status"], "ORIGIN_FAILURE");
+    }
+}
+
+#[test]
+fn other_requests_of_a_session_outlive_a_reply_that_is_too_long() {
+    let origin = Fake::start(Hello::Granted, |asked| match asked.path() {
+        Some("bad/1") => {
+            asked.part(r#"{"status":"OK","data":""#);
+            for _ in 0..640 {
+                asked.raw(&[b'x'; 32 * 1024]);
+            }
+            asked.raw(b"\"}\n");
+        }
+        _ => answer_soundly(asked),
+    });
+    let proxy = Start::proxy(origin.address, "--fetch-deadline 20s").run();
+    let mut session = Session::open(proxy.address);
+    session.send("1 GET bad/1\n2 GET good/2\n3 GET good/3\n");
+    for (id, reply) in session.replies_to([1, 2, 3]) {
+        let status = if id == 1 { "ORIGIN_FAILURE" } else { "OK" };
+        assert_eq!(parse(&reply)["status"], status, "{reply}");
+    }
+    assert_eq!(origin.requests().len(), 3, "none was sent twice");
+}
