@@ -37,6 +37,7 @@ mod plain;
 mod policies;
 mod process;
 mod prometheus;
+mod published;
 mod purge;
 mod schedules;
 mod sessions;

@@ -1,11 +1,12 @@
 //! The flags of `dproxy origin`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum, ValueHint};
 
 use super::{ServerArgs, defaults, units};
-use crate::origin::store::Layout;
+use crate::origin::store::{DirConfig, Layout};
 use crate::wire::MAX_DOCUMENT;
 
 /// Flags of `dproxy origin`.
@@ -35,6 +36,31 @@ pub struct StoreArgs {
     /// The largest document.
     #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = defaults::size(MAX_DOCUMENT), value_parser = units::size, value_name = "SIZE")]
     pub max_document: usize,
+    /// A file that is missing, empty or cut is looked at again for this time after it or its directory was written to: it
+    /// may be replaced right now; 0 is never.
+    #[arg(long, env = "DPROXY_SETTLE_TIME", default_value = defaults::time(DirConfig::default().settle_time), value_parser = settle_time, value_name = "TIME")]
+    pub settle_time: Duration,
+}
+
+impl StoreArgs {
+    /// How the documents are read.
+    pub fn config(&self) -> DirConfig {
+        DirConfig {
+            layout: self.layout.into(),
+            max_document: self.max_document,
+            settle_time: self.settle_time,
+        }
+    }
+}
+
+/// At most half of the time that a read may take.
+fn settle_time(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_millis(750);
+    let time = units::duration(text)?;
+    match time <= LONGEST {
+        true => Ok(time),
+        false => Err("at the most 750ms: a request must not wait for longer".to_owned()),
+    }
 }
 
 /// Layouts by name.

@@ -1,5 +1,14 @@
 //! The origin: the single source of truth. It reads its store anew for every request and caches nothing.
+//!
+//! ```text
+//!   a document        OK
+//!   nothing           NOT_FOUND
+//!   no document       BAD_DOCUMENT      the fault of the file
+//!   no store          ORIGIN_FAILURE    the fault of the data directory: it says nothing about any document
+//!   no turn, no fd    OVERLOADED        the fault of this process
+//! ```
 
+mod complaints;
 pub mod store;
 
 use std::sync::Arc;
@@ -7,23 +16,28 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout_at};
 
+use self::complaints::Complaints;
 use self::store::{Store, StoreError};
 use crate::handler::{Answer, Ask, Handler};
 use crate::pool;
 use crate::stats::{Counter, StartTime};
-use crate::wire::{KeyBuf, Reply, Request, Status};
+use crate::wire::{Document, KeyBuf, Reply, Request, Status};
 
 /// Concurrent reads: a slow disk must not use up the threads of the pool.
 const READS: usize = 32;
 /// Requests that may read or wait for a read; more are OVERLOADED.
 const MAX_WAITING: usize = 16 * 1024;
+/// Pauses between looks at a document that is being replaced, from the first, doubled, to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 
 /// The settings of an origin.
 #[derive(Clone, Copy, Debug)]
 pub struct OriginConfig {
-    /// A document that cannot be read within this time is BAD_DOCUMENT.
+    /// A request ends within this time: OVERLOADED when no read had a turn in the first half of it, BAD_DOCUMENT when a read
+    /// did not end. A document that is being replaced is read again within the first half.
     pub read_deadline: Duration,
 }
 
@@ -46,6 +60,8 @@ pub struct Origin<S> {
     found: Counter,
     missing: Counter,
     failed: Counter,
+    overloaded: Counter,
+    complaints: Complaints,
 }
 
 /// The `data` of METRICS.
@@ -56,6 +72,7 @@ struct Metrics {
     found: u64,
     not_found: u64,
     failed: u64,
+    overloaded: u64,
 }
 
 impl<S: Store> Origin<S> {
@@ -71,6 +88,8 @@ impl<S: Store> Origin<S> {
             found: Counter::default(),
             missing: Counter::default(),
             failed: Counter::default(),
+            overloaded: Counter::default(),
+            complaints: Complaints::default(),
         })
     }
 
@@ -81,42 +100,86 @@ impl<S: Store> Origin<S> {
             found: self.found.get(),
             not_found: self.missing.get(),
             failed: self.failed.get(),
+            overloaded: self.overloaded.get(),
         }
     }
 
     async fn get(self: Arc<Self>, key: KeyBuf) -> Reply {
         self.requests.add_one();
-        let Ok(_place) = self.places.clone().try_acquire_owned() else {
-            return Reply::text(Status::Overloaded, "too many requests wait for the store of this origin");
+        let read = match self.places.clone().try_acquire_owned() {
+            Ok(_place) => self.read(&key).await,
+            Err(_) => Err(StoreError::Busy("too many requests wait for the store of this origin")),
         };
-        let read = async {
-            // The permit goes into the closure: a read that is given up still occupies its thread.
-            let permit = self.reads.clone().acquire_owned().await.ok()?;
-            let store = self.store.clone();
-            let read = pool::run(move || {
-                let _permit = permit;
-                store.read(key.as_key())
-            });
-            read.await.ok()
-        };
-        match timeout(self.config.read_deadline, read).await {
-            Ok(Some(Ok(document))) => {
-                self.found.add_one();
-                Reply::document(document)
+        self.reply(&key, read)
+    }
+
+    /// Reads the document, again and again while it is being replaced.
+    async fn read(&self, key: &KeyBuf) -> Result<Document, StoreError> {
+        let began = Instant::now();
+        let read_deadline = self.config.read_deadline;
+        let (half, end) = (began + read_deadline / 2, began + read_deadline);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.read_once(key.clone(), half, end).await {
+                Err(StoreError::Settling(error)) if Instant::now() + pause >= half => return Err(*error),
+                Err(StoreError::Settling(_)) => sleep(pause).await,
+                read => return read,
             }
-            Ok(Some(Err(StoreError::Missing))) => {
-                self.missing.add_one();
-                Reply::null(Status::NotFound)
-            }
-            Ok(Some(Err(StoreError::Unfit(why)))) => {
-                self.failed.add_one();
-                Reply::text(Status::BadDocument, why)
-            }
-            Ok(None) | Err(_) => {
-                self.failed.add_one();
-                Reply::text(Status::BadDocument, "the document could not be read in time")
-            }
+            pause = LONGEST_PAUSE.min(pause * 2);
         }
+    }
+
+    /// Waits for a turn until `half`, and for the read until `end`.
+    async fn read_once(&self, key: KeyBuf, half: Instant, end: Instant) -> Result<Document, StoreError> {
+        let Ok(Ok(permit)) = timeout_at(half, self.reads.clone().acquire_owned()).await else {
+            return Err(StoreError::Busy(
+                "too many documents are read at this origin; none had a turn in time",
+            ));
+        };
+        let store = self.store.clone();
+        // The permit goes into the closure: a read that is given up still occupies its thread.
+        let read = pool::run(move || {
+            let _permit = permit;
+            store.read(key.as_key())
+        });
+        match timeout_at(end, read).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(_panic)) => Err(StoreError::Unfit("the read of the document failed".into())),
+            Err(_late) => Err(StoreError::Unfit("the read of the document did not end in time".into())),
+        }
+    }
+
+    /// The reply that a read comes to. Counts it, and logs what is wrong.
+    fn reply(&self, key: &KeyBuf, read: Result<Document, StoreError>) -> Reply {
+        if !matches!(read, Err(StoreError::Away(_) | StoreError::Busy(_))) {
+            self.complaints.here();
+        }
+        let error = match read {
+            Ok(document) => {
+                self.complaints.sound(key.as_key());
+                self.found.add_one();
+                return Reply::document(document);
+            }
+            Err(error) => error,
+        };
+        let (status, count) = match &error {
+            StoreError::Missing => {
+                self.complaints.sound(key.as_key());
+                self.missing.add_one();
+                return Reply::null(Status::NotFound);
+            }
+            StoreError::Away(why) => {
+                self.complaints.away(why);
+                (Status::OriginFailure, &self.failed)
+            }
+            StoreError::Busy(_) => (Status::Overloaded, &self.overloaded),
+            StoreError::Unfit(_) | StoreError::Settling(_) => {
+                self.complaints.broken(key.as_key(), &error.to_string());
+                (Status::BadDocument, &self.failed)
+            }
+        };
+        count.add_one();
+        Reply::text(status, error.to_string())
     }
 }
 
@@ -135,3 +198,6 @@ impl<S: Store> Handler for Origin<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

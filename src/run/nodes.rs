@@ -22,13 +22,9 @@ impl Process {
     /// Serves an origin; tells where its lines are served.
     pub(super) fn origin(&mut self, args: &OriginArgs) -> Result<SocketAddr> {
         let store = &args.store;
-        let documents =
-            DirStore::open(&store.data, store.layout.into(), store.max_document).with_context(|| {
-                format!(
-                    "cannot open the data directory {:?}; make it, or name another with --data",
-                    store.data
-                )
-            })?;
+        let documents = DirStore::open(&store.data, store.config()).with_context(|| {
+            format!("cannot open the data directory {:?}; make it, or name another with --data", store.data)
+        })?;
         let bound = self.listen("origin", &self.lines("origin", args.port, &args.server), &args.server)?;
         let limits = self.limits(&args.server);
         self.serve("origin", bound, Origin::new(documents, OriginConfig::default()), limits)

@@ -21,9 +21,9 @@ pub enum JsonError {
     /// A byte that the grammar does not allow here; its offset in bytes.
     #[error("unexpected byte at offset {0}")]
     Unexpected(usize),
-    /// Nested deeper than 128 levels.
+    /// Nested deeper than 128 levels; the offset in bytes of the bracket that is too many.
     #[error("it is nested deeper than 128 levels")]
-    TooDeep,
+    TooDeep(usize),
     /// More than white space after the value; its offset in bytes.
     #[error("more text follows the value at offset {0}")]
     Trailing(usize),
@@ -215,7 +215,7 @@ impl<'a> Scan<'a> {
 
     fn enter(&mut self, object: bool) -> Result<(), JsonError> {
         if self.depth == MAX_DEPTH {
-            return Err(JsonError::TooDeep);
+            return Err(JsonError::TooDeep(self.at));
         }
         self.depth += 1;
         self.open = self.open << 1 | u128::from(object);

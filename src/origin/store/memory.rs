@@ -2,6 +2,7 @@
 
 use dashmap::DashMap;
 
+use super::place::sentence;
 use super::{Store, StoreError};
 use crate::wire::{Document, Key};
 
@@ -31,6 +32,6 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn read(&self, key: Key<'_>) -> Result<Document, StoreError> {
         let text = self.texts.get(key.as_str()).ok_or(StoreError::Missing)?;
-        Document::parse(&text, self.max_document).map_err(|error| StoreError::Unfit(error.to_string()))
+        Document::parse(&text, self.max_document).map_err(|error| StoreError::Unfit(sentence(&text, error)))
     }
 }

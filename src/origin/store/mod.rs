@@ -1,11 +1,14 @@
 //! The documents of an origin.
 
+mod absent;
 mod dir;
 mod memory;
+mod place;
+mod root;
 
 use thiserror::Error;
 
-pub use dir::{DirStore, Layout};
+pub use dir::{DirConfig, DirStore, Layout};
 pub use memory::MemoryStore;
 
 use crate::wire::{Document, Key};
@@ -15,23 +18,35 @@ pub trait Store: Send + Sync + 'static {
     /// The document as it is now.
     ///
     /// # Errors
-    /// `Missing` for NOT_FOUND, `Unfit` for BAD_DOCUMENT.
+    /// One fault for each status; see [`StoreError`].
     fn read(&self, key: Key<'_>) -> Result<Document, StoreError>;
 }
 
-/// The reason why there is no document.
+/// The reason why there is no document, and whose fault that is. Its text goes to the client: it names no path and no error
+/// of the machine.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum StoreError {
-    /// Nothing is stored under this key.
+    /// Nothing is stored under this key: NOT_FOUND.
     #[error("there is no such document")]
     Missing,
-    /// The stored text is not a document. The reason goes to the client: it names no path and no error of the machine.
+    /// The fault of the document, whose text is not one: BAD_DOCUMENT.
     #[error("{0}")]
     Unfit(String),
+    /// The fault of the store, which says nothing about any document: ORIGIN_FAILURE.
+    #[error("{0}")]
+    Away(String),
+    /// The fault of this process, which reached a limit: OVERLOADED.
+    #[error("{0}")]
+    Busy(&'static str),
+    /// A fault that may be gone at the next read, because the document is being replaced: what to reply if it is not.
+    #[error("{0}")]
+    Settling(Box<StoreError>),
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// What every store keeps; `put` stores a text under a key.
@@ -59,9 +74,13 @@ mod tests {
     fn dir_keeps_the_contract() {
         let root = std::env::temp_dir().join(format!("dproxy-store-{}", std::process::id()));
         std::fs::create_dir_all(root.join("article")).unwrap();
-        let nested = DirStore::open(&root, Layout::Nested, 65_536).unwrap();
+        let open = |layout| {
+            let config = DirConfig { layout, max_document: 65_536, settle_time: Duration::ZERO };
+            DirStore::open(&root, config).unwrap()
+        };
+        let nested = open(Layout::Nested);
         contract(&nested, |key, text| std::fs::write(root.join(key).with_extension("json"), text).unwrap());
-        let flat = DirStore::open(&root, Layout::Flat, 65_536).unwrap();
+        let flat = open(Layout::Flat);
         contract(&flat, |key, text| std::fs::write(root.join(key.replace('/', "") + ".json"), text).unwrap());
         std::fs::remove_dir_all(&root).unwrap();
     }

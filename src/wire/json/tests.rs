@@ -102,8 +102,8 @@ fn strips_only_outside_of_strings() {
 fn bounds_the_nesting() {
     let nested = |n: usize| "[".repeat(n) + &"]".repeat(n);
     assert_eq!(check(&nested(128)), Ok(false));
-    assert_eq!(check(&nested(129)), Err(JsonError::TooDeep));
-    assert_eq!(check(&"[".repeat(200_000)), Err(JsonError::TooDeep));
+    assert_eq!(check(&nested(129)), Err(JsonError::TooDeep(128)));
+    assert_eq!(check(&"[".repeat(200_000)), Err(JsonError::TooDeep(128)));
 }
 
 #[test]
