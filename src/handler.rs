@@ -1,6 +1,6 @@
-//! What the three roles are to whoever fronts them: something that answers requests.
+//! The seam between a front end and a role: a request goes in, a reply comes out.
 //!
-//! The line server and the HTTP gateway are two front ends over the same handler.
+//! The three roles are handlers; the line server and the HTTP gateway are front ends over the same one.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -11,47 +11,47 @@ use tokio::time::Instant;
 
 use crate::wire::{Reply, Request, Status};
 
-/// A request, and what is known of who asks.
+/// A request with its circumstances.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
-    /// What is asked for.
+    /// The verb and its key.
     pub request: Request<'a>,
-    /// The address that it came from.
+    /// The address of the client.
     pub from: IpAddr,
-    /// When it was read: what came together has one look at the clock in common.
+    /// The time of arrival: requests that arrive together share one reading of the clock.
     pub now: Instant,
-    /// When the asker gives up, if it said so.
+    /// The time at which the client gives up, if it sent a deadline.
     pub deadline: Option<Instant>,
-    /// Whether the times of a document are to be told, as far as they are known.
+    /// Whether the reply is to carry the age of a document and the seconds that it stays fresh, as far as they are known.
     pub tell_times: bool,
-    /// The id of the request across nodes, if it has one.
+    /// The id of the request on all nodes, if it has one.
     pub trace: Option<&'a str>,
-    /// The `traceparent` that it came with, as it came.
+    /// The `traceparent` of the request, unparsed (W3C Trace Context).
     pub parent: Option<&'a str>,
 }
 
 impl<'a> Ask<'a> {
-    /// A question of which no more is known than that: it waits as long as it takes and belongs to no trace.
+    /// A request without options: no deadline, and no trace.
     pub fn new(request: Request<'a>, from: IpAddr, now: Instant) -> Self {
         Self { request, from, now, deadline: None, tell_times: false, trace: None, parent: None }
     }
 }
 
-/// An answer: at once, or when something else has answered.
+/// A reply, or the wait for one.
 pub enum Answer {
-    /// What is known already is answered without a task, a timer or an allocation: the path of a hit.
+    /// Ready: no task, no timer, no allocation. This is the path of a hit.
     Now(Reply),
-    /// What takes a file, a fetch or another node. It must end by itself: every wait within has a deadline.
+    /// Needs a file, a fetch or another node. It completes by itself: every wait in it has a deadline.
     Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
 }
 
 impl Answer {
-    /// An answer that takes a while.
+    /// The answer of a future.
     pub fn later(reply: impl Future<Output = Reply> + Send + 'static) -> Self {
         Answer::Later(Box::pin(reply))
     }
 
-    /// Waits for it.
+    /// Waits for the reply.
     pub async fn reply(self) -> Reply {
         match self {
             Answer::Now(reply) => reply,
@@ -60,12 +60,12 @@ impl Answer {
     }
 }
 
-/// A role.
+/// A role: origin, proxy or balancer.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request. Must not block: it runs where connections are served.
+    /// Answers one request. Must not block: it runs on the threads that serve connections.
     fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer;
 
-    /// The reply to a line that never gets as far as that, in the form of this role's errors.
+    /// The reply to a line that is not a request, in the form of this role's errors.
     fn error(&self, status: Status, text: String) -> Reply {
         Reply::text(status, text)
     }

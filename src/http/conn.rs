@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::body::Response;
 use crate::net::ServerLimits;
 use crate::net::transport::Stream;
-use crate::net::unread::Reader;
+use crate::net::unread::Backlog;
 
 /// The limit of bytes of a request's head.
 const MAX_HEAD: usize = 16 * 1024;
@@ -104,9 +104,14 @@ pub(super) async fn serve<S>(
 {
     // Responses are small and complete: Nagle's algorithm would only delay them. A closed socket shows at the first read.
     let _ = stream.set_nodelay(true);
-    let reader = limits.unread.reader();
-    let io =
-        TokioIo::new(ActiveStream { stream, activity: activity.clone(), reader, held: 0, still_since: None });
+    let backlog = limits.unread.backlog();
+    let io = TokioIo::new(ActiveStream {
+        stream,
+        activity: activity.clone(),
+        backlog,
+        held: 0,
+        still_since: None,
+    });
     let conn = http1::Builder::new()
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD)
@@ -150,26 +155,11 @@ async fn overdue(activity: &Activity, limits: &ServerLimits) {
     }
 }
 
-/// Sends the response for a client over the limit of connections, and closes.
-pub(super) async fn turn_away(mut stream: Stream, response: &[u8], deadline: Duration) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let tell = async {
-        stream.write_all(response).await?;
-        stream.shutdown().await?;
-        // A close with unread bytes would reset the connection, and the client might lose the response.
-        let mut buf = [0; 4096];
-        while stream.read(&mut buf).await? > 0 {}
-        io::Result::Ok(())
-    };
-    // Sent, failed or late: the connection ends.
-    let _ = tokio::time::timeout(deadline, Box::pin(tell)).await;
-}
-
 /// A stream that notes each move.
 struct ActiveStream<'a> {
     stream: Stream,
     activity: Arc<Activity>,
-    reader: Reader<'a>,
+    backlog: Backlog<'a>,
     /// Bytes of the response that is being written: all of them stay in memory until the last one is written.
     held: usize,
     /// The first write that had to wait since the last one that succeeded.
@@ -189,13 +179,13 @@ impl ActiveStream<'_> {
             Poll::Pending => {
                 let now = Instant::now();
                 let since = *self.still_since.get_or_insert(now);
-                self.reader.is_waited_for(cx, self.held, since, now)?;
+                self.backlog.set(cx, self.held, since, now)?;
             }
             Poll::Ready(taken) => {
                 self.still_since = None;
                 if taken.as_ref().is_ok_and(|&taken| taken == left) {
                     self.held = 0;
-                    self.reader.is_done();
+                    self.backlog.clear();
                 }
             }
         }

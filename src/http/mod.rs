@@ -37,6 +37,7 @@ pub use self::site::{HttpConfig, Role};
 use crate::handler::Handler;
 use crate::net::ServerLimits;
 use crate::net::accept::{Door, Front, accept};
+use crate::net::closing;
 use crate::net::transport::{Listener, Stream};
 
 /// The response to a client over the limit of connections.
@@ -113,6 +114,6 @@ impl<H: Handler> Front for HttpFront<H> {
     }
 
     async fn turn_away(&self, stream: Stream) {
-        conn::turn_away(stream, FULL, self.site.config.limits.write_deadline).await;
+        closing::turn_away(stream, FULL).await;
     }
 }

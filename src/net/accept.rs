@@ -1,4 +1,4 @@
-//! The accept loop of every front end: limits, one task per connection, and an end within a deadline.
+//! The accept loop of every front end: limits, one task per connection, and an end within the drain.
 
 use std::future::Future;
 use std::io;
@@ -14,63 +14,63 @@ use tracing::{debug, warn};
 use super::handover;
 use super::transport::{Listener, Stream};
 
-/// How many askers beyond the limit are told so at the same time; further ones are closed unheard.
+/// Connections beyond `max_connections` that are told OVERLOADED at the same time; further ones are closed at once.
 const TURNED_AWAY: usize = 256;
-/// How long to wait after an accept that failed for want of descriptors or memory.
+/// The wait after an accept that failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// When a port is handed over, handshakes that have begun with us must end within this time.
+/// The time for handshakes under way to end when the port is handed over.
 const HANDSHAKES_END: Duration = Duration::from_millis(200);
 
-/// What becomes of a connection: the line server and the HTTP gateway.
+/// Serves accepted connections: the line server, and the HTTP gateway.
 pub trait Front: Send + Sync + 'static {
-    /// Serves one connection to its end. Must end by itself, soon after a stop.
+    /// Serves one connection to its end. Must return by itself, soon after a stop.
     fn serve(&self, stream: Stream, from: IpAddr) -> impl Future<Output = ()> + Send;
 
-    /// No connection will be accepted any more: those that are open are to end soon.
+    /// No further connection will be accepted: open ones are to end soon.
     fn end(&self) {}
 
-    /// Tells one asker too many that it is.
+    /// Sends OVERLOADED to a client over the limit of connections, and closes.
     fn turn_away(&self, stream: Stream) -> impl Future<Output = ()> + Send;
 }
 
-/// How many connections are open at all listeners of a front end, and may be.
+/// The open connections of all listeners of a front end, and their limits.
 #[derive(Debug)]
 pub struct Door {
     max_connections: usize,
     drain: Duration,
-    /// When all must have ended, once the stop has begun.
+    /// The deadline of open connections, set at the stop.
     end: OnceLock<Instant>,
-    /// How many listeners there are, if their port may be taken over by a next process.
+    /// The number of listeners, if a next process may take their port over.
     hand_over: Option<usize>,
     open: AtomicUsize,
     turned_away: AtomicUsize,
 }
 
 impl Door {
-    /// At most `max_connections` at once; after a stop they must end within `drain`.
+    /// At most `max_connections` are open; after a stop they must end within `drain`.
     pub fn new(max_connections: usize, drain: Duration) -> Self {
         let (open, turned_away) = Default::default();
         Self { max_connections, drain, end: OnceLock::new(), hand_over: None, open, turned_away }
     }
 
-    /// The same, at a port that a next process may take over from these `listeners`.
+    /// With the number of listeners, if a next process may take their port over.
     pub fn handed_over(self, listeners: Option<usize>) -> Self {
         Self { hand_over: listeners, ..self }
     }
 
-    /// When all must have ended: the drain is counted from the first time that this is asked.
+    /// The deadline of open connections: the first call starts the drain.
     pub fn end(&self) -> Instant {
         *self.end.get_or_init(|| Instant::now() + self.drain)
     }
 
-    /// How many connections are open.
+    /// The number of open connections.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 }
 
-/// Counts one connection for as long as it lives.
+/// Counts one connection until it is dropped.
 struct Counted<'a>(&'a AtomicUsize);
 
 impl<'a> Counted<'a> {
@@ -87,14 +87,14 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Accepts until `stop`; returns when the connections have ended. False when some had to be cut.
+/// Accepts until `stop`; returns when the connections have ended. False when the drain ran out first.
 pub async fn accept<F: Front>(
     listener: Listener,
     front: &Arc<F>,
     door: &Arc<Door>,
     stop: impl Future<Output = ()>,
 ) -> bool {
-    let mut entrance = Entrance { front, door, tasks: TaskTracker::new(), short: false };
+    let mut acceptor = Acceptor { front, door, tasks: TaskTracker::new(), short: false };
     tokio::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -102,40 +102,40 @@ pub async fn accept<F: Front>(
             accepted = listener.accept() => accepted,
             () = &mut stop => break,
         };
-        entrance.accepted(accepted).await;
+        acceptor.accepted(accepted).await;
     }
     let end = door.end();
     if let Some(ours) = door.hand_over {
         handover::leave(&listener, ours);
-        // Only now: who loses a session comes back at once, and shall meet the next process.
+        // After `leave`: clients reconnect as soon as their session ends, and must reach the next process.
         front.end();
         let last = Instant::now() + HANDSHAKES_END;
         while let Ok(accepted) = timeout_at(last, listener.accept()).await {
-            entrance.accepted(accepted).await;
+            acceptor.accepted(accepted).await;
         }
         handover::close(&listener, ours);
     }
     front.end();
-    // Those whose connection is made but not yet accepted were promised an answer by the kernel.
+    // The kernel has accepted these connections: their clients expect an answer.
     while let Some(accepted) = timeout(Duration::ZERO, listener.accept()).await.ok().filter(Result::is_ok) {
-        entrance.accepted(accepted).await;
+        acceptor.accepted(accepted).await;
     }
     drop(listener);
-    entrance.tasks.close();
-    timeout_at(end, entrance.tasks.wait()).await.is_ok()
+    acceptor.tasks.close();
+    timeout_at(end, acceptor.tasks.wait()).await.is_ok()
 }
 
-/// One listener's.
-struct Entrance<'a, F> {
+/// The connections of one listener.
+struct Acceptor<'a, F> {
     front: &'a Arc<F>,
     door: &'a Arc<Door>,
     tasks: TaskTracker,
-    /// Whether the last accept failed for want of descriptors or memory.
+    /// Whether the last accept failed for lack of descriptors or memory.
     short: bool,
 }
 
-impl<F: Front> Entrance<'_, F> {
-    /// No accept error ends the loop, and none makes it spin.
+impl<F: Front> Acceptor<'_, F> {
+    /// Serves a connection. An error neither ends the loop nor makes it spin.
     async fn accepted(&mut self, accepted: io::Result<(Stream, SocketAddr)>) {
         match accepted {
             Ok((stream, peer)) => {
@@ -145,7 +145,7 @@ impl<F: Front> Entrance<'_, F> {
                 self.admit(stream, peer.ip().to_canonical());
             }
             Err(error) if is_of_the_connection(&error) => {
-                debug!(%error, "a connection was gone before it was accepted");
+                debug!(%error, "a connection was closed before it was accepted");
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.short, true) {

@@ -1,4 +1,4 @@
-//! The requests and replies of a connection: what its lines mean, with the bytes left to `conn`.
+//! The requests and replies of a connection: the meaning of its lines, while `conn` moves bytes.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
-use super::crowd::Share;
+use super::in_flight::Share;
 use super::inbox::Take;
 use super::outbox::Outbox;
 use super::shared::Shared;
@@ -18,18 +18,18 @@ use crate::trace;
 use crate::wire::request::{RequestError, split_id};
 use crate::wire::{Options, Reply, Request, Status};
 
-/// No further request is read while this many bytes wait to leave.
+/// No request is read while this many bytes of replies wait to be written.
 const FULL: usize = 256 * 1024;
-/// Replies turn into OVERLOADED while this many bytes wait to leave: an asker that does not read cannot hold more.
+/// Replies turn into OVERLOADED while this many bytes wait to be written: the most that one client can make us hold.
 const FLOODED: usize = 16 * 1024 * 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
-    /// Nothing was asked yet.
+    /// Before the first line.
     Plain,
-    /// `HELLO 2` was.
+    /// After `HELLO 2`.
     Session,
-    /// Nothing more is read: what is asked is answered, then we close.
+    /// No further requests are read; those in flight are answered.
     Ending,
 }
 
@@ -40,8 +40,9 @@ struct Hello {
     max_in_flight: usize,
 }
 
-/// A request that is not answered yet, and its id in the session.
+/// A request in flight.
 struct Pending {
+    /// Its id in the session.
     id: Option<u64>,
     tell_times: bool,
     reply: Pin<Box<dyn Future<Output = Reply> + Send>>,
@@ -56,28 +57,28 @@ impl Future for Pending {
     }
 }
 
-/// The requests and replies of a connection: all that its lines can change.
+/// The state of a connection that its lines can change.
 pub(super) struct Exchange<'a, H> {
     pub(super) phase: Phase,
     from: IpAddr,
     pub(super) shared: &'a Shared<H>,
     pub(super) outbox: Outbox,
     pending: FuturesUnordered<Pending>,
-    /// What is under way here among all that is under way at this node.
+    /// The share of this connection in the requests in flight at the server.
     share: Share<'a>,
-    /// How many requests may be under way, as of the last look.
+    /// The limit of requests in flight.
     window: usize,
-    /// About the largest of the last replies that were not answered at once: a measure of how many may be under way.
+    /// In bytes, about the largest of the last replies that were not ready at once; it shrinks by an eighth per reply.
     largest: Option<usize>,
-    /// Whether the peer may still be sending what will not be read.
-    pub(super) unread: bool,
-    /// How many lines were taken.
+    /// Whether the client may be sending bytes that will not be read.
+    pub(super) unread_input: bool,
+    /// Lines so far.
     pub(super) taken: u64,
     pub(super) now: Instant,
 }
 
 impl<'a, H: Handler> Exchange<'a, H> {
-    /// Nothing was asked yet.
+    /// Before the first line.
     pub(super) fn new(from: IpAddr, shared: &'a Shared<H>, now: Instant) -> Self {
         Self {
             phase: Phase::Plain,
@@ -85,10 +86,10 @@ impl<'a, H: Handler> Exchange<'a, H> {
             shared,
             outbox: Outbox::default(),
             pending: FuturesUnordered::new(),
-            share: shared.crowd.share(),
+            share: shared.in_flight.share(),
             window: 1,
             largest: None,
-            unread: false,
+            unread_input: false,
             taken: 0,
             now,
         }
@@ -98,32 +99,32 @@ impl<'a, H: Handler> Exchange<'a, H> {
         self.phase != Phase::Ending && self.outbox.len() < FULL && self.pending.len() < self.window
     }
 
-    /// Looks how many requests may be under way: as many as the session was promised, fewer when their replies are large, too
-    /// many are not read, or the node has enough to do.
-    pub(super) fn look_around(&mut self) {
-        // Until one was seen, replies may be as large as replies get.
+    /// Recomputes the window: the promised maximum, lowered when replies are large, when too many replies are unread in the
+    /// whole process, or when the upstreams are busy.
+    pub(super) fn update_window(&mut self) {
+        // Before the first reply its size is unknown: sixteen at once are assumed to be the most.
         let room = if self.shared.limits.unread.is_short_of_room() { 0 } else { FLOODED };
         let fitting = room / self.largest.unwrap_or(FLOODED / 16).max(1);
-        let fair = self.share.is_now(self.pending.len());
+        let fair = self.share.limit(self.pending.len());
         self.window = fitting.min(fair).clamp(1, self.shared.limits.max_in_flight);
     }
 
-    /// Whether no request is under way.
+    /// Whether no request is in flight.
     pub(super) fn is_idle(&self) -> bool {
         self.pending.is_empty()
     }
 
-    /// Whether nothing more will be said.
-    pub(super) fn is_over(&self) -> bool {
+    /// Whether the outbox has the last reply.
+    pub(super) fn is_answered(&self) -> bool {
         self.phase == Phase::Ending && self.pending.is_empty()
     }
 
-    /// Whether all is said, and has left.
-    pub(super) fn is_done(&self) -> bool {
-        self.is_over() && self.outbox.is_empty()
+    /// Whether the last reply is written.
+    pub(super) fn is_written(&self) -> bool {
+        self.is_answered() && self.outbox.is_empty()
     }
 
-    /// Takes one line.
+    /// Handles one line.
     pub(super) fn take(&mut self, line: &str) -> Take {
         self.taken += 1;
         let line = line.as_bytes();
@@ -141,12 +142,12 @@ impl<'a, H: Handler> Exchange<'a, H> {
             Ok(Request::Hello) => {
                 self.phase = Phase::Session;
                 let max_in_flight = self.shared.limits.max_in_flight;
-                self.say(None, &Reply::json(&Hello { protocol: 2, max_in_flight }));
+                self.frame_own(None, &Reply::json(&Hello { protocol: 2, max_in_flight }));
             }
             Ok(request) => self.answer(None, request, Options::default()),
             Err(error) => {
-                self.unread = true;
-                self.say(None, &self.shared.refusal(error));
+                self.unread_input = true;
+                self.frame_own(None, &self.shared.refusal(error));
             }
         }
     }
@@ -157,10 +158,13 @@ impl<'a, H: Handler> Exchange<'a, H> {
         };
         match Request::parse_with_options(line) {
             Ok((Request::Hello, _)) => {
-                self.say(Some(id), &self.shared.refusal(RequestError::Usage("this is a session already")));
+                self.frame_own(
+                    Some(id),
+                    &self.shared.refusal(RequestError::Usage("this is a session already")),
+                );
             }
             Ok((request, options)) => self.answer(Some(id), request, options),
-            Err(error) => self.say(Some(id), &self.shared.refusal(error)),
+            Err(error) => self.frame_own(Some(id), &self.shared.refusal(error)),
         }
     }
 
@@ -182,7 +186,7 @@ impl<'a, H: Handler> Exchange<'a, H> {
         }
     }
 
-    /// Frames what has become ready. True when something had.
+    /// Frames the replies that have become ready. True if there were any.
     pub(super) fn poll_pending(&mut self, cx: &mut Context<'_>) -> bool {
         let mut progress = false;
         while let Poll::Ready(Some((id, tell_times, reply))) = self.pending.poll_next_unpin(cx) {
@@ -201,17 +205,18 @@ impl<'a, H: Handler> Exchange<'a, H> {
         if waiting < FLOODED && !unread.has_no_room_for(waiting + reply.size(), self.now) {
             return reply.frame(id, tell_times, &mut self.outbox);
         }
-        self.say(id, &self.shared.handler.error(Status::Overloaded, TOO_MUCH.to_owned()));
+        self.frame_own(id, &self.shared.handler.error(Status::Overloaded, TOO_MUCH.to_owned()));
     }
 
-    fn say(&mut self, id: Option<u64>, reply: &Reply) {
+    /// Frames a reply of this node, which is small: there is always room for it.
+    fn frame_own(&mut self, id: Option<u64>, reply: &Reply) {
         reply.frame(id, false, &mut self.outbox);
     }
 
-    /// Ends the connection with a BAD_REQUEST that has no id, behind what is still being answered.
+    /// Ends the connection with a BAD_REQUEST without an id. Requests in flight are still answered.
     pub(super) fn refuse(&mut self, why: &'static str) {
         self.phase = Phase::Ending;
-        self.unread = true;
-        self.say(None, &self.shared.refusal(RequestError::Usage(why)));
+        self.unread_input = true;
+        self.frame_own(None, &self.shared.refusal(RequestError::Usage(why)));
     }
 }

@@ -1,9 +1,9 @@
-//! A port changes hands in no simulation: there is no kernel to be told.
+//! No port is handed over in the simulation.
 
 use super::transport::Listener;
 
-/// New connections come on as before.
+/// Does nothing.
 pub(crate) fn leave(_listener: &Listener, _ours: usize) {}
 
-/// The same.
+/// Does nothing.
 pub(crate) fn close(_listener: &Listener, _ours: usize) {}

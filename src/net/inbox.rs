@@ -1,6 +1,6 @@
 //! Request lines out of a connection, which holds no buffer while it is idle.
 //!
-//! [`Lines`] decodes from one buffer per thread. A connection keeps only what it really holds back: a part of a line, or
+//! [`Lines`] decodes from one buffer per thread. A connection keeps only the bytes left over: a part of a line, or
 //! lines for which there is no room yet. `FramedRead` would keep a buffer for each connection, idle or not.
 
 use std::cell::RefCell;
@@ -15,30 +15,30 @@ use tokio_util::codec::Decoder;
 
 use super::lines::{LineError, Lines};
 
-/// The most bytes that one read takes, and about the most that a connection holds back.
+/// The limit of one read in bytes, and about the limit of the bytes that a connection holds back.
 const READ: usize = 64 * 1024;
 
 thread_local! {
     static SCRATCH: RefCell<BytesMut> = RefCell::default();
 }
 
-/// What the taker of a line says.
+/// Whether the consumer of lines has room for another one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Take {
-    /// More lines are welcome.
+    /// There is room.
     More,
-    /// Hold the others back.
+    /// The next lines are to be held back.
     Pause,
 }
 
-/// What a read brought.
+/// The outcome of a read.
 #[derive(Debug)]
 pub(super) enum Filled {
-    /// Bytes; whole lines among them were handed out.
+    /// Bytes; the whole lines among them were handed out.
     Bytes,
-    /// The end of the stream, behind a whole line.
+    /// The end of the stream, after a whole line.
     End,
-    /// What came is no line: nothing after it can be trusted.
+    /// Not a line: no byte after it can be trusted.
     Bad(LineError),
 }
 
@@ -46,7 +46,7 @@ pub(super) enum Filled {
 pub(super) struct Inbox {
     lines: Lines,
     held: BytesMut,
-    /// Whether `held` begins with a whole line.
+    /// Whether `held` starts with a whole line.
     paused: bool,
 }
 
@@ -56,7 +56,7 @@ impl Inbox {
         Self { lines: Lines::new(max_line - 1), held: BytesMut::new(), paused: false }
     }
 
-    /// Whether a line has begun that is not whole yet.
+    /// Whether only a part of a line has arrived.
     pub(super) fn has_part(&self) -> bool {
         !self.paused && !self.held.is_empty()
     }
@@ -66,7 +66,7 @@ impl Inbox {
         self.paused
     }
 
-    /// Whether bytes are left over after what was handed out.
+    /// Whether bytes are held back.
     pub(super) fn has_more(&self) -> bool {
         !self.held.is_empty()
     }
@@ -81,26 +81,26 @@ impl Inbox {
         if self.paused {
             let mut held = std::mem::take(&mut self.held);
             let filled = self.hand_out(&mut held, each);
-            // Lines that have to wait on stay where they are; a part of one must not keep the room of them all.
+            // Lines that wait on stay in place; a part of a line must not keep the buffer of all of them.
             self.held = if self.paused { held } else { BytesMut::from(&held[..]) };
             return Poll::Ready(Ok(filled));
         }
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
             scratch.reserve(self.held.len() + READ);
-            // The decoder has seen these bytes and goes on behind them.
+            // The decoder has searched these bytes and continues after them.
             scratch.extend_from_slice(&self.held);
             if ready!(pin!(stream.read_buf(&mut scratch.limit(READ))).poll(cx))? == 0 {
                 return Poll::Ready(Ok(self.end()));
             }
             let filled = self.hand_out(scratch, each);
-            // As large as what it holds: an idle connection must not keep the room of its busiest moment.
+            // A copy of just these bytes: an idle connection must not keep the buffer of its busiest moment.
             self.held = BytesMut::from(&scratch[..]);
             Poll::Ready(Ok(filled))
         })
     }
 
-    /// Hands out the whole lines of `bytes` until one is enough for now.
+    /// Hands out the whole lines of `bytes` until the consumer pauses.
     fn hand_out(&mut self, bytes: &mut BytesMut, each: &mut impl FnMut(&str) -> Take) -> Filled {
         self.paused = false;
         loop {
@@ -117,7 +117,7 @@ impl Inbox {
         }
     }
 
-    /// The stream has ended: behind a whole line, or within one.
+    /// The end of the stream: after a whole line, or within one.
     fn end(&mut self) -> Filled {
         match self.lines.decode_eof(&mut self.held) {
             Ok(_) => Filled::End,
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
     use tokio::io::AsyncWriteExt;
 
-    /// Feeds the pieces one read at a time, and gives the lines that come out and how it ended.
+    /// Feeds the pieces one read at a time; returns the lines and the last outcome.
     async fn lines(pieces: &[&[u8]], max_line: usize) -> (Vec<String>, Filled) {
         let (mut far, mut near) = tokio::io::duplex(1 << 20);
         let mut inbox = Inbox::new(max_line);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn holds_back_what_there_is_no_room_for() {
+    async fn holds_back_lines_while_there_is_no_room() {
         let (mut far, mut near) = tokio::io::duplex(1 << 20);
         let mut inbox = Inbox::new(64);
         far.write_all(b"a\nb\nc\nd").await.unwrap();

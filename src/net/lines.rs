@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use thiserror::Error;
 use tokio_util::codec::{Decoder, LinesCodec, LinesCodecError};
 
-/// Why there is no further line.
+/// The reason that no further line follows.
 #[derive(Debug, Error)]
 pub(super) enum LineError {
     /// More bytes than the maximum without a line end.
@@ -86,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    /// All lines of a stream, and how it ended.
+    /// All lines of a stream, and the error at its end.
     async fn all(bytes: &[u8]) -> (Vec<String>, Option<LineError>) {
         let mut reading = FramedRead::with_capacity(bytes, Lines::new(7), 4);
         let (mut lines, mut error) = (Vec::new(), None);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_comes_after_what_is_no_text() {
+    async fn nothing_comes_after_bytes_that_are_not_text() {
         let (lines, error) = all(b"a\nb\xff\nc\n").await;
         assert_eq!(lines, ["a"]);
         assert!(matches!(error, Some(LineError::NotText)), "{error:?}");

@@ -1,19 +1,34 @@
-//! Bytes on the way: the only folder that names a socket.
+//! Connections: the only folder that names a socket.
 //!
 //! ```text
-//! asker ──▶ server ▶ conn ▶ exchange ▶ (inbox ▶ Handler ▶ outbox)          Handler ▶ link ▶ session | plain ──▶ peer
+//! client ──▶ server ▶ conn ▶ exchange ▶ (inbox ▶ Handler ▶ outbox)      Handler ▶ link ▶ session | plain ──▶ upstream
 //! ```
-//! What all connections of a server have in common: how much is under way (`crowd`), and what waits to be read (`unread`).
+//! All connections of a server share two bounds: the requests in flight (`in_flight`) and the bytes of replies that clients
+//! have not read ([`unread`]).
+//!
+//! # Six words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | client | the end of a connection that sends requests: a program, or the node in front of this one |
+//! | upstream | the node to which this one sends requests: an origin for a proxy, a proxy for a balancer |
+//! | session | a connection that began with `HELLO 2`: it carries many requests at once, each with an id |
+//! | request | one line from a client; a plain one is the only one of its connection |
+//! | reply | the one line for a request |
+//! | node | a process, or a part of one, that serves a role at a port |
+//!
+//! A request is *in flight* from its arrival until its reply is ready.
 
 pub mod accept;
+pub(crate) mod closing;
 mod conn;
-mod crowd;
 mod exchange;
 #[cfg(not(sim))]
 mod handover;
 #[cfg(sim)]
 #[path = "handover_sim.rs"]
 mod handover;
+mod in_flight;
 mod inbox;
 mod lines;
 pub mod link;

@@ -1,4 +1,4 @@
-//! Replies on their way into a stream: what is ready together leaves in one write.
+//! Replies on their way into a stream: all that are ready leave in one write.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -11,18 +11,18 @@ use tokio::io::AsyncWrite;
 
 use crate::wire::{Document, Frame};
 
-/// From this size on a document or line is shared with the cache or the link; below, copying it into the batch costs
-/// less than one more piece in the write.
+/// A document or line of this size or more is shared with the cache or the link; copying a smaller one costs less than one
+/// more piece in the write.
 const SHARE_FROM: usize = 4 * 1024;
-/// What waits for longer is copied up to this size: a small line must not keep the large block that it was read into.
+/// Unwritten pieces below this size are copied: a small line must not keep the large block that it was read into.
 const SETTLE_BELOW: usize = 64 * 1024;
-/// How many pieces one write takes.
+/// The limit of pieces in one write.
 const PIECES: usize = 64;
-/// A buffer that grew beyond this is not kept.
+/// The limit of bytes of a buffer that is kept for the next connection.
 const KEEP: usize = 1024 * 1024;
 
 thread_local! {
-    /// The buffer of whichever connection of this thread is being served: hot in the core's cache, and none idle.
+    /// One buffer for all connections of this thread: it is hot in the core's cache, and idle connections hold none.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -31,18 +31,18 @@ thread_local! {
 pub(super) struct Outbox {
     /// Pieces in front of `open`.
     closed: VecDeque<Bytes>,
-    /// Where small pieces are gathered.
+    /// The copies of small pieces, one after another.
     open: Vec<u8>,
-    /// How many of them are known to keep nothing but themselves, from the first on.
+    /// The number of pieces, from the first on, that keep no larger block alive.
     settled: usize,
-    /// How much of the first piece has left.
+    /// Bytes of the first piece that are written.
     sent: usize,
-    /// Bytes that have not left.
+    /// Bytes that are not written.
     len: usize,
 }
 
 impl Outbox {
-    /// How many bytes have not left.
+    /// Bytes that are not written.
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -59,7 +59,8 @@ impl Outbox {
         self.closed.push_back(bytes);
     }
 
-    /// What has not left may have to wait; tells how many bytes it holds: a piece that has left in part is there as a whole.
+    /// Prepares unwritten pieces for a long wait. Returns the bytes of memory that they hold: a piece written in part counts
+    /// as a whole.
     pub(super) fn settle(&mut self) -> usize {
         for piece in self.closed.iter_mut().skip(self.settled).filter(|piece| piece.len() < SETTLE_BELOW) {
             *piece = Bytes::copy_from_slice(piece);
@@ -68,7 +69,7 @@ impl Outbox {
         self.len + self.sent
     }
 
-    /// Writes until all has left, or the stream takes no more. Tells how many bytes left this time.
+    /// Writes until the box is empty or the stream accepts no more. Returns the bytes written.
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -122,13 +123,13 @@ impl Outbox {
             self.closed.pop_front();
             self.settled = self.settled.saturating_sub(1);
         }
-        // What an asker that is always behind has taken must not pile up in front of what it has not.
+        // For a client that is always behind, the written bytes must not pile up in front of the unwritten ones.
         if self.sent < self.open.len() && self.sent > self.open.len() / 2 {
             self.open.drain(..std::mem::take(&mut self.sent));
         }
     }
 
-    /// Everything has left: the room goes to the next connection that has something to say.
+    /// Leaves the buffer to the next connection that writes.
     fn give_back(&mut self) {
         self.sent = 0;
         self.closed = VecDeque::new();
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_left_takes_no_room_though_the_box_is_never_empty() {
+    async fn written_bytes_take_no_memory_though_the_box_is_never_empty() {
         let (mut near, mut far) = tokio::io::duplex(4096);
         let mut outbox = Outbox::default();
         let (mut said, mut heard) = (Vec::new(), Vec::new());
@@ -214,7 +215,7 @@ mod tests {
         assert!(said.starts_with(&heard) && heard.len() + last <= said.len());
     }
 
-    /// Takes all, and counts how often it is asked to.
+    /// Accepts all bytes, and counts the writes.
     struct Counting(usize);
 
     impl AsyncWrite for Counting {
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_ready_together_leaves_in_one_write() {
+    async fn all_replies_that_are_ready_leave_in_one_write() {
         let (mut outbox, mut stream) = (Outbox::default(), Counting(0));
         for _ in 0..500 {
             outbox.line(&Bytes::from_static(b"1 {\"status\":\"OK\"}\n"));

@@ -1,4 +1,4 @@
-//! The front end of the line protocol: accepts, within limits, until it is told to stop; then lets them finish.
+//! The front end of the line protocol: accepts connections within limits until the stop, then lets them finish.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::accept::{Door, Front, accept};
-use super::conn;
-use super::crowd::Crowd;
+use super::in_flight::InFlight;
 use super::shared::{ServerLimits, Shared};
 use super::transport::{Listener, Stream};
+use super::{closing, conn};
 use crate::handler::Handler;
 use crate::wire::Status;
 
@@ -24,7 +24,8 @@ impl<H: Handler> Front for Shared<H> {
 
     async fn turn_away(&self, stream: Stream) {
         let text = "this node has as many connections as --max-connections allows; try again later";
-        conn::turn_away(stream, self.handler.error(Status::Overloaded, text.to_owned())).await;
+        let line = self.handler.error(Status::Overloaded, text.to_owned()).to_line() + "\n";
+        closing::turn_away(stream, line.as_bytes()).await;
     }
 }
 
@@ -43,19 +44,19 @@ impl<H> Clone for Server<H> {
 impl<H: Handler> Server<H> {
     /// A server that answers with `handler` until `stop` is cancelled.
     pub fn new(handler: Arc<H>, limits: ServerLimits, stop: CancellationToken) -> Self {
-        // Without a next process there is nothing to be done between the two.
+        // Without a handover, accepting and serving end at the same moment.
         let ending = if limits.hand_over.is_some() { CancellationToken::new() } else { stop.clone() };
         let door = Arc::new(Door::new(limits.max_connections, limits.drain).handed_over(limits.hand_over));
-        let crowd = Crowd::new(limits.enough);
-        Self { shared: Arc::new(Shared { handler, limits, crowd, stop, ending }), door }
+        let in_flight = InFlight::new(limits.enough);
+        Self { shared: Arc::new(Shared { handler, limits, in_flight, stop, ending }), door }
     }
 
-    /// What counts its connections.
+    /// The count of its connections, and their limit.
     pub fn door(&self) -> &Arc<Door> {
         &self.door
     }
 
-    /// Serves a listener until the stop; returns when its connections have ended. False when some had to be cut.
+    /// Serves a listener until the stop; returns when its connections have ended. False when the drain ran out first.
     pub async fn serve(&self, listener: Listener) -> bool {
         accept(listener, &self.shared, &self.door, self.shared.stop.cancelled()).await
     }

@@ -1,40 +1,40 @@
-//! What all connections of a server have in common: its handler, its limits, and when it ends.
+//! The state that all connections of a server share: the handler, limits, counts, and the stop.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::crowd::Crowd;
+use super::in_flight::InFlight;
 use super::unread::Unread;
 use crate::handler::Handler;
 use crate::wire::request::RequestError;
 use crate::wire::{Reply, Status};
 
-/// What a server bounds.
+/// The limits of a server.
 #[derive(Clone, Debug)]
 pub struct ServerLimits {
-    /// Connections open at once.
+    /// Open connections.
     pub max_connections: usize,
-    /// Requests under way on one session.
+    /// Requests in flight on one session.
     pub max_in_flight: usize,
     /// The number of requests in flight on all connections that keeps the upstreams busy: near it, each session is read only
     /// up to its share. `usize::MAX` for a role that answers from memory, so that hits never queue behind misses.
     pub enough: usize,
-    /// A request line must have arrived whole within this time.
+    /// The time for a request line to arrive whole.
     pub line_deadline: Duration,
-    /// A reply must be taken within this time.
+    /// The time for a client to read a reply.
     pub write_deadline: Duration,
-    /// What waits to be read, at all front ends that have this in common.
+    /// Bytes of replies that clients have not read; the front ends of a process share it.
     pub unread: Arc<Unread>,
-    /// A session on which nothing happens is closed after this time.
+    /// A session without requests is closed after this time.
     pub idle_deadline: Duration,
-    /// After a stop, what is under way must end within this time.
+    /// The time for requests in flight to end after a stop.
     pub drain: Duration,
-    /// How many listeners this process has, if it leaves the port to another one after a stop: nobody may be lost
-    /// between the two.
+    /// The number of listeners of this process, if another process takes its port over after a stop: no connection may be
+    /// lost between the two.
     pub hand_over: Option<usize>,
-    /// Requests that take as long are logged.
+    /// Requests that take this long or longer are logged.
     pub slow_log: Option<Duration>,
 }
 
@@ -55,14 +55,14 @@ impl Default for ServerLimits {
     }
 }
 
-/// What all connections of a server have in common.
+/// The state that all connections of a server share.
 pub(super) struct Shared<H> {
     pub(super) handler: Arc<H>,
     pub(super) limits: ServerLimits,
-    pub(super) crowd: Crowd,
+    pub(super) in_flight: InFlight,
     /// No more connections are accepted.
     pub(super) stop: CancellationToken,
-    /// Connections end as soon as they have answered what came.
+    /// Connections end as soon as they have answered the requests that have arrived.
     pub(super) ending: CancellationToken,
 }
 

@@ -1,6 +1,6 @@
-//! Streams and listeners: the one place that knows which network there is.
+//! Streams and listeners of TCP, or of the simulated network: no other file knows which.
 //!
-//! Built with `RUSTFLAGS="--cfg sim"` it is turmoil's simulated network, else TCP.
+//! The simulated network is turmoil's, in builds with `RUSTFLAGS="--cfg sim"`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,22 +11,22 @@ pub use tokio::net::{TcpListener as Listener, TcpStream as Stream};
 #[cfg(sim)]
 pub use turmoil::net::{TcpListener as Listener, TcpStream as Stream};
 
-/// How many connections the kernel may hold for us before we accept them.
+/// The limit of connections that the kernel queues until we accept them.
 #[cfg(not(sim))]
 const BACKLOG: i32 = 4096;
 
-/// A socket that is bound and listens, not yet taken by a runtime.
+/// A listening socket that no runtime polls yet.
 #[cfg(not(sim))]
 pub struct Bound(std::net::TcpListener);
 
 #[cfg(not(sim))]
 impl Bound {
-    /// Where.
+    /// The address it listens at.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
     }
 
-    /// A listener of the runtime that this is called in.
+    /// A listener of the current runtime.
     pub fn listen(self) -> io::Result<Listener> {
         Listener::from_std(self.0)
     }
@@ -34,12 +34,12 @@ impl Bound {
 
 /// Listens on `address` once per core: the kernel spreads connections over the listeners.
 ///
-/// All share one port, which the first one picks when `address` says 0. Fails with `AddrInUse` when another process
-/// listens there, unless `share` says that a process which shares its port as well may: the port is handed over.
+/// All share one port; the kernel picks it if the port of `address` is 0. Fails with `AddrInUse` when another process listens
+/// there. With `share`, another process may listen there too if it also shares: the port is being handed over.
 #[cfg(not(sim))]
 pub fn bind(address: SocketAddr, count: usize, share: bool) -> io::Result<Vec<Bound>> {
     if !share && address.port() != 0 {
-        // A socket without SO_REUSEPORT finds out whether someone is there, sharing or not.
+        // Without SO_REUSEPORT this fails if any process listens there, sharing or not.
         listening_socket(address, false)?;
     }
     let first = listening_socket(address, true)?;
@@ -51,7 +51,7 @@ pub fn bind(address: SocketAddr, count: usize, share: bool) -> io::Result<Vec<Bo
     sockets.into_iter().map(|socket| socket.listen(BACKLOG).map(|()| Bound(socket.into()))).collect()
 }
 
-/// Listens with a socket that was opened elsewhere, once per core: all share its one queue.
+/// Listens with a socket that another process opened, `count` times: all share its one queue.
 #[cfg(not(sim))]
 pub fn adopt(listener: std::net::TcpListener, count: usize) -> io::Result<Vec<Bound>> {
     listener.set_nonblocking(true)?;
@@ -74,42 +74,42 @@ fn listening_socket(address: SocketAddr, reuse_port: bool) -> io::Result<socket2
     Ok(socket)
 }
 
-/// In a simulation hosts listen by [`listen`]; what the program itself binds is not there.
+/// A socket of the program; there are none in the simulation, whose hosts call [`listen`].
 #[cfg(sim)]
 pub struct Bound(SocketAddr);
 
 #[cfg(sim)]
 impl Bound {
-    /// Where.
+    /// The address it listens at.
     pub fn address(&self) -> io::Result<SocketAddr> {
         Ok(self.0)
     }
 
-    /// No listener of a real network.
+    /// Fails.
     pub fn listen(self) -> io::Result<Listener> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
 
-/// No real port is bound in a simulation.
+/// Fails.
 #[cfg(sim)]
 pub fn bind(_address: SocketAddr, _count: usize, _share: bool) -> io::Result<Vec<Bound>> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// No socket comes from elsewhere into a simulation.
+/// Fails.
 #[cfg(sim)]
 pub fn adopt(_listener: std::net::TcpListener, _count: usize) -> io::Result<Vec<Bound>> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Listens on a port of the simulated host that this runs on.
+/// Listens on a port of the current simulated host.
 #[cfg(sim)]
 pub async fn listen(port: u16) -> io::Result<Listener> {
     Listener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).await
 }
 
-/// Connects to a host by name or address, within `deadline`. Lines are small and complete: nothing waits for more.
+/// Connects to a host by name or address within `deadline`. Sets TCP_NODELAY: each write is complete.
 pub async fn dial(host: &str, port: u16, deadline: Duration) -> io::Result<Stream> {
     let connected = tokio::time::timeout(deadline, Stream::connect((host, port))).await;
     let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -135,7 +135,7 @@ pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<IpAddr>> {
     Ok(tokio::net::lookup_host((host, port)).await?.map(|address| address.ip()).collect())
 }
 
-/// All addresses of a name: a simulated one has one.
+/// The one address of a simulated name.
 #[cfg(sim)]
 pub async fn resolve(host: &str, _port: u16) -> io::Result<Vec<IpAddr>> {
     Ok(vec![turmoil::lookup(host)])

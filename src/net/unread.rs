@@ -1,9 +1,9 @@
-//! Replies that wait for their readers, at all connections of a process together.
+//! The bytes of replies that clients have not read, for all connections of a process together.
 //!
-//! Each connection bounds its own part, but there may be ten thousand of them, and asking costs less than reading. Once half
-//! of what is allowed waits, sessions are read one request at a time, and who has taken nothing for a while is cut, whoever
-//! stands still for longest first. Once all of it does, whoever asks for more than a little is told OVERLOADED. What a socket
-//! takes at once is not counted: who reads notices nothing.
+//! Each connection has a limit, but there may be ten thousand of them, and sending requests costs a client less than reading
+//! replies. Over half of the process's limit, sessions are read one request at a time, and connections whose client has read
+//! nothing for [`STALLED`] are cut, the longest stalled first. At the limit, further replies are OVERLOADED unless they are
+//! little. Bytes that a socket accepts at once are not counted: clients that read notice nothing.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,104 +17,106 @@ use tracing::{debug, warn};
 
 use crate::lock::lock;
 
-/// When room is short, who has taken nothing for so long has to go.
-const STANDS_STILL: Duration = Duration::from_millis(500);
-/// So many bytes are always answered: a socket takes them at once, unless its reader has more waiting.
+/// When memory is short, connections whose client has read nothing for this time are cut.
+const STALLED: Duration = Duration::from_millis(500);
+/// Replies below this size are always sent: a socket accepts them at once, unless more is waiting for the same client.
 pub(crate) const LITTLE: usize = 16 * 1024;
-/// What an asker is told for whose reply there is no room.
+/// The text of the OVERLOADED for a reply over the limit.
 pub(crate) const TOO_MUCH: &str = "too many bytes wait to be read; try again later";
 
-/// All that waits.
+/// The unread bytes of a process, and their limit.
 #[derive(Debug)]
 pub struct Unread {
-    most: usize,
+    limit: usize,
     /// Written under the lock, read without.
     bytes: AtomicUsize,
-    line: Mutex<Line>,
+    queue: Mutex<Queue>,
 }
 
-/// Those who are waited for, the one that has taken nothing for longest first.
+/// The connections with unread bytes, the longest stalled first.
 #[derive(Default, Debug)]
-struct Line {
+struct Queue {
     next: u64,
-    places: BTreeMap<u64, Place>,
-    /// Whether it was logged that room is short.
-    told: bool,
+    stalls: BTreeMap<u64, Stall>,
+    /// Whether the lack of memory was logged.
+    logged: bool,
 }
 
-/// One of them.
+/// One connection that waits for its client.
 #[derive(Debug)]
-struct Place {
+struct Stall {
     bytes: usize,
-    /// When it took something last.
+    /// The time of the client's last read.
     since: Instant,
     task: Waker,
 }
 
-/// The reader of one connection; nothing waits for it any more once it is dropped.
-pub(crate) struct Reader<'a> {
+/// The unread bytes of one connection; none once it is dropped.
+pub(crate) struct Backlog<'a> {
     unread: &'a Unread,
     place: Option<u64>,
 }
 
 impl Unread {
-    /// The bytes that may wait unless it is configured otherwise.
+    /// The default limit in bytes.
     pub const DEFAULT_LIMIT: usize = 256 << 20;
 
-    /// About `most` bytes may wait.
-    pub fn new(most: usize) -> Self {
-        Self { most, bytes: AtomicUsize::new(0), line: Mutex::default() }
+    /// A limit of about `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, bytes: AtomicUsize::new(0), queue: Mutex::default() }
     }
 
-    /// A reader that has taken everything so far.
-    pub(crate) fn reader(&self) -> Reader<'_> {
-        Reader { unread: self, place: None }
+    /// The backlog of a new connection.
+    pub(crate) fn backlog(&self) -> Backlog<'_> {
+        Backlog { unread: self, place: None }
     }
 
-    /// Whether it is better to ask for little at a time.
+    /// Whether sessions should be read one request at a time.
     pub(crate) fn is_short_of_room(&self) -> bool {
-        self.bytes.load(Relaxed) > self.most / 2
+        self.bytes.load(Relaxed) > self.limit / 2
     }
 
-    /// Whether there is no room for a reply of this size, behind what waits for the same reader.
+    /// Whether there is no room for `size` bytes: a reply, and the bytes that wait for the same client.
     pub(crate) fn has_no_room_for(&self, size: usize, now: Instant) -> bool {
         size >= LITTLE && self.is_full(now)
     }
 
     fn is_full(&self, now: Instant) -> bool {
-        if self.bytes.load(Relaxed) < self.most {
+        if self.bytes.load(Relaxed) < self.limit {
             return false;
         }
-        self.make_room(&mut self.line(), now);
-        self.bytes.load(Relaxed) >= self.most
+        self.make_room(&mut self.queue(), now);
+        self.bytes.load(Relaxed) >= self.limit
     }
 
-    /// Cuts those who stand still, until room is no longer short.
-    fn make_room(&self, line: &mut Line, now: Instant) {
+    /// Cuts stalled connections while room is short.
+    fn make_room(&self, queue: &mut Queue, now: Instant) {
         while self.is_short_of_room() {
-            if !std::mem::replace(&mut line.told, true) {
-                warn!("many replies are not read; who reads nothing is cut to make room (--max-unread)");
+            if !std::mem::replace(&mut queue.logged, true) {
+                warn!(
+                    "many replies are not read; clients that read nothing are cut to make room (--max-unread)"
+                );
             }
-            let Some(first) = line.places.first_entry() else { return };
-            if now.saturating_duration_since(first.get().since) < STANDS_STILL {
+            let Some(first) = queue.stalls.first_entry() else { return };
+            if now.saturating_duration_since(first.get().since) < STALLED {
                 return;
             }
-            let Place { bytes, task, .. } = first.remove();
+            let Stall { bytes, task, .. } = first.remove();
             debug!(bytes, "a connection whose replies are not read is cut");
             self.bytes.fetch_sub(bytes, Relaxed);
             task.wake();
         }
-        line.told &= self.bytes.load(Relaxed) > self.most / 4;
+        queue.logged &= self.bytes.load(Relaxed) > self.limit / 4;
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
-        lock(&self.line)
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        lock(&self.queue)
     }
 }
 
-impl Reader<'_> {
-    /// So many bytes wait for it, and it has taken nothing `since`. Fails when it was cut to make room for others.
-    pub(crate) fn is_waited_for(
+impl Backlog<'_> {
+    /// Sets the backlog to `bytes`; the client has read nothing `since`. Fails when the connection was cut to make room.
+    pub(crate) fn set(
         &mut self,
         cx: &Context<'_>,
         bytes: usize,
@@ -122,40 +124,40 @@ impl Reader<'_> {
         now: Instant,
     ) -> io::Result<()> {
         let unread = self.unread;
-        let mut line = unread.line();
+        let mut queue = unread.queue();
         if let Some(at) = self.place {
-            let Some(place) = line.places.get_mut(&at) else { return Err(io::ErrorKind::TimedOut.into()) };
-            unread.bytes.fetch_sub(place.bytes, Relaxed);
-            if place.since == since {
-                (place.bytes, place.task) = (bytes, cx.waker().clone());
+            let Some(stall) = queue.stalls.get_mut(&at) else { return Err(io::ErrorKind::TimedOut.into()) };
+            unread.bytes.fetch_sub(stall.bytes, Relaxed);
+            if stall.since == since {
+                (stall.bytes, stall.task) = (bytes, cx.waker().clone());
             } else {
-                line.places.remove(&at);
+                queue.stalls.remove(&at);
                 self.place = None;
             }
         }
         if self.place.is_none() {
-            let at = line.next;
-            line.next += 1;
-            line.places.insert(at, Place { bytes, since, task: cx.waker().clone() });
+            let at = queue.next;
+            queue.next += 1;
+            queue.stalls.insert(at, Stall { bytes, since, task: cx.waker().clone() });
             self.place = Some(at);
         }
         unread.bytes.fetch_add(bytes, Relaxed);
-        unread.make_room(&mut line, now);
+        unread.make_room(&mut queue, now);
         Ok(())
     }
 
-    /// It has taken everything.
-    pub(crate) fn is_done(&mut self) {
+    /// The client has read everything.
+    pub(crate) fn clear(&mut self) {
         let Some(at) = self.place.take() else { return };
-        if let Some(place) = self.unread.line().places.remove(&at) {
-            self.unread.bytes.fetch_sub(place.bytes, Relaxed);
+        if let Some(stall) = self.unread.queue().stalls.remove(&at) {
+            self.unread.bytes.fetch_sub(stall.bytes, Relaxed);
         }
     }
 }
 
-impl Drop for Reader<'_> {
+impl Drop for Backlog<'_> {
     fn drop(&mut self) {
-        self.is_done();
+        self.clear();
     }
 }
 
@@ -165,41 +167,41 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    fn wait(reader: &mut Reader<'_>, bytes: usize, since: Instant, now: Instant) -> bool {
-        reader.is_waited_for(&Context::from_waker(Waker::noop()), bytes, since, now).is_ok()
+    fn set(backlog: &mut Backlog<'_>, bytes: usize, since: Instant, now: Instant) -> bool {
+        backlog.set(&Context::from_waker(Waker::noop()), bytes, since, now).is_ok()
     }
 
     #[test]
-    fn who_stands_still_goes_when_room_is_short() {
+    fn stalled_connections_are_cut_when_room_is_short() {
         let unread = Unread::new(10 * MIB);
-        let [mut still, mut slow, mut late] = [(); 3].map(|()| unread.reader());
+        let [mut stalled, mut slow, mut late] = [(); 3].map(|()| unread.backlog());
         let begun = Instant::now();
-        let then = begun + 2 * STANDS_STILL;
-        assert!(wait(&mut still, 3 * MIB, begun, begun) && wait(&mut slow, 2 * MIB, begun, begun));
-        assert!(wait(&mut slow, MIB, then, then), "there is room enough");
-        assert!(wait(&mut still, 3 * MIB, begun, then), "so nobody is cut");
-        assert!(wait(&mut late, 2 * MIB, then, then), "this one makes it short");
-        assert!(!wait(&mut still, 3 * MIB, begun, then), "of the one that took nothing");
-        assert!(wait(&mut slow, MIB, then, then) && wait(&mut late, 2 * MIB, then, then));
-        drop((still, slow, late));
+        let then = begun + 2 * STALLED;
+        assert!(set(&mut stalled, 3 * MIB, begun, begun) && set(&mut slow, 2 * MIB, begun, begun));
+        assert!(set(&mut slow, MIB, then, then), "there is room enough");
+        assert!(set(&mut stalled, 3 * MIB, begun, then), "so none is cut");
+        assert!(set(&mut late, 2 * MIB, then, then), "this one makes room short");
+        assert!(!set(&mut stalled, 3 * MIB, begun, then), "its client read nothing");
+        assert!(set(&mut slow, MIB, then, then) && set(&mut late, 2 * MIB, then, then));
+        drop((stalled, slow, late));
         assert_eq!(unread.bytes.load(Relaxed), 0);
-        assert!(unread.line().places.is_empty());
+        assert!(unread.queue().stalls.is_empty());
     }
 
     #[test]
-    fn while_all_are_reading_it_is_the_next_one_that_has_to_wait() {
+    fn while_all_clients_read_the_next_reply_has_to_wait() {
         let unread = Unread::new(10 * MIB);
         let begun = Instant::now();
-        let mut readers: Vec<Reader<'_>> = (0..10).map(|_| unread.reader()).collect();
-        for reader in &mut readers {
-            assert!(!unread.has_no_room_for(MIB, begun) && wait(reader, MIB, begun, begun));
+        let mut backlogs: Vec<Backlog<'_>> = (0..10).map(|_| unread.backlog()).collect();
+        for backlog in &mut backlogs {
+            assert!(!unread.has_no_room_for(MIB, begun) && set(backlog, MIB, begun, begun));
         }
         assert!(unread.has_no_room_for(MIB, begun));
-        assert!(!unread.has_no_room_for(LITTLE - 1, begun), "a little is always answered");
-        assert!(readers.iter_mut().all(|reader| wait(reader, MIB, begun, begun)), "nobody is cut");
-        readers.pop();
+        assert!(!unread.has_no_room_for(LITTLE - 1, begun), "a little is always sent");
+        assert!(backlogs.iter_mut().all(|backlog| set(backlog, MIB, begun, begun)), "none is cut");
+        backlogs.pop();
         assert!(!unread.has_no_room_for(MIB, begun));
-        assert!(wait(&mut readers[0], MIB, begun, begun + STANDS_STILL), "room is made by then");
-        assert_eq!(unread.line().places.len(), 5);
+        assert!(set(&mut backlogs[0], MIB, begun, begun + STALLED), "room is made by then");
+        assert_eq!(unread.queue().stalls.len(), 5);
     }
 }
