@@ -1,10 +1,10 @@
-//! One HTTP connection: hyper's, under the deadlines of the line port.
+//! One HTTP connection: served by hyper, under the deadlines of the line protocol.
 //!
 //! ```text
 //!   head (within the line deadline) ──▶ between heads: answering, streaming, or idle (within the idle deadline) ──▶ head …
 //!   blocked: the client does not read what we write (within the write deadline)
 //! ```
-//! No request reads a clock: a coarse tick checks whether anything has moved since the last tick.
+//! These deadlines cost a request no look at the clock: a coarse tick checks whether anything has moved since the last.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -30,8 +30,8 @@ use crate::net::unread::Backlog;
 const MAX_HEAD: usize = 16 * 1024;
 /// The limit of header lines of a request.
 const MAX_HEADERS: usize = 64;
-/// The time between the order to end and the close of an idle connection. A request may be under way: its response tells
-/// the client to connect elsewhere, which a closed connection does not.
+/// After a stop, an idle connection is kept open for this time: a request may be on its way to us. Its response tells the
+/// client to use another connection; without a response the client would see an error.
 const IDLE_END: Duration = Duration::from_millis(500);
 /// The limit of bytes of one read or write.
 const MAX_BUFFER: usize = 64 * 1024;
@@ -45,7 +45,8 @@ pub(super) struct Activity {
     blocked: AtomicBool,
     /// The next response is the last one.
     ending: AtomicBool,
-    /// Changes with every read, write and request.
+    /// Changes with each write, each whole head, and the first read of the next head. Its further bytes change nothing: a
+    /// head that trickles in has one deadline.
     moves: AtomicU64,
 }
 
@@ -102,7 +103,8 @@ pub(super) async fn serve<S>(
     S: Service<hyper::Request<Incoming>, Response = Response, Error = std::convert::Infallible> + Send,
     S::Future: Send,
 {
-    // Responses are small and complete: Nagle's algorithm would only delay them. A closed socket shows at the first read.
+    // Responses are small and complete: Nagle's algorithm would only delay them. The error is that of a closed socket,
+    // which the first read reports as well.
     let _ = stream.set_nodelay(true);
     let backlog = limits.unread.backlog();
     let io = TokioIo::new(ActiveStream {
@@ -139,7 +141,8 @@ pub(super) async fn serve<S>(
     }
 }
 
-/// Completes when nothing has moved for the deadline of the moment: at most a tick late, so that no request reads a clock.
+/// Completes when nothing has moved for as long as [`Activity::deadline`] allows. Up to two ticks late: the last move is
+/// noticed at a tick, and so is its age.
 async fn overdue(activity: &Activity, limits: &ServerLimits) {
     let shortest = limits.line_deadline.min(limits.write_deadline).min(limits.idle_deadline);
     let tick = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
@@ -155,14 +158,14 @@ async fn overdue(activity: &Activity, limits: &ServerLimits) {
     }
 }
 
-/// A stream that notes each move.
+/// A stream that notes its reads and writes in [`Activity`].
 struct ActiveStream<'a> {
     stream: Stream,
     activity: Arc<Activity>,
     backlog: Backlog<'a>,
-    /// Bytes of the response that is being written: all of them stay in memory until the last one is written.
+    /// Bytes of the response that is being written, written ones included: all stay in memory until the last one has left.
     held: usize,
-    /// The first write that had to wait since the last one that succeeded.
+    /// Since when the client takes no bytes: the time of the first write that had to wait after one that succeeded.
     still_since: Option<Instant>,
 }
 

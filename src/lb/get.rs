@@ -19,7 +19,7 @@ use super::upstreams::Upstreams;
 use crate::handler::Answer;
 use crate::wire::{Key, KeyBuf, Reply};
 
-/// Answers a GET: where a session is open, the request is sent before this returns.
+/// Answers a GET. If a session with the chosen node is open, the request is sent before this returns.
 pub(super) fn get(upstreams: &Arc<Upstreams>, key: Key<'_>, terms: Terms, now: Instant) -> Answer {
     upstreams.totals.requests.add_one();
     let mut tries = Tries::default();
@@ -30,8 +30,8 @@ pub(super) fn get(upstreams: &Arc<Upstreams>, key: Key<'_>, terms: Terms, now: I
     }
 }
 
-/// Nearly every GET is its first attempt and nothing more. This future is made for each of them, so whatever may come after
-/// is boxed when it comes.
+/// The reply to a GET that has begun its first attempt, which is the only one of nearly every GET. This future is made
+/// for each GET, so it has no room for further attempts: they are boxed when they are needed.
 #[expect(clippy::manual_async_fn, reason = "an async fn would hold its arguments twice")]
 fn first(mut watched: Watched, terms: Terms) -> impl Future<Output = Reply> + Send {
     async move {
@@ -42,7 +42,7 @@ fn first(mut watched: Watched, terms: Terms) -> impl Future<Output = Reply> + Se
     }
 }
 
-/// What comes after a first attempt that failed (with this outcome) or takes long.
+/// Goes on when the first attempt ended without a reply (`outcome`), or is still open and takes long (`None`).
 async fn rest(first: Watched, terms: Terms, outcome: Option<Outcome>) -> Reply {
     let attempt = &first.attempt;
     let (upstreams, key) = (attempt.upstreams.clone(), attempt.key.clone());
@@ -68,7 +68,7 @@ async fn go_on(
     loop {
         if let Outcome::Reply(reply, fetched) = outcome {
             if fetched {
-                blame(&upstreams, tries.blind());
+                fail_blind(&upstreams, tries.blind());
             }
             return reply;
         }
@@ -84,9 +84,9 @@ async fn go_on(
     give_up(&upstreams, tries)
 }
 
-/// These nodes did not reach the origin, and right after them another node did: it is their own fault, and each request
-/// that they get costs a further attempt.
-fn blame(upstreams: &Upstreams, blind: &[u64]) {
+/// Counts a failed request at each of the `blind` nodes: they answered ORIGIN_FAILURE to this request, and then another
+/// node fetched the document. So the origin is well, and each request that such a node gets costs a further attempt.
+fn fail_blind(upstreams: &Upstreams, blind: &[u64]) {
     for member in upstreams.members.nodes().iter().filter(|member| blind.contains(&member.node.identity)) {
         upstreams.members.request_failed(&member.node, "it does not reach the origin, which others do");
     }
@@ -97,7 +97,8 @@ fn give_up(upstreams: &Upstreams, tries: Tries) -> Reply {
     tries.verdict()
 }
 
-/// Sends the request to the next node, if there is one and the budget allows it.
+/// Sends the request to the next node: the attempt, or the outcome of one that could not be sent. `None` if there is no
+/// further node, or the budget for retries is spent.
 fn ask_next(
     upstreams: &Arc<Upstreams>,
     key: Key<'_>,
@@ -130,10 +131,10 @@ fn ask_next(
     Some(Attempt::new(upstreams, member, key, began, terms))
 }
 
-/// Sends a copy of the request to a probing node: no client waits for a node that may not be well yet.
+/// Sends a copy of the request to a probing node, which may not be well yet: the client does not wait for this reply.
 fn send_trial(upstreams: &Arc<Upstreams>, member: &Member, key: Key<'_>, began: Instant) {
     let (upstreams, member, key) = (upstreams.clone(), member.clone(), key.to_owned());
-    // In a task of its own: it is no step of the client's request.
+    // In a task of its own, so that it is no step in the trace of the client's request.
     tokio::spawn(async move {
         let terms = Terms { deadline: None, tell_times: false };
         if let Ok(attempt) = Attempt::new(&upstreams, &member, key.as_key(), began, terms) {

@@ -5,15 +5,16 @@
 //!      └──requests fail──▶ down (ejected) ──back-off over, polls succeed──▶ probing ──one request──▶ healthy
 //!                            ▲───────────────── it fails: twice the back-off ──┘
 //! ```
-//! Requests and polls count apart, so that polls that succeed do not hide requests that fail.
+//! Failed requests and failed polls are counted apart, and their sum counts against `fails`. A poll that succeeds resets
+//! only the count of polls, so that it does not hide requests that fail.
 
 use std::time::Duration;
 
 use super::clock::Millis;
 
-/// A trial without an outcome after this time was given up by its client.
+/// A trial without an outcome after this time is lost: it was not sent, or its client gave up.
 const TRIAL_LOST: Millis = 3_000;
-/// A node that was healthy for this long plus twice its last back-off starts at the first back-off again.
+/// When a node that was healthy for this long plus twice its last back-off is ejected, it gets the first back-off again.
 const FORGIVEN: Millis = 10_000;
 
 /// Whether a node gets requests.
@@ -43,17 +44,23 @@ pub(super) struct Rules {
 pub(super) struct Health {
     rules: Rules,
     state: State,
+    /// When `state` last changed.
     since: Millis,
+    /// Why it did.
     why: String,
     failed_requests: u32,
     failed_polls: u32,
-    /// Polls that succeeded in a row while it was not healthy.
+    /// Polls that succeeded in a row while the node was not healthy.
     rises: u32,
-    /// Whether it went down for failed requests, not for failed polls.
+    /// Whether the node went down for failed requests, or for silence while requests waited: then it is probed before it is
+    /// healthy again. After failed polls alone it is not.
     ejected: bool,
+    /// Ejections in a row: each doubles the back-off.
     ejections: u32,
+    /// The end of the back-off.
     not_before: Millis,
     last_backoff: Millis,
+    /// When the trial began whose outcome is awaited.
     trial: Option<Millis>,
     /// Whether the trial ended with ORIGIN_FAILURE, which proves nothing about the node.
     is_blind: bool,
@@ -79,14 +86,15 @@ impl Health {
         }
     }
 
-    /// It is new among others: one poll must succeed first. True, as the state changes.
+    /// The node joins a list of others: one poll must succeed before it gets requests. True, as the state changes.
     pub(super) fn join(&mut self) -> bool {
         self.turn_into(State::Down, "it has joined and was not polled yet", self.since);
         self.rises = self.rules.rises.saturating_sub(1);
         true
     }
 
-    /// Its name has no address, so no poll is needed to know that it is down. It comes back by polls.
+    /// The node's name has no address: it is down at once, without a poll. Polls that succeed bring it back. True when
+    /// the state changed.
     pub(super) fn lost(&mut self, why: &str, now: Millis) -> bool {
         let flips = self.state != State::Down;
         self.turn_into(State::Down, why, now);
@@ -102,7 +110,7 @@ impl Health {
         (self.since, &self.why)
     }
 
-    /// Failed requests and failed polls in a row. A successful request ends both rows, a successful poll that of polls.
+    /// Failed requests and failed polls in a row. A request that succeeds sets both counts to 0, a poll only that of polls.
     pub(super) fn failures(&self) -> u32 {
         self.failed_requests.saturating_add(self.failed_polls)
     }
@@ -139,21 +147,21 @@ impl Health {
         }
     }
 
-    /// It is silent while requests wait, and the poll that followed failed as well.
+    /// The node was silent while requests waited, and the poll that followed failed as well.
     pub(super) fn stalled(&mut self, why: &str, now: Millis, may_eject: bool, jitter: f64) -> bool {
         self.failed_polls = self.failed_polls.saturating_add(1);
         self.rises = 0;
         may_eject && self.state == State::Healthy && self.eject(why, now, jitter)
     }
 
-    /// It answered ORIGIN_FAILURE: the node is up, but can serve only what it has cached. While other nodes serve, it is tried
-    /// with another request after the next poll.
+    /// Notes that the node answered ORIGIN_FAILURE: it is up, but serves only documents that it has cached. While other
+    /// nodes serve, the next poll allows another trial.
     pub(super) fn is_blind(&mut self) {
         self.is_blind = self.state == State::Probing;
     }
 
-    /// No other node is serving, so the back-off ends now: it only exists to save clients a retry on this node. Also clears a
-    /// trial that ended in ORIGIN_FAILURE.
+    /// Notes that no other node serves. The back-off ends now: it only saves clients a retry, and there is no node to
+    /// retry at. Also forgets a trial that ended in ORIGIN_FAILURE.
     pub(super) fn is_needed(&mut self, now: Millis) {
         self.not_before = self.not_before.min(now);
         if std::mem::take(&mut self.is_blind) {
@@ -175,10 +183,11 @@ impl Health {
                 self.turn_into(State::Probing, "its back-off is over and polls succeed", now)
             }
             State::Down => self.become_healthy("polls succeed", now),
-            // There was no request to try it with: the poll decides.
+            // No request came to try the node with, or the trial was lost: the poll decides.
             State::Probing if self.trial.is_none_or(|began| now.saturating_sub(began) > TRIAL_LOST) => {
                 self.become_healthy("polls succeed", now)
             }
+            // The trial ended in ORIGIN_FAILURE: there may be another one.
             State::Probing if std::mem::take(&mut self.is_blind) => {
                 self.trial = None;
                 false
@@ -187,7 +196,7 @@ impl Health {
         }
     }
 
-    /// A poll failed. Unlike a failed request it may take the last node down: it proves that the node does not answer.
+    /// A poll failed. This may take the last node down, as a failed request may not: it proves that the node is silent.
     pub(super) fn poll_failed(&mut self, why: &str, now: Millis) -> bool {
         self.failed_polls = self.failed_polls.saturating_add(1);
         self.rises = 0;
@@ -201,6 +210,7 @@ impl Health {
         }
     }
 
+    /// Takes the node down for a back-off: twice the last one, up to the limit, or the first one if that is forgiven.
     fn eject(&mut self, why: &str, now: Millis, jitter: f64) -> bool {
         let forgiven =
             self.state == State::Healthy && now.saturating_sub(self.since) > FORGIVEN + 2 * self.last_backoff;

@@ -1,5 +1,8 @@
 //! An attempt that takes long: when a second node gets the request as well, and which.
 //!
+//! How long that is, the node says (`hedge_after` and `silence`): `tune` in `health_task` learns both from the latencies
+//! of the other nodes.
+//!
 //! ```text
 //!   attempt ──slow──▶ a hedge: a less busy node, once, if the hedge budget allows
 //!      ├──node down or frozen──▶ a retry: another node, as after a failure
@@ -20,7 +23,7 @@ use super::tries::{Outcome, Tries};
 use super::wheel::Due;
 use super::why::{Wait, Why, why};
 
-/// The time until the next look at a request that could not be hedged.
+/// The time until the next look at an attempt that got no second one beside it.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// An open attempt, and the timer that says when it takes long.
@@ -75,7 +78,7 @@ fn second(first: &Attempt, terms: Terms, tries: &mut Tries) -> Option<Attempt> {
     let nodes = upstreams.members.nodes();
     let below = match why {
         Why::Retry => u64::MAX,
-        // A node that is no less busy would be no sooner done.
+        // A node that is as busy as the first would hardly be done sooner.
         Why::Hedge => first.node.in_flight().max(1),
     };
     let member = upstreams.choice.peek_beside(key, &nodes, &tries.tried, below, upstreams.clock.now())?;
@@ -117,7 +120,8 @@ fn look_at(attempt: &Attempt, tries: &Tries) -> Wait {
     }
 }
 
-/// The first reply of two attempts. If neither brings one: the outcome of the later one; the earlier is noted in `tries`.
+/// The first reply of two attempts. If neither brings one: the outcome of the attempt that ends last; that of the other
+/// one is noted in `tries`.
 async fn either(first: Attempt, second: Attempt, tries: &mut Tries) -> Outcome {
     let (outcome, other) = match select(first, second).await {
         Either::Left(first_done) => first_done,

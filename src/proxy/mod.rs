@@ -112,7 +112,7 @@ enum Landed {
 }
 
 impl Proxy {
-    /// A proxy with an empty cache. It fetches for requests only.
+    /// A proxy with an empty cache. It fetches a document only when a request for it has come.
     pub fn new(config: ProxyConfig) -> Arc<Self> {
         Arc::new(Self {
             node: config.node,
@@ -167,7 +167,7 @@ impl Proxy {
         }
     }
 
-    /// The cache has no fresh entry: joins or starts a fetch and waits. When it fails `fallback` is served.
+    /// The cache has no fresh entry: joins or starts a fetch and waits for it. If the fetch fails, `fallback` is served.
     fn miss(
         self: &Arc<Self>,
         key: Key<'_>,
@@ -201,7 +201,7 @@ impl Proxy {
         };
         let proxy = self.clone();
         Answer::later(async move {
-            // A fetch has a deadline of its own; only a client's may be earlier.
+            // The fetch ends at its own deadline; the client's may come earlier, and ends only this wait.
             let landing = async {
                 match deadline {
                     None => joined.await.ok(),
@@ -220,7 +220,7 @@ impl Proxy {
         self.cache.peek(key.as_str()).filter(|entry| entry.is_fresh(self.now()))
     }
 
-    /// One fetch, from take-off to landing. It outlives the request that started it.
+    /// Fetches, stores the entry, and lands the ticket. Runs in a task, so it outlives the request that started it.
     async fn fly(self: Arc<Self>, permit: Permit, ticket: Ticket<Landed>) {
         let (fetched, asked) = self.upstream.fetch(permit, ticket.key().as_key(), || self.now()).await;
         self.flights.limit(self.upstream.in_time().min(MAX_FLIGHTS));
@@ -244,12 +244,13 @@ impl Proxy {
     fn store(&self, entry: &Arc<Entry>) {
         let is_kept = entry.document().is_some() || !self.freshness.negative_ttl.is_zero();
         if !is_kept || !self.cache.insert(entry.clone()) {
-            // The entry that is there is older than the origin's answer.
+            // An entry that is still in the cache is older than the origin's answer.
             self.cache.remove(entry.key());
         }
     }
 
-    /// The reply to a request that missed the cache: the outcome of its fetch, or why there was none.
+    /// The reply to a request that missed the cache, by the outcome of its fetch or the reason why there was none. Counts
+    /// it as a hit if the `fallback` is served, else as a miss.
     fn settle(&self, landed: Landed, fallback: Option<Arc<Entry>>) -> Reply {
         match (landed, fallback) {
             (Landed::Entry(entry), _) => {

@@ -20,9 +20,10 @@ use crate::wire::{Document, Key, MAX_DOCUMENT, ReplyView, Request, Status};
 /// The text for a client while the gate to a failing origin is closed.
 pub(super) const LEFT_ALONE: &str = "the origin fails and is left alone for a moment";
 
-/// Shares of a fetch's deadline that it may wait for its turn: fetches whose forecast is longer are not let in, and one that
-/// waits longer, because the origin became slower, ends. The rest of the deadline is left for the origin to answer.
+/// The part of its deadline that a fetch may be forecast to wait for its turn; with a longer forecast it is refused.
 const FORESEEN_WAIT: f64 = 0.5;
+/// The part of its deadline that a fetch may really wait for its turn: longer than forecast if the origin became slower.
+/// The rest is the time for the origin to answer.
 const LONGEST_WAIT: f64 = 0.75;
 
 /// The outcome of a fetch.
@@ -32,7 +33,7 @@ pub(super) enum Fetched {
     Document(Document),
     /// The origin said NOT_FOUND.
     Missing,
-    /// Neither of them.
+    /// Neither a document nor NOT_FOUND.
     Failed(Failure),
 }
 
@@ -59,7 +60,7 @@ impl Failure {
     }
 }
 
-/// The permission to send one fetch to the origin. Dropping it, used or not, ends a probe.
+/// The permission to send one fetch to the origin. A probe ends when its permit is dropped, whether it was sent or not.
 pub(super) struct Permit {
     pass: Pass,
     gate: Arc<Mutex<Gate>>,
@@ -113,7 +114,7 @@ pub(super) struct Upstream {
     pace_us: AtomicU64,
     /// Requests sent to the origin.
     pub(super) fetches: Counter,
-    /// Requests that ended in neither a document nor NOT_FOUND.
+    /// Requests that ended in neither a document nor NOT_FOUND, except by a fault of this proxy.
     pub(super) failures: Counter,
     /// Requests under way.
     pub(super) in_flight: Gauge,
@@ -140,8 +141,9 @@ impl Upstream {
         Some(Permit { pass, gate: self.gate.clone() })
     }
 
-    /// How many fetches may be under way or wait, so that the last one's turn still comes in time, by the pace of earlier
-    /// requests. A fetch beyond them is refused at once: it would time out, after it had delayed others.
+    /// How many fetches may be under way or wait for their turn, by the average time of earlier ones: the turn of the
+    /// last one comes within [`FORESEEN_WAIT`]. One more would time out, after it had delayed others, so the caller
+    /// refuses it at once.
     pub(super) fn in_time(&self) -> usize {
         let pace_us = self.pace_us.load(Ordering::Relaxed);
         let turns = self.limits.deadline.mul_f64(FORESEEN_WAIT).as_micros() as u64 / pace_us.max(1);
@@ -166,7 +168,7 @@ impl Upstream {
         lock(&self.gate)
     }
 
-    /// Waits for its turn, then asks the origin. The outcome, and the time when the origin was asked; `clock` is the time now.
+    /// Waits for a turn, then asks the origin. Returns the outcome, and when the origin was asked; `clock` tells the time.
     pub(super) async fn fetch(
         &self,
         permit: Permit,
@@ -240,6 +242,7 @@ impl Upstream {
         Fetched::Failed(Failure::new(fault, why))
     }
 
+    /// Tells the gate how a fetch ended, and counts failures. A fault of this proxy says nothing of the origin.
     fn learn(&self, fetched: &Fetched, pass: Pass, now: Millis) {
         let origin = self.link.peer();
         let flip = match fetched {
@@ -270,7 +273,7 @@ impl Upstream {
         )
     }
 
-    /// The text for the client.
+    /// The text for the client when the link brought no reply.
     fn text_of(&self, error: LinkError) -> Cow<'static, str> {
         match error {
             LinkError::Refused | LinkError::Unresolved => "the origin cannot be reached".into(),

@@ -22,9 +22,11 @@ use crate::wire::Request;
 /// Requests whose deadlines are closer together than this expire together.
 const TICK: Duration = Duration::from_millis(1);
 
-/// A longer time than this is not sent as `deadline=`: a node by itself gives a request no longer.
+/// A deadline further away than this is not sent as `deadline=`: by default a proxy gives up a fetch by then anyway.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(2);
 
+/// The stage of a session.
+///
 /// ```text
 ///   Offering ──▶ Open ──▶ Over
 ///       ├──▶ Plain
@@ -42,24 +44,26 @@ pub(super) enum Stage {
     Over,
 }
 
+/// A session, shared by its callers and its task.
 pub(super) struct Session {
     pub(super) peer: Peer,
     pub(super) limits: LinkLimits,
     state: Mutex<SessionState>,
 }
 
+/// The part of a session that changes.
 pub(super) struct SessionState {
     pub(super) stage: Stage,
     /// Why requests fail in the stages `Plain` and `Over`.
     error: LinkError,
     pub(super) calls: Calls<Call>,
-    /// Requests beyond the limit of requests in flight, or from before the session was open.
+    /// Requests that are not sent yet: the session is not open, or its limit of requests in flight is reached.
     queue: VecDeque<Queued>,
     /// Request lines that the session's task has not taken yet.
     pub(super) out: Vec<u8>,
     /// When [`SessionState::expire`] is due: at the first deadline of a request, or earlier.
     pub(super) next_deadline: Option<Instant>,
-    /// Replies that have come.
+    /// The number of replies that have come.
     received: u64,
     /// Since when requests are in flight and no reply has come.
     quiet_since: Option<Instant>,
@@ -67,7 +71,7 @@ pub(super) struct SessionState {
     pub(super) task: Option<Waker>,
 }
 
-/// A request that waits for its reply.
+/// A request, queued or in flight, whose caller waits for the reply.
 pub(super) struct Call {
     /// `None` once the result was sent to the caller.
     reply: Option<oneshot::Sender<Result<Bytes, LinkError>>>,
@@ -85,14 +89,15 @@ impl Call {
     }
 }
 
+/// A request that is not sent yet.
 struct Queued {
     line: Vec<u8>,
     call: Call,
-    /// When it has waited for too long.
+    /// The end of its wait: if it is not sent by then, it fails.
     until: Instant,
 }
 
-/// A request, and what its line says beside it.
+/// A request, and the options of its line.
 pub(super) struct Outgoing<'a> {
     pub(super) request: Request<'a>,
     /// Whether a GET also asks for the age and freshness of the document (`tell=times`).
@@ -142,7 +147,7 @@ impl Session {
         lock(&self.state)
     }
 
-    /// Sends a request at once; `None` when the session is not open or has as many in flight as it may.
+    /// Sends a request at once; `None` when the session is not open, has as many in flight as it may, or has queued some.
     pub(super) fn call(
         &self,
         request: Request<'_>,
@@ -167,8 +172,8 @@ impl Session {
             (state.accept(outgoing, &self.limits)?, state.stage)
         };
         if stage == Stage::Offering {
-            // The session's task looks at deadlines only once the session is open. Boxed, because a request on an open
-            // session must not be larger by the size of a timer.
+            // The session's task looks at deadlines only once the session is open, so this needs a timer. Boxed: the
+            // future of a request on an open session, which needs none, must not be larger by the size of one.
             let reply = Box::pin(timeout_at(outgoing.deadline, reply)).await.map_err(|_| LinkError::Late)?;
             return reply.unwrap_or(Err(LinkError::Broken));
         }
@@ -245,7 +250,7 @@ impl SessionState {
         self.out.push(b'\n');
     }
 
-    /// Sends queued requests, as many as may be in flight.
+    /// Sends queued requests, as many as may be in flight, and drops those whose callers have given up.
     pub(super) fn send_queued(&mut self) {
         while !self.calls.is_full() {
             let Some(Queued { line, call, .. }) = self.queue.pop_front() else { return };
@@ -256,7 +261,7 @@ impl SessionState {
         }
     }
 
-    /// Hands a reply to its caller. Fails when the peer was asked no such request: then no other reply can be trusted.
+    /// Hands a reply to its caller. Fails when no request in flight has this id: then no other reply can be trusted.
     pub(super) fn deliver(&mut self, id: u64, result: Result<Bytes, LinkError>) -> Result<(), LinkError> {
         match self.calls.remove(id) {
             Removed::Waiting(mut call) => call.finish(result),
@@ -268,10 +273,12 @@ impl SessionState {
         Ok(())
     }
 
-    /// Ends the requests whose deadlines have passed. Fails when the peer seems dead or has lost requests.
+    /// Ends the requests whose deadlines have passed. Fails when the peer seems dead, or when requests that were given
+    /// up, and never answered, take more than half of the places.
     ///
-    /// The peer seems dead when one of these requests was in flight and no reply to any request came after it, for most of
-    /// [`LinkLimits::patience`]. A short deadline alone proves nothing: an impatient client may have set it.
+    /// The peer seems dead when one of the requests ended here was in flight, no reply to any request has come since that
+    /// one was sent, and none for nine tenths of [`LinkLimits::patience`]. A short deadline alone proves nothing: an
+    /// impatient client may have set it.
     pub(super) fn expire(&mut self, now: Instant, limits: &LinkLimits) -> Result<(), LinkError> {
         let quiet_since = if self.calls.len() > 0 { *self.quiet_since.get_or_insert(now) } else { now };
         let is_quiet = now.saturating_duration_since(quiet_since) >= limits.patience * 9 / 10;

@@ -1,8 +1,10 @@
 //! The caches of `--cache-type ttl` and `s3fifo`: a DashMap from keys to places in an order of eviction.
 //!
-//! A hit takes the read lock of one shard of the map, writes at most one relaxed mark on its entry, and waits for no walk.
-//! Writers take the lock of the order, and inside it those of the map, never the other way round. So map and order agree
-//! whenever the lock of the order is free. Expiry is not decided here: the proxy checks an entry's age and removes it.
+//! A hit takes the read lock of one shard of the map and writes at most one relaxed mark on its entry. It never waits for
+//! the lock of the order, under which evictions and sweeps go through many entries. A writer holds that lock from its
+//! first change to its last, and takes the locks of the map inside it, never the other way round. So there is no
+//! deadlock, and map and order agree whenever the lock of the order is free. Expiry is not decided here: the proxy checks
+//! an entry's age and removes it.
 
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
@@ -49,7 +51,7 @@ pub(super) trait Order: Send {
     fn mark_used(entry: &Entry);
 }
 
-/// A DashMap over an order.
+/// A cache: a map from keys to places, and the order of eviction that has these places.
 #[derive(Debug)]
 pub(super) struct Ordered<O> {
     map: DashMap<Keyed, u32, SeedableRandomState>,
@@ -96,7 +98,8 @@ impl<O: Order> Ordered<O> {
     }
 
     pub(super) fn order(&self) -> MutexGuard<'_, O> {
-        // Only the closure of `retain` can panic under this lock, between two entries: map and order agree.
+        // A panic elsewhere leaves map and order in agreement: under this lock only the closure of `retain` can panic,
+        // and it is called between two removals.
         lock(&self.order)
     }
 
@@ -147,7 +150,7 @@ impl<O: Order> Cache for Ordered<O> {
         let mut gone = Vec::new();
         let mut order = self.order();
         let place = self.map.view(entry.key(), |_, place| *place);
-        // Evicted before the new entry is in: the order does not weigh it against entries that had time to be used.
+        // Room is made before the new entry is in the order: it had no time to be used, so it might be the one to go.
         if place.is_none() && self.usage.entries() >= self.bounds.entries {
             gone.extend(self.evict(&mut order, Limit::Entries));
         }
