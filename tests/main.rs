@@ -15,6 +15,7 @@ mod caching;
 mod client;
 mod cluster;
 mod config;
+mod dialling;
 mod documents;
 mod failing_origin;
 mod failover;

@@ -27,9 +27,6 @@ pub struct LbArgs {
     /// [default: none].
     #[arg(long, env = "DPROXY_PROXIES_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub proxies_file: Option<PathBuf>,
-    /// How often the names of proxies are resolved.
-    #[arg(long, hide = true, env = "DPROXY_RESOLVE_INTERVAL", default_value = defaults::time(Members::default().resolve_interval), value_parser = units::positive_duration, value_name = "TIME")]
-    pub resolve_interval: Duration,
     /// How to choose among them.
     #[command(flatten)]
     pub balance: BalanceArgs,
@@ -58,7 +55,7 @@ impl LbArgs {
         Members {
             proxies: self.proxies.clone(),
             file: self.proxies_file.clone(),
-            resolve_interval: self.resolve_interval,
+            resolve_interval: self.link.resolve_interval,
         }
     }
 }

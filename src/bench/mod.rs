@@ -41,8 +41,8 @@ use self::worker::Worker;
 use crate::cores;
 use crate::keylist;
 use crate::net::LinkError;
-use crate::net::link::hello;
-use crate::net::transport;
+use crate::net::dial::dial;
+use crate::net::link::{hello, is_closed_at_once};
 use crate::terminal::{Format, complain, print};
 
 pub use self::config::{BenchConfig, KeySource, Length, Mode};
@@ -104,7 +104,7 @@ pub fn run(config: &BenchConfig) -> Result<ExitCode> {
 /// the requests in flight on each session. `None` when no reply came; that is reported here.
 async fn connect_once(config: &BenchConfig) -> Result<Option<(IpAddr, usize)>> {
     let (peer, deadline) = (&config.peer, config.timeout);
-    let mut stream = match transport::dial(&peer.host, peer.port, deadline).await {
+    let mut stream = match dial(&peer.host, peer.port, deadline).await {
         Ok(stream) => stream,
         Err(error) => {
             complain(LinkError::of_dial(&error).advice(peer));
@@ -115,6 +115,13 @@ async fn connect_once(config: &BenchConfig) -> Result<Option<(IpAddr, usize)>> {
     let mut in_flight = config.in_flight();
     if config.mode == Mode::Session {
         match timeout(deadline, hello(&mut stream)).await {
+            Ok(Ok(Some(_))) if is_closed_at_once(&mut stream).await => {
+                bail!("{peer} has no sessions; ask it with --plain")
+            }
+            Ok(Err(LinkError::Busy)) => {
+                complain(LinkError::Busy.advice(peer));
+                return Ok(None);
+            }
             Ok(Ok(Some(limit))) if limit < in_flight => {
                 complain(format!("{peer} takes {limit} requests in flight on a session, not {in_flight}"));
                 in_flight = limit;

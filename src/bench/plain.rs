@@ -10,7 +10,7 @@ use super::MAX_REPLY;
 use super::measurements::Failure;
 use super::worker::Worker;
 use crate::net::LinkError;
-use crate::net::link::exchange;
+use crate::net::link::ask_on;
 use crate::wire::{Key, Request};
 
 /// Sends one request after the other until the run is over.
@@ -21,8 +21,8 @@ pub(super) async fn run(worker: Arc<Worker>, index: usize) {
         let Ok(key) = Key::parse(&path) else { return };
         let deadline = due + worker.config.timeout;
         let exchanged = async {
-            let mut stream = worker.dial().await.map_err(|_| LinkError::Refused)?;
-            exchange(&mut stream, Request::Get(key), MAX_REPLY, deadline).await
+            let mut place = worker.pace.place().await;
+            ask_on(worker.dial(), &mut place, Request::Get(key), MAX_REPLY, deadline).await
         };
         let result = timeout_at(deadline, exchanged).await.unwrap_or(Err(LinkError::Late));
         let now = Instant::now();

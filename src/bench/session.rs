@@ -44,7 +44,7 @@ pub(super) async fn run(worker: Arc<Worker>, index: usize) {
 
 /// A new session, and the limit of requests in flight on it.
 async fn open(worker: &Worker) -> Option<(Stream, usize)> {
-    let mut stream = worker.dial().await.ok()?;
+    let mut stream = worker.dial().await.ok()?.stream;
     let limit = timeout(worker.config.timeout, hello(&mut stream)).await.ok()?.ok()??;
     Some((stream, worker.config.in_flight.min(limit)))
 }

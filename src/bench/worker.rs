@@ -1,7 +1,7 @@
 //! What the connections of one thread share: the requests to send, the counts, and the queue of idle connections.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -13,12 +13,13 @@ use super::keys::{KeyOrder, Keys};
 use super::measurements::{Failure, Measurements};
 use super::schedule::{RunTimes, Schedule};
 use crate::lock::lock;
-use crate::net::transport::{self, Stream};
+use crate::net::dial::{Dialled, connect};
+use crate::net::link::Pace;
 
 /// The size of the buffer for reads. All connections of a thread share it, so that it stays in the processor's cache.
 const READ_SIZE: usize = 128 * 1024;
-/// A connection must be made within this time.
-const CONNECT: Duration = Duration::from_secs(1);
+/// A connection must be made within this time: the kernel repeats a lost SYN after a second, and then after two.
+const CONNECT: Duration = Duration::from_millis(3_500);
 /// The pause of a connection that was lost or refused before it dials again: a node that is down gets few dials.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -29,6 +30,8 @@ pub(super) struct Worker {
     address: IpAddr,
     /// Connections of this thread.
     pub(super) connections: usize,
+    /// Of plain connections.
+    pub(super) pace: Pace,
     /// Locked once for each batch of bytes, nearly always by the same thread: only the pacer and the progress bar lock it too.
     state: Mutex<WorkerState>,
 }
@@ -62,7 +65,8 @@ impl Worker {
             idle: VecDeque::new(),
             is_idle: vec![false; connections],
         };
-        Arc::new(Self { config: config.clone(), address, connections, state: Mutex::new(state) })
+        let pace = Pace::new(connections);
+        Arc::new(Self { config: config.clone(), address, connections, pace, state: Mutex::new(state) })
     }
 
     pub(super) fn is_open_loop(&self) -> bool {
@@ -74,9 +78,9 @@ impl Worker {
         lock(&self.state)
     }
 
-    pub(super) async fn dial(&self) -> std::io::Result<Stream> {
-        let deadline = CONNECT.min(self.config.timeout);
-        transport::dial(&self.address.to_string(), self.config.peer.port, deadline).await
+    pub(super) async fn dial(&self) -> std::io::Result<Dialled> {
+        let address = SocketAddr::new(self.address, self.config.peer.port);
+        connect(&[address], CONNECT.min(self.config.timeout)).await
     }
 
     /// Waits for the start of the run, so that connecting is not part of it.

@@ -64,7 +64,8 @@ pub enum Requests {
 /// Sends the requests and prints the replies. Exit code: 0 when all were OK, 1 when one had another status, 3 when one had no
 /// reply.
 pub async fn run(config: ClientConfig) -> Result<ExitCode> {
-    let link = Link::new(config.peer, LinkLimits { max_reply: MAX_REPLY, ..LinkLimits::default() });
+    let limits = LinkLimits { max_reply: MAX_REPLY, patience: config.timeout, ..LinkLimits::default() };
+    let link = Link::new(config.peer, limits);
     let exit = match config.requests {
         Requests::Line(line) => ask_one(&link, &line, config.timeout).await?,
         Requests::Documents(paths) => {

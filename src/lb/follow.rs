@@ -3,7 +3,7 @@
 //! A file that cannot be read and a name that cannot be resolved change nothing.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -210,7 +210,8 @@ async fn resolve(known: &mut Known) -> Vec<Peer> {
 /// The addresses of a name, in order; one at least.
 async fn addresses_of(peer: &Peer) -> Result<Vec<IpAddr>, String> {
     let resolved = timeout(RESOLVE_DEADLINE, transport::resolve(&peer.host, peer.port)).await;
-    let mut addresses = resolved.map_err(|_| "no answer in time")?.map_err(|error| error.to_string())?;
+    let addresses = resolved.map_err(|_| "no answer in time")?.map_err(|error| error.to_string())?;
+    let mut addresses: Vec<IpAddr> = addresses.iter().map(SocketAddr::ip).collect();
     addresses.sort();
     addresses.dedup();
     if addresses.is_empty() { Err("it has no address".to_owned()) } else { Ok(addresses) }

@@ -22,6 +22,7 @@
 pub mod accept;
 pub(crate) mod closing;
 mod conn;
+pub(crate) mod dial;
 mod exchange;
 #[cfg(not(sim))]
 mod handover;

@@ -4,7 +4,9 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+
+#[cfg(not(sim))]
+use tokio::sync::Semaphore;
 
 #[cfg(not(sim))]
 pub use tokio::net::{TcpListener as Listener, TcpStream as Stream};
@@ -109,14 +111,6 @@ pub async fn listen(port: u16) -> io::Result<Listener> {
     Listener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).await
 }
 
-/// Connects to a host by name or address within `deadline`. Sets TCP_NODELAY: each write is complete.
-pub async fn dial(host: &str, port: u16, deadline: Duration) -> io::Result<Stream> {
-    let connected = tokio::time::timeout(deadline, Stream::connect((host, port))).await;
-    let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
 /// Makes the last bytes written and the close one segment: the kernel keeps an incomplete segment back until the stream is
 /// shut down or closed, for at most 200 ms (TCP_CORK, tcp(7)). A segment for the close alone costs as much as a reply.
 #[cfg(not(sim))]
@@ -129,16 +123,29 @@ pub(super) fn cork(stream: &Stream) {
 #[cfg(sim)]
 pub(super) fn cork(_stream: &Stream) {}
 
-/// All addresses of a name.
+/// Look-ups at once: each holds a thread of the pool for blocking work for as long as a silent name server likes.
 #[cfg(not(sim))]
-pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<IpAddr>> {
-    Ok(tokio::net::lookup_host((host, port)).await?.map(|address| address.ip()).collect())
+static LOOK_UPS: Semaphore = Semaphore::const_new(16);
+
+/// All addresses of a name. A look-up that nobody waits for any more still counts among those at once until it has ended.
+#[cfg(not(sim))]
+pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let permit = LOOK_UPS.acquire().await.map_err(io::Error::other)?;
+    let host = host.to_owned();
+    let look_up = async move {
+        let _permit = permit;
+        Ok(tokio::net::lookup_host((host, port)).await?.collect())
+    };
+    tokio::spawn(look_up).await?
 }
 
 /// The one address of a simulated name.
 #[cfg(sim)]
-pub async fn resolve(host: &str, _port: u16) -> io::Result<Vec<IpAddr>> {
-    Ok(vec![turmoil::lookup(host)])
+pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    Ok(vec![SocketAddr::new(turmoil::lookup(host), port)])
 }
 
 #[cfg(all(test, not(sim)))]

@@ -1,7 +1,6 @@
 //! A whole cluster in one process: an origin, proxies in front of it, a balancer in front of these.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tracing::warn;
@@ -35,8 +34,6 @@ impl Process {
             port: args.port,
             proxies,
             proxies_file: None,
-            // Addresses need no resolving.
-            resolve_interval: Duration::from_secs(3600),
             balance: args.balance.clone(),
             max_document: args.store.max_document,
             admin_from: args.cache.admin_from.clone(),

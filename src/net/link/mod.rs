@@ -2,15 +2,18 @@
 //! for each request.
 //!
 //! ```text
-//!   offering ──OK──▶ session ──lost──▶ offering
+//!   offering ──OK──▶ session ──lost, or the peer's name has lost its address──▶ offering
 //!       └──any other answer, a close──▶ plain ──offered again after `offer_again`──▶ session | plain
 //! ```
 //! One session per core, so that a caller and the session's task run on the same thread. All is bounded: connections,
 //! requests in flight, requests that wait, and the time of each.
 
+mod addresses;
 mod calls;
 mod error;
+mod follow;
 mod opening;
+mod pace;
 mod peer;
 mod plain;
 mod reading;
@@ -26,15 +29,17 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::addresses::Addresses;
 #[cfg(feature = "tools")]
 pub(crate) use self::calls::{Calls, Removed};
 pub use self::error::LinkError;
 #[cfg(feature = "tools")]
-pub(crate) use self::opening::hello;
+pub(crate) use self::opening::{hello, is_closed_at_once};
+pub(crate) use self::pace::Pace;
 pub use self::peer::{Peer, PeerError};
 use self::plain::Connections;
 #[cfg(feature = "tools")]
-pub(crate) use self::plain::exchange;
+pub(crate) use self::plain::ask_on;
 use self::session::{Outgoing, Session, Stage};
 use crate::lock::lock;
 use crate::per_core::PerCore;
@@ -64,8 +69,11 @@ pub struct LinkLimits {
     pub max_wait: Duration,
     /// The longest reply, in bytes.
     pub max_reply: usize,
-    /// A connection must be made within this time.
+    /// A connection must be made within this time, or within three quarters of `patience` if that is shorter. Both are best
+    /// longer than the second after which the kernel repeats a lost SYN (RFC 6298, section 2).
     pub connect_deadline: Duration,
+    /// How often the peer's name is looked up again.
+    pub resolve_interval: Duration,
     /// The offer of a session must be answered within this time.
     pub hello_deadline: Duration,
     /// How long this node itself waits for a reply. A session is closed when requests are in flight and no reply at all came
@@ -84,7 +92,8 @@ impl Default for LinkLimits {
             max_waiting: 16 * 1024,
             max_wait: Duration::from_secs(10),
             max_reply: MAX_DOCUMENT + AROUND,
-            connect_deadline: Duration::from_secs(1),
+            connect_deadline: Duration::from_secs(3),
+            resolve_interval: Duration::from_secs(10),
             hello_deadline: Duration::from_millis(500),
             patience: Duration::from_secs(2),
             offer_again: Duration::from_secs(10),
@@ -124,7 +133,7 @@ fn end_step(step: Option<&mut Step>, result: &Result<Bytes, LinkError>) {
 
 /// Sends requests to one peer. Nothing is connected before the first.
 pub struct Link {
-    peer: Peer,
+    addresses: Arc<Addresses>,
     limits: LinkLimits,
     /// One for each core that sends requests.
     cores: PerCore<Mutex<Core>>,
@@ -151,9 +160,12 @@ impl Core {
 impl Link {
     /// A link without connections.
     pub fn new(peer: Peer, limits: LinkLimits) -> Self {
+        // A request that is not answered in time must not hide that no connection was made.
+        let connect_deadline = limits.connect_deadline.min(limits.patience * 3 / 4);
+        let limits = LinkLimits { connect_deadline, ..limits };
         let cores = PerCore::new(limits.sessions, Mutex::default);
         Self {
-            peer,
+            addresses: Addresses::new(peer, limits.resolve_interval),
             limits,
             cores,
             plain: Connections::new(limits.plain_connections),
@@ -164,7 +176,7 @@ impl Link {
 
     /// The other end.
     pub fn peer(&self) -> &Peer {
-        &self.peer
+        self.addresses.peer()
     }
 
     /// Sends a request and returns the line of the reply, without its end and unparsed.
@@ -190,15 +202,23 @@ impl Link {
         deadline: Instant,
         now: Instant,
     ) -> Result<Bytes, LinkError> {
-        let mut step = trace::ask(&self.peer.host, self.peer.port);
+        let mut step = trace::ask(&self.peer().host, self.peer().port);
         let result = loop {
             let Some(session) = self.session() else {
                 // Boxed, because a request on a session must not be larger by what a connection needs.
-                break Box::pin(plain::ask(&self.peer, &self.limits, &self.plain, request, deadline)).await;
+                let asked = plain::ask(&self.addresses, &self.limits, &self.plain, request, deadline);
+                break Box::pin(asked).await;
             };
-            match session.ask(&Outgoing { request, tell_times, step: step.as_ref(), deadline, now }).await {
-                // The peer turned the session down: this time the request is sent plainly.
-                Err(LinkError::Broken) if session.stage() == Stage::Plain => {}
+            let outgoing = Outgoing { request, tell_times, step: step.as_ref(), deadline, now };
+            match session.ask(&outgoing).await {
+                // The peer turned the session down: this time the request is sent plainly. Or the session takes no more
+                // requests: the next one does.
+                Err(LinkError::Broken) if matches!(session.stage(), Stage::Plain | Stage::Leaving) => {}
+                // This node could not connect: a session that it has goes on.
+                Err(LinkError::Exhausted) => match self.open_session() {
+                    Some(open) => break Box::pin(open.ask(&outgoing)).await,
+                    None => break Err(LinkError::Exhausted),
+                },
                 result => break result,
             }
         };
@@ -220,13 +240,13 @@ impl Link {
 
     /// Sends a request on a connection of its own, past all requests that wait for the sessions.
     pub async fn ask_apart(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
-        plain::ask(&self.peer, &self.limits, &self.apart, request, deadline).await
+        plain::ask(&self.addresses, &self.limits, &self.apart, request, deadline).await
     }
 
     /// Like [`Link::ask_apart`], for health checks: they share connections with nothing else, and so learn whether the peer
     /// accepts and answers a new client.
     pub async fn check(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
-        plain::ask(&self.peer, &self.limits, &self.checks, request, deadline).await
+        plain::ask(&self.addresses, &self.limits, &self.checks, request, deadline).await
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
@@ -240,17 +260,23 @@ impl Link {
         let is_plain = core.offer_at.is_some();
         match core.session.as_ref().map(|session| session.stage()) {
             Some(Stage::Open) => core.offer_at = None,
-            Some(Stage::Offering) => {}
-            Some(Stage::Over) if !is_plain => core.session = None,
-            Some(Stage::Plain | Stage::Over) => {
+            Some(Stage::Offering | Stage::Granted) => {}
+            Some(Stage::Over | Stage::Leaving) if !is_plain => core.session = None,
+            Some(Stage::Plain | Stage::Over | Stage::Leaving) => {
                 *core = Core { session: None, offer_at: Some(Instant::now() + self.limits.offer_again) };
             }
             None => {}
         }
         if core.session.is_none() && core.offer_at.is_none_or(|at| Instant::now() >= at) {
-            core.session = Some(opening::dial(self.peer.clone(), self.limits));
+            core.session = Some(opening::dial(self.addresses.clone(), self.limits));
         }
         core.session_in_use().cloned()
+    }
+
+    /// An open session of any core.
+    fn open_session(&self) -> Option<Arc<Session>> {
+        let is_open = |session: &Arc<Session>| session.stage() == Stage::Open;
+        self.cores.iter().find_map(|core| lock(core).session.clone().filter(is_open))
     }
 }
 

@@ -1,22 +1,27 @@
 //! The task of a session: dials, offers the session with HELLO, and carries its bytes until it ends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::addresses::Addresses;
 use super::calls::Calls;
 use super::session::{Session, Stage};
 use super::session_io::SessionIo;
-use super::{LinkError, LinkLimits, Peer, plain};
-use crate::net::transport::{self, Stream};
+use super::{LinkError, LinkLimits, follow, plain};
+use crate::net::transport::Stream;
 use crate::wire::{ReplyView, Request, Status};
 
+/// How long [`is_closed_at_once`] waits.
+const CLOSED_WITHIN: Duration = Duration::from_millis(100);
+
 /// A session that a task of its own connects and offers; requests on it are queued until then.
-pub(super) fn dial(peer: Peer, limits: LinkLimits) -> Arc<Session> {
-    let session = Arc::new(Session::new(peer, limits));
-    tokio::spawn(SessionTask(session.clone()).run());
+pub(super) fn dial(addresses: Arc<Addresses>, limits: LinkLimits) -> Arc<Session> {
+    let session = Arc::new(Session::new(addresses.peer().clone(), limits));
+    tokio::spawn(SessionTask(session.clone()).run(addresses));
     session
 }
 
@@ -30,11 +35,11 @@ impl Drop for SessionTask {
 }
 
 impl SessionTask {
-    async fn run(self) {
+    async fn run(self, addresses: Arc<Addresses>) {
         let session = &self.0;
         let Session { peer, limits, .. } = &**session;
-        let mut stream = match transport::dial(&peer.host, peer.port, limits.connect_deadline).await {
-            Ok(stream) => stream,
+        let mut stream = match addresses.dial(limits.connect_deadline).await {
+            Ok(dialled) => dialled.stream,
             Err(error) => {
                 debug!(%peer, %error, "cannot connect");
                 return session.close(Stage::Over, LinkError::of_dial(&error));
@@ -46,30 +51,55 @@ impl SessionTask {
                 if state.stage != Stage::Offering {
                     return;
                 }
-                state.stage = Stage::Open;
+                state.stage = Stage::Granted;
                 state.calls = Calls::new(max_in_flight.min(limits.max_in_flight));
                 state.send_queued();
             }
+            // It has sessions, and no place for one more.
+            Ok(Err(LinkError::Busy)) => return session.close(Stage::Over, LinkError::Busy),
             // Also without an answer, which leaves open whether the peer has sessions: it may still answer plain requests.
             Ok(_) | Err(_) => return session.close(Stage::Plain, LinkError::Broken),
         }
+        let _follows = follow::start(session, addresses, stream.peer_addr().ok());
         let mut io = SessionIo::new(session, stream);
-        let error = std::future::poll_fn(|cx| io.poll(cx)).await;
+        let mut over = std::future::poll_fn(|cx| io.poll(cx));
+        let error = match timeout(limits.hello_deadline, &mut over).await {
+            Ok(error) => error,
+            Err(_) => {
+                session.lock().is_proven();
+                over.await
+            }
+        };
         debug!(%peer, %error, "the session is over");
+        if session.stage() == Stage::Granted {
+            // Closed before it answered anything: a node without sessions has passed HELLO on, and its answer back.
+            session.close(Stage::Plain, LinkError::Broken);
+        }
     }
 }
 
-/// Offers a session with HELLO. Returns how many requests may be in flight on it, or `None` when the peer has no sessions.
+/// Offers a session with HELLO. Returns how many requests may be in flight on it, or `None` when the peer has no sessions;
+/// `Busy` when it has no place for one.
 pub(crate) async fn hello(stream: &mut Stream) -> Result<Option<usize>, LinkError> {
     let mut line = Vec::new();
     Request::Hello.write(&mut line);
     line.push(b'\n');
     stream.write_all(&line).await.map_err(|_| LinkError::Broken)?;
     let line = plain::read_line(stream, 4096).await?;
-    let accepted =
-        ReplyView::parse(&line).ok().filter(|reply| reply.status == Status::Ok).and_then(|reply| {
-            let data: serde_json::Value = serde_json::from_str(reply.data).ok()?;
-            (data["protocol"].as_f64()? as u64 == 2).then_some(data["max_in_flight"].as_f64()? as usize)
-        });
-    Ok(accepted)
+    let Ok(reply) = ReplyView::parse(&line) else { return Ok(None) };
+    match reply.status {
+        Status::Ok => Ok(max_in_flight(reply.data)),
+        Status::Overloaded => Err(LinkError::Busy),
+        _ => Ok(None),
+    }
+}
+
+/// Whether the peer closes behind its answer to HELLO: a node without sessions has passed it on, and the answer back.
+pub(crate) async fn is_closed_at_once(stream: &mut Stream) -> bool {
+    timeout(CLOSED_WITHIN, stream.read_u8()).await.is_ok()
+}
+
+fn max_in_flight(granted: &str) -> Option<usize> {
+    let data: serde_json::Value = serde_json::from_str(granted).ok()?;
+    (data["protocol"].as_f64()? as u64 == 2).then_some(data["max_in_flight"].as_f64()? as usize)
 }

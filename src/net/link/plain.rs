@@ -1,5 +1,8 @@
 //! A connection for each request: for peers without sessions, and for requests that must not wait for a session.
 
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,9 +12,12 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::FramedRead;
 
-use super::{LinkError, LinkLimits, Peer};
+use super::addresses::Addresses;
+use super::pace::{Pace, Place, SETTLES_WITHIN};
+use super::{LinkError, LinkLimits};
+use crate::net::dial::Dialled;
 use crate::net::lines::{LineError, Lines};
-use crate::net::transport::{self, Stream};
+use crate::net::transport::Stream;
 use crate::stats::Gauge;
 use crate::wire::Request;
 
@@ -25,11 +31,12 @@ const CLOSES_WITHIN: Duration = Duration::from_millis(500);
 pub(super) struct Connections {
     permits: Semaphore,
     waiting: Gauge,
+    pace: Pace,
 }
 
 impl Connections {
     pub(super) fn new(limit: usize) -> Self {
-        Self { permits: Semaphore::new(limit), waiting: Gauge::default() }
+        Self { permits: Semaphore::new(limit), waiting: Gauge::default(), pace: Pace::new(limit) }
     }
 
     /// Permission for one more connection; `Busy` when too many requests wait already, or the wait is too long.
@@ -48,25 +55,48 @@ impl Connections {
     }
 }
 
-/// Sends a request on a connection of its own, once `connections` permits one.
+/// Sends a request on a connection of its own, once `connections` permits one. `Busy` when the deadline passes before.
 pub(super) async fn ask(
-    peer: &Peer,
+    addresses: &Arc<Addresses>,
     limits: &LinkLimits,
     connections: &Connections,
     request: Request<'_>,
     deadline: Instant,
 ) -> Result<Bytes, LinkError> {
-    let result = async {
-        let _permit = connections.permit(limits).await?;
-        let stream = transport::dial(&peer.host, peer.port, limits.connect_deadline).await;
-        let mut stream = stream.map_err(|error| LinkError::of_dial(&error))?;
-        exchange(&mut stream, request, limits.max_reply, deadline).await
-    };
+    let place = async { Ok((connections.permit(limits).await?, connections.pace.place().await)) };
+    let (_permit, mut place) = timeout_at(deadline, place).await.unwrap_or(Err(LinkError::Busy))?;
+    let dial = addresses.dial(limits.connect_deadline);
+    let result = ask_on(dial, &mut place, request, limits.max_reply, deadline);
     timeout_at(deadline, result).await.unwrap_or(Err(LinkError::Late))
 }
 
+/// Sends a request on the connection that `dial` makes; it has this place until the peer has accepted it.
+pub(crate) async fn ask_on(
+    dial: impl Future<Output = io::Result<Dialled>>,
+    place: &mut Place<'_>,
+    request: Request<'_>,
+    max_reply: usize,
+    deadline: Instant,
+) -> Result<Bytes, LinkError> {
+    let dialled = dial.await.map_err(|error| {
+        place.lost();
+        LinkError::of_dial(&error)
+    })?;
+    if dialled.was_silent {
+        place.lost();
+    }
+    let mut stream = dialled.stream;
+    let mut reply = pin!(exchange(&mut stream, request, max_reply, deadline));
+    let soon = timeout(SETTLES_WITHIN, reply.as_mut()).await;
+    place.succeeded();
+    match soon {
+        Ok(reply) => reply,
+        Err(_) => reply.await,
+    }
+}
+
 /// Writes one line, reads one line, and waits for the end of the stream.
-pub(crate) async fn exchange(
+async fn exchange(
     stream: &mut Stream,
     request: Request<'_>,
     max_reply: usize,

@@ -28,7 +28,8 @@ const LONGEST_DEADLINE: Duration = Duration::from_secs(2);
 /// The stage of a session.
 ///
 /// ```text
-///   Offering ──▶ Open ──▶ Over
+///   Offering ──▶ Granted ──▶ Open ──▶ Leaving ──▶ Over
+///       │           └──▶ Plain └──▶ Over
 ///       ├──▶ Plain
 ///       └──▶ Over
 /// ```
@@ -36,8 +37,13 @@ const LONGEST_DEADLINE: Duration = Duration::from_secs(2);
 pub(super) enum Stage {
     /// Connecting, and waiting for the answer to HELLO. Requests are queued.
     Offering,
+    /// HELLO was answered with OK, and nothing else yet. Requests are sent. If the connection ends now, the answer came
+    /// from elsewhere: the peer has no sessions, and has passed HELLO on.
+    Granted,
     /// Requests are sent.
     Open,
+    /// The peer's name has lost the address: requests in flight are still answered, and no other is sent.
+    Leaving,
     /// The peer has no sessions.
     Plain,
     /// The connection ended, or was never made.
@@ -156,7 +162,8 @@ impl Session {
         now: Instant,
     ) -> Option<Awaited> {
         let mut state = self.lock();
-        if !state.can_send() {
+        // A request on a session that is not proven may have to be sent once more, plainly.
+        if state.stage != Stage::Open || !state.can_send() {
             return None;
         }
         let step = trace::ask(&self.peer.host, self.peer.port).map(Box::new);
@@ -198,7 +205,7 @@ impl Session {
 impl SessionState {
     /// Whether a request can be sent at once.
     fn can_send(&self) -> bool {
-        self.stage == Stage::Open && !self.calls.is_full() && self.queue.is_empty()
+        matches!(self.stage, Stage::Open | Stage::Granted) && !self.calls.is_full() && self.queue.is_empty()
     }
 
     /// Sends a request, or queues it. The reply comes out of the receiver.
@@ -212,6 +219,8 @@ impl SessionState {
         let call = Call { reply: Some(reply), deadline, received_before: 0 };
         let expires = if matches!(self.stage, Stage::Plain | Stage::Over) {
             return Err(self.error);
+        } else if self.stage == Stage::Leaving {
+            return Err(LinkError::Broken);
         } else if self.can_send() {
             self.send(call, now, |out| outgoing.write(out));
             deadline
@@ -261,6 +270,28 @@ impl SessionState {
         }
     }
 
+    /// The peer has sessions.
+    pub(super) fn is_proven(&mut self) {
+        if self.stage == Stage::Granted {
+            self.stage = Stage::Open;
+        }
+    }
+
+    /// Takes no further requests; the session ends when those that wait are answered, or late.
+    pub(super) fn leave(&mut self) {
+        if matches!(self.stage, Stage::Granted | Stage::Open) {
+            self.stage = Stage::Leaving;
+            if let Some(task) = self.task.take() {
+                task.wake();
+            }
+        }
+    }
+
+    /// Whether requests wait for a reply, or to be sent.
+    pub(super) fn any_waits(&self) -> bool {
+        self.calls.waiting().next().is_some() || !self.queue.is_empty()
+    }
+
     /// Hands a reply to its caller. Fails when no request in flight has this id: then no other reply can be trusted.
     pub(super) fn deliver(&mut self, id: u64, result: Result<Bytes, LinkError>) -> Result<(), LinkError> {
         match self.calls.remove(id) {
@@ -270,6 +301,7 @@ impl SessionState {
         }
         self.received += 1;
         self.quiet_since = None;
+        self.is_proven();
         Ok(())
     }
 

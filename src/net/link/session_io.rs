@@ -58,8 +58,10 @@ impl<'a> SessionIo<'a> {
         loop {
             let deadline = {
                 let mut state = self.session.lock();
-                if state.stage != Stage::Open {
-                    return Poll::Ready(LinkError::Broken);
+                match state.stage {
+                    Stage::Open | Stage::Granted => {}
+                    Stage::Leaving if state.any_waits() => {}
+                    _ => return Poll::Ready(LinkError::Broken),
                 }
                 if self.sent == self.sending.len() {
                     self.sending.clear();
