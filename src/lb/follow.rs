@@ -78,7 +78,7 @@ fn is_name(peer: &Peer) -> bool {
 /// The nodes of one line of the list: a name with several addresses is several nodes, named by their addresses.
 fn wanted(listed: &Listed, addresses: Option<&Vec<IpAddr>>) -> Vec<Wanted> {
     let Listed { peer, weight } = listed;
-    let whole = |peer: Peer| Wanted { name: listed.peer.to_string(), peer, weight: *weight };
+    let whole = |at: Peer| Wanted { name: peer.to_string(), listed: peer.clone(), peer: at, weight: *weight };
     let at = |address: &IpAddr| Peer { host: address.to_string(), port: peer.port };
     match addresses.map_or(&[][..], Vec::as_slice) {
         [] => vec![whole(peer.clone())],
@@ -86,7 +86,7 @@ fn wanted(listed: &Listed, addresses: Option<&Vec<IpAddr>>) -> Vec<Wanted> {
         addresses if addresses.iter().all(IpAddr::is_loopback) => vec![whole(peer.clone())],
         [one] => vec![whole(at(one))],
         several => {
-            let each = |address| Wanted { name: at(address).to_string(), peer: at(address), weight: *weight };
+            let each = |address| Wanted { name: at(address).to_string(), ..whole(at(address)) };
             several.iter().map(each).collect()
         }
     }

@@ -26,6 +26,8 @@ use crate::wire::Pattern;
 pub(super) struct Wanted {
     /// `host:port`, as METRICS name it.
     pub(super) name: String,
+    /// The line of the list that it comes from.
+    pub(super) listed: Peer,
     /// Its address.
     pub(super) peer: Peer,
     /// In hundredths.
@@ -76,6 +78,9 @@ impl Membership {
     }
 
     /// Replaces the list. Nodes of the first list get requests at once; each later one needs a successful poll first.
+    ///
+    /// While a name has the address of a node, that node keeps its name, and so its share of the keys, however many other
+    /// addresses the name has. A node that was drained before its name was resolved stays drained.
     pub(super) fn replace(&self, wanted: &[Wanted]) {
         // Held until the list is replaced: a purge goes to the nodes of the new list, or a node that joins owes it.
         let purges = lock(&self.purges);
@@ -93,11 +98,14 @@ impl Membership {
                 if any_stays {
                     node.join(self.clock.now());
                 }
+                node.drain(find(&wanted.listed).is_some_and(|unresolved| unresolved.node.is_draining()));
                 node
             });
-            let id = hash_of(wanted.name.as_bytes());
+            let stays = find(&wanted.peer).filter(|member| member.listed == wanted.listed);
+            let name = stays.map_or_else(|| wanted.name.as_str().into(), |member| member.name.clone());
+            let (id, listed) = (hash_of(name.as_bytes()), wanted.listed.clone());
             let held = PerCore::new(self.cores, || Arc::new(node.clone()));
-            Member { name: wanted.name.as_str().into(), id, weight: wanted.weight, node, held }
+            Member { name, listed, id, weight: wanted.weight, node, held }
         };
         let nodes = Nodes(wanted.iter().map(member).collect());
         for gone in old.iter().filter(|old| nodes.iter().all(|new| new.node.identity != old.node.identity)) {
@@ -141,5 +149,35 @@ impl Membership {
 
     pub(super) fn any_probing(&self) -> bool {
         self.probing.load(Ordering::Relaxed) > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_keeps_its_name_and_stays_drained_while_its_name_has_its_address() {
+        let members = Membership::new(&LbConfig::default(), Clock::start());
+        let wanted = |name: &str, peer: &str| Wanted {
+            name: name.to_owned(),
+            listed: "p:1".parse().unwrap(),
+            peer: peer.parse().unwrap(),
+            weight: 100,
+        };
+        let seen = || -> Vec<(String, bool)> {
+            let each = |member: &Member| (member.name.to_string(), member.node.is_draining());
+            members.nodes().iter().map(each).collect()
+        };
+        members.replace(&[wanted("p:1", "p:1")]);
+        members.nodes().iter().for_each(|member| assert!(member.node.drain(true)));
+        members.replace(&[wanted("p:1", "10.0.0.1:1")]);
+        assert_eq!(seen(), [("p:1".to_owned(), true)], "the name is resolved");
+        let id = members.nodes().0[0].id;
+        members.replace(&[wanted("10.0.0.1:1", "10.0.0.1:1"), wanted("10.0.0.2:1", "10.0.0.2:1")]);
+        assert_eq!(seen(), [("p:1".to_owned(), true), ("10.0.0.2:1".to_owned(), false)]);
+        assert_eq!(members.nodes().0[0].id, id, "it keeps its keys");
+        members.replace(&[wanted("p:1", "10.0.0.3:1")]);
+        assert_eq!(seen(), [("p:1".to_owned(), false)], "another address is another node");
     }
 }

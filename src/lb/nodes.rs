@@ -8,6 +8,7 @@ use super::balance::{Candidate, FEW};
 use super::clock::Millis;
 use super::node::Node;
 use super::polled::WHOLE;
+use crate::net::link::Peer;
 use crate::per_core::PerCore;
 
 /// One node of the list.
@@ -19,6 +20,8 @@ pub(super) struct Member {
     pub(super) held: PerCore<Held>,
     /// `host:port`, as the list names it.
     pub(super) name: Arc<str>,
+    /// The line of the list that it comes from.
+    pub(super) listed: Peer,
     /// A hash of the name, on which all balancers agree.
     pub(super) id: u64,
     /// In hundredths: 100 is a weight of 1.
