@@ -287,3 +287,22 @@ fn a_document_that_cannot_be_served_is_logged_once_with_its_place() {
     until("it is in the log again", || named() > 1);
     assert_eq!(named(), 2, "once for each time that it broke: {}", origin.log());
 }
+
+#[test]
+fn behind_proxies_and_a_balancer_the_client_gets_the_sentence_of_the_origin() {
+    let site = Site(TempDir::new());
+    site.tree("current", "{\n  \"a\": 1,\n  b: 2\n}");
+    let origin = Start::origin(&site.current(), "--settle-time 0").run();
+    let first = Start::proxy(origin.address, "").run();
+    let second = Start::proxy(first.address, "").run();
+    let balancer = Start::balancer(&[second.address], "").run();
+    let sentence = get(origin.address, "article/1")["data"].take();
+    assert!(sentence.as_str().is_some_and(|text| text.contains("line 3, column 3")), "{sentence}");
+    for node in [&first, &second, &balancer] {
+        let reply = get(node.address, "article/1");
+        assert_eq!((&reply["status"], &reply["data"]), (&"ORIGIN_FAILURE".into(), &sentence), "{reply}");
+    }
+    site.remove("current");
+    let sentence = get(origin.address, "article/1")["data"].take();
+    assert_eq!(get(first.address, "article/2")["data"], sentence, "the fault of the data directory");
+}

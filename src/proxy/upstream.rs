@@ -101,6 +101,8 @@ impl Default for FetchLimits {
 /// The text for a line that is not a reply: most often the origin is an HTTP server.
 const NOT_A_REPLY: &str =
     "the origin answered with something that is no reply of dproxy's protocol; HTTP is none";
+/// The longest sentence of an origin that a client gets, in bytes as JSON.
+const LONGEST_SENTENCE: usize = 300;
 /// The text for a document that its origin cannot read, or that cannot be read here.
 const NO_SOUND_DOCUMENT: &str = "the origin has no sound document under this key";
 
@@ -234,12 +236,14 @@ impl Upstream {
                 (_, Err(_)) => Fetched::Failed(Failure::new(Fault::Document, self.too_large())),
             };
         };
-        let why = match reply.status {
-            Status::BadDocument => NO_SOUND_DOCUMENT,
-            Status::Overloaded => "the origin is overloaded",
-            _ => "the origin answered with another status",
+        let (is_its_own, why) = match reply.status {
+            Status::BadDocument => (true, NO_SOUND_DOCUMENT),
+            Status::Overloaded => (true, "the origin is overloaded"),
+            Status::OriginFailure => (true, "the origin cannot read its documents"),
+            _ => (false, "the origin answered with another status"),
         };
-        Fetched::Failed(Failure::new(fault, why))
+        let sentence = sentence(&reply).filter(|_| is_its_own).map_or(Cow::Borrowed(why), Cow::Owned);
+        Fetched::Failed(Failure::new(fault, sentence))
     }
 
     /// Tells the gate how a fetch ended, and counts failures. A fault of this proxy says nothing of the origin.
@@ -288,6 +292,13 @@ impl Upstream {
             LinkError::Garbage => NOT_A_REPLY.into(),
         }
     }
+}
+
+/// The origin's own sentence for people; a longer text is no sentence.
+fn sentence(reply: &ReplyView<'_>) -> Option<String> {
+    let is_short = reply.data.len() <= LONGEST_SENTENCE;
+    let text: Option<String> = is_short.then(|| serde_json::from_str(reply.data).ok()).flatten();
+    text.filter(|text| !text.trim().is_empty())
 }
 
 #[cfg(test)]
