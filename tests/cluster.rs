@@ -98,6 +98,24 @@ fn the_line_to_try_works() {
 }
 
 #[test]
+fn the_line_to_try_names_a_document_that_is_there() {
+    let data = Data::empty();
+    let try_it = |words: &str| started(cluster(data.path(), &format!("--proxies 1 {words}")), 1).2;
+    let nothing = try_it("");
+    assert!(
+        nothing.starts_with("there is no document in ") && nothing.contains("article1.json"),
+        "{nothing}"
+    );
+    data.put("broken/0", b"{");
+    data.put("menu/main", b"1");
+    data.put("shop/22", b"1");
+    let line = try_it("");
+    assert!(line.starts_with("try it: ") && line.ends_with("--get shop/22"), "{line}");
+    let line = try_it("--layout nested");
+    assert!(line.starts_with("there is no document") && line.ends_with("--layout flat"), "{line}");
+}
+
+#[test]
 fn the_samples_are_documents() {
     let files: Vec<PathBuf> = fs::read_dir(samples())
         .expect("the sample documents")

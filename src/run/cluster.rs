@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use tracing::warn;
 
 use super::process::Process;
-use crate::args::{ClusterArgs, HttpArgs, LbArgs, OriginArgs, ProxyArgs, impatience};
+use crate::args::{ClusterArgs, HttpArgs, LbArgs, OriginArgs, ProxyArgs, StoreArgs, impatience};
 use crate::net::transport::bind;
+use crate::origin::store::{Layout, Sample};
 
 /// The port of the balancer's HTTP unless one is given.
 const HTTP_PORT: u16 = 9080;
@@ -21,11 +22,12 @@ impl Process {
         }
         // Before the nodes take their ports: they might take this one.
         let http = HttpArgs { http_port: Some(http_port(args)), ..args.http.clone() };
-        let origin = loopback(self.origin(&OriginArgs {
+        let (origin, sample) = self.origin(&OriginArgs {
             port: args.origin_port,
             store: args.store.clone(),
             server: args.server.clone(),
-        })?);
+        })?;
+        let origin = loopback(origin);
         let mut proxies = Vec::new();
         for index in 0..args.proxies {
             proxies.push(loopback(self.proxy(&proxy(args, index, origin)?)?).into());
@@ -42,10 +44,30 @@ impl Process {
             http,
         };
         let balancer = loopback(self.lb(&lb, Some(&args.cache))?);
-        // By the name that it was called by, which may stand in no PATH.
-        let program = std::env::args().next().unwrap_or_else(|| "dproxy".to_owned());
-        self.greeting.push(format!("try it: {program} client --port {} --get article/1", balancer.port()));
+        self.greeting.push(to_try(&args.store, &sample, balancer.port()));
         Ok(())
+    }
+}
+
+/// The last line of the start: a request that works, or why there is none.
+fn to_try(store: &StoreArgs, sample: &Sample, port: u16) -> String {
+    // By the name that it was called by, which may stand in no PATH.
+    let program = std::env::args().next().unwrap_or_else(|| "dproxy".to_owned());
+    let data = &store.data;
+    match sample {
+        Sample::Document(key) => format!("try it: {program} client --port {port} --get {key}"),
+        Sample::OtherLayout(other) => {
+            format!("there is no document to try: {data:?} looks like the other layout, --layout {other}")
+        }
+        Sample::Nothing => {
+            let file = match store.config().layout {
+                Layout::Flat => "article1.json",
+                Layout::Nested => "article/1.json",
+            };
+            format!(
+                "there is no document in {data:?} yet; put one there as {file}, then try it: {program} client --port {port} --get article/1"
+            )
+        }
     }
 }
 

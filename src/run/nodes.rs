@@ -14,20 +14,29 @@ use crate::http::{Measured, Role};
 use crate::lb::Lb;
 use crate::net::ServerLimits;
 use crate::net::link::Peer;
-use crate::origin::store::DirStore;
+use crate::origin::store::{DirStore, Sample};
 use crate::origin::{Origin, OriginConfig};
 use crate::proxy::Proxy;
 
 impl Process {
-    /// Serves an origin; tells where its lines are served.
-    pub(super) fn origin(&mut self, args: &OriginArgs) -> Result<SocketAddr> {
-        let store = &args.store;
-        let documents = DirStore::open(&store.data, store.config()).with_context(|| {
-            format!("cannot open the data directory {:?}; make it, or name another with --data", store.data)
+    /// Serves an origin; tells where its lines are served, and what its data directory has.
+    pub(super) fn origin(&mut self, args: &OriginArgs) -> Result<(SocketAddr, Sample)> {
+        let (data, config) = (&args.store.data, args.store.config());
+        let documents = DirStore::open(data, config).with_context(|| {
+            format!("cannot open the data directory {data:?}; make it, or name another with --data")
         })?;
+        // Documents may come later: a directory without any is no error.
+        let sample = documents.sample().unwrap_or(Sample::Nothing);
+        if let Sample::OtherLayout(other) = &sample {
+            warn!(
+                "{data:?} has no document in the layout {}, but looks like {other}: try --layout {other}",
+                config.layout
+            );
+        }
         let bound = self.listen("origin", &self.lines("origin", args.port, &args.server), &args.server)?;
         let limits = self.limits(&args.server);
-        self.serve("origin", bound, Origin::new(documents, OriginConfig::default()), limits)
+        let address = self.serve("origin", bound, Origin::new(documents, OriginConfig::default()), limits)?;
+        Ok((address, sample))
     }
 
     /// Serves a proxy.

@@ -1,6 +1,7 @@
 //! Documents as files beneath a directory. The kernel keeps reads inside it, no check of strings does: `cap-std` opens every
 //! file relative to the directory, and neither `..` nor a link leads out of it.
 
+use std::fmt;
 use std::fs::Metadata;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,16 @@ pub enum Layout {
     Flat,
     /// `<resource>/<key>.json`
     Nested,
+}
+
+impl fmt::Display for Layout {
+    /// The value of `--layout`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Layout::Flat => "flat",
+            Layout::Nested => "nested",
+        })
+    }
 }
 
 impl Layout {
@@ -90,8 +101,13 @@ impl DirStore {
         Ok(Self { root, config, absent: Absent::new(), away_since: Mutex::new(None) })
     }
 
+    /// Where the file of a key is.
+    pub(super) fn layout(&self) -> Layout {
+        self.config.layout
+    }
+
     /// The directory that stands at the path now.
-    fn tree(&self) -> Result<Arc<Tree>, StoreError> {
+    pub(super) fn tree(&self) -> Result<Arc<Tree>, StoreError> {
         match self.root.now() {
             Ok(tree) => {
                 *lock(&self.away_since) = None;

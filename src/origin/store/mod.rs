@@ -5,11 +5,13 @@ mod dir;
 mod memory;
 mod place;
 mod root;
+mod sample;
 
 use thiserror::Error;
 
 pub use dir::{DirConfig, DirStore, Layout};
 pub use memory::MemoryStore;
+pub use sample::Sample;
 
 use crate::wire::{Document, Key};
 
