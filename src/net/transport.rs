@@ -3,7 +3,7 @@
 //! The simulated network is turmoil's, in builds with `RUSTFLAGS="--cfg sim"`.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 #[cfg(not(sim))]
 use tokio::sync::Semaphore;
@@ -130,7 +130,7 @@ static LOOK_UPS: Semaphore = Semaphore::const_new(16);
 /// All addresses of a name. A look-up that nobody waits for any more still counts among those at once until it has ended.
 #[cfg(not(sim))]
 pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(address) = host.parse::<IpAddr>() {
+    if let Ok(address) = host.parse::<std::net::IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     let permit = LOOK_UPS.acquire().await.map_err(io::Error::other)?;
