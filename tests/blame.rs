@@ -1,11 +1,18 @@
 //! A fault stays where it is: of a document, of its source, or our own. `src/blame.rs` says whose each failure is.
 
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::support::ask::parse;
 use crate::support::cluster::POLLS;
 use crate::support::fake::{Asked, Hello, answer_soundly};
-use crate::support::{Address, Data, Fake, Node, Session, Start, ask, get};
+use crate::support::node::own_host;
+use crate::support::{
+    Address, Data, Fake, Node, Session, Start, StopOnDrop, ask, at_once, get, pause, until,
+};
 
 /// Two proxies over an upstream, and a balancer over them.
 fn tier(upstream: Address, words: &str) -> (Vec<Node>, Node) {
@@ -70,7 +77,7 @@ fn a_reply_too_long_for_a_balancer_is_no_fault_of_its_proxies() {
     let origin = Start::origin(data.path(), "--max-document 8MiB").run();
     let (proxies, balancer) = tier(origin.address, "--max-document 8MiB");
     let reply = assert_others_are_served(balancer.address, "large/1", "article/1");
-    assert_eq!(reply["status"], "ORIGIN_FAILURE", "{reply}");
+    assert_eq!(reply["status"], "PROXY_UNREACHABLE", "{reply}");
     assert!(reply["data"].to_string().contains("--max-document"), "{reply}");
     for proxy in &proxies {
         assert!(balancer.holds_healthy(proxy.address));
@@ -199,4 +206,113 @@ fn other_requests_of_a_session_outlive_a_reply_that_is_too_long() {
         assert_eq!(parse(&reply)["status"], status, "{reply}");
     }
     assert_eq!(origin.requests().len(), 3, "none was sent twice");
+}
+
+/// An origin that takes long for keys beneath `slow/`, and nothing for others.
+fn two_speeds(hello: Hello, slow: Duration) -> Fake {
+    Fake::start(hello, move |asked| match asked.path().is_some_and(|path| path.starts_with("slow/")) {
+        true => asked.answer_soundly_after(move || pause(slow)),
+        false => answer_soundly(asked),
+    })
+}
+
+/// Requests for slow keys by clients that hang up at once, while other clients ask for cold keys: how many of those failed.
+fn failed_beside_slow_keys(node: Address, slow_a_second: u32, cold: usize) -> Vec<Value> {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&done);
+        scope.spawn(|| {
+            for key in 0.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                let mut stream = node.connect().expect("a node that accepts");
+                // It may refuse the request: then there is nothing to hang up.
+                let _ = stream.write_all(format!("GET slow/{key}\n").as_bytes());
+                drop(stream);
+                pause(Duration::from_secs(1) / slow_a_second);
+            }
+        });
+        let mut failed = Vec::new();
+        for key in 0..cold {
+            let reply = get(node, &format!("cold/{key}"));
+            failed.extend((reply["status"] != "OK").then_some(reply));
+            pause(Duration::from_millis(100));
+        }
+        done.store(true, Ordering::Relaxed);
+        failed
+    })
+}
+
+#[test]
+fn slow_keys_of_one_kind_cost_the_cold_keys_of_others_nothing() {
+    for hello in [Hello::Refused, Hello::Granted] {
+        let origin = two_speeds(hello, Duration::from_secs(3));
+        let proxy = Start::proxy(origin.address, "").run();
+        let failed = failed_beside_slow_keys(proxy.address, 20, 60);
+        assert!(failed.is_empty(), "{hello:?}: {} of 60: {:?}", failed.len(), failed[0]);
+        assert_eq!(proxy.metrics()["origin_failing"], false);
+    }
+}
+
+#[test]
+fn slow_keys_through_a_balancer_cost_the_cold_keys_of_others_nothing() {
+    let origin = two_speeds(Hello::Refused, Duration::from_secs(3));
+    let (proxies, balancer) = tier(origin.address, "");
+    let failed = failed_beside_slow_keys(balancer.address, 60, 60);
+    assert!(failed.is_empty(), "{} of 60: {:?}", failed.len(), failed[0]);
+    for proxy in &proxies {
+        assert!(balancer.holds_healthy(proxy.address));
+    }
+}
+
+#[test]
+fn one_slow_key_that_is_asked_again_and_again_is_not_its_source() {
+    let origin = two_speeds(Hello::Granted, Duration::from_secs(3));
+    let proxy = Start::proxy(origin.address, "--fetch-deadline 300ms").run();
+    for _ in 0..4 {
+        assert_eq!(get(proxy.address, "slow/1")["status"], "ORIGIN_FAILURE");
+    }
+    assert_eq!(get(proxy.address, "cold/1")["status"], "OK");
+    assert_eq!(get(proxy.address, "cold/2")["status"], "OK");
+}
+
+#[test]
+fn one_slow_fetch_makes_a_proxy_refuse_none_of_a_thousand_fast_ones() {
+    let origin = Fake::start(Hello::Granted, |asked| {
+        let slowness = if asked.path() == Some("slow/1") { 200 } else { 20 };
+        asked.answer_soundly_after(move || pause(Duration::from_millis(slowness)));
+    });
+    let proxy = Start::proxy(origin.address, "--fetch-deadline 10s").run();
+    assert_eq!(get(proxy.address, "slow/1")["status"], "OK");
+    let mut session = Session::open(proxy.address);
+    let replies = session.ask_many(0..1_000, |id| format!("GET cold/{id}"));
+    let served = replies.values().filter(|reply| parse(reply)["status"] == "OK").count();
+    assert_eq!(served, 1_000);
+}
+
+#[test]
+fn an_origin_that_restarts_costs_cold_keys_a_wait_and_no_error() {
+    let data = Data::articles(60);
+    let place = Address((own_host(), 0).into());
+    let start = |place: Address| {
+        Start::origin(data.path(), &format!("--host {} --port {}", place.host(), place.port())).run()
+    };
+    let origin = start(place);
+    let place = origin.address;
+    let proxy = Start::proxy(place, "--fetch-deadline 20s").run();
+    assert_eq!(get(proxy.address, "article/1")["status"], "OK");
+    origin.kill();
+    at_once((2..30).collect(), |key: u32| {
+        if key == 2 {
+            // The others ask while nothing listens.
+            pause(Duration::from_millis(300));
+            let again = start(place);
+            until("all were answered", || again.count("total_requests") >= 27.0);
+        } else {
+            let reply = get(proxy.address, &format!("article/{key}"));
+            assert_eq!(reply["status"], "OK", "{key}: {reply}");
+        }
+    });
+    assert_eq!(proxy.metrics()["origin_failing"], false);
 }

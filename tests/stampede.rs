@@ -157,13 +157,13 @@ fn fetches_that_would_start_too_late_are_refused_at_once() {
     assert_eq!(get(proxy.address, "article/0")["status"], "OK", "now it knows how long a fetch takes");
     let mut session = Session::open(proxy.address);
     session.send_many(1..41, |id| format!("GET article/{id}"));
-    // Half of the deadline is time for six more, or fewer on a loaded machine.
+    // The deadline is time for thirteen more, or fewer on a loaded machine.
     let (first, reply) = session.reply();
     assert_eq!(parse(&reply)["status"], "OVERLOADED", "{first}: no fetch has started yet");
     let others = session.replies_to((1..=40).filter(|&id| id != first));
     let count = |status| others.values().filter(|reply| parse(reply)["status"] == status).count();
     let (good, refused) = (count("OK"), count("OVERLOADED"));
-    assert!(good + refused == 39 && refused >= 30 && good >= 1, "{good} good, {refused} refused");
+    assert!(good + refused == 39 && refused >= 24 && good >= 1, "{good} good, {refused} refused");
     assert_eq!(origin.0.requests().len(), 1 + good, "a refused request costs the origin nothing");
     assert_eq!(get(proxy.address, "article/40")["status"], "OK", "there is room again");
 }

@@ -127,7 +127,10 @@ impl Attempt {
                     return Outcome::Failed;
                 }
                 node.answered(ended - self.began, false, now);
-                return unfit(format!("the proxies have no sound document under this key: {error}"));
+                return unfit(
+                    Status::OriginFailure,
+                    format!("the proxies have no sound document under this key: {error}"),
+                );
             }
         };
         node.answered(ended - self.began, self.hit == Some(true), now);
@@ -155,10 +158,13 @@ impl Attempt {
         match Fault::of_error(error, answered_others) {
             Fault::Ours | Fault::Full => Outcome::Busy,
             Fault::Document if error == LinkError::Late => Outcome::Failed,
-            Fault::Document => {
+            Fault::Document if error == LinkError::TooLong => {
                 let limit = self.upstreams.max_reply;
-                unfit(format!("{error}: this balancer takes {limit} bytes (--max-document) of text in UTF-8"))
+                let why =
+                    format!("the reply of the proxies is longer than the {limit} bytes of --max-document");
+                unfit(Status::ProxyUnreachable, why)
             }
+            Fault::Document => unfit(Status::OriginFailure, format!("no sound document: {error}")),
             Fault::Source => {
                 self.upstreams.members.request_failed(&self.node, &error.to_string());
                 if error.was_not_sent() { Outcome::NotSent } else { Outcome::Failed }
@@ -168,8 +174,8 @@ impl Attempt {
 }
 
 /// The node's document is at fault, and the node is not.
-fn unfit(why: String) -> Outcome {
-    Outcome::Unfit(Reply::text(Status::OriginFailure, why).blaming_document(true))
+fn unfit(status: Status, why: String) -> Outcome {
+    Outcome::Unfit(Reply::text(status, why).blaming_document(true))
 }
 
 impl Way {
@@ -291,9 +297,11 @@ mod tests {
         }
         let soon = Duration::from_millis(500);
         assert_eq!(judged(soon, Err(LinkError::Late)), ("too late".to_owned(), false));
-        for unfit in [LinkError::TooLong, LinkError::NotText] {
-            let judged = judged(Duration::from_secs(9), Err(unfit));
-            assert_eq!(judged, ("unfit ORIGIN_FAILURE".to_owned(), false), "{unfit:?}");
+        for (error, status) in
+            [(LinkError::TooLong, "PROXY_UNREACHABLE"), (LinkError::NotText, "ORIGIN_FAILURE")]
+        {
+            let judged = judged(Duration::from_secs(9), Err(error));
+            assert_eq!(judged, (format!("unfit {status}"), false), "{error:?}");
         }
     }
 

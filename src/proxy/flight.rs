@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::oneshot;
 
@@ -20,7 +19,7 @@ type ByKey<T> = HashMap<KeyBuf, Arc<Flight<T>>>;
 /// The flights of a proxy; `T` is the outcome of a fetch.
 pub(super) struct Flights<T> {
     by_key: Mutex<ByKey<T>>,
-    max_flights: AtomicUsize,
+    max_flights: usize,
     max_waiters: usize,
 }
 
@@ -49,13 +48,7 @@ pub(super) struct Ticket<T> {
 impl<T: Clone> Flights<T> {
     /// At most `max_flights` at once, each with at most `max_waiters` waiting requests.
     pub(super) fn new(max_flights: usize, max_waiters: usize) -> Arc<Self> {
-        let max_flights = AtomicUsize::new(max_flights);
         Arc::new(Self { by_key: Mutex::default(), max_flights, max_waiters })
-    }
-
-    /// Changes the limit of concurrent flights. Those under way stay.
-    pub(super) fn limit(&self, max_flights: usize) {
-        self.max_flights.store(max_flights, Ordering::Relaxed);
     }
 
     /// Joins the flight of a key, or begins one.
@@ -86,7 +79,7 @@ impl<T: Clone> Flights<T> {
         key: Key<'_>,
         waiters: Vec<oneshot::Sender<T>>,
     ) -> Option<Ticket<T>> {
-        if by_key.len() >= self.max_flights.load(Ordering::Relaxed) {
+        if by_key.len() >= self.max_flights {
             return None;
         }
         let key = key.to_owned();
@@ -135,6 +128,15 @@ impl<T: Clone> Ticket<T> {
     /// The key to fetch.
     pub(super) fn key(&self) -> &KeyBuf {
         &self.key
+    }
+
+    /// Tells, also after this ticket, whether a request waits for the fetch.
+    pub(super) fn awaited(&self) -> impl Fn() -> bool + Send + use<T>
+    where
+        T: Send + 'static,
+    {
+        let flight = self.flight.clone();
+        move || lock(&flight.waiters).iter().any(|waiter| !waiter.is_closed())
     }
 
     /// Ends the flight and wakes the waiting requests.

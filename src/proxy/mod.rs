@@ -14,10 +14,14 @@ mod freshness;
 mod gate;
 mod hot_spots;
 mod metrics;
+mod pace;
 mod purge;
 mod sketch;
 mod sweep;
 mod sync;
+mod turns;
+#[cfg(test)]
+mod turns_tests;
 mod upstream;
 
 use std::borrow::Cow;
@@ -160,14 +164,25 @@ impl Proxy {
         if self.flights.is_under_way(key.as_str()) {
             return;
         }
-        let Some(permit) = self.upstream.admit(now, true) else { return };
+        let Some(permit) = self.admit(key, now, true) else { return };
         if let Some(ticket) = self.flights.begin(key) {
             self.counters.refreshes.add_one();
             tokio::spawn(trace::carried(self.clone().fly(permit, ticket)));
         }
     }
 
-    /// The cache has no fresh entry: joins or starts a fetch and waits for it. If the fetch fails, `fallback` is served.
+    /// The permission to fetch a key; a probe that the gate wants before is begun.
+    fn admit(self: &Arc<Self>, key: Key<'_>, now: Millis, has_fallback: bool) -> Option<Permit> {
+        let admitted = self.upstream.admit(key, now, has_fallback);
+        if let Some((permit, known)) = admitted.probe
+            && let Some(ticket) = self.flights.begin(known.as_key())
+        {
+            tokio::spawn(trace::carried(self.clone().fly(permit, ticket)));
+        }
+        admitted.permit
+    }
+
+    /// The cache has no fresh entry: joins or starts a fetch and waits. When it fails `fallback` is served.
     fn miss(
         self: &Arc<Self>,
         key: Key<'_>,
@@ -186,7 +201,7 @@ impl Proxy {
                     ticket.land(&landed, || ());
                     return Answer::Now(self.settle(landed, fallback));
                 }
-                let Some(permit) = self.upstream.admit(self.now(), fallback.is_some()) else {
+                let Some(permit) = self.admit(key, self.now(), fallback.is_some()) else {
                     let failed = Landed::Failed(Failure::new(Fault::Source, LEFT_ALONE));
                     ticket.land(&failed, || ());
                     return Answer::Now(self.settle(failed, fallback));
@@ -222,8 +237,8 @@ impl Proxy {
 
     /// Fetches, stores the entry, and lands the ticket. Runs in a task, so it outlives the request that started it.
     async fn fly(self: Arc<Self>, permit: Permit, ticket: Ticket<Landed>) {
-        let (fetched, asked) = self.upstream.fetch(permit, ticket.key().as_key(), || self.now()).await;
-        self.flights.limit(self.upstream.in_time().min(MAX_FLIGHTS));
+        let (fetched, asked) =
+            self.upstream.fetch(permit, ticket.key(), || self.now(), ticket.awaited()).await;
         let entry = |document, lifetime| {
             Arc::new(Entry::new(ticket.key().clone(), document, asked, lifetime, self.now().since(asked)))
         };

@@ -1,30 +1,32 @@
 //! A fetch: one request to the origin, within a limit of concurrent ones, and the meaning of its reply.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::cache::Millis;
-use super::gate::{Flip, Gate, Pass};
+use super::gate::{Flip, Gate, Mark, Pass};
+use super::turns::{Refusal, Turns};
 use crate::blame::Fault;
 use crate::lock::lock;
 use crate::net::{Link, LinkError};
 use crate::stats::{Counter, Gauge};
-use crate::wire::{Document, Key, MAX_DOCUMENT, ReplyView, Request, Status};
+use crate::wire::{Document, Key, KeyBuf, MAX_DOCUMENT, ReplyView, Request, Status};
 
 /// The text for a client while the gate to a failing origin is closed.
 pub(super) const LEFT_ALONE: &str = "the origin fails and is left alone for a moment";
 
-/// The part of its deadline that a fetch may be forecast to wait for its turn; with a longer forecast it is refused.
-const FORESEEN_WAIT: f64 = 0.5;
-/// The part of its deadline that a fetch may really wait for its turn: longer than forecast if the origin became slower.
-/// The rest is the time for the origin to answer.
-const LONGEST_WAIT: f64 = 0.75;
+/// A refused connection within this time of the first may be that of an origin that restarts: a fetch waits for it, at most
+/// half of its deadline, and tries again after pauses that grow from the first to the last.
+const RESTARTS_WITHIN: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LAST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The outcome of a fetch.
 #[derive(Clone, Debug)]
@@ -60,18 +62,35 @@ impl Failure {
     }
 }
 
-/// The permission to send one fetch to the origin. A probe ends when its permit is dropped, whether it was sent or not.
+/// The gate, and a word to those who wait for a probe.
+struct Door {
+    gate: Mutex<Gate>,
+    probe_ended: Notify,
+}
+
+/// The permission to send one fetch to the origin. Dropping it, used or not, ends a probe.
 pub(super) struct Permit {
     pass: Pass,
-    gate: Arc<Mutex<Gate>>,
+    /// Whether something stale can be served instead.
+    has_fallback: bool,
+    door: Arc<Door>,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.pass == Pass::Probe {
-            lock(&self.gate).give_back();
+            lock(&self.door.gate).give_back();
+            self.door.probe_ended.notify_waiters();
         }
     }
+}
+
+/// What a request may do about a missing document.
+pub(super) struct Admitted {
+    /// Fetch it; `None` while the gate to a failing origin is closed.
+    pub(super) permit: Option<Permit>,
+    /// Before that, fetch this key: it was answered lately, and finds out whether the origin is well.
+    pub(super) probe: Option<(Permit, KeyBuf)>,
 }
 
 /// Limits and deadline of fetches.
@@ -106,14 +125,22 @@ const LONGEST_SENTENCE: usize = 300;
 /// The text for a document that its origin cannot read, or that cannot be read here.
 const NO_SOUND_DOCUMENT: &str = "the origin has no sound document under this key";
 
+/// The text for a key of a kind that is late.
+const SLOW_KIND: &str =
+    "the origin was late with documents of this kind, and few of them are fetched at once";
+/// The text for a fetch that took long while others waited for its place.
+const LOST_ITS_PLACE: &str = "the origin takes long for this document, and the place of the fetch was needed";
+
+fn failed(fault: Fault, why: impl Into<Cow<'static, str>>) -> Fetched {
+    Fetched::Failed(Failure::new(fault, why))
+}
+
 /// The origin, as a proxy sees it.
 pub(super) struct Upstream {
     link: Link,
     limits: FetchLimits,
-    gate: Arc<Mutex<Gate>>,
-    turns: Semaphore,
-    /// The time of one request to the origin in microseconds, a moving average. 0 before the first.
-    pace_us: AtomicU64,
+    door: Arc<Door>,
+    turns: Arc<Turns>,
     /// Requests sent to the origin.
     pub(super) fetches: Counter,
     /// Requests that ended in neither a document nor NOT_FOUND, except by a fault of this proxy.
@@ -128,36 +155,25 @@ impl Upstream {
         Self {
             link,
             limits,
-            gate: Arc::new(Mutex::new(Gate::new(limits.origin_retry))),
-            turns: Semaphore::new(limits.at_once),
-            pace_us: AtomicU64::new(0),
+            door: Arc::new(Door {
+                gate: Mutex::new(Gate::new(limits.origin_retry)),
+                probe_ended: Notify::new(),
+            }),
+            turns: Turns::new(limits.at_once, limits.deadline),
             fetches: Counter::default(),
             failures: Counter::default(),
             in_flight: Gauge::default(),
         }
     }
 
-    /// The permission to fetch now; `None` while the gate to a failing origin is closed.
-    pub(super) fn admit(&self, now: Millis, has_fallback: bool) -> Option<Permit> {
-        let pass = self.gate().admit(now, has_fallback)?;
-        Some(Permit { pass, gate: self.gate.clone() })
-    }
-
-    /// How many fetches may be under way or wait for their turn, by the average time of earlier ones: the turn of the
-    /// last one comes within [`FORESEEN_WAIT`]. One more would time out, after it had delayed others, so the caller
-    /// refuses it at once.
-    pub(super) fn in_time(&self) -> usize {
-        let pace_us = self.pace_us.load(Ordering::Relaxed);
-        let turns = self.limits.deadline.mul_f64(FORESEEN_WAIT).as_micros() as u64 / pace_us.max(1);
-        (self.limits.at_once as u64).saturating_mul(1 + turns) as usize
-    }
-
-    /// Adds the time of one request to the average. Of two that are added at the same moment one may be lost, which is
-    /// harmless.
-    fn add_pace(&self, time: Duration) {
-        let (before, took) = (self.pace_us.load(Ordering::Relaxed), time.as_micros() as u64);
-        let pace_us = if before == 0 { took } else { before - before / 8 + took / 8 };
-        self.pace_us.store(pace_us, Ordering::Relaxed);
+    /// Whether a key may be fetched now.
+    pub(super) fn admit(&self, key: Key<'_>, now: Millis, has_fallback: bool) -> Admitted {
+        let admission = self.gate().admit(key, now, has_fallback);
+        let permit = |pass, has_fallback| Permit { pass, has_fallback, door: self.door.clone() };
+        Admitted {
+            permit: admission.pass.map(|pass| permit(pass, has_fallback)),
+            probe: admission.probe.map(|key| (permit(Pass::Probe, true), key)),
+        }
     }
 
     /// Whether the origin is failing, and its last failure.
@@ -167,55 +183,116 @@ impl Upstream {
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
-        lock(&self.gate)
+        lock(&self.door.gate)
     }
 
-    /// Waits for a turn, then asks the origin. Returns the outcome, and when the origin was asked; `clock` tells the time.
+    /// Waits for its turn, then asks the origin. The outcome, and the time when the origin was asked; `clock` is the time now,
+    /// `is_awaited` says whether a request waits for the outcome.
     pub(super) async fn fetch(
         &self,
         permit: Permit,
-        key: Key<'_>,
+        key: &KeyBuf,
         clock: impl Fn() -> Millis,
+        is_awaited: impl Fn() -> bool + Send + 'static,
     ) -> (Fetched, Millis) {
-        let began = Instant::now();
-        let deadline = began + self.limits.deadline;
-        let _turn = match self.turns.try_acquire() {
+        let deadline = Instant::now() + self.limits.deadline;
+        let waits_since = clock();
+        let kind = Mark::of(key.as_key()).kind;
+        if permit.pass == Pass::Behind && !self.probe_was_answered(deadline).await {
+            return (Fetched::Failed(Failure::new(Fault::Source, LEFT_ALONE)), clock());
+        }
+        let turn = self.turns.take(kind, permit.pass == Pass::Probe, deadline, is_awaited).await;
+        let mut turn = match turn {
             Ok(turn) => turn,
-            Err(_) => {
-                let waits_since = clock();
-                let latest = began + self.limits.deadline.mul_f64(LONGEST_WAIT);
-                let Ok(Ok(turn)) = timeout_at(latest, self.turns.acquire()).await else {
-                    return (
-                        Fetched::Failed(Failure::new(Fault::Ours, "too many fetches are under way")),
-                        clock(),
-                    );
-                };
-                // The gate may have closed while this fetch waited.
-                if self.gate().is_failing_since(waits_since) {
-                    return (Fetched::Failed(Failure::new(Fault::Source, LEFT_ALONE)), clock());
-                }
-                turn
+            Err(Refusal::TooMany) => return (failed(Fault::Ours, "too many fetches are under way"), clock()),
+            Err(Refusal::SlowKind) => return (failed(Fault::Document, SLOW_KIND), clock()),
+        };
+        // The gate may have closed while this fetch waited.
+        if permit.pass != Pass::Probe && self.gate().is_failing_since(waits_since) && clock() > waits_since {
+            return (failed(Fault::Source, LEFT_ALONE), clock());
+        }
+        let asked = clock();
+        let answer = tokio::select! {
+            answer = self.ask(&permit, key.as_key(), &clock, deadline) => answer,
+            () = turn.lost() => {
+                self.turns.was_late(kind);
+                self.failures.add_one();
+                return (failed(Fault::Document, LOST_ITS_PLACE), asked);
             }
         };
-        let asked = clock();
-        let answer = {
-            let _in_flight = self.in_flight.enter();
-            self.fetches.add_one();
-            let sent = Instant::now();
-            let answer = self.link.ask(Request::Get(key), deadline).await;
-            self.add_pace(sent.elapsed());
-            answer
-        };
-        let fetched = match &answer {
-            Ok(line) => self.read(line),
+        drop(turn);
+        let fetched = match answer {
+            Ok((line, took)) => {
+                self.turns.answered(kind, took);
+                self.read(&line)
+            }
             Err(error) => {
                 debug!(%key, origin = %self.link.peer(), %error, "a fetch failed");
+                if error == LinkError::Late {
+                    self.turns.was_late(kind);
+                }
                 let answered_others = self.gate().has_answered_since(asked);
-                Fetched::Failed(Failure::new(Fault::of_error(*error, answered_others), self.text_of(*error)))
+                let fault = Fault::of_error(error, answered_others);
+                if error == LinkError::Late && fault == Fault::Document {
+                    // Nothing was learned of the origin.
+                    self.failures.add_one();
+                    return (failed(fault, self.text_of(error)), asked);
+                }
+                failed(fault, self.text_of(error))
             }
         };
-        self.learn(&fetched, permit.pass, clock());
+        self.learn(key, &fetched, permit.pass, clock());
         (fetched, asked)
+    }
+
+    /// Asks the origin, again while it may be restarting. The line and the time that it took.
+    async fn ask(
+        &self,
+        permit: &Permit,
+        key: Key<'_>,
+        clock: &impl Fn() -> Millis,
+        deadline: Instant,
+    ) -> Result<(Bytes, Duration), LinkError> {
+        let _in_flight = self.in_flight.enter();
+        self.fetches.add_one();
+        let restarts_within = RESTARTS_WITHIN.min(self.limits.deadline / 2);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let sent = Instant::now();
+            let until = self.turns.answer_by(deadline, sent);
+            let error = match self.link.ask(Request::Get(key), until).await {
+                Ok(line) => return Ok((line, sent.elapsed())),
+                Err(error) => error,
+            };
+            let is_refused = matches!(error, LinkError::Refused | LinkError::Unresolved);
+            let waits = is_refused
+                && self.gate().refused(clock(), restarts_within)
+                && !permit.has_fallback
+                && Instant::now() + pause < deadline;
+            if !waits {
+                return Err(error);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+
+    /// Waits until the probe that is under way has ended. Whether the origin is well then.
+    async fn probe_was_answered(&self, deadline: Instant) -> bool {
+        loop {
+            let mut ended = pin!(self.door.probe_ended.notified());
+            // From here on no end is missed.
+            ended.as_mut().enable();
+            {
+                let gate = self.gate();
+                if !gate.is_failing() || !gate.is_probing() {
+                    return !gate.is_failing();
+                }
+            }
+            if timeout_at(deadline, ended).await.is_err() {
+                return false;
+            }
+        }
     }
 
     /// The outcome that the origin's line stands for.
@@ -247,18 +324,18 @@ impl Upstream {
     }
 
     /// Tells the gate how a fetch ended, and counts failures. A fault of this proxy says nothing of the origin.
-    fn learn(&self, fetched: &Fetched, pass: Pass, now: Millis) {
+    fn learn(&self, key: &KeyBuf, fetched: &Fetched, pass: Pass, now: Millis) {
         let origin = self.link.peer();
         let flip = match fetched {
-            Fetched::Document(_) | Fetched::Missing => self.gate().answered(now),
+            Fetched::Document(_) | Fetched::Missing => self.gate().answered(key, now),
             Fetched::Failed(Failure { fault: Fault::Ours, .. }) => None,
             Fetched::Failed(Failure { fault: Fault::Source, why }) => {
                 self.failures.add_one();
-                self.gate().failed(pass, now, why.clone())
+                self.gate().failed(key.as_key(), pass, now, why.clone())
             }
             Fetched::Failed(Failure { fault: Fault::Document | Fault::Full, .. }) => {
                 self.failures.add_one();
-                self.gate().answered(now)
+                self.gate().answered(key, now)
             }
         };
         match flip {
@@ -313,14 +390,15 @@ mod tests {
         // No fetch gets a turn.
         let limits = FetchLimits { deadline, at_once: 0, max_document: 1024, origin_retry };
         let upstream = Upstream::new(link, limits);
+        let key = KeyBuf::parse(b"a/1").unwrap();
         for _ in 0..3 {
-            upstream.learn(&Fetched::Failed(Failure::new(Fault::Source, "closed")), Pass::Usual, Millis(0));
+            upstream.learn(&key, &failed(Fault::Source, "closed"), Pass::Usual, Millis(0));
         }
-        let probe = upstream.admit(Millis(10_000), false).unwrap();
-        assert!(upstream.admit(Millis(10_000), false).is_none(), "one at a time");
-        let key = Key::parse(b"a/1").unwrap();
-        let (fetched, _) = upstream.fetch(probe, key, || Millis(10_000)).await;
+        let admit = || upstream.admit(key.as_key(), Millis(10_000), false).permit;
+        let probe = admit().unwrap();
+        assert!(admit().is_none_or(|permit| permit.pass != Pass::Probe), "one at a time");
+        let (fetched, _) = upstream.fetch(probe, &key, || Millis(10_000), || true).await;
         assert!(matches!(fetched, Fetched::Failed(Failure { fault: Fault::Ours, .. })));
-        assert!(upstream.admit(Millis(10_000), false).is_some(), "the next one probes at once");
+        assert!(admit().is_some_and(|permit| permit.pass == Pass::Probe), "the next one probes at once");
     }
 }
