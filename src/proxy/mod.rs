@@ -7,6 +7,7 @@
 //! ```
 
 pub mod cache;
+mod fetched;
 mod flight;
 #[cfg(test)]
 mod flight_tests;
@@ -31,13 +32,14 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 use self::cache::{Bounds, Cache, CacheType, Entry, Millis};
+use self::fetched::{Failure, Fetched};
 use self::flight::{Flights, Joined, Ticket};
 pub use self::freshness::Freshness;
 use self::freshness::Verdict;
 use self::hot_spots::HotSpots;
 use self::metrics::Counters;
 pub use self::upstream::FetchLimits;
-use self::upstream::{Failure, Fetched, LEFT_ALONE, Permit, Upstream};
+use self::upstream::{LEFT_ALONE, Permit, Upstream};
 use crate::admin::{Admins, FORBIDDEN};
 use crate::blame::Fault;
 use crate::handler::{Answer, Ask, Handler};

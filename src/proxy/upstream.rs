@@ -11,13 +11,14 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::cache::Millis;
+use super::fetched::{Failure, Fetched};
 use super::gate::{Flip, Gate, Mark, Pass};
 use super::turns::{Refusal, Turns};
 use crate::blame::Fault;
 use crate::lock::lock;
 use crate::net::{Link, LinkError};
 use crate::stats::{Counter, Gauge};
-use crate::wire::{Document, Key, KeyBuf, MAX_DOCUMENT, ReplyView, Request, Status};
+use crate::wire::{Key, KeyBuf, MAX_DOCUMENT, ReplyView, Request, Status};
 
 /// The text for a client while the gate to a failing origin is closed.
 pub(super) const LEFT_ALONE: &str = "the origin fails and is left alone for a moment";
@@ -27,40 +28,6 @@ pub(super) const LEFT_ALONE: &str = "the origin fails and is left alone for a mo
 const RESTARTS_WITHIN: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_millis(100);
-
-/// The outcome of a fetch.
-#[derive(Clone, Debug)]
-pub(super) enum Fetched {
-    /// The document.
-    Document(Document),
-    /// The origin said NOT_FOUND.
-    Missing,
-    /// Neither a document nor NOT_FOUND.
-    Failed(Failure),
-}
-
-/// Why a fetch brought no document.
-#[derive(Clone, Debug)]
-pub(super) struct Failure {
-    /// Whose fault it is.
-    pub(super) fault: Fault,
-    /// The text for the client.
-    pub(super) why: Cow<'static, str>,
-}
-
-impl Failure {
-    pub(super) fn new(fault: Fault, why: impl Into<Cow<'static, str>>) -> Self {
-        Self { fault, why: why.into() }
-    }
-
-    /// The status for the client.
-    pub(super) fn status(&self) -> Status {
-        match self.fault {
-            Fault::Ours => Status::Overloaded,
-            Fault::Document | Fault::Source | Fault::Full => Status::OriginFailure,
-        }
-    }
-}
 
 /// The gate, and a word to those who wait for a probe.
 struct Door {
