@@ -88,8 +88,10 @@ fn a_purge_that_a_proxy_refuses_is_exit_code_1() {
     let balancer = Start::balancer(&[strict.address, older.address, willing.address], "").run();
     let output = client(balancer.address, &["--purge", "article/*"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let proxies = only_reply(&output)["data"]["proxies"].take();
-    assert_eq!(proxies[willing.address.to_string()]["purged"], 0, "the reply is as it was: {proxies}");
+    let mut reply = only_reply(&output);
+    assert_eq!(reply["status"], "PROXY_ERROR", "{reply}");
+    let proxies = reply["data"]["proxies"].take();
+    assert_eq!(proxies[willing.address.to_string()]["purged"], 0, "{proxies}");
     let told = text(&output.stderr);
     let lines: Vec<&str> = told.lines().collect();
     assert_eq!(lines.len(), 2, "{told}");

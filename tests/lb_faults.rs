@@ -258,7 +258,7 @@ fn slow_admin_requests_delay_no_poll() {
             }
         }
     });
-    let words = "--health-interval 400ms --max-failures 2";
+    let words = "--health-interval 400ms --max-failures 2 --purge-deadline 2s";
     let balancer = Start::balancer(&[slow.address], words).run();
     for verb in ["EXPLAIN", "PURGE"] {
         let mut session = Session::open(balancer.address);
@@ -287,4 +287,30 @@ fn a_request_that_no_node_took_tries_all_nodes() {
         assert_eq!(get(balancer.address, &format!("article/{i}"))["status"], "OK");
     }
     assert_eq!(here.requests().len(), all.len());
+}
+
+#[test]
+fn a_proxy_that_is_full_of_connections_stays_healthy() {
+    let polls = Arc::new(AtomicUsize::new(0));
+    let full = Fake::start(Hello::Granted, {
+        let polls = polls.clone();
+        move |asked| match (asked.path(), polls.fetch_add(1, Ordering::SeqCst) % 2) {
+            (Some(_), _) => answer_soundly(asked),
+            (None, 0) => asked.reply(r#"{"status":"OVERLOADED","data":"too many connections"}"#),
+            // Beyond the clients that are told so, others are closed unheard.
+            (None, _) => {
+                crate::support::pause(Duration::from_millis(30));
+                asked.close();
+            }
+        }
+    });
+    let balancer = Start::balancer(&[full.address], POLLS).run();
+    let mut session = Session::open(balancer.address);
+    let mut id = 0;
+    until("it was polled often", || {
+        id += 1;
+        assert_eq!(status_of(&session.ask(id, "GET article/1")), "OK");
+        full.connections() >= 16
+    });
+    assert!(!balancer.log().contains("the node is down"), "{}", balancer.log());
 }

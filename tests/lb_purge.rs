@@ -3,11 +3,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::support::ask::parse;
 use crate::support::cluster::POLLS;
-use crate::support::fake::{Hello, METRICS};
-use crate::support::{Address, Data, Fake, Node, Session, Start, StopOnDrop, ask, get, heavy, until};
+use crate::support::command::{dproxy, text};
+use crate::support::fake::{Gate, Hello, METRICS};
+use crate::support::node::own_host;
+use crate::support::{
+    Address, Data, Fake, Node, Session, Start, StopOnDrop, TempDir, ask, get, heavy, pause, until,
+};
 
 const ROUNDS: u64 = 90;
 const KEYS: u64 = 5;
@@ -135,4 +140,106 @@ fn a_proxy_that_refuses_purges_is_reported() {
     let purged = parse(&ask(balancer.address, "PURGE article/*"));
     assert_eq!(purged["data"]["proxies"][proxy.address.to_string()]["error"], "FORBIDDEN", "{purged}");
     until("the refusal is logged", || balancer.log().contains("--admin-from"));
+}
+
+/// A proxy whose purges wait for the gate.
+fn slow_to_purge(gate: &Gate) -> Fake {
+    let gate = gate.clone();
+    Fake::start(Hello::Granted, move |asked| match asked.request {
+        "METRICS" => asked.reply(METRICS),
+        request if request.starts_with("PURGE") => {
+            gate.wait();
+            asked.reply(r#"{"status":"OK","data":{"purged":7}}"#);
+        }
+        _ => asked.reply(r#"{"status":"OK","data":{}}"#),
+    })
+}
+
+#[test]
+fn purges_that_take_long_at_every_proxy_take_none_out_and_are_begun_once() {
+    let gate = Gate::default();
+    let proxies = [slow_to_purge(&gate), slow_to_purge(&gate)];
+    let balancer = Start::balancer(&proxies.each_ref().map(|proxy| proxy.address), POLLS).run();
+    // More than there are connections for purges to one proxy.
+    let purges = 12;
+    let purged = |proxy: &Fake| proxy.requests().iter().filter(|line| line.starts_with("PURGE")).count();
+    let mut session = Session::open(balancer.address);
+    session.send_many(0..purges, |id| format!("PURGE a/{id}"));
+    until("they are under way", || proxies.iter().all(|proxy| purged(proxy) >= 8));
+    // Longer than two seconds, after which each proxy owed them, and got no requests.
+    for i in 0..50 {
+        assert_eq!(get(balancer.address, &format!("a/{i}"))["status"], "OK");
+        pause(Duration::from_millis(50));
+    }
+    gate.open();
+    for reply in session.replies_to(0..purges).values().map(|reply| parse(reply)) {
+        assert_eq!((&reply["status"], &reply["data"]["purged"]), (&"OK".into(), &14.into()), "{reply}");
+        assert!(reply["data"].get("durable").is_none(), "nothing is owed: {reply}");
+    }
+    assert_eq!(proxies.each_ref().map(purged), [purges as usize; 2]);
+}
+
+#[test]
+fn when_every_proxy_owes_a_purge_the_error_says_so() {
+    let gate = Gate::default();
+    let proxy = slow_to_purge(&gate);
+    let balancer = Start::balancer(&[proxy.address], &format!("{POLLS} --purge-deadline 200ms")).run();
+    let purged = parse(&ask(balancer.address, "PURGE a/*"));
+    assert_eq!((&purged["status"], &purged["data"]["durable"]), (&"PROXY_UNREACHABLE".into(), &false.into()));
+    let reply = get(balancer.address, "a/1");
+    assert_eq!(reply["status"], "PROXY_ERROR", "{reply}");
+    assert!(reply["data"].as_str().is_some_and(|text| text.contains("owes a purge")), "{reply}");
+    gate.open();
+    until("it serves again", || get(balancer.address, "a/1")["status"] == "OK");
+}
+
+/// What `client --purge a/*` ends with, and says.
+fn purge(balancer: &Node) -> (Option<i32>, String) {
+    let output = dproxy(&["client", "--port", &balancer.port().to_string(), "--purge", "a/*"]);
+    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn what_is_owed_survives_a_restart_of_the_balancer() {
+    let state = TempDir::new();
+    let words = format!("{POLLS} --state-dir {}", state.path().display());
+    let away = Address((own_host(), 4001).into());
+    let here = Fake::start(Hello::Granted, |asked| match asked.request {
+        "METRICS" => asked.reply(METRICS),
+        request if request.starts_with("PURGE") => asked.reply(r#"{"status":"OK","data":{"purged":1}}"#),
+        _ => asked.reply(r#"{"status":"OK","data":{}}"#),
+    });
+    let balancer = Start::balancer(&[away, here.address], &words).run();
+    let (code, told) = purge(&balancer);
+    assert_eq!(code, Some(1), "{told}");
+    for part in [r#""status":"PROXY_UNREACHABLE""#, r#""durable":true"#, r#""limit":"other balancers"#] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert!(told.contains(&format!("the proxy {away} was not purged")), "{told}");
+    balancer.kill();
+    drop(here);
+    let back = Fake::start_on(away, Hello::Granted, |asked| match asked.request {
+        "METRICS" => asked.reply(METRICS),
+        request if request.starts_with("PURGE") => asked.reply(r#"{"status":"OK","data":{"purged":1}}"#),
+        _ => asked.reply(r#"{"status":"OK","data":{}}"#),
+    });
+    let balancer = Start::balancer(&[away], &words).run();
+    until("it serves", || get(balancer.address, "a/1")["status"] == "OK");
+    let asked = back.requests();
+    assert!(asked[0] == "PURGE a/*" && asked[1..].iter().all(|line| line.starts_with("GET")), "{asked:?}");
+    until("it is forgotten when it was done", || {
+        std::fs::read_to_string(state.path().join("owed")).is_ok_and(|text| text == "dproxy owed 1\nend 0\n")
+    });
+    assert_eq!(purge(&balancer).0, Some(0));
+}
+
+#[test]
+fn a_spoilt_list_of_owed_purges_is_told_and_stops_nothing() {
+    let state = TempDir::new();
+    std::fs::write(state.path().join("owed"), "dproxy owed 1\n127.0.0.1:1 a/*\n").expect("a file");
+    let proxy = Fake::origin();
+    let words = format!("{POLLS} --state-dir {}", state.path().display());
+    let balancer = Start::balancer(&[proxy.address], &words).run();
+    assert_eq!(get(balancer.address, "a/1")["status"], "OK");
+    until("it is told", || balancer.log().contains("purge again"));
 }

@@ -28,6 +28,7 @@ mod lb_faults;
 mod lb_limits;
 mod lb_members;
 mod lb_purge;
+mod lb_rescue;
 mod limits;
 mod memory;
 mod older;

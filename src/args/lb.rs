@@ -30,6 +30,9 @@ pub struct LbArgs {
     /// How to choose among them.
     #[command(flatten)]
     pub balance: BalanceArgs,
+    /// A directory for what is to survive a restart: the purges that proxies owe [default: none].
+    #[arg(long, env = "DPROXY_STATE_DIR", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub state_dir: Option<PathBuf>,
     /// The largest document.
     #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = defaults::size(MAX_DOCUMENT), value_parser = units::size, value_name = "SIZE",
         help_heading = server::HEADING)]
@@ -106,6 +109,9 @@ pub struct BalanceArgs {
     /// One try at a proxy must bring a reply within this time; keep it above the --fetch-deadline of the proxies.
     #[arg(long, env = "DPROXY_TRY_DEADLINE", default_value = defaults::time(LbConfig::default().try_deadline), value_parser = units::positive_duration, value_name = "TIME")]
     pub try_deadline: Duration,
+    /// A purge at one proxy is waited for during this time, while the proxy is up and gets requests; then it is owed.
+    #[arg(long, env = "DPROXY_PURGE_DEADLINE", default_value = defaults::time(LbConfig::default().purge_deadline), value_parser = units::positive_duration, value_name = "TIME")]
+    pub purge_deadline: Duration,
 }
 
 impl BalanceArgs {
@@ -132,6 +138,8 @@ impl BalanceArgs {
             panic_threshold: self.panic_threshold,
             slow_start: self.slow_start,
             max_in_flight: (self.proxy_max_in_flight + self.proxy_max_waiting) as u64,
+            purge_deadline: self.purge_deadline,
+            state_dir: None,
             admins,
         }
     }

@@ -1,7 +1,7 @@
 //! The client: sends requests to a node, prints the replies, and ends with an exit code for the worst of them.
 
-mod refused;
 mod show;
+mod unreached;
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, stdout};
@@ -95,8 +95,8 @@ async fn ask_one(link: &Link, line: &str, timeout: Duration) -> Result<Exit> {
     let reply = TimedReply { line, took: began.elapsed() };
     let mut exit = print(&reply, link.peer(), &mut String::new())?;
     if let (Request::Purge { .. }, Ok(line)) = (request, &reply.line) {
-        for refusal in refused::refusals(line) {
-            complain(refusal);
+        for sentence in unreached::unreached(line) {
+            complain(sentence);
             exit = exit.max(Exit::OtherStatus);
         }
     }

@@ -250,6 +250,7 @@ mod tests {
             Outcome::Busy => "busy".to_owned(),
             Outcome::Failed => "failed".to_owned(),
             Outcome::TooLate => "too late".to_owned(),
+            Outcome::Nobody | Outcome::Unpaid => unreachable!("it was sent"),
         };
         let is_down = !attempt.node.is_healthy();
         assert_eq!(attempt.node.counts.errors.get(), u64::from(is_down));

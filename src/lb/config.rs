@@ -42,6 +42,10 @@ pub struct LbConfig {
     pub slow_start: Duration,
     /// The limit of requests in flight at one node, those that wait for a connection included.
     pub max_in_flight: u64,
+    /// The deadline of a purge at one node: a node that is up gets requests meanwhile.
+    pub purge_deadline: Duration,
+    /// The directory for what is to survive a restart: the purges that nodes owe.
+    pub state_dir: Option<PathBuf>,
     /// The addresses that may use PURGE, DRAIN and UNDRAIN.
     pub admins: Admins,
 }
@@ -95,6 +99,8 @@ impl Default for LbConfig {
             panic_threshold: 0,
             slow_start: Duration::from_secs(10),
             max_in_flight: (link.max_in_flight + link.max_waiting) as u64,
+            purge_deadline: Duration::from_secs(60),
+            state_dir: None,
             admins: Admins::default(),
         }
     }

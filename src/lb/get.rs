@@ -4,7 +4,8 @@
 //!   pick ──▶ attempt ──sound reply──────────────────────▶ relayed as it came
 //!    ▲        ├──slow──▶ a second attempt beside it (hedge) ──▶ the first sound reply
 //!    │        ├──not sent──▶ the next node, until all were tried
-//!    └────────┴──failed──▶ the next node, twice at most, if the budget allows
+//!    ├────────┴──failed──▶ the next node, twice at most, if the budget allows
+//!    └──nobody is left──▶ all nodes are checked (rescue) ──▶ the first sound one
 //! ```
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use super::attempt::{Attempt, Terms};
 use super::hedge::{Watched, wait, wait_longer};
 use super::nodes::Member;
+use super::rescue;
 use super::tries::{Outcome, Tries};
 use super::upstreams::Upstreams;
 use crate::handler::Answer;
@@ -24,9 +26,8 @@ pub(super) fn get(upstreams: &Arc<Upstreams>, key: Key<'_>, terms: Terms, now: I
     upstreams.totals.requests.add_one();
     let mut tries = Tries::default();
     match ask_next(upstreams, key, terms, now, &mut tries) {
-        Some(Ok(attempt)) => Answer::later(first(Watched::new(attempt), terms)),
-        Some(Err(outcome)) => Answer::later(go_on(upstreams.clone(), key.to_owned(), terms, tries, outcome)),
-        None => Answer::Now(give_up(upstreams, tries)),
+        Ok(attempt) => Answer::later(first(Watched::new(attempt), terms)),
+        Err(outcome) => Answer::later(go_on(upstreams.clone(), key.to_owned(), terms, tries, outcome)),
     }
 }
 
@@ -72,16 +73,31 @@ async fn go_on(
             }
             return reply;
         }
-        if !tries.go_on(outcome) {
+        let goes_on = match outcome {
+            Outcome::Nobody => rescue(&upstreams, terms, &mut tries).await,
+            outcome => tries.go_on(outcome),
+        };
+        if !goes_on {
             break;
         }
         outcome = match ask_next(&upstreams, key.as_key(), terms, Instant::now(), &mut tries) {
-            Some(Ok(attempt)) => wait(attempt, terms, &mut tries).await,
-            Some(Err(outcome)) => outcome,
-            None => break,
+            Ok(attempt) => wait(attempt, terms, &mut tries).await,
+            Err(outcome) => outcome,
         };
     }
-    give_up(&upstreams, tries)
+    upstreams.totals.failures.add_one();
+    tries.verdict(upstreams.members.nodes().any_owes())
+}
+
+/// Waits for a sound node, at most as long as for an attempt. True when there is one, even one that was tried before.
+async fn rescue(upstreams: &Arc<Upstreams>, terms: Terms, tries: &mut Tries) -> bool {
+    let latest = Instant::now() + upstreams.try_deadline;
+    let deadline = terms.deadline.map_or(latest, |deadline| deadline.min(latest));
+    let is_found = tries.take_rescue() && rescue::wait(upstreams, deadline).await;
+    if is_found {
+        tries.tried.clear();
+    }
+    is_found
 }
 
 /// Counts a failed request at each of the `blind` nodes: they answered ORIGIN_FAILURE to this request, and then another
@@ -92,20 +108,19 @@ fn fail_blind(upstreams: &Upstreams, blind: &[u64]) {
     }
 }
 
-fn give_up(upstreams: &Upstreams, tries: Tries) -> Reply {
-    upstreams.totals.failures.add_one();
-    tries.verdict()
-}
-
-/// Sends the request to the next node: the attempt, or the outcome of one that could not be sent. `None` if there is no
-/// further node, or the budget for retries is spent.
+/// Sends the request to the next node: the attempt, or the outcome of one that could not be sent. `Nobody` if there is no
+/// further node, `Unpaid` if the budget for retries is spent.
 fn ask_next(
     upstreams: &Arc<Upstreams>,
     key: Key<'_>,
     terms: Terms,
     began: Instant,
     tries: &mut Tries,
-) -> Option<Result<Attempt, Outcome>> {
+) -> Result<Attempt, Outcome> {
+    // Before a node is picked: a request that cannot be sent again is not rescued either.
+    if !tries.pay(|| upstreams.pay_retry()) {
+        return Err(Outcome::Unpaid);
+    }
     let (members, now) = (&upstreams.members, upstreams.clock.at(began));
     let nodes = members.nodes();
     let is_first = tries.is_first();
@@ -120,15 +135,12 @@ fn ask_next(
         send_trial(upstreams, trial, key, began);
     }
     // With no other node to pick, the request itself is the trial.
-    let member = picked.or(trial)?;
-    if !tries.pay(|| upstreams.pay_retry()) {
-        return None;
-    }
+    let member = picked.or(trial).ok_or(Outcome::Nobody)?;
     if !is_first {
         upstreams.count_retry(member);
     }
-    tries.tried.push(member.node.identity);
-    Some(Attempt::new(upstreams, member, key, began, terms))
+    tries.note(member.node.identity);
+    Attempt::new(upstreams, member, key, began, terms)
 }
 
 /// Sends a copy of the request to a probing node, which may not be well yet: the client does not wait for this reply.

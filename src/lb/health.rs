@@ -160,16 +160,14 @@ impl Health {
         self.is_blind = self.state == State::Probing;
     }
 
-    /// Notes that no other node serves. The back-off ends now: it only saves clients a retry, and there is no node to
-    /// retry at. Also forgets a trial that ended in ORIGIN_FAILURE.
-    pub(super) fn is_needed(&mut self, now: Millis) {
-        self.not_before = self.not_before.min(now);
-        if std::mem::take(&mut self.is_blind) {
-            self.trial = None;
-        }
+    /// A poll was answered while no other node serves. Rises, back-off and trial save clients a retry on this node; now they
+    /// would cost them the reply.
+    pub(super) fn is_needed(&mut self, now: Millis) -> bool {
+        self.failed_polls = 0;
+        self.state != State::Healthy && self.become_healthy("a poll succeeds, and no other node serves", now)
     }
 
-    /// A poll was answered.
+    /// A poll was answered while other nodes serve.
     pub(super) fn poll_succeeded(&mut self, now: Millis) -> bool {
         self.failed_polls = 0;
         if self.state == State::Healthy {
@@ -307,9 +305,9 @@ mod tests {
         let mut health = health();
         eject(&mut health, 0);
         assert!(!health.poll_succeeded(10) && !health.poll_succeeded(20));
-        health.is_needed(30);
-        assert!(health.poll_succeeded(30) && health.state() == State::Probing);
-        assert!(health.take_trial(31) && health.request_failed("x", 32, true, 0.0));
+        assert!(health.is_needed(30) && health.state() == State::Healthy);
+        assert!(!health.is_needed(31), "it is already");
+        eject(&mut health, 32);
         assert!(!health.poll_succeeded(40) && !health.poll_succeeded(50), "others serve again");
     }
 
@@ -322,8 +320,7 @@ mod tests {
         assert!(!health.take_trial(1_002), "not at once: it can serve only what it has cached");
         assert!(!health.poll_succeeded(1_500) && health.take_trial(1_501), "but after the next poll");
         health.is_blind();
-        health.is_needed(2_000);
-        assert!(health.poll_succeeded(2_000), "when no other node serves, polls are enough");
+        assert!(health.is_needed(2_000), "when no other node serves, a poll is enough");
         assert_eq!(health.state(), State::Healthy);
     }
 

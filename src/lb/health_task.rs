@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::clock::Millis;
@@ -12,9 +13,11 @@ use super::health::State;
 use super::latency::Histogram;
 use super::node::Node;
 use super::nodes::Nodes;
-use super::polled::Report;
+use super::polled::{Report, is_overloaded};
+use super::polls::PollUnderWay;
 use super::purge::settle;
 use super::upstreams::Upstreams;
+use crate::net::LinkError;
 use crate::stats::ratio;
 use crate::wire::Request;
 
@@ -78,23 +81,53 @@ fn attend_to(upstreams: &Arc<Upstreams>, node: &Arc<Node>, now: Millis) {
             let worst = Duration::from_micros(node.latency.counts().quantile_us(0.99));
             SIGN_OF_LIFE.max(4 * worst).min(POLL_DEADLINE)
         }
-        false => upstreams.health_interval.min(POLL_DEADLINE),
+        false => usual_deadline(upstreams),
     };
-    poll.next_at(now + (interval + late).as_millis() as Millis);
+    node.polls.next_at(now + (interval + late).as_millis() as Millis);
+    begin(upstreams, node, poll, deadline, is_suspect);
+}
+
+/// The deadline of the poll of a node that is not suspect.
+fn usual_deadline(upstreams: &Upstreams) -> Duration {
+    upstreams.health_interval.min(POLL_DEADLINE)
+}
+
+/// Polls a node as soon as no poll of it is under way. The poll goes on if this is dropped.
+pub(super) async fn poll_now(upstreams: &Arc<Upstreams>, node: &Arc<Node>) {
+    let poll = node.polls.begin_next().await;
+    // A task that panicked has learned nothing.
+    let _ = begin(upstreams, node, poll, usual_deadline(upstreams), false).await;
+}
+
+fn begin(
+    upstreams: &Arc<Upstreams>,
+    node: &Arc<Node>,
+    poll: PollUnderWay,
+    deadline: Duration,
+    is_suspect: bool,
+) -> JoinHandle<()> {
     let (upstreams, node) = (upstreams.clone(), node.clone());
     tokio::spawn(async move {
         check(&upstreams, &node, deadline, is_suspect).await;
         drop(poll);
-    });
+    })
 }
 
 /// Asks a node for its METRICS and takes over what they, or their absence, say of it.
-async fn check(upstreams: &Upstreams, node: &Node, deadline: Duration, is_suspect: bool) {
+async fn check(upstreams: &Arc<Upstreams>, node: &Node, deadline: Duration, is_suspect: bool) {
+    let began = upstreams.clock.now();
     let line = node.link().check(Request::Metrics, Instant::now() + deadline).await;
     let report = match &line {
+        // It is full: that is no failure, and says so itself.
+        Ok(line) if is_overloaded(line) => {
+            node.trust();
+            return node.heard(upstreams.clock.now());
+        }
         Ok(line) => Report::read(line).ok_or_else(|| "its METRICS are no metrics".to_owned()),
         // This balancer could not send the poll, so nothing was learned.
         Err(error) if error.is_ours() => return,
+        // The node is full of connections and turned this one away, while it answers requests on others.
+        Err(LinkError::Broken | LinkError::Refused) if node.last_word() > began => return node.trust(),
         Err(error) => Err(error.to_string()),
     };
     let now = upstreams.clock.now();
@@ -103,15 +136,13 @@ async fn check(upstreams: &Upstreams, node: &Node, deadline: Duration, is_suspec
             node.trust();
             node.heard(now);
             node.polled.note(report, node.latency.sent(), now);
-            if node.owes() && !settle(node).await {
+            if node.owes() && !settle(upstreams, node).await {
                 return;
             }
             let is_needed = !upstreams.members.nodes().serves_without(node);
-            node.change(now, |health| {
-                if is_needed {
-                    health.is_needed(now);
-                }
-                health.poll_succeeded(now)
+            node.change(now, |health| match is_needed {
+                true => health.is_needed(now),
+                false => health.poll_succeeded(now),
             });
         }
         Err(why) if is_suspect => {

@@ -94,7 +94,7 @@ fn second(first: &Attempt, terms: Terms, tries: &mut Tries) -> Option<Attempt> {
             upstreams.count_hedge(member);
         }
     }
-    tries.tried.push(member.node.identity);
+    tries.note(member.node.identity);
     Attempt::new(upstreams, member, key, Instant::now(), terms).ok()
 }
 

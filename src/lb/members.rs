@@ -2,6 +2,7 @@
 //!
 //! A node that stays keeps its health, counts and connections; one that leaves still answers the requests it has.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -15,6 +16,7 @@ use super::health::{Rules, State};
 use super::node::Node;
 use super::nodes::{Member, Nodes};
 use super::owed::Owed;
+use super::owed_file::{Debts, OwedFile};
 use crate::lock::lock;
 use crate::net::link::Peer;
 use crate::net::{Link, LinkError, LinkLimits};
@@ -34,12 +36,39 @@ pub(super) struct Wanted {
     pub(super) weight: u32,
 }
 
+/// The limit of nodes that left the list and whose debts are kept.
+const MOST_ABSENT: usize = 256;
+
+/// The purges of nodes that are not in the list.
+struct Purges {
+    /// All since the start: a node that joins owes them, as it may have been in use before.
+    all: Owed,
+    /// What nodes owed when they left the list, or when the balancer before this one ended.
+    absent: Debts,
+}
+
+impl Purges {
+    /// What a node of this address owes from before.
+    fn collect(&mut self, peer: &Peer) -> Owed {
+        let mut owed = self.absent.remove(&peer.to_string()).unwrap_or_default();
+        // A name may stand for any of the addresses. A purge too many costs fetches, never a wrong document.
+        let is_name = |node: &str| node.parse::<SocketAddr>().is_err();
+        let is_named = is_name(&peer.to_string());
+        self.absent
+            .iter()
+            .filter(|(node, _)| is_named || is_name(node))
+            .for_each(|(_, others)| owed.add_all(others));
+        owed
+    }
+}
+
 /// The current list of nodes.
 pub(super) struct Membership {
     clock: Clock,
     nodes: ArcSwap<Nodes>,
-    /// All purges so far: a node that joins owes them, as it may have been in use before.
-    purges: Mutex<Owed>,
+    purges: Mutex<Purges>,
+    /// Keeps what is owed over a restart.
+    owed_file: Option<OwedFile>,
     /// The number of probing nodes. It is 0 nearly always, and then no request looks for one.
     probing: AtomicUsize,
     link: LinkLimits,
@@ -56,10 +85,13 @@ impl Membership {
             backoff: config.backoff,
             max_backoff: config.max_backoff,
         };
+        let owed_file = config.state_dir.as_deref().map(OwedFile::within);
+        let absent = owed_file.as_ref().map(OwedFile::read).unwrap_or_default();
         Self {
             clock,
             nodes: ArcSwap::from_pointee(Nodes(Vec::new())),
-            purges: Mutex::default(),
+            purges: Mutex::new(Purges { all: Owed::default(), absent }),
+            owed_file,
             probing: AtomicUsize::new(0),
             link: config.link,
             rules,
@@ -83,7 +115,7 @@ impl Membership {
     /// addresses the name has. A node that was drained before its name was resolved stays drained.
     pub(super) fn replace(&self, wanted: &[Wanted]) {
         // Held until the list is replaced: a purge goes to the nodes of the new list, or a node that joins owes it.
-        let purges = lock(&self.purges);
+        let mut purges = lock(&self.purges);
         let old = self.nodes.load_full();
         let is_first = old.0.is_empty();
         let find = |peer: &Peer| old.iter().find(|member| member.node.link().peer() == peer);
@@ -91,10 +123,12 @@ impl Membership {
         let member = |wanted: &Wanted| {
             let node = find(&wanted.peer).map(|member| member.node.clone()).unwrap_or_else(|| {
                 let node = self.node(wanted.peer.clone());
+                let mut before = purges.collect(&wanted.peer);
                 if !is_first {
                     info!(node = wanted.name, "the node joins");
-                    node.owe(|owed| *owed = purges.clone());
+                    before.add_all(&purges.all);
                 }
+                node.owe(|owed| *owed = before);
                 if any_stays {
                     node.join(self.clock.now());
                 }
@@ -110,6 +144,9 @@ impl Membership {
         let nodes = Nodes(wanted.iter().map(member).collect());
         for gone in old.iter().filter(|old| nodes.iter().all(|new| new.node.identity != old.node.identity)) {
             info!(node = &*gone.name, in_flight = gone.node.in_flight(), "the node leaves");
+            if gone.node.owes() && purges.absent.len() < MOST_ABSENT {
+                purges.absent.insert(gone.node.link().peer().to_string(), gone.node.owe(|owed| owed.clone()));
+            }
         }
         self.nodes.store(Arc::new(nodes));
         drop(purges);
@@ -131,8 +168,25 @@ impl Membership {
     /// Remembers a purge for nodes that join later, and gives the nodes that are to do it now.
     pub(super) fn note_purge(&self, pattern: Pattern<'_>, soft: bool) -> Arc<Nodes> {
         let mut purges = lock(&self.purges);
-        purges.add(pattern, soft);
+        purges.all.add(pattern, soft);
         self.nodes.load_full()
+    }
+
+    /// Whether there is a file for what is owed.
+    pub(super) fn keeps_owed(&self) -> bool {
+        self.owed_file.is_some()
+    }
+
+    /// Writes what all nodes owe; true when that survives a restart. Blocks.
+    pub(super) fn keep_owed(&self) -> bool {
+        let debts = || {
+            let mut debts = lock(&self.purges).absent.clone();
+            for member in self.nodes().iter().filter(|member| member.node.owes()) {
+                debts.insert(member.node.link().peer().to_string(), member.node.owe(|owed| owed.clone()));
+            }
+            debts
+        };
+        self.owed_file.as_ref().is_some_and(|file| file.write(debts))
     }
 
     /// A request failed at a node. The last healthy one stays healthy until a poll fails as well.

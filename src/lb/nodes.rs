@@ -74,6 +74,11 @@ impl Nodes {
         self.others(this).any(|node| node.is_available() && !node.is_failing())
     }
 
+    /// Whether a healthy node gets no requests because it owes purges.
+    pub(super) fn any_owes(&self) -> bool {
+        self.iter().any(|member| member.node.is_healthy() && member.node.owes())
+    }
+
     fn others(&self, than: &Node) -> impl Iterator<Item = &Node> {
         let identity = than.identity;
         self.iter().map(|member| &*member.node).filter(move |node| node.identity != identity)

@@ -29,10 +29,25 @@ impl Owed {
         self.purges.is_empty()
     }
 
+    /// All purges, in order.
+    pub(super) fn purges(&self) -> impl Iterator<Item = &Purge> {
+        self.purges.keys()
+    }
+
     /// Adds a purge. False when there is no room, even with those of one resource put together.
     pub(super) fn add(&mut self, pattern: Pattern<'_>, soft: bool) -> bool {
+        self.insert((pattern.to_string(), soft))
+    }
+
+    /// Adds the purges of another, as far as there is room.
+    pub(super) fn add_all(&mut self, other: &Self) {
+        for purge in other.purges() {
+            self.insert(purge.clone());
+        }
+    }
+
+    fn insert(&mut self, purge: Purge) -> bool {
         self.requests += 1;
-        let purge = (pattern.to_string(), soft);
         if self.purges.len() < MOST || self.purges.contains_key(&purge) {
             self.purges.insert(purge, self.requests);
             return true;

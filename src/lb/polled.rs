@@ -47,6 +47,11 @@ impl Report {
     }
 }
 
+/// Whether a reply says that the node has no room for the request.
+pub(super) fn is_overloaded(line: &[u8]) -> bool {
+    ReplyView::parse(line).is_ok_and(|reply| reply.status == Status::Overloaded)
+}
+
 /// What is known from polls of one node.
 #[derive(Default)]
 pub(super) struct Polled {

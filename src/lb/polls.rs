@@ -1,46 +1,41 @@
 //! The time of a node's next poll; one poll at a time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::clock::Millis;
 
 /// The polls of one node.
 #[derive(Default)]
-pub(super) struct Polls(Arc<Schedule>);
-
-#[derive(Default)]
-struct Schedule {
+pub(super) struct Polls {
     next: AtomicU64,
-    is_under_way: AtomicBool,
+    under_way: Arc<Mutex<()>>,
 }
 
 /// A poll that is under way until this is dropped.
-pub(super) struct PollUnderWay(Arc<Schedule>);
+pub(super) type PollUnderWay = OwnedMutexGuard<()>;
 
 impl Polls {
     /// Begins a poll if one is due (or wanted `at_once`) and none is under way.
     pub(super) fn begin(&self, now: Millis, at_once: bool) -> Option<PollUnderWay> {
-        let is_due = at_once || now >= self.0.next.load(Ordering::Relaxed);
-        let begun = is_due && !self.0.is_under_way.swap(true, Ordering::Relaxed);
-        begun.then(|| PollUnderWay(self.0.clone()))
+        let is_due = at_once || now >= self.next.load(Ordering::Relaxed);
+        if is_due { self.under_way.clone().try_lock_owned().ok() } else { None }
+    }
+
+    /// Begins a poll when the one under way, if any, has ended.
+    pub(super) async fn begin_next(&self) -> PollUnderWay {
+        self.under_way.clone().lock_owned().await
+    }
+
+    /// Sets the time of the next poll.
+    pub(super) fn next_at(&self, at: Millis) {
+        self.next.store(at, Ordering::Relaxed);
     }
 
     /// Brings the next poll forward to this time.
     pub(super) fn hasten(&self, at: Millis) {
-        self.0.next.fetch_min(at, Ordering::Relaxed);
-    }
-}
-
-impl PollUnderWay {
-    /// Sets the time of the next poll.
-    pub(super) fn next_at(&self, at: Millis) {
-        self.0.next.store(at, Ordering::Relaxed);
-    }
-}
-
-impl Drop for PollUnderWay {
-    fn drop(&mut self) {
-        self.0.is_under_way.store(false, Ordering::Relaxed);
+        self.next.fetch_min(at, Ordering::Relaxed);
     }
 }

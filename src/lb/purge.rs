@@ -1,4 +1,7 @@
 //! PURGE at every node. A node that cannot do it now owes it, and gets no requests until it is done.
+//!
+//! A node that is up may take long: the purge is waited for, never sent twice, and the node gets requests meanwhile. Nobody
+//! is told yet that the purge is done.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::health::State;
@@ -14,11 +17,13 @@ use super::node::Node;
 use super::owed::request;
 use super::upstreams::Upstreams;
 use crate::handler::Answer;
-use crate::net::LinkError;
+use crate::pool;
 use crate::wire::{Pattern, Reply, ReplyView, Request, Status};
 
-/// The deadline of a purge at one node.
-const PURGE_DEADLINE: Duration = Duration::from_secs(2);
+/// The pause before a purge that found no connection free is tried again, and between two looks whether a node is still up.
+const PAUSE: Duration = Duration::from_millis(50);
+/// What the balancer cannot do for a purge that is owed.
+const LIMIT: &str = "other balancers do not know what is owed: purge through each of them";
 
 /// The result of a purge at one node, as the client reads it.
 #[derive(Serialize)]
@@ -43,6 +48,11 @@ enum AtNode {
 struct Purged {
     purged: u64,
     proxies: BTreeMap<String, AtNode>,
+    /// Whether what is owed survives a restart of this balancer. Only when something is owed; so is `limit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durable: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'static str>,
 }
 
 /// The `data` of one node's reply. Older nodes print floats for whole numbers.
@@ -75,14 +85,30 @@ pub(super) fn purge(upstreams: Arc<Upstreams>, pattern: Pattern<'_>, soft: bool)
     })
 }
 
-async fn purge_everywhere(upstreams: &Upstreams, pattern: Pattern<'_>, soft: bool) -> Reply {
+/// The status is OK only when every node did it; PROXY_ERROR when one refused, else PROXY_UNREACHABLE when one owes it.
+async fn purge_everywhere(upstreams: &Arc<Upstreams>, pattern: Pattern<'_>, soft: bool) -> Reply {
     let nodes = upstreams.members.note_purge(pattern, soft);
     let each = nodes.iter().map(async |member| {
         (member.name.to_string(), purge_at(upstreams, &member.node, pattern, soft).await)
     });
     let proxies: BTreeMap<String, AtNode> = join_all(each).await.into_iter().collect();
     let purged = proxies.values().map(|at| if let AtNode::Purged { purged } = at { *purged } else { 0 });
-    Reply::json(&Purged { purged: purged.sum(), proxies })
+    let (purged, any) = (purged.sum(), |is: fn(&AtNode) -> bool| proxies.values().any(is));
+    let is_owed = any(|at| matches!(at, AtNode::Owed { .. }));
+    let status = match any(|at| matches!(at, AtNode::Refused { .. })) {
+        true => Status::ProxyError,
+        false if is_owed => Status::ProxyUnreachable,
+        false => Status::Ok,
+    };
+    let durable = if is_owed { Some(keep_owed(upstreams).await) } else { None };
+    let data = Purged { purged, proxies, durable, limit: is_owed.then_some(LIMIT) };
+    Reply { status, ..Reply::json(&data) }
+}
+
+/// Writes what is owed to the file, if there is one; true when it survives a restart.
+async fn keep_owed(upstreams: &Arc<Upstreams>) -> bool {
+    let keeper = upstreams.clone();
+    upstreams.members.keeps_owed() && pool::run(move || keeper.members.keep_owed()).await.unwrap_or(false)
 }
 
 async fn purge_at(upstreams: &Upstreams, node: &Node, pattern: Pattern<'_>, soft: bool) -> AtNode {
@@ -90,11 +116,13 @@ async fn purge_at(upstreams: &Upstreams, node: &Node, pattern: Pattern<'_>, soft
         // It gets no requests before it has done what it owes.
         State::Down => "the node is down".to_owned(),
         _ if node.owes() => "it owes others already".to_owned(),
-        State::Healthy | State::Probing => match send(node, Request::Purge { pattern, soft }).await {
-            PurgeOutcome::Purged(purged) => return AtNode::Purged { purged },
-            PurgeOutcome::Refused(error) => return AtNode::Refused { error },
-            PurgeOutcome::NotDone(why) => why,
-        },
+        State::Healthy | State::Probing => {
+            match send_while_up(upstreams, node, Request::Purge { pattern, soft }).await {
+                PurgeOutcome::Purged(purged) => return AtNode::Purged { purged },
+                PurgeOutcome::Refused(error) => return AtNode::Refused { error },
+                PurgeOutcome::NotDone(why) => why,
+            }
+        }
     };
     let is_kept = node.owe(|owed| owed.add(pattern, soft));
     node.polls.hasten(upstreams.clock.now());
@@ -106,26 +134,48 @@ async fn purge_at(upstreams: &Upstreams, node: &Node, pattern: Pattern<'_>, soft
     }
 }
 
+async fn send_while_up(upstreams: &Upstreams, node: &Node, request: Request<'_>) -> PurgeOutcome {
+    let goes_down = async {
+        while node.state() != State::Down {
+            sleep(PAUSE).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        outcome = send(upstreams, node, request) => outcome,
+        () = goes_down => PurgeOutcome::NotDone("the node went down meanwhile".to_owned()),
+    }
+}
+
 /// Does the purges that a node owes, until one cannot be done. True when none is left.
-pub(super) async fn settle(node: &Node) -> bool {
+pub(super) async fn settle(upstreams: &Arc<Upstreams>, node: &Node) -> bool {
     while let Some((purge, number)) = node.first_owed() {
         let Some(request) = request(&purge) else {
             node.owe(|owed| owed.done(&purge, number));
             continue;
         };
-        match send(node, request).await {
+        match send(upstreams, node, request).await {
             PurgeOutcome::NotDone(_) => return false,
             PurgeOutcome::Purged(_) | PurgeOutcome::Refused(_) => node.owe(|owed| owed.done(&purge, number)),
         };
     }
     info!(node = %node.link().peer(), "the node has done all purges that it owed");
+    // If this fails, a restart has them done once more.
+    keep_owed(upstreams).await;
     true
 }
 
-async fn send(node: &Node, request: Request<'_>) -> PurgeOutcome {
-    let line = match node.link().ask_apart(request, Instant::now() + PURGE_DEADLINE).await {
+async fn send(upstreams: &Upstreams, node: &Node, request: Request<'_>) -> PurgeOutcome {
+    let deadline = Instant::now() + upstreams.purge_deadline;
+    let line = loop {
+        match node.link().ask_apart(request, deadline).await {
+            // Other purges have the connections, or this process lacks something: no reason to take the node out.
+            Err(error) if error.is_ours() && Instant::now() + PAUSE < deadline => sleep(PAUSE).await,
+            line => break line,
+        }
+    };
+    let line = match line {
         Ok(line) => line,
-        Err(LinkError::Busy) => return PurgeOutcome::NotDone("too many purges wait for it".to_owned()),
         Err(error) => return PurgeOutcome::NotDone(error.to_string()),
     };
     match ReplyView::parse(&line) {

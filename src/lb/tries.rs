@@ -6,6 +6,9 @@ use crate::wire::{Reply, Status};
 /// The limit of attempts after one that was sent and failed.
 const MORE_TRIES: u32 = 2;
 
+/// The limit of rescues of one request: a node may die again right after it was found.
+const MOST_RESCUES: u32 = 3;
+
 /// The outcome of one attempt.
 pub(super) enum Outcome {
     /// A reply for the client, and whether the node has just fetched it from the origin.
@@ -24,12 +27,19 @@ pub(super) enum Outcome {
     Failed,
     /// The client's own deadline has passed.
     TooLate,
+    /// No attempt: there is no healthy node that was not tried.
+    Nobody,
+    /// No attempt: the budget for retries is spent.
+    Unpaid,
 }
 
 /// The attempts of one request.
 #[derive(Default)]
 pub(super) struct Tries {
+    /// The nodes that are not to be picked again.
     pub(super) tried: Tried,
+    attempts: usize,
+    rescues: u32,
     /// The number of retries that were paid from the budget.
     paid: u32,
     /// Whether the next attempt has to be paid.
@@ -48,11 +58,27 @@ pub(super) struct Tries {
 impl Tries {
     /// One attempt, at the node of this identity.
     pub(super) fn first(identity: u64) -> Self {
-        Self { tried: Tried::from_iter([identity]), ..Self::default() }
+        let mut tries = Self::default();
+        tries.note(identity);
+        tries
+    }
+
+    /// Notes an attempt at the node of this identity.
+    pub(super) fn note(&mut self, identity: u64) {
+        self.tried.push(identity);
+        self.attempts += 1;
     }
 
     pub(super) fn is_first(&self) -> bool {
-        self.tried.is_empty()
+        self.attempts == 0
+    }
+
+    /// Takes the right to wait for a node, if none has answered so far.
+    pub(super) fn take_rescue(&mut self) -> bool {
+        let is_unheard = self.soft.is_none() && self.busy == 0 && !self.too_late;
+        let taken = is_unheard && self.rescues < MOST_RESCUES;
+        self.rescues += u32::from(taken);
+        taken
     }
 
     /// Pays for the next attempt if it has to be paid; false when the budget is spent.
@@ -86,7 +112,8 @@ impl Tries {
                 self.unfit += 1;
             }
             Outcome::TooLate => self.too_late = true,
-            Outcome::NotSent | Outcome::Failed | Outcome::Reply(..) => {}
+            Outcome::Unpaid => return false,
+            Outcome::NotSent | Outcome::Failed | Outcome::Nobody | Outcome::Reply(..) => {}
         }
         // What fails at two nodes fails everywhere.
         !self.too_late && self.blind.len() < 2 && self.unfit < 2
@@ -97,12 +124,15 @@ impl Tries {
         &self.blind
     }
 
-    /// The reply when no node gave one.
-    pub(super) fn verdict(self) -> Reply {
+    /// The reply when no node gave one. `owes` says whether healthy nodes get no requests because they owe purges.
+    pub(super) fn verdict(self, owes: bool) -> Reply {
         if let Some(reply) = self.soft {
             return reply;
         }
-        let (status, text) = match self.tried.len() {
+        let (status, text) = match self.attempts {
+            0 if owes => {
+                (Status::ProxyError, "every healthy proxy owes a purge and gets no requests before it")
+            }
             0 => (Status::ProxyError, "there is no healthy proxy to try"),
             tried if self.busy == tried => {
                 (Status::Overloaded, "every proxy has as many requests as it may have")
@@ -140,10 +170,10 @@ mod tests {
         let verdict = |outcomes: Vec<Outcome>| {
             let mut tries = Tries::default();
             for (identity, outcome) in outcomes.into_iter().enumerate() {
-                tries.tried.push(identity as u64);
+                tries.note(identity as u64);
                 tries.go_on(outcome);
             }
-            tries.verdict().status
+            tries.verdict(false).status
         };
         let soft = |status| Outcome::Soft(Reply::null(status));
         assert_eq!(verdict(vec![]), Status::ProxyError);
@@ -161,7 +191,19 @@ mod tests {
         let mut tries = Tries::first(1);
         assert!(tries.go_on(unfit()) && tries.pay(|| true) && tries.blind().is_empty());
         assert!(!tries.go_on(unfit()));
-        assert_eq!(tries.verdict().status, Status::OriginFailure);
+        assert_eq!(tries.verdict(false).status, Status::OriginFailure);
+    }
+
+    #[test]
+    fn a_request_that_nobody_answered_is_rescued_at_most_three_times() {
+        let mut tries = Tries::first(1);
+        assert!(tries.go_on(Outcome::Failed) && tries.take_rescue() && tries.take_rescue());
+        assert!(tries.take_rescue() && !tries.take_rescue());
+        for heard in [Outcome::Soft(Reply::null(Status::Overloaded)), Outcome::Busy, Outcome::TooLate] {
+            let mut tries = Tries::first(1);
+            tries.go_on(heard);
+            assert!(!tries.take_rescue());
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::clock::{Clock, Millis};
 use super::config::LbConfig;
 use super::members::Membership;
 use super::nodes::Member;
+use super::rounds::Rounds;
 use super::wheel::Wheel;
 use crate::lock::lock;
 use crate::per_core::PerCore;
@@ -24,12 +25,16 @@ pub(super) struct Upstreams {
     pub(super) totals: Totals,
     /// Brings the next look of the health task at the nodes forward.
     pub(super) attention: Notify,
+    /// Requests that wait for a sound node.
+    pub(super) rescues: Rounds,
     /// The time between two polls of a healthy node.
     pub(super) health_interval: Duration,
     /// The longest time until a node that came back gets its full share of requests.
     pub(super) slow_start: Millis,
     /// The deadline of one attempt.
     pub(super) try_deadline: Duration,
+    /// The deadline of a purge at one node.
+    pub(super) purge_deadline: Duration,
     /// The limit of requests in flight at one node.
     pub(super) max_in_flight: u64,
     /// The longest reply of a node, in bytes.
@@ -67,9 +72,11 @@ impl Upstreams {
             choice: Choice::new(config.strategy, config.health_interval, config.panic_threshold),
             totals: Totals::default(),
             attention: Notify::new(),
+            rescues: Rounds::default(),
             health_interval: config.health_interval,
             slow_start: config.slow_start.as_millis() as Millis,
             try_deadline: config.try_deadline,
+            purge_deadline: config.purge_deadline,
             max_in_flight: config.max_in_flight,
             max_reply: config.link.max_reply,
             hedge: config.hedge,

@@ -36,6 +36,8 @@ impl Process {
             port: args.port,
             proxies,
             proxies_file: None,
+            // Nodes of one process restart together.
+            state_dir: None,
             balance: args.balance.clone(),
             max_document: args.store.max_document,
             admin_from: args.cache.admin_from.clone(),

@@ -11,7 +11,7 @@ use super::process::Process;
 use crate::admin::Admins;
 use crate::args::{CacheArgs, LbArgs, OriginArgs, ProxyArgs, ServerArgs};
 use crate::http::{Measured, Role};
-use crate::lb::Lb;
+use crate::lb::{Lb, LbConfig};
 use crate::net::ServerLimits;
 use crate::net::link::Peer;
 use crate::origin::store::{DirStore, Sample};
@@ -65,7 +65,8 @@ impl Process {
             self.listen("balancer", &self.lines("balancer", args.port, &args.server), &args.server)?;
         let link = args.link.limits(args.server.threads(), args.max_document);
         let admins = Admins::new(args.admin_from.clone());
-        let config = args.balance.config(args.members(), link, admins);
+        let balance = args.balance.config(args.members(), link, admins);
+        let config = LbConfig { state_dir: args.state_dir.clone(), ..balance };
         let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server) };
         let lb = Lb::new(config).map_err(|error| anyhow!("the list of proxies is bad: {error}"))?;
         self.in_background(lb.clone().check_health());

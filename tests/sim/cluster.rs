@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     /// Whether some purges are soft.
     pub(crate) soft: bool,
     pub(crate) hedge: bool,
+    /// Whether balancers keep over a restart what proxies owe.
+    pub(crate) durable: bool,
     /// Requests in flight on one session between nodes: sometimes few, so that others wait.
     pub(crate) max_in_flight: usize,
 }
@@ -63,6 +65,7 @@ impl Plan {
             negative_ttl: Duration::from_secs(fastrand::u64(..2)),
             soft: fastrand::bool(),
             hedge: fastrand::bool(),
+            durable: fastrand::bool(),
             max_in_flight: [2, 1024][fastrand::usize(..2)],
         }
     }
@@ -182,6 +185,9 @@ async fn run_balancer(world: Arc<World>, index: usize) -> turmoil::Result {
         panic_threshold: 0,
         slow_start: Duration::from_secs(5),
         max_in_flight: 4096,
+        // A purge that a fault swallowed is given up soon: this network sends nothing again.
+        purge_deadline: Duration::from_secs(2),
+        state_dir: plan.durable.then(|| world.roster.state(index)),
         admins: admins(),
     };
     let role = loop {

@@ -9,7 +9,7 @@ use crate::CLIENTS_END;
 use crate::cluster::{BALANCERS, balancer};
 use crate::judge::some_key;
 use crate::readers::{PATIENCE, link, pause};
-use crate::world::{KEYS, World, now};
+use crate::world::{KEYS, Owed, World, now};
 
 /// Changes and purges until the clients stop.
 pub(crate) async fn edit(world: &World) {
@@ -45,24 +45,32 @@ async fn purge(world: &World, link: &Link, through: usize, path: String) {
     let answered = link.ask_apart(request, Instant::now() + PATIENCE).await;
     world.note(format_args!("{line} through lb{through}: {answered:?}"));
     let Some(owed) = answered.ok().and_then(|reply| owes(world, &reply)) else { return };
-    // A restarted balancer has forgotten the purges that nodes owe.
-    let forgotten = owed && !world.was_unbroken(&balancer(through), asked);
+    // A restarted balancer has forgotten the purges that nodes owe, unless it said that it will not.
+    let forgotten = owed == Owed::Here && !world.was_unbroken(&balancer(through), asked);
     if !is_soft && !forgotten {
         paths.iter().zip(versions).for_each(|(path, version)| world.purged(through, path, version, owed));
     }
 }
 
-/// Whether some proxy owes the purge, or will once it is listed again; `None` if the purge failed.
-fn owes(world: &World, reply: &[u8]) -> Option<bool> {
+/// Who owes the purge, or will once it is listed again; `None` if the purge failed.
+fn owes(world: &World, reply: &[u8]) -> Option<Owed> {
     let reply: Value = serde_json::from_slice(reply).expect("a reply");
     let proxies = reply["data"]["proxies"].as_object()?;
     assert!((1..=world.plan.proxies).contains(&proxies.len()), "{reply}");
-    let (mut owed, mut purged) = (proxies.len() < world.plan.proxies, 0);
+    let is_listed = proxies.len() == world.plan.proxies;
+    let (mut owed, mut purged) = (false, 0);
     for told in proxies.values() {
         owed |= told["owed"] == true;
         purged += told["purged"].as_u64().unwrap_or(0);
         assert!(told["owed"] == true || told["purged"].is_u64(), "{reply}");
     }
     assert_eq!(reply["data"]["purged"], purged, "{reply}");
-    (reply["status"] == "OK").then_some(owed)
+    assert_eq!(reply["status"], if owed { "PROXY_UNREACHABLE" } else { "OK" }, "{reply}");
+    let is_durable = reply["data"]["durable"] == true;
+    assert_eq!(is_durable, owed && world.plan.durable, "{reply}");
+    Some(match (is_listed, owed) {
+        (true, false) => Owed::Nowhere,
+        (true, true) if is_durable => Owed::Durably,
+        _ => Owed::Here,
+    })
 }

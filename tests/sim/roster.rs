@@ -73,6 +73,11 @@ impl Roster {
         self.folder.join(balancer.to_string())
     }
 
+    /// The state directory of a balancer.
+    pub(crate) fn state(&self, balancer: usize) -> PathBuf {
+        self.folder.join(format!("state{balancer}"))
+    }
+
     /// Writes lines into it, good ones or bad.
     pub(crate) fn write(&self, balancer: usize, lines: &[String]) {
         let number = self.written.fetch_add(1, Ordering::Relaxed);

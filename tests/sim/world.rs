@@ -20,6 +20,9 @@ pub(crate) const KEYS: u64 = 12;
 /// The time that a balancer may need after a fault to use a repaired node.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(9);
 
+/// The time that a repaired proxy may need until it answers.
+const AWAKE: Duration = Duration::from_millis(300);
+
 /// The truth.
 pub(crate) struct World {
     pub(crate) plan: Plan,
@@ -43,6 +46,8 @@ struct Inner {
     spoilt: HashMap<String, Spoilt>,
     /// The oldest version allowed through a balancer, since a purge that it answered while nodes owed it.
     floors: HashMap<(usize, String), u64>,
+    /// As `floors`, for purges that the balancer still knows after its restart.
+    kept: HashMap<(usize, String), u64>,
     /// The oldest version allowed anywhere, since a purge that every proxy did.
     sunk: HashMap<String, u64>,
     /// Documents with a soft purge.
@@ -51,6 +56,17 @@ struct Inner {
     ok: u64,
     /// Replies that had to be documents.
     due: u64,
+}
+
+/// Who owes a purge that was answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Owed {
+    /// Every proxy has done it.
+    Nowhere,
+    /// A proxy owes it to the balancer, until that is restarted.
+    Here,
+    /// A proxy owes it to the balancer for good.
+    Durably,
 }
 
 /// Wrong replies of a proxy.
@@ -158,6 +174,11 @@ impl World {
         self.lock().broken.get(name).is_none_or(|at| *at + RECOVERY < start)
     }
 
+    /// Whether a host was up from shortly before `start` on: a balancer that finds nobody else learns that by itself.
+    pub(crate) fn was_up(&self, name: &str, start: Duration) -> bool {
+        self.lock().broken.get(name).is_none_or(|at| *at + AWAKE < start)
+    }
+
     /// Whether it is unbroken since then.
     pub(crate) fn was_unbroken(&self, name: &str, since: Duration) -> bool {
         self.lock().broken.get(name).is_none_or(|at| *at < since)
@@ -178,11 +199,12 @@ impl World {
 
     /// A balancer answered a purge of a version. No older version is allowed through it from now on, and nowhere if no proxy
     /// owes the purge.
-    pub(crate) fn purged(&self, balancer: usize, key: &str, version: u64, owed: bool) {
+    pub(crate) fn purged(&self, balancer: usize, key: &str, version: u64, owed: Owed) {
         let mut inner = self.lock();
         let floor = match owed {
-            true => inner.floors.entry((balancer, key.to_owned())).or_default(),
-            false => inner.sunk.entry(key.to_owned()).or_default(),
+            Owed::Here => inner.floors.entry((balancer, key.to_owned())).or_default(),
+            Owed::Durably => inner.kept.entry((balancer, key.to_owned())).or_default(),
+            Owed::Nowhere => inner.sunk.entry(key.to_owned()).or_default(),
         };
         *floor = version.max(*floor);
     }
@@ -195,15 +217,17 @@ impl World {
         self.lock().softened.contains(key)
     }
 
-    /// A restarted balancer knows of no owed purges.
+    /// A restarted balancer knows only of owed purges that it keeps.
     pub(crate) fn forget_purges(&self, balancer: usize) {
         self.lock().floors.retain(|(of, _), _| *of != balancer);
     }
 
     pub(crate) fn floor(&self, balancer: usize, key: &str) -> u64 {
         let inner = self.lock();
-        let here = inner.floors.get(&(balancer, key.to_owned())).copied().unwrap_or_default();
-        here.max(inner.sunk.get(key).copied().unwrap_or_default())
+        let at = (balancer, key.to_owned());
+        let [here, kept] =
+            [&inner.floors, &inner.kept].map(|floors| floors.get(&at).copied().unwrap_or_default());
+        here.max(kept).max(inner.sunk.get(key).copied().unwrap_or_default())
     }
 
     /// Counts a reply; `due` if only a document was right.
