@@ -4,7 +4,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use fastrand::Rng;
-use thiserror::Error;
 
 use super::zipf::Zipf;
 use crate::wire::KeyBuf;
@@ -17,35 +16,27 @@ pub struct KeyRange {
     last: u64,
 }
 
-/// Why a text is not a range of keys.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub enum KeyRangeError {
-    /// It does not have the form `<prefix><first>..<last>` with `first <= last`.
-    #[error("write a range such as article/1..1000")]
-    Shape,
-    /// Its last key is not a valid key.
-    #[error("{0}")]
-    Key(#[from] crate::wire::key::KeyError),
-}
+/// What to write instead of a text that is not `<prefix><first>..<last>` with `first <= last`.
+const SHAPE: &str = "write a range such as article/1..1000";
 
 impl FromStr for KeyRange {
-    type Err = KeyRangeError;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (from, last) = text.rsplit_once("..").ok_or(KeyRangeError::Shape)?;
+        let (from, last) = text.rsplit_once("..").ok_or(SHAPE)?;
         let prefix = from.trim_end_matches(|c: char| c.is_ascii_digit());
         let number = |text: &str| match text.parse::<u64>() {
             // Keys are text: a/01 and a/1 are two documents.
             Ok(number) if number.to_string() == text => Ok(number),
-            Ok(_) | Err(_) => Err(KeyRangeError::Shape),
+            Ok(_) | Err(_) => Err(SHAPE),
         };
         let range =
             Self { prefix: prefix.to_owned(), first: number(&from[prefix.len()..])?, last: number(last)? };
         if range.first > range.last || range.last == u64::MAX {
-            return Err(KeyRangeError::Shape);
+            return Err(SHAPE.to_owned());
         }
         // The last key is the longest: if it is valid, all are.
-        KeyBuf::parse(format!("{prefix}{}", range.last).as_bytes())?;
+        KeyBuf::parse(format!("{prefix}{}", range.last).as_bytes()).map_err(|error| error.to_string())?;
         Ok(range)
     }
 }

@@ -46,7 +46,7 @@ use crate::net::link::{hello, is_closed_at_once};
 use crate::terminal::{Format, complain, print};
 
 pub use self::config::{BenchConfig, KeySource, Length, Mode};
-pub use self::keys::{KeyRange, KeyRangeError};
+pub use self::keys::KeyRange;
 
 /// The longest reply, in bytes.
 const MAX_REPLY: usize = 64 << 20;

@@ -93,7 +93,7 @@ fn wanted(listed: &Listed, addresses: Option<&Vec<IpAddr>>) -> Vec<Wanted> {
 }
 
 fn listed_in(text: &FileText) -> Result<Vec<Listed>, String> {
-    parse(text.as_ref()?).map_err(|error| error.to_string())
+    parse(text.as_ref()?)
 }
 
 impl Follower {

@@ -1,7 +1,5 @@
 //! The list of proxies as text: `host:port [weight]` a line, `#` begins a comment. Pure.
 
-use thiserror::Error;
-
 use crate::net::link::Peer;
 
 /// The weight of a line without one, in hundredths.
@@ -18,38 +16,26 @@ pub(super) struct Listed {
     pub(super) weight: u32,
 }
 
-/// What is wrong with a list, and where.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub(super) enum ListError {
-    /// A line that names no proxy.
-    #[error("line {0}: a line is host:port and a weight from 0.01 to 1000, if any: {1:?}")]
-    Line(usize, String),
-    /// A list without a proxy.
-    #[error("it names no proxy")]
-    Empty,
-    /// More than [`MOST_PROXIES`].
-    #[error("it names more than {MOST_PROXIES} proxies")]
-    TooMany,
-}
-
-/// Parses a list. One bad line makes all of it bad: half a list is worse than the one before.
-pub(super) fn parse(text: &str) -> Result<Vec<Listed>, ListError> {
+/// Parses a list. One bad line makes all of it bad: half a list is worse than the one before. The error names the line.
+pub(super) fn parse(text: &str) -> Result<Vec<Listed>, String> {
     let mut list: Vec<Listed> = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let words = line.split('#').next().unwrap_or_default();
         if words.trim().is_empty() {
             continue;
         }
-        let listed =
-            listed(words).ok_or_else(|| ListError::Line(number + 1, line.chars().take(80).collect()))?;
+        let listed = listed(words).ok_or_else(|| {
+            let (number, line) = (number + 1, line.chars().take(80).collect::<String>());
+            format!("line {number}: a line is host:port and a weight from 0.01 to 1000, if any: {line:?}")
+        })?;
         if list.len() >= MOST_PROXIES {
-            return Err(ListError::TooMany);
+            return Err(format!("it names more than {MOST_PROXIES} proxies"));
         }
         if list.iter().all(|other| other.peer != listed.peer) {
             list.push(listed);
         }
     }
-    if list.is_empty() { Err(ListError::Empty) } else { Ok(list) }
+    if list.is_empty() { Err("it names no proxy".to_owned()) } else { Ok(list) }
 }
 
 fn listed(words: &str) -> Option<Listed> {
@@ -79,8 +65,8 @@ mod tests {
             ["a", "a:0", "a:1 0", "a:1 -1", "a:1 x", "a:1 NaN", "a:1 1 1", "a b:1", "a:1,b:2", "a:1 1e9"]
         {
             let text = format!("good:1\n{bad}\n");
-            assert!(matches!(parse(&text), Err(ListError::Line(2, _))), "{bad}");
+            assert!(parse(&text).is_err_and(|why| why.starts_with("line 2: ")), "{bad}");
         }
-        assert_eq!(parse("# nobody\n\n"), Err(ListError::Empty));
+        assert!(parse("# nobody\n\n").is_err());
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use capacity::{BadCapacity, Capacity};
-pub use trace::{Survey, TraceError, TraceFile, TraceKeys, survey};
+pub use trace::{Survey, TraceError, TraceKeys, survey};
 
 use crate::proxy::cache::{Bounds, CacheType, Entry, Layout, Millis, build_as};
 use crate::wire::Document;
@@ -91,27 +91,6 @@ mod tests {
     use std::convert::Infallible;
 
     use super::*;
-
-    fn misses(keys: &[u32], cache_type: CacheType, capacity: usize) -> u64 {
-        let keys = keys.iter().map(|key| Ok::<_, Infallible>(key.to_string()));
-        let Ok(replay) = run("test", keys, cache_type, capacity, None, |_| ());
-        replay.misses
-    }
-
-    #[test]
-    fn types_differ_in_what_they_evict() {
-        let keys = [1, 2, 3, 1, 4, 1, 2];
-        assert_eq!(misses(&keys, CacheType::Lru, 3), 5, "4 evicts 2, the least recently used");
-        assert_eq!(misses(&keys, CacheType::Ttl, 3), 6, "4 evicts 1, the oldest, then 1 evicts 2");
-        assert_eq!(misses(&keys, CacheType::Lru, 4), 4);
-    }
-
-    #[test]
-    fn s3fifo_beats_a_loop_that_lru_never_hits() {
-        let keys: Vec<u32> = (0..50).flat_map(|_| 0..1000).collect();
-        assert_eq!(misses(&keys, CacheType::Lru, 800), 50_000);
-        assert!(misses(&keys, CacheType::S3fifo, 800) < 25_000);
-    }
 
     #[test]
     fn reports_progress_and_result() {

@@ -21,12 +21,6 @@ const MAX_WINDOW_LOG: u32 = 27;
 /// The first bytes of a gzip file.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// A file of one key per line.
-#[derive(Clone, Debug)]
-pub struct TraceFile {
-    path: PathBuf,
-}
-
 /// Why a trace cannot be read.
 #[derive(Debug, Error)]
 pub enum TraceError {
@@ -56,45 +50,6 @@ pub enum TraceError {
     },
 }
 
-impl TraceFile {
-    /// The trace at `path`, which has to be a regular file: a pipe cannot be read twice.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
-    }
-
-    /// The path of the file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Opens the file and iterates over its keys.
-    pub fn keys(&self) -> Result<TraceKeys, TraceError> {
-        self.open().map_err(|source| TraceError::Unreadable { path: self.path.clone(), source })
-    }
-
-    fn open(&self) -> io::Result<TraceKeys> {
-        // Checked before it is opened: opening a pipe waits for its writer. A dash means standard input.
-        if self.path == Path::new("-") || !std::fs::metadata(&self.path)?.is_file() {
-            return Err(io::Error::other("it is not a file, and it is read more than once; write it to one"));
-        }
-        let mut file = File::open(&self.path)?;
-        let mut start = Vec::new();
-        file.by_ref().take(ZSTD.len() as u64).read_to_end(&mut start)?;
-        if start.starts_with(&GZIP) {
-            return Err(io::Error::other(
-                "it is compressed with gzip; decompress it with gunzip, or use zstd",
-            ));
-        }
-        file.rewind()?;
-        let file = BufReader::with_capacity(BUFFER, file);
-        let reader: Box<dyn BufRead> = match start == ZSTD {
-            true => Box::new(BufReader::with_capacity(BUFFER, decompress(file)?)),
-            false => Box::new(file),
-        };
-        Ok(TraceKeys { reader, path: self.path.clone(), line: 0, buffer: Vec::new() })
-    }
-}
-
 /// The contents of all frames of a zstd file, in order. The decoder verifies their checksums.
 fn decompress(file: BufReader<File>) -> io::Result<Decoder<'static, BufReader<File>>> {
     let mut decoder = Decoder::with_buffer(file)?;
@@ -111,6 +66,33 @@ pub struct TraceKeys {
 }
 
 impl TraceKeys {
+    /// Opens the trace at `path`, which has to be a regular file: a pipe cannot be read twice.
+    pub fn open(path: &Path) -> Result<Self, TraceError> {
+        Self::begin(path).map_err(|source| TraceError::Unreadable { path: path.to_owned(), source })
+    }
+
+    fn begin(path: &Path) -> io::Result<Self> {
+        // Checked before it is opened: opening a pipe waits for its writer. A dash means standard input.
+        if path == Path::new("-") || !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("it is not a file, and it is read more than once; write it to one"));
+        }
+        let mut file = File::open(path)?;
+        let mut start = Vec::new();
+        file.by_ref().take(ZSTD.len() as u64).read_to_end(&mut start)?;
+        if start.starts_with(&GZIP) {
+            return Err(io::Error::other(
+                "it is compressed with gzip; decompress it with gunzip, or use zstd",
+            ));
+        }
+        file.rewind()?;
+        let file = BufReader::with_capacity(BUFFER, file);
+        let reader: Box<dyn BufRead> = match start == ZSTD {
+            true => Box::new(BufReader::with_capacity(BUFFER, decompress(file)?)),
+            false => Box::new(file),
+        };
+        Ok(Self { reader, path: path.to_owned(), line: 0, buffer: Vec::new() })
+    }
+
     fn bad_key(&self, what: &'static str) -> TraceError {
         TraceError::BadKey { path: self.path.clone(), line: self.line, what }
     }
@@ -211,7 +193,7 @@ mod tests {
         }
 
         fn keys(&self) -> Result<Vec<SmolStr>, TraceError> {
-            TraceFile::new(&self.0).keys()?.collect()
+            TraceKeys::open(&self.0)?.collect()
         }
     }
 
@@ -227,7 +209,7 @@ mod tests {
         for bytes in [text.to_vec(), frame(text)] {
             let file = Scratch::new(&bytes);
             assert_eq!(file.keys().expect("a trace"), ["article/1", "article/2", "article/1"]);
-            let survey = survey(TraceFile::new(&file.0).keys().expect("a file"), |_| ()).expect("a trace");
+            let survey = survey(TraceKeys::open(&file.0).expect("a file"), |_| ()).expect("a trace");
             assert_eq!(survey, Survey { requests: 3, keys: 2 });
         }
         assert_eq!(Scratch::new(b"").keys().expect("no lines").len(), 0);
@@ -242,14 +224,6 @@ mod tests {
         assert!(error.contains("line 2 of") && error.contains("longer than 4096 bytes"), "{error}");
         let error = Scratch::new(b"a\nb\n\xff\n").keys().expect_err("not text").to_string();
         assert!(error.contains("line 3 of") && error.contains("one key a line"), "{error}");
-    }
-
-    #[test]
-    fn refuses_a_path_that_is_not_a_trace_file() {
-        assert!(matches!(TraceFile::new("/no/such").keys(), Err(TraceError::Unreadable { .. })));
-        assert!(matches!(TraceFile::new("/").keys(), Err(TraceError::Unreadable { .. })));
-        assert!(matches!(Scratch::new(b"\x1f\x8b\x08\0").keys(), Err(TraceError::Unreadable { source, .. })
-            if source.to_string().contains("gunzip")));
     }
 
     #[test]
