@@ -23,9 +23,7 @@ impl Choice {
             now: 0,
             stale: 3 * health_interval.as_millis() as Millis,
             by_key: balance.goes_by_key(),
-            flights: strategy != Strategy::RoundRobin,
-            totals: strategy == Strategy::LeastLoaded,
-            latencies: strategy == Strategy::TwoChoices,
+            reads: balance.reads(),
             panic: panic_threshold,
         };
         Self { strategy, balance, view }
@@ -60,7 +58,9 @@ impl Choice {
         below: u64,
         now: Millis,
     ) -> Option<&'n Member> {
-        let mut candidates: Candidates = nodes.candidates(tried, View { flights: true, ..self.view(now) });
+        let mut view = self.view(now);
+        view.reads.in_flight = true;
+        let mut candidates: Candidates = nodes.candidates(tried, view);
         candidates.retain(|candidate| candidate.in_flight < below);
         nodes.0.get(self.balance.peek(key, &candidates)?)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::balance::{Candidate, FEW};
+use super::balance::{Candidate, FEW, Reads};
 use super::clock::Millis;
 use super::node::Node;
 use super::polled::WHOLE;
@@ -47,10 +47,7 @@ pub(super) struct View {
     pub(super) stale: Millis,
     /// Whether the strategy chooses by key: then a node with a part of its share gets fewer keys, not fewer requests.
     pub(super) by_key: bool,
-    /// Whether the strategy reads requests in flight, totals and latencies: the others are not collected.
-    pub(super) flights: bool,
-    pub(super) totals: bool,
-    pub(super) latencies: bool,
+    pub(super) reads: Reads,
     /// In percent: when fewer of the nodes are healthy, unhealthy ones are candidates too. 0 turns this off.
     pub(super) panic: u32,
 }
@@ -112,15 +109,15 @@ impl Nodes {
                 continue;
             }
             let total = || node.polled.total_requests(node.latency.sent(), view.now, view.stale);
-            let known = if view.totals { total() } else { Some(0) };
+            let known = if view.reads.total { total() } else { Some(0) };
             all_known &= known.is_some();
             let mut candidate = Candidate {
                 index,
                 id: member.id,
                 weight: member.weight,
-                in_flight: if view.flights { node.in_flight() } else { 0 },
+                in_flight: if view.reads.in_flight { node.in_flight() } else { 0 },
                 total: known.unwrap_or_default(),
-                latency_us: if view.latencies { node.latency.average_us(view.now) } else { 0 },
+                latency_us: if view.reads.latency { node.latency.average_us(view.now) } else { 0 },
             };
             let share = node.share();
             if share < WHOLE && view.by_key {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Balance, Candidate};
+use super::{Balance, Candidate, Reads};
 use crate::wire::Key;
 
 /// The bound: this times its share of the requests in flight.
@@ -85,6 +85,10 @@ impl Hash {
 }
 
 impl Balance for Hash {
+    fn reads(&self) -> Reads {
+        Reads { in_flight: true, ..Reads::default() }
+    }
+
     fn pick(&self, key: Key<'_>, candidates: &[Candidate]) -> Option<usize> {
         let key = hash(key.as_str().as_bytes());
         let first = home(key, candidates, |_| true)?;

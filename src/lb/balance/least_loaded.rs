@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use smallvec::SmallVec;
 
 use super::round_robin::RoundRobin;
-use super::{Balance, Candidate};
+use super::{Balance, Candidate, Reads};
 use crate::wire::Key;
 
 /// The strategy `least_loaded`; the turn decides among equals only.
@@ -28,6 +28,10 @@ fn equals(candidates: &[Candidate]) -> SmallVec<[Candidate; super::FEW]> {
 }
 
 impl Balance for LeastLoaded {
+    fn reads(&self) -> Reads {
+        Reads { in_flight: true, total: true, ..Reads::default() }
+    }
+
     fn pick(&self, _key: Key<'_>, candidates: &[Candidate]) -> Option<usize> {
         self.turn.turn(&equals(candidates))
     }

@@ -24,11 +24,11 @@ pub struct Candidate {
     pub id: u64,
     /// Its weight in hundredths.
     pub weight: u32,
-    /// Requests of this balancer in flight at it.
+    /// Requests of this balancer in flight at it; see [`Reads`].
     pub in_flight: u64,
-    /// All requests that it has had, those of other balancers included.
+    /// All requests that it has had, those of other balancers included; see [`Reads`].
     pub total: u64,
-    /// Its recent average latency in microseconds; a failure counts as a slow reply.
+    /// Its recent average latency in microseconds; a failure counts as a slow reply; see [`Reads`].
     pub latency_us: u64,
 }
 
@@ -39,8 +39,23 @@ impl Candidate {
     }
 }
 
+/// The numbers of a [`Candidate`] that a strategy reads. The others stay 0: collecting one costs each request something
+/// for every node.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Reads {
+    /// [`Candidate::in_flight`]
+    pub in_flight: bool,
+    /// [`Candidate::total`]
+    pub total: bool,
+    /// [`Candidate::latency_us`]
+    pub latency: bool,
+}
+
 /// A strategy.
 pub trait Balance: Send + Sync {
+    /// The numbers that it reads.
+    fn reads(&self) -> Reads;
+
     /// The `index` of the chosen candidate; `None` only without candidates.
     fn pick(&self, key: Key<'_>, candidates: &[Candidate]) -> Option<usize>;
 

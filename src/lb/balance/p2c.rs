@@ -4,7 +4,7 @@
 //! slow replies, so a node that fails fast draws no requests. M. Mitzenmacher, "The Power of Two Choices in Randomized Load
 //! Balancing" (2001).
 
-use super::{Balance, Candidate};
+use super::{Balance, Candidate, Reads};
 use crate::wire::Key;
 
 /// The strategy `p2c`. It has no state: the loads are enough.
@@ -30,6 +30,10 @@ fn draw(candidates: &[Candidate], but: Option<usize>) -> Option<&Candidate> {
 }
 
 impl Balance for TwoChoices {
+    fn reads(&self) -> Reads {
+        Reads { in_flight: true, latency: true, ..Reads::default() }
+    }
+
     fn pick(&self, _key: Key<'_>, candidates: &[Candidate]) -> Option<usize> {
         let first = draw(candidates, None)?;
         let second = draw(candidates, Some(first.index)).unwrap_or(first);

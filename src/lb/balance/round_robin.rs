@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
-use super::{Balance, Candidate};
+use super::{Balance, Candidate, Reads};
 use crate::wire::Key;
 
 /// The turn is an index into the balancer's list: when that node has left or is down, the one behind it takes its turn.
@@ -36,6 +36,10 @@ impl RoundRobin {
 }
 
 impl Balance for RoundRobin {
+    fn reads(&self) -> Reads {
+        Reads::default()
+    }
+
     fn pick(&self, _key: Key<'_>, candidates: &[Candidate]) -> Option<usize> {
         let first = candidates.first()?.weight;
         if candidates.iter().all(|candidate| candidate.weight == first) {
