@@ -265,3 +265,16 @@ fn deadlines_in_the_wrong_order_are_a_warning() {
     assert!(misfit.contains("try-deadline (1s) should be longer than fetch-deadline (5s)"), "{misfit}");
     assert_eq!(told("[cluster]\nfetch-deadline = \"5s\"\n").lines().count(), 1, "the default of the other");
 }
+
+#[test]
+fn an_empty_variable_and_one_of_kubernetes_are_unset() {
+    let variables = [("DPROXY_PORT", "tcp://10.0.0.7:8000"), ("DPROXY_TTL", ""), ("DPROXY_CONFIG", "")];
+    let output = with_variables(&["check", "proxy"], &variables);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let told = text(&output.stderr);
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.contains("DPROXY_PORT is passed over") && told.contains("Kubernetes"), "{told}");
+    let settings = text(&output.stdout);
+    let port = settings.lines().find(|line| line.trim_start().starts_with("port ")).unwrap_or_default();
+    assert!(port.contains("8001") && port.ends_with("default"), "{settings}");
+}

@@ -9,6 +9,7 @@ use clap::{Arg, ArgMatches, Command};
 
 use super::settings::{COMMON, Setting, apply, owner, relaxed, settings_of, tables};
 use super::strays::strays;
+use super::unset::ignored;
 use super::{Refused, USAGE, load};
 use crate::args::{self, CheckArgs, impatience};
 use crate::terminal::{self, print};
@@ -75,7 +76,7 @@ impl Places<'_> {
     /// The settings of the table as `owner` reads them.
     fn read(&self, owner: &Command) -> Result<ArgMatches, String> {
         let table = self.table;
-        relaxed(owner).try_get_matches_from([table]).map_err(|error| {
+        ignored(relaxed(owner)).try_get_matches_from([table]).map_err(|error| {
             let text = error.to_string();
             format!("[{table}] {}", text.lines().next().unwrap_or_default().trim_start_matches("error: "))
         })

@@ -7,6 +7,7 @@ mod check;
 mod file;
 mod settings;
 mod strays;
+mod unset;
 mod usage;
 
 use std::ffi::OsString;
@@ -105,14 +106,17 @@ pub fn command_line(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Re
     let words: Vec<OsString> = words.into_iter().collect();
     let mut command = args::command();
     // The file may set flags that the command line lacks, so this first pass only looks for the name of the file.
-    let first = command.clone().ignore_errors(true).try_get_matches_from(&words).map_err(Refused::Help)?;
+    let first = unset::ignored(command.clone())
+        .ignore_errors(true)
+        .try_get_matches_from(&words)
+        .map_err(Refused::Help)?;
     let role = first.subcommand_name();
     let is_for_check = role == Some(CHECK);
     if let Some(path) = config_path(&first).filter(|_| !is_for_check) {
         let settings = load(&path, &command).map_err(|problems| Refused::File(path, problems))?;
         command = settings::apply(command, &settings);
     }
-    let matches = command.clone().try_get_matches_from(words);
+    let matches = unset::ignored(command.clone()).try_get_matches_from(words);
     matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion

@@ -3,6 +3,7 @@
 use clap::Command;
 
 use super::settings::nearest;
+use super::unset::{is_of_kubernetes, is_unset};
 use crate::args;
 
 /// The prefix of the variables of all settings.
@@ -10,8 +11,21 @@ const PREFIX: &str = "DPROXY_";
 
 /// A warning for each `DPROXY_` variable of the environment that sets nothing, with the name that is probably meant.
 pub fn strays() -> Vec<String> {
-    let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
-    warnings(names, &args::command())
+    let set = std::env::vars_os().filter(|(_, value)| !is_unset(value));
+    let names = set.map(|(name, _)| name.to_string_lossy().into_owned());
+    of_kubernetes().into_iter().chain(warnings(names, &args::command())).collect()
+}
+
+/// One warning for all variables that Kubernetes made of a service and that a setting of ours would be read from.
+fn of_kubernetes() -> Option<String> {
+    let (name, value) =
+        std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value)).find(
+            |(name, value)| name.starts_with(PREFIX) && name.ends_with("_PORT") && is_of_kubernetes(value),
+        )?;
+    let value = value.to_string_lossy();
+    Some(format!(
+        "the variable {name} is passed over: {value} is what Kubernetes sets for a service; enableServiceLinks: false keeps it out"
+    ))
 }
 
 fn warnings(names: impl Iterator<Item = String>, command: &Command) -> Vec<String> {
