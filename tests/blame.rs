@@ -11,7 +11,7 @@ use crate::support::cluster::POLLS;
 use crate::support::fake::{Asked, Hello, answer_soundly};
 use crate::support::node::own_host;
 use crate::support::{
-    Address, Data, Fake, Node, Session, Start, StopOnDrop, ask, at_once, get, pause, until,
+    Address, Data, Fake, Node, Session, Start, StopOnDrop, ask, at_once, get, heavy, pause, until,
 };
 
 /// Two proxies over an upstream, and a balancer over them.
@@ -293,6 +293,8 @@ fn one_slow_fetch_makes_a_proxy_refuse_none_of_a_thousand_fast_ones() {
 
 #[test]
 fn an_origin_that_restarts_costs_cold_keys_a_wait_and_no_error() {
+    // The origin has to be back in time, which other loads could delay.
+    let _alone = heavy();
     let data = Data::articles(60);
     let place = Address((own_host(), 0).into());
     let start = |place: Address| {

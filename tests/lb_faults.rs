@@ -291,10 +291,9 @@ fn a_request_that_no_node_took_tries_all_nodes() {
 
 #[test]
 fn a_proxy_that_is_full_of_connections_stays_healthy() {
-    let polls = Arc::new(AtomicUsize::new(0));
-    let full = Fake::start(Hello::Granted, {
-        let polls = polls.clone();
-        move |asked| match (asked.path(), polls.fetch_add(1, Ordering::SeqCst) % 2) {
+    let polls = AtomicUsize::new(0);
+    let full = Fake::start(Hello::Granted, move |asked| {
+        match (asked.path(), polls.fetch_add(1, Ordering::SeqCst) % 2) {
             (Some(_), _) => answer_soundly(asked),
             (None, 0) => asked.reply(r#"{"status":"OVERLOADED","data":"too many connections"}"#),
             // Beyond the clients that are told so, others are closed unheard.

@@ -12,7 +12,11 @@ pub(super) fn line(error: &clap::Error, role: Option<&str>, command: &Command) -
             format!("{asked} needs {}", missing.join(" and "))
         }
         (ErrorKind::UnknownArgument, Some(ContextValue::String(flag))) => {
-            message(error) + &owners(flag, role, command)
+            match owners(flag, role, command) {
+                owners if owners.is_empty() => message(error),
+                // Typed right for another role: a flag of this one that is spelled alike was not meant.
+                owners => message(error).split("; ").next().unwrap_or_default().to_owned() + &owners,
+            }
         }
         (ErrorKind::InvalidValue | ErrorKind::ValueValidation, Some(ContextValue::String(flag))) => {
             message(error) + &holder(error, flag, role, command)

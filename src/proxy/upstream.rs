@@ -25,7 +25,7 @@ pub(super) const LEFT_ALONE: &str = "the origin fails and is left alone for a mo
 
 /// A refused connection within this time of the first may be that of an origin that restarts: a fetch waits for it, at most
 /// half of its deadline, and tries again after pauses that grow from the first to the last.
-const RESTARTS_WITHIN: Duration = Duration::from_secs(1);
+const RESTARTS_WITHIN: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -231,7 +231,9 @@ impl Upstream {
                 Ok(line) => return Ok((line, sent.elapsed())),
                 Err(error) => error,
             };
-            let is_refused = matches!(error, LinkError::Refused | LinkError::Unresolved);
+            // A refusal comes at once: an origin that let us wait for a connection is silent, and does not restart.
+            let is_refused = matches!(error, LinkError::Refused | LinkError::Unresolved)
+                && sent.elapsed() < restarts_within;
             let waits = is_refused
                 && self.gate().refused(clock(), restarts_within)
                 && !permit.has_fallback

@@ -85,7 +85,7 @@ fn run_one(
     let name = trace.display().to_string();
     let entries = capacity.entries(survey.keys);
     let replay = simulate(&name, TraceKeys::open(trace)?, cache_type, entries, args.shards, |done| {
-        bar.set_position(done)
+        bar.set_position(done);
     });
     bar.finish_and_clear();
     replay

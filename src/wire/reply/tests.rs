@@ -43,7 +43,7 @@ fn only_sessions_tell_whose_fault_an_error_is() {
     assert_eq!(framed(&own, None), "{\"status\":\"ORIGIN_FAILURE\",\"data\":\"x\"}\n");
     let line = framed(&own, Some(7));
     assert_eq!(line, "7 {\"status\":\"ORIGIN_FAILURE\",\"data\":\"x\",\"fault\":\"document\"}\n");
-    let line = Bytes::copy_from_slice(line.trim_end()[2..].as_bytes());
+    let line = Bytes::copy_from_slice(&line.trim_end().as_bytes()[2..]);
     assert!(ReplyView::parse(&line).unwrap().blames_document);
     let relayed = Reply::relayed(Status::OriginFailure, line);
     assert_eq!(
