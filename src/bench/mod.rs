@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -42,7 +43,8 @@ use crate::cores;
 use crate::keylist;
 use crate::net::LinkError;
 use crate::net::dial::dial;
-use crate::net::link::{hello, is_closed_at_once};
+use crate::net::link::hello;
+use crate::net::transport::Stream;
 use crate::terminal::{Format, complain, print};
 
 pub use self::config::{BenchConfig, KeySource, Length, Mode};
@@ -52,6 +54,8 @@ pub use self::keys::KeyRange;
 const MAX_REPLY: usize = 64 << 20;
 /// From the start of the threads until the first request is due: time to connect.
 const LEAD: Duration = Duration::from_millis(20);
+/// How long [`is_closed_at_once`] waits.
+const CLOSED_WITHIN: Duration = Duration::from_millis(100);
 /// The exit code when no reply came.
 const NO_REPLY: u8 = 3;
 
@@ -98,6 +102,11 @@ pub fn run(config: &BenchConfig) -> Result<ExitCode> {
         (_, 0) => ExitCode::SUCCESS,
         (_, _) => ExitCode::FAILURE,
     })
+}
+
+/// Whether the node closes behind its answer to HELLO: a balancer without sessions has passed it on, and the answer back.
+async fn is_closed_at_once(stream: &mut Stream) -> bool {
+    timeout(CLOSED_WITHIN, stream.read_u8()).await.is_ok()
 }
 
 /// Connects once before the run, so that a wrong address or mode is reported and not measured: the address of the node, and

@@ -14,7 +14,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::timeout;
 
 use super::LinkError;
-use super::transport::{self, Stream};
+use super::transport::Stream;
 
 /// The time between two attempts (RFC 8305, section 8).
 const DELAY: Duration = Duration::from_millis(250);
@@ -29,9 +29,10 @@ pub(crate) struct Dialled {
 }
 
 /// Connects to a host by name or address. The look-up is part of the time.
+#[cfg(any(feature = "tools", feature = "otlp"))]
 pub(crate) async fn dial(host: &str, port: u16, within: Duration) -> io::Result<Stream> {
     let dialled = async {
-        let addresses = transport::resolve(host, port).await?;
+        let addresses = super::transport::resolve(host, port).await?;
         race(&addresses, delay(addresses.len(), within)).await
     };
     timeout(within, dialled).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(|it| it.stream)
@@ -159,7 +160,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_address_delays_the_next_one_by_nothing() {
-        let listener = transport::Listener::bind("127.0.0.1:0").await.unwrap();
+        let listener = crate::net::transport::Listener::bind("127.0.0.1:0").await.unwrap();
         let good = listener.local_addr().unwrap();
         let refused: Vec<SocketAddr> = addresses(&["127.0.0.1:1", "127.0.0.2:1"]);
         let dialled = connect(&[&refused[..], &[good]].concat(), Duration::from_secs(9)).await.unwrap();

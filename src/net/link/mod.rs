@@ -34,7 +34,8 @@ use self::addresses::Addresses;
 pub(crate) use self::calls::{Calls, Removed};
 pub use self::error::LinkError;
 #[cfg(feature = "tools")]
-pub(crate) use self::opening::{hello, is_closed_at_once};
+pub(crate) use self::opening::hello;
+#[cfg(feature = "tools")]
 pub(crate) use self::pace::Pace;
 pub use self::peer::{Peer, PeerError};
 use self::plain::Connections;

@@ -1,9 +1,8 @@
 //! The task of a session: dials, offers the session with HELLO, and carries its bytes until it ends.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -14,9 +13,6 @@ use super::session_io::SessionIo;
 use super::{LinkError, LinkLimits, follow, plain};
 use crate::net::transport::Stream;
 use crate::wire::{ReplyView, Request, Status};
-
-/// How long [`is_closed_at_once`] waits.
-const CLOSED_WITHIN: Duration = Duration::from_millis(100);
 
 /// A session that a task of its own connects and offers; requests on it are queued until then.
 pub(super) fn dial(addresses: Arc<Addresses>, limits: LinkLimits) -> Arc<Session> {
@@ -92,11 +88,6 @@ pub(crate) async fn hello(stream: &mut Stream) -> Result<Option<usize>, LinkErro
         Status::Overloaded => Err(LinkError::Busy),
         _ => Ok(None),
     }
-}
-
-/// Whether the peer closes behind its answer to HELLO: a node without sessions has passed it on, and the answer back.
-pub(crate) async fn is_closed_at_once(stream: &mut Stream) -> bool {
-    timeout(CLOSED_WITHIN, stream.read_u8()).await.is_ok()
 }
 
 fn max_in_flight(granted: &str) -> Option<usize> {
