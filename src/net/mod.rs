@@ -4,7 +4,7 @@
 //! client ──▶ server ▶ conn ▶ exchange ▶ (inbox ▶ Handler ▶ outbox)      Handler ▶ link ▶ session | plain ──▶ upstream
 //! ```
 //! All connections of a server share two bounds: the requests in flight (`in_flight`) and the bytes of replies that clients
-//! have not read ([`unread`]).
+//! have not read (`unread`).
 //!
 //! # Six words
 //!
