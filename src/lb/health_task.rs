@@ -49,6 +49,7 @@ pub(super) async fn run(upstreams: &Arc<Upstreams>) {
     let mut turned = upstreams.clock.now();
     loop {
         tokio::select! {
+            biased;
             _ = steps.tick() => {}
             () = upstreams.attention.notified() => {}
         }

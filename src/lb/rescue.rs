@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::health_task::poll_now;
+use super::rounds::{Checks, Round};
 use super::upstreams::Upstreams;
 
 /// The least time between the beginnings of two rounds.
@@ -29,32 +29,29 @@ pub(super) async fn wait(upstreams: &Arc<Upstreams>, deadline: Instant) -> bool 
         return false;
     }
     let _waiting = upstreams.rescues.waiting.enter();
-    let mut round = next_round(upstreams);
-    let found = timeout_at(deadline, round.wait_for(|found| *found)).await;
-    found.is_ok_and(|found| found.is_ok())
+    timeout_at(deadline, next_round(upstreams).found()).await.unwrap_or(false)
 }
 
-fn next_round(upstreams: &Arc<Upstreams>) -> watch::Receiver<bool> {
-    upstreams.rescues.join(PAUSE, |begins, found| {
+fn next_round(upstreams: &Arc<Upstreams>) -> Arc<Round> {
+    upstreams.rescues.join(PAUSE, |begins, checks| {
         let upstreams = upstreams.clone();
         tokio::spawn(async move {
             sleep_until(begins).await;
             upstreams.rescues.begin(Instant::now());
-            // The drop of `found` tells those who wait that nothing was found, be the round done or too long.
-            let _ = timeout(LONGEST, check_all(&upstreams, &found)).await;
+            let _ = timeout(LONGEST, check_all(&upstreams, &checks)).await;
         });
     })
 }
 
 /// Checks all nodes that are not drained. One that owes purges does them first.
-async fn check_all(upstreams: &Arc<Upstreams>, found: &watch::Sender<bool>) {
+async fn check_all(upstreams: &Arc<Upstreams>, checks: &Checks) {
     let nodes = upstreams.members.nodes_kept();
     let nodes = nodes.iter().map(|member| &member.node).filter(|node| !node.is_draining());
-    let checks = nodes.map(async |node| {
+    let polls = nodes.map(async |node| {
         poll_now(upstreams, node).await;
         if node.is_available() {
-            found.send_replace(true);
+            checks.found();
         }
     });
-    join_all(checks).await;
+    join_all(polls).await;
 }

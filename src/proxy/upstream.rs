@@ -180,6 +180,7 @@ impl Upstream {
         }
         let asked = clock();
         let answer = tokio::select! {
+            biased;
             answer = self.ask(&permit, key.as_key(), &clock, deadline) => answer,
             () = turn.lost() => {
                 self.turns.was_late(kind);

@@ -115,9 +115,7 @@ impl Asked {
         let blind = (0..world.plan.proxies).filter(|index| !sees_origin(index)).count();
         let well = (0..world.plan.proxies)
             .filter(|index| world.roster.was_used(self.through, *index, self.start))
-            .filter(|index| sees_origin(index) && whole(&pair(&lb, &proxy(*index))))
-            // Even if no poll has seen yet that it is up: while one node lives, no client gets an error.
-            .filter(|index| world.was_up(&proxy(*index), self.start))
+            .filter(|index| sees_origin(index) && whole(&proxy(*index)) && whole(&pair(&lb, &proxy(*index))))
             .count();
         // ORIGIN_FAILURE may be relayed when two proxies reply with it.
         !self.is_hasty && whole(&lb) && whole("origin") && well > 0 && blind < 2

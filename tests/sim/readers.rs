@@ -2,10 +2,11 @@
 //! sees the bytes themselves.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
 use dproxy::net::link::Peer;
-use dproxy::net::transport::{Stream, dial};
+use dproxy::net::transport::Stream;
 use dproxy::net::{Link, LinkLimits};
 use dproxy::wire::{KeyBuf, Request};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -64,7 +65,7 @@ pub(crate) async fn plainly(world: &World) {
 /// One request; the reply must be one line and the end of the stream.
 pub(crate) async fn plain(host: &str, path: &str) -> Result<Vec<u8>, String> {
     let exchange = async {
-        let mut stream = dial(host, PORT, CONNECT).await?;
+        let mut stream = dial(host).await?;
         stream.write_all(format!("GET {path}\n").as_bytes()).await?;
         let mut all = Vec::new();
         stream.read_to_end(&mut all).await?;
@@ -102,7 +103,7 @@ struct Session<'a> {
 impl Session<'_> {
     /// Some bursts of requests; those open at the end have no reply.
     async fn run(&mut self, next: &mut u64) -> std::io::Result<()> {
-        let mut stream = BufReader::new(dial(&balancer(self.through), PORT, CONNECT).await?);
+        let mut stream = BufReader::new(dial(&balancer(self.through)).await?);
         stream.write_all(b"HELLO 2\n").await?;
         let hello = line(&mut stream).await?;
         assert!(hello.starts_with(br#"{"status":"OK""#), "{:?}", String::from_utf8_lossy(&hello));
@@ -160,4 +161,12 @@ async fn line(stream: &mut BufReader<Stream>) -> std::io::Result<Vec<u8>> {
         Some(b'\n') => Ok(line),
         _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
     }
+}
+
+/// Connects as an older client does: one attempt, within [`CONNECT`].
+async fn dial(host: &str) -> io::Result<Stream> {
+    let stream = timeout(CONNECT, Stream::connect((host, PORT))).await;
+    let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }

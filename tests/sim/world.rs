@@ -20,9 +20,6 @@ pub(crate) const KEYS: u64 = 12;
 /// The time that a balancer may need after a fault to use a repaired node.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(9);
 
-/// The time that a repaired proxy may need until it answers.
-const AWAKE: Duration = Duration::from_millis(300);
-
 /// The truth.
 pub(crate) struct World {
     pub(crate) plan: Plan,
@@ -172,11 +169,6 @@ impl World {
     /// Whether it was unbroken from well before `start` on.
     pub(crate) fn was_whole(&self, name: &str, start: Duration) -> bool {
         self.lock().broken.get(name).is_none_or(|at| *at + RECOVERY < start)
-    }
-
-    /// Whether a host was up from shortly before `start` on: a balancer that finds nobody else learns that by itself.
-    pub(crate) fn was_up(&self, name: &str, start: Duration) -> bool {
-        self.lock().broken.get(name).is_none_or(|at| *at + AWAKE < start)
     }
 
     /// Whether it is unbroken since then.
