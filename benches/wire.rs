@@ -40,10 +40,10 @@ fn hit(document: Document) -> Reply {
 fn requests(c: &mut Criterion) {
     let mut group = c.benchmark_group("parse a request");
     for (name, line) in [
-        ("GET", &b"GET article/123456"[..]),
-        ("GET with options", b"GET article/123456 deadline=2500 trace=4bf92f3577b34da6"),
-        ("PURGE", b"PURGE soft shop/eu/*"),
-        ("bad", b"GET article/../etc/passwd"),
+        ("GET", "GET article/123456"),
+        ("GET with options", "GET article/123456 deadline=2500 trace=4bf92f3577b34da6"),
+        ("PURGE", "PURGE soft shop/eu/*"),
+        ("bad", "GET article/../etc/passwd"),
     ] {
         group.bench_function(name, |b| b.iter(|| Request::parse_with_options(black_box(line)).is_ok()));
     }
@@ -90,7 +90,7 @@ fn replies(c: &mut Criterion) {
 }
 
 fn strategies(c: &mut Criterion) {
-    let key = Key::parse(b"article/123456").expect("a key");
+    let key = Key::parse("article/123456").expect("a key");
     let mut group = c.benchmark_group("pick a node");
     for strategy in [Strategy::RoundRobin, Strategy::LeastLoaded, Strategy::Hash, Strategy::TwoChoices] {
         for nodes in [3, 64] {

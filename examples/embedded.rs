@@ -57,7 +57,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let link = Link::new(balancer, LinkLimits::default());
     let mut out = std::io::stdout();
     for path in ["article/1", "article/1", "article/2"] {
-        let request = Request::Get(Key::parse(path.as_bytes())?);
+        let request = Request::Get(Key::parse(path)?);
         let line = link.ask(request, Instant::now() + Duration::from_secs(5)).await?;
         let reply = ReplyView::parse(&line)?;
         writeln!(out, "{path}: {} {} (cache hit: {:?})", reply.status, reply.data, reply.cache_hit)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::wire::KeyBuf;
+use crate::wire::{Key, KeyBuf};
 
 /// Some editors put it at the beginning of a UTF-8 text.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -27,8 +27,10 @@ pub fn read(path: &Path) -> Result<Vec<KeyBuf>> {
 fn parse(text: &[u8]) -> Result<Vec<KeyBuf>, (usize, String)> {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let lines = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).enumerate();
-    let parse =
-        |(index, line): (usize, &[u8])| KeyBuf::parse(line).map_err(|why| (index + 1, why.to_string()));
+    let parse = |(index, line): (usize, &[u8])| match Key::from_bytes(line) {
+        Ok(key) => Ok(key.to_owned()),
+        Err(why) => Err((index + 1, why.to_string())),
+    };
     lines.filter(|(_, line)| !line.is_empty()).map(parse).collect()
 }
 

@@ -46,7 +46,7 @@
 //! let listener = bound.listen()?;
 //! tokio::spawn(async move { server.serve(listener).await });
 //!
-//! let request = Request::Get(Key::parse(b"article/1")?);
+//! let request = Request::Get(Key::parse("article/1")?);
 //! let line = link.ask(request, Instant::now() + Duration::from_secs(5)).await?;
 //! assert_eq!(ReplyView::parse(&line)?.data, r#"{"title":"Hello"}"#);
 //! # Ok(())

@@ -25,7 +25,7 @@ mod flight;
 const ORDERS: usize = 5_000;
 
 fn key() -> Key<'static> {
-    Key::parse(b"a/1").expect("a key")
+    Key::parse("a/1").expect("a key")
 }
 
 /// An origin and a cache of one key, and the flights between them.

@@ -36,7 +36,7 @@ impl FromStr for KeyRange {
             return Err(SHAPE.to_owned());
         }
         // The last key is the longest: if it is valid, all are.
-        KeyBuf::parse(format!("{prefix}{}", range.last).as_bytes()).map_err(|error| error.to_string())?;
+        KeyBuf::parse(&format!("{prefix}{}", range.last)).map_err(|error| error.to_string())?;
         Ok(range)
     }
 }

@@ -18,7 +18,7 @@ pub(super) async fn run(worker: Arc<Worker>, index: usize) {
     let mut path = Vec::new();
     worker.wait_for_start().await;
     while let Some(due) = next(&worker, index, &mut path).await {
-        let Ok(key) = Key::parse(&path) else { return };
+        let Ok(key) = Key::from_bytes(&path) else { return };
         let deadline = due + worker.config.timeout;
         let exchanged = async {
             let mut place = worker.pace.place().await;

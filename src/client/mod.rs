@@ -69,8 +69,7 @@ pub async fn run(config: ClientConfig) -> Result<ExitCode> {
     let exit = match config.requests {
         Requests::Line(line) => ask_one(&link, &line, config.timeout).await?,
         Requests::Documents(paths) => {
-            let parse =
-                |path: &String| KeyBuf::parse(path.as_bytes()).map_err(|error| format!("{path:?}: {error}"));
+            let parse = |path: &String| KeyBuf::parse(path).map_err(|error| format!("{path:?}: {error}"));
             let keys = paths.iter().map(parse).collect::<Result<Vec<KeyBuf>, String>>();
             ask_many(&link, keys.unwrap_or_else(|error| usage(&error)), config.timeout).await?
         }
@@ -86,7 +85,7 @@ pub async fn run(config: ClientConfig) -> Result<ExitCode> {
 }
 
 async fn ask_one(link: &Link, line: &str, timeout: Duration) -> Result<Exit> {
-    let request = match Request::parse(line.as_bytes()) {
+    let request = match Request::parse(line) {
         Ok(request) => request,
         Err(error) => usage(&error.to_string()),
     };

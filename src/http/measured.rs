@@ -157,9 +157,9 @@ mod tests {
         let measured = Measured::new(Arc::new(Slow));
         let ask = |request| Ask::new(request, IpAddr::V4(Ipv4Addr::LOCALHOST), Instant::now());
         for _ in 0..100 {
-            measured.answer(ask(Request::Get(Key::parse(b"now/1").unwrap()))).reply().await;
+            measured.answer(ask(Request::Get(Key::parse("now/1").unwrap()))).reply().await;
         }
-        measured.answer(ask(Request::Get(Key::parse(b"later/1").unwrap()))).reply().await;
+        measured.answer(ask(Request::Get(Key::parse("later/1").unwrap()))).reply().await;
         measured.answer(ask(Request::Metrics)).reply().await;
         let counters = measured.counters();
         let counts: Vec<_> = counters.by_status().filter(|(_, count)| *count > 0).collect();

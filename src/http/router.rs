@@ -61,7 +61,7 @@ async fn scrape<H: Handler>(State(site): At<H>, headers: HeaderMap) -> Response 
 
 /// A path of one segment that has no route; no document has such a path.
 async fn no_document(uri: Uri) -> Response {
-    let error = Key::parse(uri.path().trim_start_matches('/').as_bytes()).err();
+    let error = Key::parse(uri.path().trim_start_matches('/')).err();
     let detail = error.map_or_else(|| "there is no such page".to_owned(), |error| error.to_string());
     for_axum(problem(Status::BadRequest, &detail))
 }

@@ -119,7 +119,7 @@ impl<H: Handler> Service<H> {
             return Responding::now(problem(Status::WrongMethod, "a document is read with GET or HEAD"));
         }
         let path = decoded(path);
-        let key = match Key::parse(&path) {
+        let key = match Key::from_bytes(&path) {
             Ok(key) => key,
             Err(error) => return Responding::now(problem(Status::BadRequest, &error.to_string())),
         };

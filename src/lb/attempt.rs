@@ -227,7 +227,7 @@ mod tests {
         let upstreams = Arc::new(Upstreams::new(&config));
         upstreams.members.replace(&unresolved(&config.members.first().unwrap()));
         let nodes = upstreams.members.nodes_kept();
-        let (began, key) = (Instant::now(), Key::parse(b"article/1").unwrap());
+        let (began, key) = (Instant::now(), Key::parse("article/1").unwrap());
         let terms = Terms { deadline: Some(began + deadline), tell_times: false };
         let Ok(attempt) = Attempt::new(&upstreams, &nodes.0[0], key, began, terms) else { panic!("busy") };
         let again = Attempt::new(&upstreams, &nodes.0[0], key, began, terms);

@@ -83,7 +83,7 @@ fn whole(purge: &Purge) -> Purge {
 
 /// The request of an owed purge.
 pub(super) fn request(purge: &Purge) -> Option<Request<'_>> {
-    let pattern = Pattern::parse(purge.0.as_bytes()).ok()?;
+    let pattern = Pattern::parse(&purge.0).ok()?;
     Some(Request::Purge { pattern, soft: purge.1 })
 }
 
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     fn add(owed: &mut Owed, text: &str) -> bool {
-        owed.add(Pattern::parse(text.as_bytes()).unwrap(), false)
+        owed.add(Pattern::parse(text).unwrap(), false)
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn parse(text: &str) -> Option<Debts> {
         let (node, purge) = line.split_once(' ')?;
         let (pattern, soft) = purge.strip_prefix("soft ").map_or((purge, false), |pattern| (pattern, true));
         let owed = debts.entry(node.to_owned()).or_default();
-        owed.add(Pattern::parse(pattern.as_bytes()).ok()?, soft).then_some(())?;
+        owed.add(Pattern::parse(pattern).ok()?, soft).then_some(())?;
     }
     Some(debts)
 }
@@ -126,7 +126,7 @@ mod tests {
         for (node, pattern, soft) in
             [("a:1", "r/*", false), ("a:1", "r/7", true), ("[::1]:2", "x/y/*", false)]
         {
-            debts.entry(node.to_owned()).or_default().add(Pattern::parse(pattern.as_bytes()).unwrap(), soft);
+            debts.entry(node.to_owned()).or_default().add(Pattern::parse(pattern).unwrap(), soft);
         }
         debts
     }

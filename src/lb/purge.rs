@@ -74,7 +74,7 @@ enum PurgeOutcome {
 pub(super) fn purge(upstreams: Arc<Upstreams>, pattern: Pattern<'_>, soft: bool) -> Answer {
     let text = pattern.to_string();
     let purge = tokio::spawn(async move {
-        match Pattern::parse(text.as_bytes()) {
+        match Pattern::parse(&text) {
             Ok(pattern) => purge_everywhere(&upstreams, pattern, soft).await,
             Err(error) => Reply::text(Status::BadRequest, error.to_string()),
         }

@@ -127,7 +127,6 @@ impl<'a, H: Handler> Exchange<'a, H> {
     /// Handles one line.
     pub(super) fn take(&mut self, line: &str) -> Take {
         self.taken += 1;
-        let line = line.as_bytes();
         match self.phase {
             Phase::Plain => self.take_plain(line),
             Phase::Session => self.take_in_session(line),
@@ -136,7 +135,7 @@ impl<'a, H: Handler> Exchange<'a, H> {
         if self.has_room() { Take::More } else { Take::Pause }
     }
 
-    fn take_plain(&mut self, line: &[u8]) {
+    fn take_plain(&mut self, line: &str) {
         self.phase = Phase::Ending;
         match Request::parse(line) {
             Ok(Request::Hello) => {
@@ -152,10 +151,11 @@ impl<'a, H: Handler> Exchange<'a, H> {
         }
     }
 
-    fn take_in_session(&mut self, line: &[u8]) {
-        let Some((id, line)) = split_id(line) else {
+    fn take_in_session(&mut self, line: &str) {
+        let Some((id, request)) = split_id(line.as_bytes()) else {
             return self.refuse("a line of a session begins with an id and a space");
         };
+        let line = &line[line.len() - request.len()..];
         match Request::parse_with_options(line) {
             Ok((Request::Hello, _)) => {
                 self.frame_own(

@@ -34,7 +34,7 @@ fn origin(read_deadline: Duration) -> Arc<Origin<Hanging>> {
 }
 
 async fn status(origin: &Arc<Origin<Hanging>>, key: &str) -> Status {
-    origin.clone().get(Key::parse(key.as_bytes()).unwrap().to_owned()).await.status
+    origin.clone().get(Key::parse(key).unwrap().to_owned()).await.status
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ impl Store for Late {
 #[tokio::test(start_paused = true)]
 async fn a_document_that_is_being_replaced_is_read_again_for_half_of_the_deadline() {
     let began = Instant::now();
-    let key = || Key::parse(b"article/1").unwrap().to_owned();
+    let key = || Key::parse("article/1").unwrap().to_owned();
     let late =
         Origin::new(Late(Counter::default(), 4), OriginConfig { read_deadline: Duration::from_secs(1) });
     assert_eq!(late.clone().get(key()).await.status, Status::Ok);

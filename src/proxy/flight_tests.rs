@@ -8,7 +8,7 @@ use super::flight::{Flights, Joined, Ticket};
 use crate::wire::Key;
 
 fn key(path: &str) -> Key<'_> {
-    Key::parse(path.as_bytes()).unwrap()
+    Key::parse(path).unwrap()
 }
 
 fn lead(flights: &Arc<Flights<u32>>, path: &str) -> (Ticket<u32>, oneshot::Receiver<u32>) {

@@ -249,7 +249,7 @@ mod tests {
     }
 
     fn key(path: &str) -> Key<'_> {
-        Key::parse(path.as_bytes()).unwrap()
+        Key::parse(path).unwrap()
     }
 
     fn fails(gate: &mut Gate, path: &str, now: u64) -> Option<Flip> {

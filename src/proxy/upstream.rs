@@ -360,7 +360,7 @@ mod tests {
         // No fetch gets a turn.
         let limits = FetchLimits { deadline, at_once: 0, max_document: 1024, origin_retry };
         let upstream = Upstream::new(link, limits);
-        let key = KeyBuf::parse(b"a/1").unwrap();
+        let key = KeyBuf::parse("a/1").unwrap();
         for _ in 0..3 {
             upstream.learn(&key, &failed(Fault::Source, "closed"), Pass::Usual, Millis(0));
         }

@@ -68,11 +68,17 @@ impl<'a> Key<'a> {
     ///
     /// # Errors
     /// The first fault, by segments from the left.
-    pub fn parse(path: &'a [u8]) -> Result<Self, KeyError> {
-        let slash = check_segments(path)?.ok_or(KeyError::NoSlash)?;
-        // Cannot fail: every byte is one of the alphabet, which is ASCII.
-        let path = std::str::from_utf8(path).map_err(|_| KeyError::Character)?;
+    pub fn parse(path: &'a str) -> Result<Self, KeyError> {
+        let slash = check_segments(path.as_bytes())?.ok_or(KeyError::NoSlash)?;
         Ok(Self { path, slash })
+    }
+
+    /// [`Key::parse`] of bytes that may not even be text.
+    ///
+    /// # Errors
+    /// As [`Key::parse`]; `Character` for bytes that are not UTF-8.
+    pub fn from_bytes(path: &'a [u8]) -> Result<Self, KeyError> {
+        Self::parse(std::str::from_utf8(path).map_err(|_| KeyError::Character)?)
     }
 
     /// The whole path, `<resource>/<key>`.
@@ -111,7 +117,7 @@ pub struct KeyBuf {
 
 impl KeyBuf {
     /// [`Key::parse`], with a copy of the path.
-    pub fn parse(path: &[u8]) -> Result<Self, KeyError> {
+    pub fn parse(path: &str) -> Result<Self, KeyError> {
         Key::parse(path).map(|key| key.to_owned())
     }
 
@@ -165,17 +171,15 @@ impl<'a> Pattern<'a> {
     ///
     /// # Errors
     /// As [`Key::parse`]; `NoPattern` where there is no slash at all.
-    pub fn parse(text: &'a [u8]) -> Result<Self, KeyError> {
-        if !text.contains(&b'/') {
+    pub fn parse(text: &'a str) -> Result<Self, KeyError> {
+        if !text.contains('/') {
             return Err(KeyError::NoPattern);
         }
-        let Some(prefix) = text.strip_suffix(b"/*") else {
+        let Some(prefix) = text.strip_suffix("/*") else {
             return Key::parse(text).map(Pattern::One);
         };
-        check_segments(prefix)?;
-        let with_slash = &text[..text.len() - 1];
-        let text = std::str::from_utf8(with_slash).map_err(|_| KeyError::Character)?;
-        Ok(Pattern::Beneath(text))
+        check_segments(prefix.as_bytes())?;
+        Ok(Pattern::Beneath(&text[..=prefix.len()]))
     }
 
     /// Whether the pattern names the document at `path`.
@@ -234,53 +238,54 @@ mod tests {
 
     #[test]
     fn parts_at_the_first_slash() {
-        let key = Key::parse(b"shop/eu/shoe:42+red").unwrap();
+        let key = Key::parse("shop/eu/shoe:42+red").unwrap();
         assert_eq!((key.resource(), key.name()), ("shop", "eu/shoe:42+red"));
     }
 
     #[test]
     fn names_what_is_wrong() {
         for (path, error) in [
-            (&b""[..], KeyError::EmptySegment),
-            (b"article", KeyError::NoSlash),
-            (b"/article/1", KeyError::EmptySegment),
-            (b"article/", KeyError::EmptySegment),
-            (b"a//b", KeyError::EmptySegment),
-            (b"a/..", KeyError::Dot),
-            (b"../a", KeyError::Dot),
-            (b"a/.hidden", KeyError::Dot),
-            (b"a/%2e", KeyError::Character),
-            (b"a\\b/c", KeyError::Character),
-            (b"a/\xc3\xa9", KeyError::Character),
-            (b"a/b\0", KeyError::Character),
-            (b"a/b ", KeyError::Character),
+            ("", KeyError::EmptySegment),
+            ("article", KeyError::NoSlash),
+            ("/article/1", KeyError::EmptySegment),
+            ("article/", KeyError::EmptySegment),
+            ("a//b", KeyError::EmptySegment),
+            ("a/..", KeyError::Dot),
+            ("../a", KeyError::Dot),
+            ("a/.hidden", KeyError::Dot),
+            ("a/%2e", KeyError::Character),
+            ("a\\b/c", KeyError::Character),
+            ("a/é", KeyError::Character),
+            ("a/b\0", KeyError::Character),
+            ("a/b ", KeyError::Character),
         ] {
-            assert_eq!(Key::parse(path).unwrap_err(), error, "{:?}", String::from_utf8_lossy(path));
+            assert_eq!(Key::parse(path).unwrap_err(), error, "{path:?}");
         }
+        assert_eq!(Key::from_bytes(b"a/\xff"), Err(KeyError::Character));
     }
 
     #[test]
     fn keeps_the_lengths() {
         let segment = "s".repeat(MAX_SEGMENT);
-        assert!(Key::parse(format!("{segment}/{segment}").as_bytes()).is_ok());
-        assert_eq!(Key::parse(format!("a/{segment}s").as_bytes()), Err(KeyError::LongSegment));
+        assert!(Key::parse(&format!("{segment}/{segment}")).is_ok());
+        assert_eq!(Key::parse(&format!("a/{segment}s")), Err(KeyError::LongSegment));
         let longest = format!("{segment}/{segment}/{segment}/{}", "s".repeat(MAX_PATH - 3 * 129));
         assert_eq!(longest.len(), MAX_PATH);
-        assert!(Key::parse(longest.as_bytes()).is_ok());
-        assert_eq!(Key::parse(format!("{longest}s").as_bytes()), Err(KeyError::TooLong));
+        assert!(Key::parse(&longest).is_ok());
+        assert_eq!(Key::parse(&format!("{longest}s")), Err(KeyError::TooLong));
     }
 
     #[test]
     fn a_pattern_ends_at_a_segment() {
-        let all = Pattern::parse(b"article/*").unwrap();
+        let all = Pattern::parse("article/*").unwrap();
         assert!(all.matches("article/1") && all.matches("article/a/b") && !all.matches("articles/1"));
-        let one = Pattern::parse(b"article/1").unwrap();
+        let one = Pattern::parse("article/1").unwrap();
         assert!(one.matches("article/1") && !one.matches("article/12"));
-        for bad in [&b"*"[..], b"/*", b"article/1*", b"a/*/b", b"../*"] {
-            assert!(Pattern::parse(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));
+        for bad in ["*", "/*", "article/1*", "a/*/b", "../*"] {
+            assert!(Pattern::parse(bad).is_err(), "{bad}");
         }
-        for all in [&b"*"[..], b"article", b"article*"] {
-            assert_eq!(Pattern::parse(all), Err(KeyError::NoPattern), "{:?}", String::from_utf8_lossy(all));
+        for all in ["*", "article", "article*"] {
+            assert_eq!(Pattern::parse(all), Err(KeyError::NoPattern), "{all}");
         }
     }
 }

@@ -68,41 +68,40 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// [`RequestError`], which decides between BAD_REQUEST and WRONG_METHOD.
-    pub fn parse(line: &'a [u8]) -> Result<Self, RequestError<'a>> {
+    pub fn parse(line: &'a str) -> Result<Self, RequestError<'a>> {
         // First, because nearly all requests are GETs.
-        if let Some(path) = line.strip_prefix(b"GET ") {
+        if let Some(path) = line.strip_prefix("GET ") {
             return Ok(Request::Get(Key::parse(path)?));
         }
-        let verb_end = line.iter().position(|byte| !byte.is_ascii_uppercase()).unwrap_or(line.len());
+        let verb_end = line.find(|letter: char| !letter.is_ascii_uppercase()).unwrap_or(line.len());
         let (verb, rest) = line.split_at(verb_end);
-        let argument = match rest {
-            [] => None,
-            [b' ', argument @ ..] if !argument.is_empty() => Some(argument),
-            _ => return Err(RequestError::Shape),
+        let argument = match rest.strip_prefix(' ') {
+            None if rest.is_empty() => None,
+            None | Some("") => return Err(RequestError::Shape),
+            argument => argument,
         };
         match (verb, argument) {
-            (b"", _) => Err(RequestError::Shape),
-            (b"GET", _) => Err(RequestError::Usage("GET needs a path: GET <resource>/<key>")),
-            (b"METRICS", None) => Ok(Request::Metrics),
-            (b"METRICS", Some(_)) => Err(RequestError::Usage("METRICS stands alone")),
-            (b"PURGE", Some(argument)) => purge(argument),
-            (b"PURGE", None) => {
+            ("", _) => Err(RequestError::Shape),
+            ("GET", _) => Err(RequestError::Usage("GET needs a path: GET <resource>/<key>")),
+            ("METRICS", None) => Ok(Request::Metrics),
+            ("METRICS", Some(_)) => Err(RequestError::Usage("METRICS stands alone")),
+            ("PURGE", Some(argument)) => purge(argument),
+            ("PURGE", None) => {
                 Err(RequestError::Usage("PURGE needs a path: PURGE [soft] <resource>/<key or *>"))
             }
-            (b"EXPLAIN", Some(path)) => Ok(Request::Explain(Key::parse(path)?)),
-            (b"EXPLAIN", None) => Err(RequestError::Usage("EXPLAIN needs a path: EXPLAIN <resource>/<key>")),
-            (b"DRAIN", Some(node)) => Ok(Request::Drain(node_name(node)?)),
-            (b"UNDRAIN", Some(node)) => Ok(Request::Undrain(node_name(node)?)),
-            (b"DRAIN" | b"UNDRAIN", None) => {
+            ("EXPLAIN", Some(path)) => Ok(Request::Explain(Key::parse(path)?)),
+            ("EXPLAIN", None) => Err(RequestError::Usage("EXPLAIN needs a path: EXPLAIN <resource>/<key>")),
+            ("DRAIN", Some(node)) => Ok(Request::Drain(node_name(node)?)),
+            ("UNDRAIN", Some(node)) => Ok(Request::Undrain(node_name(node)?)),
+            ("DRAIN" | "UNDRAIN", None) => {
                 Err(RequestError::Usage("DRAIN and UNDRAIN need a node: <host:port>"))
             }
-            (b"HELLO", Some(b"2")) => Ok(Request::Hello),
-            (b"HELLO", _) => Err(RequestError::Usage("a session is asked for with HELLO 2")),
+            ("HELLO", Some("2")) => Ok(Request::Hello),
+            ("HELLO", _) => Err(RequestError::Usage("a session is asked for with HELLO 2")),
             (verb, argument) => {
                 if let Some(path) = argument {
                     Pattern::parse(path)?;
                 }
-                let verb = std::str::from_utf8(verb).map_err(|_| RequestError::Shape)?;
                 Err(RequestError::Unknown(&verb[..verb.len().min(32)]))
             }
         }
@@ -134,9 +133,9 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// As [`Request::parse`], and `Usage` for a word that is not `name=value`, or a deadline that is not a number.
-    pub fn parse_with_options(line: &'a [u8]) -> Result<(Self, Options<'a>), RequestError<'a>> {
+    pub fn parse_with_options(line: &'a str) -> Result<(Self, Options<'a>), RequestError<'a>> {
         // Keys may hold `=` as well, so options are known by their place: the words from the third on.
-        let options_at = memchr::memchr(b'=', line).and_then(|_| option_start(line));
+        let options_at = memchr::memchr(b'=', line.as_bytes()).and_then(|_| option_start(line.as_bytes()));
         let Some(options_at) = options_at else { return Ok((Self::parse(line)?, Options::default())) };
         let request = Self::parse(&line[..options_at])?;
         Ok((request, Options::parse(&line[options_at + 1..])?))
@@ -154,13 +153,12 @@ fn option_start(line: &[u8]) -> Option<usize> {
 }
 
 impl<'a> Options<'a> {
-    fn parse(words: &'a [u8]) -> Result<Self, RequestError<'a>> {
+    fn parse(words: &'a str) -> Result<Self, RequestError<'a>> {
         const SHAPE: RequestError<'static> = RequestError::Usage(
             "after the path of a request in a session come options: name=value, parted by one space",
         );
         let mut options = Options::default();
-        for word in words.split(|&byte| byte == b' ') {
-            let word = std::str::from_utf8(word).map_err(|_| SHAPE)?;
+        for word in words.split(' ') {
             if word.chars().any(char::is_control) {
                 return Err(SHAPE);
             }
@@ -182,8 +180,8 @@ impl<'a> Options<'a> {
     }
 }
 
-fn purge(argument: &[u8]) -> Result<Request<'_>, RequestError<'_>> {
-    let (soft, pattern) = match argument.strip_prefix(b"soft ") {
+fn purge(argument: &str) -> Result<Request<'_>, RequestError<'_>> {
+    let (soft, pattern) = match argument.strip_prefix("soft ") {
         Some(pattern) => (true, pattern),
         None => (false, argument),
     };
@@ -191,11 +189,11 @@ fn purge(argument: &[u8]) -> Result<Request<'_>, RequestError<'_>> {
 }
 
 /// A `host:port` of the balancer's list. Only its alphabet is checked: the name is looked up in the list, never dialled.
-fn node_name(name: &[u8]) -> Result<&str, RequestError<'_>> {
+fn node_name(name: &str) -> Result<&str, RequestError<'_>> {
     const WRONG: RequestError<'static> = RequestError::Usage("a node is named <host:port>");
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b".:-_[]".contains(byte);
-    match name.len() <= 260 && name.contains(&b':') && name.iter().all(allowed) {
-        true => std::str::from_utf8(name).map_err(|_| WRONG),
+    match name.len() <= 260 && name.contains(':') && name.as_bytes().iter().all(allowed) {
+        true => Ok(name),
         false => Err(WRONG),
     }
 }
@@ -219,20 +217,20 @@ mod tests {
     use super::*;
 
     fn get(path: &str) -> Request<'_> {
-        Request::Get(Key::parse(path.as_bytes()).unwrap())
+        Request::Get(Key::parse(path).unwrap())
     }
 
     #[test]
     fn reads_every_verb() {
-        assert_eq!(Request::parse(b"GET article/1"), Ok(get("article/1")));
-        assert_eq!(Request::parse(b"METRICS"), Ok(Request::Metrics));
-        assert_eq!(Request::parse(b"HELLO 2"), Ok(Request::Hello));
-        assert_eq!(Request::parse(b"DRAIN 127.0.0.1:8001"), Ok(Request::Drain("127.0.0.1:8001")));
+        assert_eq!(Request::parse("GET article/1"), Ok(get("article/1")));
+        assert_eq!(Request::parse("METRICS"), Ok(Request::Metrics));
+        assert_eq!(Request::parse("HELLO 2"), Ok(Request::Hello));
+        assert_eq!(Request::parse("DRAIN 127.0.0.1:8001"), Ok(Request::Drain("127.0.0.1:8001")));
         assert_eq!(
-            Request::parse(b"PURGE soft a/*"),
+            Request::parse("PURGE soft a/*"),
             Ok(Request::Purge { pattern: Pattern::Beneath("a/"), soft: true })
         );
-        assert!(matches!(Request::parse(b"PURGE soft/a"), Ok(Request::Purge { soft: false, .. })));
+        assert!(matches!(Request::parse("PURGE soft/a"), Ok(Request::Purge { soft: false, .. })));
     }
 
     #[test]
@@ -250,7 +248,7 @@ mod tests {
             "HELLO 2",
         ] {
             let mut written = Vec::new();
-            Request::parse(line.as_bytes()).unwrap().write(&mut written);
+            Request::parse(line).unwrap().write(&mut written);
             assert_eq!(written, line.as_bytes());
         }
     }
@@ -258,7 +256,7 @@ mod tests {
     #[test]
     fn tells_bad_from_unknown() {
         for line in ["PUT article/1", "DELETE a/b", "QUIT", "PUT a/*"] {
-            assert!(matches!(Request::parse(line.as_bytes()), Err(RequestError::Unknown(_))), "{line}");
+            assert!(matches!(Request::parse(line), Err(RequestError::Unknown(_))), "{line}");
         }
         for line in [
             "",
@@ -291,7 +289,7 @@ mod tests {
             "GET a/b\r",
             "\u{feff}GET a/b",
         ] {
-            match Request::parse(line.as_bytes()) {
+            match Request::parse(line) {
                 Err(RequestError::Unknown("PUT")) if line == "PUT" => {}
                 Err(RequestError::Unknown(verb)) => panic!("{line:?} is not {verb}"),
                 Err(_) => {}
@@ -303,15 +301,15 @@ mod tests {
     #[test]
     fn reads_options_behind_the_path() {
         let (request, options) = Request::parse_with_options(
-            b"GET a/b=c deadline=250 color=blue tell=times trace=x-1 traceparent=00-a",
+            "GET a/b=c deadline=250 color=blue tell=times trace=x-1 traceparent=00-a",
         )
         .unwrap();
         assert_eq!(request, get("a/b=c"));
         let deadline = Some(Duration::from_millis(250));
         assert_eq!(options, Options { deadline, trace: Some("x-1"), tell_times: true, parent: Some("00-a") });
-        assert_eq!(Request::parse_with_options(b"GET a/b=c").unwrap().1, Options::default());
+        assert_eq!(Request::parse_with_options("GET a/b=c").unwrap().1, Options::default());
         for bad in ["GET a/b  deadline=1", "GET a/b deadline=x", "GET a/b x=1 ", "GET a/b =1", "GET a/b c"] {
-            assert!(Request::parse_with_options(bad.as_bytes()).is_err(), "{bad}");
+            assert!(Request::parse_with_options(bad).is_err(), "{bad}");
         }
     }
 

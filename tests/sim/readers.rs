@@ -39,7 +39,7 @@ pub(crate) async fn through_links(world: &World) {
     while now() < CLIENTS_END {
         let through = some_balancer();
         let asked = Asked::some(world, through);
-        let key = KeyBuf::parse(asked.path.as_bytes()).expect("a key");
+        let key = KeyBuf::parse(asked.path).expect("a key");
         let (request, deadline) = (Request::Get(key.as_key()), Instant::now() + PATIENCE);
         let told = match fastrand::bool() {
             true => links[through].ask(request, deadline).await,

@@ -78,7 +78,7 @@ async fn explain<H: Handler>(
     RawQuery(query): RawQuery,
 ) -> Response {
     let key = query_value(query.as_deref().unwrap_or(""), "key").unwrap_or_default();
-    let key = match Key::parse(key.trim_ascii()) {
+    let key = match Key::from_bytes(key.trim_ascii()) {
         Ok(key) => key,
         Err(error) => return for_axum(problem(Status::BadRequest, &error.to_string())),
     };

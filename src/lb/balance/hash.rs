@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_home_with_too_much_in_flight_passes_a_key_on_unless_it_is_cold() {
         let hash = Hash { settles: Duration::ZERO, ..Hash::default() };
-        let key = Key::parse(b"article/1").unwrap();
+        let key = Key::parse("article/1").unwrap();
         let mut all = nodes(3);
         let first = hash.pick(key, &all).unwrap();
         all[first].in_flight = 2;
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn a_rush_for_a_cold_key_stays_at_its_home_after_the_first_answers() {
         let hash = Hash::default();
-        let key = Key::parse(b"article/1").unwrap();
+        let key = Key::parse("article/1").unwrap();
         let mut all = nodes(3);
         let first = hash.pick(key, &all).unwrap();
         all[first].in_flight = 900;

@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn picks(balance: &dyn Balance, candidates: &[Candidate], times: usize) -> Vec<usize> {
-        let key = Key::parse(b"article/1").unwrap();
+        let key = Key::parse("article/1").unwrap();
         (0..times).map(|_| balance.pick(key, candidates).unwrap()).collect()
     }
 
@@ -141,7 +141,7 @@ mod tests {
     fn every_strategy_keeps_the_contract() {
         for strategy in Strategy::ALL {
             let balance = strategy.build();
-            let key = Key::parse(b"article/1").unwrap();
+            let key = Key::parse("article/1").unwrap();
             assert_eq!((balance.pick(key, &[]), balance.peek(key, &[])), (None, None));
             for _ in 0..10 {
                 assert_eq!(balance.pick(key, &[candidate(4, 9, 9)]), Some(4));
@@ -180,7 +180,7 @@ mod tests {
     fn a_weight_is_a_share_of_turns_and_of_loads() {
         let light = Candidate { weight: 50, ..Candidate::at(0) };
         let counts = |balance: &dyn Balance, all: &mut [Candidate]| {
-            let key = Key::parse(b"article/1").unwrap();
+            let key = Key::parse("article/1").unwrap();
             for _ in 0..6_000 {
                 let index = balance.pick(key, all).unwrap();
                 all[index].total += 1;

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     fn picks(candidates: &[Candidate]) -> Vec<usize> {
-        let key = Key::parse(b"article/1").unwrap();
+        let key = Key::parse("article/1").unwrap();
         let mut picks = vec![0; candidates.len()];
         (0..10_000).for_each(|_| picks[TwoChoices.pick(key, candidates).unwrap()] += 1);
         picks
@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(counts[1], 0);
         assert!(counts[0].abs_diff(counts[2]) < 600, "{counts:?}");
         all[0].latency_us = 1_000_000;
-        assert_eq!(TwoChoices.peek(Key::parse(b"a/1").unwrap(), &all), Some(2));
+        assert_eq!(TwoChoices.peek(Key::parse("a/1").unwrap(), &all), Some(2));
         assert_eq!(picks(&all)[0], 0, "failures weigh more than what is in flight");
     }
 
@@ -83,7 +83,7 @@ mod tests {
     fn a_seed_gives_the_same_choices_for_ever() {
         fastrand::seed(42);
         let all = [0, 1, 2].map(Candidate::at);
-        let key = Key::parse(b"article/1").unwrap();
+        let key = Key::parse("article/1").unwrap();
         let golden: Vec<usize> = (0..20).map(|_| TwoChoices.pick(key, &all).unwrap()).collect();
         assert_eq!(golden, [2, 2, 1, 2, 2, 0, 2, 2, 2, 0, 1, 1, 2, 2, 0, 0, 2, 2, 0, 2]);
     }

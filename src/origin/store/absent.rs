@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn a_key_is_new_once_a_minute_and_after_it_had_a_file() {
         let (absent, began) = (Absent::new(), Instant::now());
-        let key = Key::parse(b"article/1").unwrap();
+        let key = Key::parse("article/1").unwrap();
         let at = |seconds| began + Duration::from_secs(seconds);
         assert_eq!(absent.since(key, at(0)), at(0));
         assert_eq!(absent.since(key, at(59)), at(0));

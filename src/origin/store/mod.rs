@@ -53,7 +53,7 @@ mod tests {
 
     /// What every store keeps; `put` stores a text under a key.
     fn contract(store: &impl Store, put: impl Fn(&str, &[u8])) {
-        let read = |key: &str| store.read(Key::parse(key.as_bytes()).unwrap());
+        let read = |key: &str| store.read(Key::parse(key).unwrap());
         assert_eq!(read("article/1"), Err(StoreError::Missing));
         put("article/1", b"{ \"n\": 1.10 }\n");
         assert_eq!(read("article/1").unwrap().as_str(), "{\"n\":1.10}");

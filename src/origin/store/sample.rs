@@ -51,7 +51,7 @@ fn keys(dir: &Dir, layout: Layout) -> Vec<KeyBuf> {
             .iter()
             .filter_map(|name| Some((name, dir.open_dir(name).ok()?)))
             .flat_map(|(name, inner)| stems(&inner).into_iter().map(move |stem| format!("{name}/{stem}")))
-            .filter_map(|path| KeyBuf::parse(path.as_bytes()).ok())
+            .filter_map(|path| KeyBuf::parse(&path).ok())
             .take(ENTRIES)
             .collect(),
     };
@@ -75,7 +75,7 @@ fn stems(dir: &Dir) -> Vec<String> {
 fn flat_key(stem: &str) -> Option<KeyBuf> {
     let at = stem.find(|c: char| c.is_ascii_digit()).filter(|&at| at > 0).unwrap_or(1);
     let (resource, name) = stem.split_at_checked(at)?;
-    KeyBuf::parse(format!("{resource}/{name}").as_bytes()).ok()
+    KeyBuf::parse(&format!("{resource}/{name}")).ok()
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
         let sample = |layout| {
             DirStore::open(&root, DirConfig { layout, ..DirConfig::default() }).unwrap().sample().unwrap()
         };
-        let key = |path: &str| Sample::Document(KeyBuf::parse(path.as_bytes()).unwrap());
+        let key = |path: &str| Sample::Document(KeyBuf::parse(path).unwrap());
         assert_eq!((sample(Layout::Flat), sample(Layout::Nested)), (Sample::Nothing, Sample::Nothing));
         fs::write(root.join("shop/shoe.json"), "1").unwrap();
         assert_eq!(sample(Layout::Nested), key("shop/shoe"));
