@@ -90,7 +90,7 @@ async fn drive(
 }
 
 async fn ask(link: Arc<Link>, path: String, due: Instant, began: Instant, seen: Arc<Mutex<Seen>>) {
-    let key = KeyBuf::parse(path).expect("a key");
+    let key = KeyBuf::parse(&path).expect("a key");
     let line = link.ask_once(Request::Get(key.as_key()), false, due + PATIENCE, Instant::now()).await;
     let took = due.elapsed();
     let told = match &line {
