@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::support::ask::parse;
 use crate::support::fake::Fault;
-use crate::support::moody::{Moody, assert_stale, is_stale};
-use crate::support::{Session, Start, at_once, get, pause, until};
+use crate::support::moody::{Moody, assert_stale, explain, is_stale};
+use crate::support::{Data, Node, Session, Start, ask, at_once, get, pause, timed, until};
 
 #[test]
 fn a_failing_origin_gets_one_probe_per_pause() {
@@ -110,4 +110,93 @@ fn fetches_at_once_are_bounded_when_the_origin_recovers() {
         replies.values().map(|r| parse(r)["data"].as_u64().expect("an edition")).collect();
     assert_eq!(editions, HashSet::from([1]), "each got the new one");
     assert_eq!(origin.most_at_once(), 3, "requests at once at the origin");
+}
+
+/// Asks 200 times for a document that is held, and between that for others, which the origin has. Returns how often the
+/// origin was asked for the first.
+fn fetches_of_200_requests(proxy: &Node, path: &str, others: &str) -> usize {
+    let before = proxy.count("origin_fetches");
+    let (took, ()) = timed(|| {
+        let mut session = Session::open(proxy.address);
+        for id in 0..200 {
+            let reply = session.ask(id, &format!("GET {path}"));
+            assert!(reply.contains("\"stale\":true"), "{id}: {reply}");
+            if id % 10 == 0 {
+                assert_eq!(get(proxy.address, &format!("{others}/{id}"))["status"], "NOT_FOUND");
+            }
+        }
+    });
+    let fetches = (proxy.count("origin_fetches") - before) as usize - 20;
+    assert!(fetches <= 2 + took.as_secs() as usize, "200 requests in {took:?} made {fetches} fetches");
+    fetches
+}
+
+#[test]
+fn a_held_document_whose_file_breaks_is_fetched_now_and_then() {
+    let data = Data::articles(3);
+    let origin = Start::origin(data.path(), "").run();
+    for words in ["", "--stale-while-revalidate 10m"] {
+        data.put("article/3", b"3");
+        let proxy = Start::proxy(origin.address, &format!("--ttl 200ms {words}")).run();
+        assert_eq!(get(proxy.address, "article/3")["data"], 3);
+        data.put("article/3", br#"{"id":"#);
+        until("it is stale", || is_stale(&proxy, "article/3"));
+        fetches_of_200_requests(&proxy, "article/3", "none");
+        assert_eq!(proxy.metrics()["origin_failing"], false);
+        data.put("article/3", b"4");
+        until("the mended one is fetched", || get(proxy.address, "article/3")["data"] == 4);
+    }
+}
+
+#[test]
+fn a_softly_purged_document_whose_file_is_broken_is_fetched_now_and_then() {
+    let data = Data::articles(3);
+    let origin = Start::origin(data.path(), "").run();
+    let proxy = Start::proxy(origin.address, "--ttl 10m").run();
+    get(proxy.address, "article/3");
+    data.put("article/3", br#"{"id":"#);
+    ask(proxy.address, "PURGE soft article/3");
+    let fetches = fetches_of_200_requests(&proxy, "article/3", "none");
+    assert!(fetches >= 1, "it was fetched once");
+    until("the fetch has failed", || explain(&proxy, "article/3")["last_error"].is_string());
+
+    // It waits for seconds now, but a purge does not wait.
+    let fetched = |proxy: &Node| proxy.count("origin_fetches");
+    let before = fetched(&proxy);
+    ask(proxy.address, "PURGE soft article/*");
+    get(proxy.address, "article/3");
+    until("it is fetched at once", || fetched(&proxy) > before);
+}
+
+#[test]
+fn explain_tells_the_failure_of_this_key_and_of_no_other() {
+    let data = Data::articles(3);
+    let origin = Start::origin(data.path(), "").run();
+    let proxy = Start::proxy(origin.address, "--ttl 200ms --origin-retry 10m").run();
+    for path in ["article/2", "article/3"] {
+        get(proxy.address, path);
+    }
+    data.put("article/3", br#"{"id":"#);
+    until("it is stale", || is_stale(&proxy, "article/3"));
+    for path in ["article/2", "article/3"] {
+        get(proxy.address, path);
+    }
+    let broken = explain(&proxy, "article/3");
+    assert!(broken["last_error"].as_str().is_some_and(|why| why.contains("JSON")), "{broken}");
+    assert!(broken["last_error_age_seconds"].as_f64().is_some_and(|age| age < 60.0), "{broken}");
+    let again = broken["tried_again_in_seconds"].as_f64().unwrap_or_else(|| panic!("{broken}"));
+    assert!((500.0..=600.0).contains(&again), "{broken}");
+    for path in ["article/2", "article/1"] {
+        let sound = explain(&proxy, path);
+        assert!(sound["last_error"].is_null() && sound["tried_again_in_seconds"].is_null(), "{sound}");
+    }
+
+    // Without a document to serve meanwhile the next request is a try.
+    data.put("article/9", br#"{"id":"#);
+    get(proxy.address, "article/9");
+    let cold = explain(&proxy, "article/9");
+    assert!(cold["last_error"].is_string() && cold["tried_again_in_seconds"] == 0.0, "{cold}");
+    data.put("article/9", b"9");
+    assert_eq!(get(proxy.address, "article/9")["data"], 9);
+    assert!(explain(&proxy, "article/9")["last_error"].is_null());
 }

@@ -47,4 +47,5 @@ mod simulate;
 mod slow;
 mod stampede;
 mod terminal;
+mod tiers;
 mod unread;

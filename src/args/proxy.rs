@@ -100,7 +100,8 @@ pub struct CacheArgs {
     #[arg(long, hide = true, env = "DPROXY_MAX_WAITERS", default_value_t = MAX_WAITERS, value_parser = units::count, value_name = "N",
         help_heading = FETCHING)]
     pub max_waiters: usize,
-    /// How long a failing origin is left alone; it doubles up to 30s.
+    /// How long a failing origin is left alone; it doubles up to 30s. A held document that cannot be fetched is served so long
+    /// without another try; that doubles three times.
     #[arg(long, env = "DPROXY_ORIGIN_RETRY", default_value = defaults::time(FetchLimits::default().origin_retry), value_parser = units::positive_duration, value_name = "TIME",
         help_heading = FETCHING)]
     pub origin_retry: Duration,

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::cache::{Entry, Millis};
+use super::fetched::Past;
 
 /// How long documents are fresh, and for how long they are served when stale.
 #[derive(Clone, Debug)]
@@ -53,6 +54,21 @@ impl Freshness {
     /// The time to live of one document, its jitter applied; `random` is uniform in 0..1. Never longer than `ttl`.
     pub fn lifetime(&self, random: f64) -> Option<Duration> {
         self.ttl.map(|ttl| ttl.mul_f64(1.0 - self.ttl_jitter * random))
+    }
+
+    /// From when on the age of a document counts that was asked for at `asked`, and its time to live from there on, which
+    /// would be `lifetime` from an origin. What it aged elsewhere takes from its life here (RFC 9111, section 4.2.3), and
+    /// what was stale there is not fresh here: its time ends before it has come.
+    pub(super) fn inherited(
+        past: Past,
+        asked: Millis,
+        lifetime: Option<Duration>,
+    ) -> (Millis, Option<Duration>) {
+        let begun = Millis(asked.0.saturating_sub(past.age.as_millis() as u64));
+        match past.is_stale {
+            false => (begun, lifetime),
+            true => (begun, Some(lifetime.map_or(past.age, |lifetime| lifetime.min(past.age)))),
+        }
     }
 
     /// What to do with an entry at the time `now`; `random` draws a number uniform in 0..1, if one is needed.
@@ -162,6 +178,26 @@ mod tests {
         assert_eq!(rules.verdict(&entry, Millis(29_999), || 1e-9), Verdict::Fresh);
         assert_eq!(rules.verdict(&entry, Millis(30_000), || 0.5), Verdict::Gone);
         assert!(rules.is_gone(&entry, Millis(30_000)));
+    }
+
+    #[test]
+    fn what_aged_elsewhere_has_less_life_here_and_what_was_stale_there_has_none() {
+        let asked = Millis(1_000_000);
+        let state = |age, is_stale, ttl: Option<Duration>| {
+            let (begun, lifetime) = Freshness::inherited(Past { age, is_stale }, asked, ttl);
+            let document = Document::parse(b"1", 9).unwrap();
+            let entry = Entry::new("a/1", Some(document), begun, lifetime, Duration::ZERO);
+            (entry.age(asked), entry.fresh_until().map(|until| until.0 as i64 - asked.0 as i64))
+        };
+        let ttl = Some(30 * SECOND);
+        assert_eq!(state(Duration::ZERO, false, ttl), (Duration::ZERO, Some(30_000)));
+        assert_eq!(state(20 * SECOND, false, ttl), (20 * SECOND, Some(10_000)));
+        assert_eq!(state(40 * SECOND, false, ttl), (40 * SECOND, Some(-10_000)));
+        assert_eq!(state(20 * SECOND, false, None), (20 * SECOND, None));
+        assert_eq!(state(20 * SECOND, true, ttl), (20 * SECOND, Some(0)));
+        assert_eq!(state(40 * SECOND, true, ttl), (40 * SECOND, Some(-10_000)), "its time to be served runs");
+        assert_eq!(state(20 * SECOND, true, None), (20 * SECOND, Some(0)));
+        assert_eq!(state(Duration::ZERO, true, None), (Duration::ZERO, Some(0)), "younger than a second");
     }
 
     #[test]

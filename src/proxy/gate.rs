@@ -34,7 +34,7 @@ pub(super) struct Gate {
     probing: bool,
     /// Probes that failed in a row, each of which doubles the pause.
     probes_failed: u32,
-    next_probe: Millis,
+    pub(super) next_probe: Millis,
     last_error: Option<(Millis, Cow<'static, str>)>,
     /// The key of the last answer, and its time.
     last_answer: Option<(KeyBuf, Millis)>,

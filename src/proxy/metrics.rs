@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Proxy;
 use super::hot_spots::{HotKey, Prefix};
+use crate::lock::lock;
 use crate::stats::{BusyCounter, Counter, ratio};
 use crate::wire::Key;
 
@@ -50,7 +51,7 @@ pub(super) struct Metrics {
     hot_keys: Vec<HotKey>,
 }
 
-/// The `data` of EXPLAIN: the entry of a key, and the last failure of the origin.
+/// The `data` of EXPLAIN: the entry of a key, its last failure, and that of the origin with any key.
 #[derive(Serialize)]
 pub(super) struct Explanation<'a> {
     key: &'a str,
@@ -65,8 +66,15 @@ pub(super) struct Explanation<'a> {
     size: Option<usize>,
     hits: u32,
     fetch_under_way: bool,
+    /// Why the last fetch of this key failed; null once one has succeeded.
     last_error: Option<Cow<'static, str>>,
     last_error_age_seconds: Option<f64>,
+    /// In how long a request may fetch it again; null unless the last fetch failed.
+    tried_again_in_seconds: Option<f64>,
+    origin_failing: bool,
+    /// The last failure that was the origin's, with any key.
+    origin_error: Option<Cow<'static, str>>,
+    origin_error_age_seconds: Option<f64>,
 }
 
 impl Proxy {
@@ -81,7 +89,7 @@ impl Proxy {
             misses,
             origin_fetches: self.upstream.fetches.get(),
             origin_failures: self.upstream.failures.get(),
-            origin_failing: self.upstream.health().0,
+            origin_failing: self.upstream.health().0.is_some(),
             fetches_in_flight: self.upstream.in_flight.get(),
             entries: usage.entries,
             bytes: usage.bytes,
@@ -102,7 +110,13 @@ impl Proxy {
         let now = self.now();
         let held = self.cache.peek(key.as_str());
         let entry = held.as_deref();
-        let (_, last_error) = self.upstream.health();
+        let failure = lock(&self.key_failures).of(key.as_str()).cloned();
+        let (next_probe, origin_error) = self.upstream.health();
+        let tried_again = failure.as_ref().map(|failure| {
+            // Without a document to serve meanwhile every request is a try, while the gate is open.
+            let own = entry.map_or(now, |_| failure.pauses_until);
+            own.max(next_probe.unwrap_or_default()).since(now).as_secs_f64()
+        });
         Explanation {
             key: key.as_str(),
             node: self.node,
@@ -116,8 +130,12 @@ impl Proxy {
             size: entry.and_then(|entry| entry.document()).map(|document| document.len()),
             hits: entry.map_or(0, |entry| entry.uses()),
             fetch_under_way: self.flights.is_under_way(key.as_str()),
-            last_error_age_seconds: last_error.as_ref().map(|(at, _)| now.since(*at).as_secs_f64()),
-            last_error: last_error.map(|(_, error)| error),
+            last_error_age_seconds: failure.as_ref().map(|failure| now.since(failure.at).as_secs_f64()),
+            tried_again_in_seconds: tried_again,
+            last_error: failure.map(|failure| failure.why),
+            origin_failing: next_probe.is_some(),
+            origin_error_age_seconds: origin_error.as_ref().map(|(at, _)| now.since(*at).as_secs_f64()),
+            origin_error: origin_error.map(|(_, error)| error),
         }
     }
 }

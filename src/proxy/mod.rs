@@ -7,6 +7,7 @@
 //! ```
 
 pub mod cache;
+mod clock;
 mod fetched;
 mod flight;
 #[cfg(test)]
@@ -14,6 +15,8 @@ mod flight_tests;
 mod freshness;
 mod gate;
 mod hot_spots;
+mod key_failures;
+mod landing;
 mod metrics;
 mod pace;
 mod purge;
@@ -27,22 +30,26 @@ mod upstream;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::time::{Instant, timeout_at};
 
 use self::cache::{Bounds, Cache, CacheType, Entry, Millis};
-use self::fetched::{Failure, Fetched};
-use self::flight::{Flights, Joined, Ticket};
+use self::clock::Clock;
+use self::fetched::Failure;
+use self::flight::{Flights, Joined};
 pub use self::freshness::Freshness;
 use self::freshness::Verdict;
 use self::hot_spots::HotSpots;
+use self::key_failures::KeyFailures;
+use self::landing::Landed;
 use self::metrics::Counters;
 pub use self::upstream::FetchLimits;
 use self::upstream::{LEFT_ALONE, Permit, Upstream};
 use crate::admin::{Admins, FORBIDDEN};
 use crate::blame::Fault;
 use crate::handler::{Answer, Ask, Handler};
+use crate::lock::lock;
 use crate::net::link::Peer;
 use crate::net::{Link, LinkLimits};
 use crate::stats::StartTime;
@@ -100,21 +107,14 @@ pub struct Proxy {
     node: u16,
     cache: Box<dyn Cache>,
     flights: Arc<Flights<Landed>>,
+    key_failures: Mutex<KeyFailures>,
     upstream: Upstream,
     freshness: Freshness,
     counters: Counters,
     hot_spots: HotSpots,
     start_time: StartTime,
-    began: Instant,
+    clock: Clock,
     admins: Admins,
-}
-
-/// The outcome of a flight, for all requests that wait for it.
-#[derive(Clone, Debug)]
-enum Landed {
-    /// A document, or NOT_FOUND.
-    Entry(Arc<Entry>),
-    Failed(Failure),
 }
 
 impl Proxy {
@@ -124,22 +124,19 @@ impl Proxy {
             node: config.node,
             cache: cache::build(config.cache_type, config.bounds),
             flights: Flights::new(MAX_FLIGHTS, config.max_waiters),
+            key_failures: Mutex::new(KeyFailures::new(config.fetch.origin_retry)),
             upstream: Upstream::new(Link::new(config.origin, config.link), config.fetch),
             freshness: config.freshness,
             counters: Counters::default(),
             hot_spots: HotSpots::new(),
             start_time: StartTime::now(),
-            began: Instant::now(),
+            clock: Clock::new(),
             admins: config.admins,
         })
     }
 
     fn now(&self) -> Millis {
-        self.millis(Instant::now())
-    }
-
-    fn millis(&self, at: Instant) -> Millis {
-        Millis(at.saturating_duration_since(self.began).as_millis() as u64)
+        self.clock.now()
     }
 
     fn get(self: &Arc<Self>, key: Key<'_>, deadline: Option<Instant>, now: Millis) -> Answer {
@@ -149,6 +146,8 @@ impl Proxy {
         match self.freshness.verdict(&entry, now, fastrand::f64) {
             Verdict::Fresh => {}
             Verdict::FreshRefresh | Verdict::StaleRefresh => self.refresh(key, now),
+            // Its fetch failed a moment ago.
+            Verdict::IfError if self.pauses(key, now) => {}
             Verdict::IfError => return self.miss(key, Some(entry), deadline),
             Verdict::Gone => return self.miss(key, None, deadline),
         }
@@ -158,12 +157,18 @@ impl Proxy {
         if entry.document().is_none() {
             self.counters.negative_hits.add_one();
         }
-        Answer::Now(self.reply(&entry, true, now))
+        Answer::Now(self.hit(&entry, now))
     }
 
-    /// Starts a fetch in the background, unless one is under way or the gate to a failing origin is closed.
+    /// Whether the last fetch of a key failed so lately that what is held is served without another.
+    fn pauses(&self, key: Key<'_>, now: Millis) -> bool {
+        lock(&self.key_failures).pauses(key.as_str(), now)
+    }
+
+    /// Starts a fetch in the background, unless one is under way or failed a moment ago, or the gate to a failing origin is
+    /// closed.
     fn refresh(self: &Arc<Self>, key: Key<'_>, now: Millis) {
-        if self.flights.is_under_way(key.as_str()) {
+        if self.pauses(key, now) || self.flights.is_under_way(key.as_str()) {
             return;
         }
         let Some(permit) = self.admit(key, now, true) else { return };
@@ -199,12 +204,12 @@ impl Proxy {
             }
             Joined::Leading(ticket, answer) => {
                 if let Some(entry) = self.landed_meanwhile(key) {
-                    let landed = Landed::Entry(entry);
+                    let landed = Landed::Entry(entry, false);
                     ticket.land(&landed, || ());
                     return Answer::Now(self.settle(landed, fallback));
                 }
                 let Some(permit) = self.admit(key, self.now(), fallback.is_some()) else {
-                    let failed = Landed::Failed(Failure::new(Fault::Source, LEFT_ALONE));
+                    let failed = Landed::Failed(Failure::unasked(Fault::Source, LEFT_ALONE));
                     ticket.land(&failed, || ());
                     return Answer::Now(self.settle(failed, fallback));
                 };
@@ -212,7 +217,7 @@ impl Proxy {
                 answer
             }
             Joined::Full => {
-                let full = Failure::new(Fault::Ours, "too many requests wait for fetches at this proxy");
+                let full = Failure::unasked(Fault::Ours, "too many requests wait for fetches at this proxy");
                 return Answer::Now(self.settle(Landed::Failed(full), fallback));
             }
         };
@@ -237,47 +242,18 @@ impl Proxy {
         self.cache.peek(key.as_str()).filter(|entry| entry.is_fresh(self.now()))
     }
 
-    /// Fetches, stores the entry, and lands the ticket. Runs in a task, so it outlives the request that started it.
-    async fn fly(self: Arc<Self>, permit: Permit, ticket: Ticket<Landed>) {
-        let (fetched, asked) =
-            self.upstream.fetch(permit, ticket.key(), || self.now(), ticket.awaited()).await;
-        let entry = |document, lifetime| {
-            Arc::new(Entry::new(ticket.key().clone(), document, asked, lifetime, self.now().since(asked)))
-        };
-        let landed = match fetched {
-            Fetched::Document(document) => {
-                Landed::Entry(entry(Some(document), self.freshness.lifetime(fastrand::f64())))
-            }
-            Fetched::Missing => Landed::Entry(entry(None, Some(self.freshness.negative_ttl))),
-            Fetched::Failed(failure) => Landed::Failed(failure),
-        };
-        ticket.land(&landed, || match &landed {
-            Landed::Entry(entry) => self.store(entry),
-            Landed::Failed(_) => {}
-        });
-    }
-
-    /// Puts a fetched entry into the cache.
-    fn store(&self, entry: &Arc<Entry>) {
-        let is_kept = entry.document().is_some() || !self.freshness.negative_ttl.is_zero();
-        if !is_kept || !self.cache.insert(entry.clone()) {
-            // An entry that is still in the cache is older than the origin's answer.
-            self.cache.remove(entry.key());
-        }
-    }
-
     /// The reply to a request that missed the cache, by the outcome of its fetch or the reason why there was none. Counts
     /// it as a hit if the `fallback` is served, else as a miss.
     fn settle(&self, landed: Landed, fallback: Option<Arc<Entry>>) -> Reply {
         match (landed, fallback) {
-            (Landed::Entry(entry), _) => {
+            (Landed::Entry(entry, is_stale), _) => {
                 self.counters.misses.add_one();
-                self.reply(&entry, false, self.now())
+                self.reply(&entry, false, is_stale, self.now())
             }
             (Landed::Failed(_), Some(entry)) if !self.freshness.is_gone(&entry, self.now()) => {
                 self.counters.hits.add_one();
                 entry.count_use();
-                self.reply(&entry, true, self.now())
+                self.hit(&entry, self.now())
             }
             (Landed::Failed(failure), _) => {
                 self.counters.misses.add_one();
@@ -287,15 +263,20 @@ impl Proxy {
         }
     }
 
-    fn reply(&self, entry: &Entry, cache_hit: bool, now: Millis) -> Reply {
-        let stale = cache_hit && !entry.is_fresh(now);
+    /// The reply from the cache.
+    fn hit(&self, entry: &Entry, now: Millis) -> Reply {
+        let stale = !entry.is_fresh(now);
         if stale {
             self.counters.stale_served.add_one();
         }
+        self.reply(entry, true, stale, now)
+    }
+
+    fn reply(&self, entry: &Entry, cache_hit: bool, stale: bool, now: Millis) -> Reply {
         let served = Served {
             cache_hit,
             node: self.node,
-            age: entry.age(now).as_secs() as u32,
+            age: u32::try_from(entry.age(now).as_secs()).unwrap_or(u32::MAX),
             stale,
             fresh_for: entry.fresh_until().map(|until| until.since(now).as_secs() as u32),
         };
@@ -323,7 +304,7 @@ impl Proxy {
 impl Handler for Proxy {
     fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer {
         match ask.request {
-            Request::Get(key) => self.get(key, ask.deadline, self.millis(ask.now)),
+            Request::Get(key) => self.get(key, ask.deadline, self.clock.at(ask.now)),
             Request::Metrics => Answer::Now(Reply::json(&self.metrics())),
             Request::Explain(key) => Answer::Now(Reply::json(&self.explain(key))),
             Request::Purge { pattern, soft } => self.if_admin(ask.from, || self.purge(pattern, soft)),

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Proxy;
 use crate::handler::Answer;
+use crate::lock::lock;
 use crate::pool;
 use crate::wire::{Key, Pattern, Reply, Status};
 
@@ -41,6 +42,7 @@ impl Proxy {
     }
 
     fn purge_one(&self, key: Key<'_>, soft: bool) -> usize {
+        lock(&self.key_failures).forget(key.as_str());
         let held = if soft { self.cache.peek(key.as_str()) } else { self.cache.remove(key.as_str()) };
         if let Some(entry) = &held {
             entry.purge_softly();
@@ -49,6 +51,7 @@ impl Proxy {
     }
 
     fn purge_beneath(&self, prefix: &str, soft: bool) -> usize {
+        lock(&self.key_failures).forget_all();
         let mut softly = 0;
         let removed: usize = (0..self.cache.slices())
             .map(|slice| {

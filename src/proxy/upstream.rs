@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::cache::Millis;
-use super::fetched::{Failure, Fetched};
+use super::fetched::{Failure, Fetched, Past};
 use super::gate::{Flip, Gate, Mark, Pass};
 use super::turns::{Refusal, Turns};
 use crate::blame::Fault;
@@ -102,6 +102,10 @@ fn failed(fault: Fault, why: impl Into<Cow<'static, str>>) -> Fetched {
     Fetched::Failed(Failure::new(fault, why))
 }
 
+fn unasked(fault: Fault, why: &'static str) -> Fetched {
+    Fetched::Failed(Failure::unasked(fault, why))
+}
+
 /// The origin, as a proxy sees it.
 pub(super) struct Upstream {
     link: Link,
@@ -143,10 +147,10 @@ impl Upstream {
         }
     }
 
-    /// Whether the origin is failing, and its last failure.
-    pub(super) fn health(&self) -> (bool, Option<(Millis, Cow<'static, str>)>) {
+    /// While the origin is failing, when it is probed next; and its last failure.
+    pub(super) fn health(&self) -> (Option<Millis>, Option<(Millis, Cow<'static, str>)>) {
         let gate = self.gate();
-        (gate.is_failing(), gate.last_error())
+        (gate.is_failing().then_some(gate.next_probe), gate.last_error())
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
@@ -166,17 +170,19 @@ impl Upstream {
         let waits_since = clock();
         let kind = Mark::of(key.as_key()).kind;
         if permit.pass == Pass::Behind && !self.probe_was_answered(deadline).await {
-            return (Fetched::Failed(Failure::new(Fault::Source, LEFT_ALONE)), clock());
+            return (unasked(Fault::Source, LEFT_ALONE), clock());
         }
         let turn = self.turns.take(kind, permit.pass == Pass::Probe, deadline, is_awaited).await;
         let mut turn = match turn {
             Ok(turn) => turn,
-            Err(Refusal::TooMany) => return (failed(Fault::Ours, "too many fetches are under way"), clock()),
-            Err(Refusal::SlowKind) => return (failed(Fault::Document, SLOW_KIND), clock()),
+            Err(Refusal::TooMany) => {
+                return (unasked(Fault::Ours, "too many fetches are under way"), clock());
+            }
+            Err(Refusal::SlowKind) => return (unasked(Fault::Document, SLOW_KIND), clock()),
         };
         // The gate may have closed while this fetch waited.
         if permit.pass != Pass::Probe && self.gate().is_failing_since(waits_since) && clock() > waits_since {
-            return (failed(Fault::Source, LEFT_ALONE), clock());
+            return (unasked(Fault::Source, LEFT_ALONE), clock());
         }
         let asked = clock();
         let answer = tokio::select! {
@@ -228,7 +234,7 @@ impl Upstream {
         loop {
             let sent = Instant::now();
             let until = self.turns.answer_by(deadline, sent);
-            let error = match self.link.ask(Request::Get(key), until).await {
+            let error = match self.link.ask_with_times(Request::Get(key), until).await {
                 Ok(line) => return Ok((line, sent.elapsed())),
                 Err(error) => error,
             };
@@ -278,8 +284,8 @@ impl Upstream {
         };
         let Some(fault) = Fault::of_reply(&reply) else {
             return match (reply.status, reply.document(self.limits.max_document)) {
-                (Status::NotFound, _) => Fetched::Missing,
-                (_, Ok(document)) => Fetched::Document(document),
+                (Status::NotFound, _) => Fetched::Missing(Past::of(&reply)),
+                (_, Ok(document)) => Fetched::Document(document, Past::of(&reply)),
                 (_, Err(_)) => Fetched::Failed(Failure::new(Fault::Document, self.too_large())),
             };
         };
@@ -297,9 +303,9 @@ impl Upstream {
     fn learn(&self, key: &KeyBuf, fetched: &Fetched, pass: Pass, now: Millis) {
         let origin = self.link.peer();
         let flip = match fetched {
-            Fetched::Document(_) | Fetched::Missing => self.gate().answered(key, now),
+            Fetched::Document(..) | Fetched::Missing(_) => self.gate().answered(key, now),
             Fetched::Failed(Failure { fault: Fault::Ours, .. }) => None,
-            Fetched::Failed(Failure { fault: Fault::Source, why }) => {
+            Fetched::Failed(Failure { fault: Fault::Source, why, .. }) => {
                 self.failures.add_one();
                 self.gate().failed(key.as_key(), pass, now, why.clone())
             }

@@ -185,9 +185,23 @@ impl Link {
     /// If the session is lost, the request is sent once more on a new one. Links carry only requests for which twice is as
     /// good as once.
     pub async fn ask(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
-        match self.ask_once(request, false, deadline, Instant::now()).await {
+        self.ask_twice(request, false, deadline).await
+    }
+
+    /// Like [`Link::ask`]; asks for the age and freshness of the document, too.
+    pub async fn ask_with_times(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
+        self.ask_twice(request, true, deadline).await
+    }
+
+    async fn ask_twice(
+        &self,
+        request: Request<'_>,
+        tell_times: bool,
+        deadline: Instant,
+    ) -> Result<Bytes, LinkError> {
+        match self.ask_once(request, tell_times, deadline, Instant::now()).await {
             Err(LinkError::Broken) if Instant::now() < deadline => {
-                self.ask_once(request, false, deadline, Instant::now()).await
+                self.ask_once(request, tell_times, deadline, Instant::now()).await
             }
             result => result,
         }

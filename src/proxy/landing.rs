@@ -1,0 +1,77 @@
+//! The end of a fetch: what it brought is kept, noted, and told to all who wait for it.
+
+use std::sync::Arc;
+
+use super::Proxy;
+use super::cache::Entry;
+use super::fetched::{Failure, Fetched};
+use super::flight::Ticket;
+use super::freshness::Freshness;
+use super::upstream::Permit;
+use crate::blame::Fault;
+use crate::lock::lock;
+use crate::wire::KeyBuf;
+
+/// The outcome of a flight, for all requests that wait for it.
+#[derive(Clone, Debug)]
+pub(super) enum Landed {
+    /// A document, or NOT_FOUND; and whether it was stale when it came.
+    Entry(Arc<Entry>, bool),
+    Failed(Failure),
+}
+
+impl Proxy {
+    /// Fetches, stores the entry, and lands the ticket. Runs in a task, so it outlives the request that started it.
+    pub(super) async fn fly(self: Arc<Self>, permit: Permit, ticket: Ticket<Landed>) {
+        let (fetched, asked) =
+            self.upstream.fetch(permit, ticket.key(), || self.now(), ticket.awaited()).await;
+        let key = ticket.key().clone();
+        let entry = |document, past, lifetime| {
+            let (begun, lifetime) = Freshness::inherited(past, asked, lifetime);
+            Arc::new(Entry::new(key.clone(), document, begun, lifetime, self.now().since(asked)))
+        };
+        let landed = match fetched {
+            Fetched::Document(document, past) => {
+                let entry = entry(Some(document), past, self.freshness.lifetime(fastrand::f64()));
+                match self.younger(&entry).filter(|_| past.is_stale) {
+                    Some(held) => {
+                        let is_stale = !held.is_fresh(self.now());
+                        Landed::Entry(held, is_stale)
+                    }
+                    None => Landed::Entry(entry, past.is_stale),
+                }
+            }
+            Fetched::Missing(past) => {
+                Landed::Entry(entry(None, past, Some(self.freshness.negative_ttl)), false)
+            }
+            Fetched::Failed(failure) => Landed::Failed(failure),
+        };
+        ticket.land(&landed, || match &landed {
+            Landed::Entry(entry, _) => self.store(entry),
+            Landed::Failed(failure) => self.note(&key, failure),
+        });
+    }
+
+    /// The document that is held, if it is younger. What another node serves as stale is no reason to give that up.
+    fn younger(&self, entry: &Entry) -> Option<Arc<Entry>> {
+        let (held, now) = (self.cache.peek(entry.key())?, self.now());
+        (held.document().is_some() && held.age(now) < entry.age(now)).then_some(held)
+    }
+
+    /// Puts a fetched entry into the cache.
+    fn store(&self, entry: &Arc<Entry>) {
+        lock(&self.key_failures).forget(entry.key());
+        let is_kept = entry.document().is_some() || !self.freshness.negative_ttl.is_zero();
+        if !is_kept || !self.cache.insert(entry.clone()) {
+            // An entry that is still in the cache is older than the origin's answer.
+            self.cache.remove(entry.key());
+        }
+    }
+
+    /// Remembers that a key failed. What this proxy lacks says nothing of the key.
+    fn note(&self, key: &KeyBuf, failure: &Failure) {
+        if failure.was_asked && failure.fault != Fault::Ours {
+            lock(&self.key_failures).failed(key, failure, self.now());
+        }
+    }
+}
