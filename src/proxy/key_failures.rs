@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     fn key(path: &str) -> KeyBuf {
-        KeyBuf::parse(path.as_bytes()).unwrap()
+        KeyBuf::parse(path).unwrap()
     }
 
     /// Pauses for a second first.
