@@ -65,6 +65,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers one request. Must not block: it runs on the threads that serve connections.
     fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer;
 
+    /// The port on which this role serves HTTP as well, if it does.
+    fn http_port(&self) -> Option<u16> {
+        None
+    }
+
     /// The reply to a line that is not a request, in the form of this role's errors.
     fn error(&self, status: Status, text: String) -> Reply {
         Reply::text(status, text)

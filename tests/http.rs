@@ -9,7 +9,7 @@ use crate::support::temp::article;
 use crate::support::{Address, Data, Node, Start, ask, timed, until};
 
 /// A node and its HTTP address.
-fn with_http(start: Start) -> (Node, Address) {
+pub(crate) fn with_http(start: Start) -> (Node, Address) {
     let mut node = start.arg("--http-port").arg("0").run();
     let http = node.serves_http();
     (node, http)
@@ -19,7 +19,7 @@ fn with_http(start: Start) -> (Node, Address) {
 pub(crate) struct House {
     pub(crate) data: Data,
     origin: Node,
-    proxy: Node,
+    pub(crate) proxy: Node,
     pub(crate) http: Address,
 }
 
@@ -168,6 +168,42 @@ fn cross_origin_reads_need_cors_origin() {
     let headers = ["origin: https://app.example", "access-control-request-method: GET"];
     let preflight = Http::connect(house.http).ask("OPTIONS", "/article/1", &headers, "");
     assert_eq!((preflight.code, preflight.header("access-control-allow-methods")), (204, "GET, HEAD"));
+    assert_eq!(preflight.header("access-control-allow-credentials"), "true");
+    let read = preflight.header("access-control-allow-headers").to_ascii_lowercase();
+    for name in ["traceparent", "tracestate", "baggage", "cache-control", "authorization", "if-none-match"] {
+        assert!(read.split(", ").any(|it| it == name), "{name}: {read}");
+    }
+    let refused = fetch_with(house.http, "/article/.x", &["origin: https://app.example"]);
+    assert_eq!((refused.code, refused.header("access-control-allow-origin")), (400, "https://app.example"));
+    assert!(refused.header("access-control-expose-headers").contains("Retry-After"));
+}
+
+#[test]
+fn options_is_answered_everywhere() {
+    let house = house("");
+    for target in ["/article/1", "/", "/metrics", "/nothing", "*", "/article/..%2f"] {
+        let response = Http::connect(house.http).ask("OPTIONS", target, &[], "");
+        assert_eq!((response.code, response.header("allow")), (204, "GET, HEAD, OPTIONS"), "{target}");
+    }
+}
+
+#[test]
+fn no_header_of_a_list_comes_in_two_lines() {
+    let house = house("--cors-origin https://app.example,https://b.example");
+    house.data.put("article/long", format!("[\"{}\"]", "alpha bravo ".repeat(500)).as_bytes());
+    for target in
+        ["/article/long", "/article/1", "/article/none", "/metrics", "/", "/app.js", "/nothing", "/healthz"]
+    {
+        for method in ["GET", "HEAD", "OPTIONS", "PUT"] {
+            let headers = ["origin: https://b.example", "accept-encoding: gzip"];
+            let response = Http::connect(house.http).ask(method, target, &headers, "");
+            let mut names = response.names();
+            names.sort_unstable();
+            assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{method} {target}: {names:?}");
+        }
+    }
+    let long = fetch_with(house.http, "/article/long", &["origin: https://b.example"]);
+    assert_eq!(long.header("vary"), "accept-encoding, origin");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{CacheArgs, units};
-use crate::http::{CorsOrigin, HttpConfig, Role};
+use crate::http::{CorsOrigin, HttpConfig, IgnoredQuery, Role};
 use crate::net::ServerLimits;
 
 /// Whether and where to serve HTTP, and to which pages.
@@ -23,6 +23,9 @@ pub struct HttpArgs {
     /// Origins whose pages may read documents, such as https://app.example, or * [default: none].
     #[arg(long, env = "DPROXY_CORS_ORIGIN", value_delimiter = ',', num_args = 1.., value_name = "ORIGIN")]
     pub cors_origin: Vec<CorsOrigin>,
+    /// Parameters of a query that documents ignore, such as utm_*, or * for all [default: none; any is refused].
+    #[arg(long, env = "DPROXY_IGNORE_QUERY", value_delimiter = ',', num_args = 1.., value_name = "NAME")]
+    pub ignore_query: Vec<IgnoredQuery>,
 }
 
 impl HttpArgs {
@@ -39,6 +42,7 @@ impl HttpArgs {
             role,
             node,
             cors: self.cors_origin.clone(),
+            ignore_query: self.ignore_query.clone(),
             stale_while_revalidate: cache.map_or(Duration::ZERO, |cache| cache.stale_while_revalidate),
             stale_if_error: cache.map_or(Duration::ZERO, |cache| cache.stale_if_error),
             limits,

@@ -2,15 +2,23 @@
 
 use std::str::FromStr;
 
+use hyper::StatusCode;
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap,
-    HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_METHOD, ALLOW, HeaderMap, HeaderValue, ORIGIN, VARY,
 };
-use hyper::{Method, StatusCode};
 use thiserror::Error;
 
 use super::body::{Body, Response};
+use super::problem::ALLOWED;
+
+/// The headers of a request that a node reads.
+const READ: HeaderValue = HeaderValue::from_static(
+    "Accept, Authorization, Baggage, Cache-Control, If-None-Match, Traceparent, Tracestate",
+);
+/// The headers of a response that scripts may read.
+const EXPOSED: HeaderValue = HeaderValue::from_static("ETag, Age, Allow, Cache-Status, Retry-After");
 
 /// An origin whose pages may read documents; `*` is every origin.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,33 +42,52 @@ impl FromStr for CorsOrigin {
     }
 }
 
-/// Whether this is a preflight: a browser's question before the request itself.
-pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
-    method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+/// Whether an OPTIONS is a preflight: a browser's question before the request itself.
+pub(super) fn is_preflight(headers: &HeaderMap) -> bool {
+    headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The response to a preflight; [`allow`] adds the origin.
-pub(super) fn preflight() -> Response {
+/// The response to OPTIONS (RFC 9110, 9.3.7), of every path.
+pub(super) fn options() -> Response {
     let mut response = Response::new(Body::Whole(bytes::Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
-    let headers = response.headers_mut();
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD"));
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("If-None-Match"));
-    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    response.headers_mut().insert(ALLOW, ALLOWED);
     response
+}
+
+/// Adds what a preflight asks for; [`allow`] adds the origin.
+pub(super) fn answer_preflight(headers: &mut HeaderMap) {
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD"));
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, READ);
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
 }
 
 /// Adds the headers by which a browser lets the page with the origin `asked` read the response, if it is allowed.
 pub(super) fn allow(allowed: &[CorsOrigin], asked: Option<&HeaderValue>, headers: &mut HeaderMap) {
     let any = allowed.iter().find(|origin| origin.0 == "*");
     if any.is_none() {
-        headers.append(VARY, HeaderValue::from_static("origin"));
+        vary_by_origin(headers);
     }
-    let found = any.or_else(|| allowed.iter().find(|origin| Some(&origin.0) == asked));
-    if let Some(origin) = found {
+    let named = allowed.iter().find(|origin| Some(&origin.0) == asked);
+    if let Some(origin) = named.or(any) {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.0.clone());
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag, Age, Cache-Status"));
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        if any.is_none() {
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
     }
+}
+
+/// One line of `Vary`, whatever it names: some caches read only the first (RFC 9110, 5.3).
+fn vary_by_origin(headers: &mut HeaderMap) {
+    let by_both = match headers.get(VARY).map(HeaderValue::as_bytes) {
+        None => HeaderValue::from_static("origin"),
+        Some(b"accept-encoding") => HeaderValue::from_static("accept-encoding, origin"),
+        Some(other) => {
+            HeaderValue::from_bytes(&[other, b", origin"].concat()).unwrap_or(HeaderValue::from_static("*"))
+        }
+    };
+    headers.insert(VARY, by_both);
 }
 
 /// The origin of the page that sent the request.

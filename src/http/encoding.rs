@@ -7,6 +7,8 @@ use flate2::write::GzEncoder;
 use hyper::HeaderMap;
 use hyper::header::ACCEPT_ENCODING;
 
+use super::accept::weighted;
+
 /// Shorter texts are not compressed: that would save less than a packet.
 pub(super) const WORTH_IT: usize = 1024;
 /// Longer texts are compressed in the pool, not on a core that serves.
@@ -29,13 +31,8 @@ impl Encoding {
     /// The coding of the highest weight in `Accept-Encoding` (RFC 9110, 12.5.3); of equal weights the faster one.
     pub(super) fn negotiate(headers: &HeaderMap) -> Self {
         let (mut gzip, mut zstd, mut any, mut identity) = (None, None, None, None);
-        // A list may come in several header lines.
-        let lines = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
-        for item in lines.flat_map(|line| line.split(',')) {
-            let (name, weight) = item.split_once(';').unwrap_or((item, ""));
-            let weight = weight.trim().strip_prefix(['q', 'Q']).and_then(|weight| weight.strip_prefix('='));
-            let weight = weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0_f32));
-            match name.trim().to_ascii_lowercase().as_str() {
+        for (name, weight) in weighted(headers, ACCEPT_ENCODING) {
+            match name.as_str() {
                 "gzip" | "x-gzip" => gzip = Some(weight),
                 "zstd" => zstd = Some(weight),
                 "identity" => identity = Some(weight),

@@ -3,14 +3,16 @@
 //! Of the replies without a wait one in `SAMPLE` is timed, and its time is recorded for those that follow as well: two
 //! readings of the clock would be a notable part of a hit. Every reply with a wait is timed.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::handler::{Answer, Ask, Handler};
 use crate::per_core::PerCore;
 use crate::stats::{Counter, Durations, Gauge, Histogram};
+use crate::wire::reply::{Content, Data};
 use crate::wire::{Reply, Request, Status};
 
 /// One in this many replies without a wait is timed.
@@ -20,6 +22,7 @@ const SAMPLE: u64 = 64;
 pub struct Measured<H> {
     inner: Arc<H>,
     counters: Arc<GetCounters>,
+    http_port: OnceLock<u16>,
 }
 
 /// The counters: per core, so that cores do not wait for each other's cache lines.
@@ -32,6 +35,8 @@ pub struct GetCounters {
 #[derive(Default, Debug)]
 struct Core {
     by_status: [Counter; Status::ALL.len()],
+    /// Requests that the role did not see.
+    refused: [Counter; Status::ALL.len()],
     durations: Histogram,
     /// Replies without a wait.
     at_once: AtomicU64,
@@ -42,7 +47,7 @@ struct Core {
 impl<H: Handler> Measured<H> {
     /// The role, with all counters at 0.
     pub fn new(inner: Arc<H>) -> Arc<Self> {
-        Arc::new(Self { inner, counters: Arc::default() })
+        Arc::new(Self { inner, counters: Arc::default(), http_port: OnceLock::new() })
     }
 
     /// The counters since the start.
@@ -51,12 +56,58 @@ impl<H: Handler> Measured<H> {
     }
 }
 
+impl<H: Handler> Measured<H> {
+    fn metrics(&self, ask: Ask<'_>) -> Answer {
+        let counters = self.counters.clone();
+        match self.inner.answer(ask) {
+            Answer::Now(reply) => Answer::Now(counters.with_refused(reply)),
+            Answer::Later(reply) => Answer::later(async move { counters.with_refused(reply.await) }),
+        }
+    }
+
+    /// Says on which port HTTP is served: lines are told it.
+    pub fn serves_http(&self, port: u16) {
+        // A second port is served as the first one.
+        let _ = self.http_port.set(port);
+    }
+
+    /// Counts a request that is refused before the role sees it.
+    pub(crate) fn refused(&self, status: Status) {
+        self.counters.cores.here().refused[status as usize].add_one();
+    }
+}
+
 impl GetCounters {
-    /// The number of GETs that ended with each status.
+    /// The number of GETs that ended with each status, and of requests that were refused with it.
     pub fn by_status(&self) -> impl Iterator<Item = (Status, u64)> + '_ {
+        let of = |core: &Core, status: Status| {
+            core.by_status[status as usize].get() + core.refused[status as usize].get()
+        };
         Status::ALL
             .into_iter()
-            .map(|status| (status, self.cores.iter().map(|core| core.by_status[status as usize].get()).sum()))
+            .map(move |status| (status, self.cores.iter().map(|core| of(core, status)).sum()))
+    }
+
+    /// The number of requests that were refused before the role saw them, as a JSON object by status.
+    fn refused(&self) -> String {
+        let count =
+            |status: Status| self.cores.iter().map(|core| core.refused[status as usize].get()).sum::<u64>();
+        let counted: Map<String, Value> = Status::ALL
+            .into_iter()
+            .map(|status| (status.as_str().to_owned(), Value::from(count(status))))
+            .filter(|(_, count)| *count != 0)
+            .collect();
+        Value::from(counted).to_string()
+    }
+
+    /// METRICS of the role, with the refusals.
+    fn with_refused(&self, mut metrics: Reply) -> Reply {
+        if let Content::Own { data: Data::Json(text), .. } = &mut metrics.content
+            && text.pop() == Some('}')
+        {
+            text.push_str(&format!(",\"refused\":{}}}", self.refused()));
+        }
+        metrics
     }
 
     /// The times from a GET to its reply.
@@ -104,8 +155,10 @@ impl Core {
 
 impl<H: Handler> Handler for Measured<H> {
     fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer {
-        if !matches!(ask.request, Request::Get(_)) {
-            return self.inner.answer(ask);
+        match ask.request {
+            Request::Get(_) => {}
+            Request::Metrics => return self.metrics(ask),
+            _ => return self.inner.answer(ask),
         }
         let core = self.counters.cores.here();
         let is_timed = core.at_once.load(Ordering::Relaxed).is_multiple_of(SAMPLE);
@@ -120,7 +173,12 @@ impl<H: Handler> Handler for Measured<H> {
         }
     }
 
+    fn http_port(&self) -> Option<u16> {
+        self.http_port.get().copied()
+    }
+
     fn error(&self, status: Status, text: String) -> Reply {
+        self.refused(status);
         self.inner.error(status, text)
     }
 }

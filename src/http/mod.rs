@@ -8,17 +8,22 @@
 //! upper way without a task, a timer or a lock. `metrics` and `page` know what METRICS and [`Measured`] report, and ask
 //! the roles for nothing more. `site` is the node that all of them share; this file puts them together.
 
+mod accept;
+mod active;
 mod body;
 mod conn;
 mod cors;
 mod document;
 mod encoding;
 mod etag;
+mod leftover;
 mod measured;
 mod metrics;
+mod opening;
 mod page;
 mod path;
 mod problem;
+mod query;
 mod router;
 mod service;
 mod site;
@@ -32,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::cors::{CorsOrigin, CorsOriginError};
 pub use self::measured::Measured;
+pub use self::query::{IgnoredQuery, IgnoredQueryError};
 use self::site::Site;
 pub use self::site::{HttpConfig, Role};
 use crate::handler::Handler;
@@ -39,11 +45,6 @@ use crate::net::ServerLimits;
 use crate::net::accept::{Door, Front, accept};
 use crate::net::closing;
 use crate::net::transport::{Listener, Stream};
-
-/// The response to a client over the limit of connections.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n\
-    Retry-After: 1\r\nConnection: close\r\nContent-Length: 117\r\n\r\n\
-    {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many connections\",\"code\":\"OVERLOADED\"}";
 
 /// The front end: one, however many listeners it serves.
 pub struct Gateway<H> {
@@ -106,7 +107,7 @@ impl<H: Handler> Front for HttpFront<H> {
         let activity = Arc::default();
         let service =
             service::Service::new(self.site.clone(), self.router.clone(), from, Arc::clone(&activity));
-        conn::serve(stream, service, activity, &self.site.config.limits, &self.ending).await;
+        conn::serve(stream, service, activity, &self.site, &self.ending).await;
     }
 
     fn end(&self) {
@@ -114,6 +115,6 @@ impl<H: Handler> Front for HttpFront<H> {
     }
 
     async fn turn_away(&self, stream: Stream) {
-        closing::turn_away(stream, FULL).await;
+        closing::turn_away(stream, &self.site.refuse_connection()).await;
     }
 }

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::body::{Body, Response};
 use crate::wire::Status;
 
-/// The methods of a document.
-pub(super) const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD");
+/// The methods of every path.
+pub(super) const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 /// The seconds after which a client may try an overloaded node again.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
@@ -38,14 +38,30 @@ pub(super) fn status_code(status: Status) -> StatusCode {
     }
 }
 
-/// The response to a failed request; `detail` is a sentence for people.
-pub(super) fn problem(status: Status, detail: &str) -> Response {
-    let code = status_code(status);
+fn text(code: StatusCode, status: Status, detail: &str) -> Vec<u8> {
     let title = code.canonical_reason().unwrap_or("Error");
     let problem =
         Problem { r#type: "about:blank", title, status: code.as_u16(), detail, code: status.as_str() };
-    let text = serde_json::to_vec(&problem).unwrap_or_default();
-    let mut response = Response::new(Body::Whole(Bytes::from(text)));
+    serde_json::to_vec(&problem).unwrap_or_default()
+}
+
+/// A whole response in bytes, the last one of a connection that hyper does not serve.
+pub(super) fn last_response(code: u16, status: Status, detail: &str) -> Vec<u8> {
+    let code = StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_REQUEST);
+    let body = text(code, status, detail);
+    let retry = if code == StatusCode::SERVICE_UNAVAILABLE { "Retry-After: 1\r\n" } else { "" };
+    let head = format!(
+        "HTTP/1.1 {code}\r\nContent-Type: application/problem+json\r\nCache-Control: no-store\r\n{retry}\
+         Connection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), &body].concat()
+}
+
+/// The response to a failed request; `detail` is a sentence for people.
+pub(super) fn problem(status: Status, detail: &str) -> Response {
+    let code = status_code(status);
+    let mut response = Response::new(Body::Whole(Bytes::from(text(code, status, detail))));
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -25,9 +25,9 @@ pub(super) fn router<H: Handler>(site: Arc<Site<H>>) -> Router {
         .route("/healthz", get(alive))
         .route("/readyz", get(ready::<H>))
         .merge(page::routes())
-        .fallback(no_document)
-        .method_not_allowed_fallback(async || {
-            for_axum(problem(Status::WrongMethod, "this is read with GET or HEAD"))
+        .fallback(no_document::<H>)
+        .method_not_allowed_fallback(async |State(site): At<H>| {
+            for_axum(site.refusal(Status::WrongMethod, "this is read with GET or HEAD"))
         })
         .with_state(site)
 }
@@ -49,19 +49,20 @@ fn plain(code: StatusCode, text: &'static str) -> Response {
 }
 
 async fn scrape<H: Handler>(State(site): At<H>, headers: HeaderMap) -> Response {
-    let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let format = metrics::Format::negotiate(accepted);
+    let format = metrics::Format::negotiate(&headers);
     match metrics::render(&site, format).await {
         Ok(text) => {
-            ([(CONTENT_TYPE, format.content_type()), (CACHE_CONTROL, "no-store")], text).into_response()
+            let headers =
+                [(CONTENT_TYPE, format.content_type()), (CACHE_CONTROL, "no-store"), (VARY, "accept")];
+            (headers, text).into_response()
         }
         Err(_) => for_axum(problem(Status::Overloaded, "the metrics could not be written")),
     }
 }
 
 /// A path of one segment that has no route; no document has such a path.
-async fn no_document(uri: Uri) -> Response {
+async fn no_document<H: Handler>(State(site): At<H>, uri: Uri) -> Response {
     let error = Key::parse(uri.path().trim_start_matches('/')).err();
     let detail = error.map_or_else(|| "there is no such page".to_owned(), |error| error.to_string());
-    for_axum(problem(Status::BadRequest, &detail))
+    for_axum(site.refusal(Status::BadRequest, &detail))
 }

@@ -8,19 +8,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Router;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Version};
 use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
 
+use super::active::Activity;
 use super::body::{Body, Response};
-use super::conn::Activity;
 use super::cors;
 use super::document::{self, Long};
+use super::leftover;
 use super::page;
 use super::path::decoded;
 use super::problem::problem;
+use super::query;
 use super::site::Site;
 use crate::handler::{Answer, Ask, Handler};
 use crate::pool;
@@ -72,9 +75,10 @@ impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
 
     fn call(&self, request: Request<Incoming>) -> Responding {
         self.activity.head_received();
-        let responding = match names_one_host(&request) {
-            true => self.with_cors(request),
-            false => Responding::now(problem(Status::BadRequest, "HTTP/1.1 takes exactly one Host header")),
+        let (head, body) = request.into_parts();
+        let responding = match body.is_end_stream() {
+            true => self.with_cors(&head),
+            false => self.after(body, self.with_cors(&head), head),
         };
         if self.activity.is_ending() { closing(responding) } else { responding }
     }
@@ -91,39 +95,48 @@ impl<H: Handler> Service<H> {
     }
 
     /// Responds, with the headers by which a page of another origin may read the response.
-    fn with_cors(&self, request: Request<Incoming>) -> Responding {
-        let allowed = &self.site.config.cors;
-        if allowed.is_empty() {
-            return self.respond(request);
+    fn with_cors(&self, head: &Parts) -> Responding {
+        if self.site.config.cors.is_empty() {
+            return self.respond(head);
         }
-        let page = cors::asking_page(request.headers());
-        if cors::is_preflight(request.method(), request.headers()) {
-            let mut response = cors::preflight();
-            cors::allow(allowed, page.as_ref(), response.headers_mut());
+        self.allowing(cors::asking_page(&head.headers), self.respond(head))
+    }
+
+    fn respond(&self, head: &Parts) -> Responding {
+        if !names_one_host(head) {
+            return self.refuse(Status::BadRequest, "HTTP/1.1 takes exactly one Host header");
+        }
+        if head.method == Method::OPTIONS {
+            let mut response = cors::options();
+            if !self.site.config.cors.is_empty() && cors::is_preflight(&head.headers) {
+                cors::answer_preflight(response.headers_mut());
+            }
             return Responding::now(response);
         }
-        self.allowing(page, self.respond(request))
-    }
-
-    fn respond(&self, request: Request<Incoming>) -> Responding {
         // Every path but that of a document has one segment.
-        let path = request.uri().path();
-        match path.strip_prefix('/') {
-            Some(path) if path.contains('/') || path.contains('%') => self.document(path, &request),
-            _ => self.other(request),
+        match head.uri.path().strip_prefix('/') {
+            Some(path) if path.contains('/') || path.contains('%') => self.document(path, head),
+            _ => self.other(head),
         }
     }
 
-    fn document(&self, path: &str, request: &Request<Incoming>) -> Responding {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Responding::now(problem(Status::WrongMethod, "a document is read with GET or HEAD"));
+    fn document(&self, path: &str, head: &Parts) -> Responding {
+        if !matches!(head.method, Method::GET | Method::HEAD) {
+            return self.refuse(Status::WrongMethod, "a document is read with GET or HEAD");
         }
         let path = decoded(path);
         let key = match Key::from_bytes(&path) {
             Ok(key) => key,
-            Err(error) => return Responding::now(problem(Status::BadRequest, &error.to_string())),
+            Err(error) => return self.refuse(Status::BadRequest, &error.to_string()),
         };
-        let headers = request.headers();
+        let headers = &head.headers;
+        if let Some(name) =
+            head.uri.query().and_then(|query| query::unknown(query, &self.site.config.ignore_query))
+        {
+            let detail =
+                format!("no document has the parameter {name:?}; --ignore-query names those to be ignored");
+            return self.refuse(Status::BadRequest, &detail);
+        }
         let parent = headers.get("traceparent").and_then(|parent| parent.to_str().ok());
         let ask = Ask::new(wire::Request::Get(key), self.from, Instant::now());
         let ask = Ask { tell_times: true, parent, ..ask };
@@ -147,7 +160,8 @@ impl<H: Handler> Service<H> {
         }
     }
 
-    fn other(&self, mut request: Request<Incoming>) -> Responding {
+    fn other(&self, head: &Parts) -> Responding {
+        let mut request = Request::from_parts(head.clone(), axum::body::Body::empty());
         request.extensions_mut().insert(page::ClientAddress(self.from));
         let response = hyper::service::Service::call(&self.router, request);
         Responding::later(async {
@@ -155,6 +169,26 @@ impl<H: Handler> Service<H> {
                 Ok(response) => response.map(Body::Stream),
                 Err(never) => match never {},
             }
+        })
+    }
+
+    fn refuse(&self, status: Status, detail: &str) -> Responding {
+        Responding::now(self.site.refusal(status, detail))
+    }
+
+    /// Responds once the request's body, which nobody reads, has come whole; or at once, as the last of its connection.
+    fn after(&self, body: Incoming, responding: Responding, head: Parts) -> Responding {
+        let activity = self.activity.clone();
+        Responding::later(async move {
+            let Ok(mut response) = responding.await;
+            if leftover::discard(body, &head.headers).await {
+                // Bytes of a body are none of the next head.
+                activity.head_received();
+            } else if head.version != Version::HTTP_2 {
+                activity.leaves_unread();
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
         })
     }
 
@@ -169,8 +203,8 @@ impl<H: Handler> Service<H> {
 }
 
 /// Exactly one `Host` (RFC 9112, 3.2), so that proxies between the client and us route the request as we do.
-fn names_one_host(request: &Request<Incoming>) -> bool {
-    request.version() != Version::HTTP_11 || request.headers().get_all(HOST).iter().take(2).count() == 1
+fn names_one_host(head: &Parts) -> bool {
+    head.version != Version::HTTP_11 || head.headers.get_all(HOST).iter().take(2).count() == 1
 }
 
 /// The response, as the last of its connection.

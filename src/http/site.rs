@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::body::{Body, Response};
 use super::cors::CorsOrigin;
 use super::measured::Measured;
-use super::problem::problem;
+use super::problem::{last_response, problem};
+use super::query::IgnoredQuery;
 use crate::handler::{Ask, Handler};
 use crate::net::ServerLimits;
 use crate::net::accept::Door;
@@ -30,6 +31,8 @@ pub struct HttpConfig {
     pub node: u16,
     /// The origins (RFC 6454) whose pages may read documents; none by default.
     pub cors: Vec<CorsOrigin>,
+    /// Parameters of queries that documents ignore; any other is refused. None by default.
+    pub ignore_query: Vec<IgnoredQuery>,
     /// For how long a proxy serves a stale document while it fetches it anew (RFC 5861).
     pub stale_while_revalidate: Duration,
     /// For how long a proxy serves a stale document while its origin fails (RFC 5861).
@@ -45,6 +48,7 @@ impl HttpConfig {
             role,
             node,
             cors: Vec::new(),
+            ignore_query: Vec::new(),
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
             limits: ServerLimits::default(),
@@ -114,6 +118,37 @@ impl<H: Handler> Site<H> {
             Content::Own { data: Data::Json(text), .. } => serde_json::from_str(&text).unwrap_or_default(),
             _ => Value::Null,
         }
+    }
+
+    /// The response to a request that no role is asked about; counted.
+    pub(super) fn refusal(&self, status: Status, detail: &str) -> Response {
+        self.handler.refused(status);
+        problem(status, detail)
+    }
+
+    /// The response to a head that the parser cannot read, in bytes; `code` is the parser's.
+    pub(super) fn refuse_head(&self, code: u16) -> Vec<u8> {
+        let detail = match code {
+            431 => "the head is longer than 16 KiB, or has more than 64 header lines".to_owned(),
+            414 => "the target is too long".to_owned(),
+            _ => format!("this is no HTTP/1.1 request; lines are served on port {}", self.config.node),
+        };
+        self.handler.refused(Status::BadRequest);
+        last_response(code, Status::BadRequest, &detail)
+    }
+
+    /// The reply line to a client of the line protocol.
+    pub(super) fn refuse_line(&self) -> Vec<u8> {
+        let detail = format!("this port serves HTTP; lines are served on port {}", self.config.node);
+        let mut line = self.handler.error(Status::BadRequest, detail).to_line().into_bytes();
+        line.push(b'\n');
+        line
+    }
+
+    /// The response to a connection over the limit, in bytes.
+    pub(super) fn refuse_connection(&self) -> Vec<u8> {
+        self.handler.refused(Status::Overloaded);
+        last_response(503, Status::Overloaded, "too many connections")
     }
 
     /// The response, or `OVERLOADED` if too many bytes wait for slow clients already.

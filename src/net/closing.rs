@@ -17,7 +17,7 @@ use super::transport::Stream;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Closes a connection whose client is not known to have sent more than was read.
-pub(super) async fn close(stream: &mut Stream) {
+pub(crate) async fn close(stream: &mut Stream) {
     // An error means that the connection is closed already.
     let _ = stream.shutdown().await;
     if let Some(Ok(1..)) = stream.read(&mut [0]).now_or_never() {
@@ -26,7 +26,7 @@ pub(super) async fn close(stream: &mut Stream) {
 }
 
 /// Closes a connection whose client may still be sending.
-pub(super) async fn linger(stream: &mut Stream) {
+pub(crate) async fn linger(stream: &mut Stream) {
     send_last(stream, b"").await;
 }
 

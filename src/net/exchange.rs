@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
+use super::foreign;
 use super::in_flight::Share;
 use super::inbox::Take;
 use super::outbox::Outbox;
@@ -15,6 +16,7 @@ use super::shared::Shared;
 use super::unread::TOO_MUCH;
 use crate::handler::{Answer, Ask, Handler};
 use crate::trace;
+use crate::wire::reply::Frame;
 use crate::wire::request::{RequestError, split_id};
 use crate::wire::{Options, Reply, Request, Status};
 
@@ -146,7 +148,13 @@ impl<'a, H: Handler> Exchange<'a, H> {
             Ok(request) => self.answer(None, request, Options::default()),
             Err(error) => {
                 self.unread_input = true;
-                self.frame_own(None, &self.shared.refusal(error));
+                let refusal = self.shared.refusal(error);
+                let http =
+                    self.shared.handler.http_port().and_then(|port| foreign::http_response(line, port));
+                match http {
+                    Some(response) => self.outbox.small(response.as_bytes()),
+                    None => self.frame_own(None, &refusal),
+                }
             }
         }
     }

@@ -24,6 +24,7 @@ pub(crate) mod closing;
 mod conn;
 pub(crate) mod dial;
 mod exchange;
+mod foreign;
 #[cfg(not(sim))]
 mod handover;
 #[cfg(sim)]

@@ -105,6 +105,7 @@ impl Process {
         let host = args.http_host.unwrap_or(server.host);
         let at = Listen { host, port, host_flag: "--http-host", port_flag: "--http-port" };
         let bound = listen(role, &at, server)?;
+        handler.serves_http(address_of(&bound)?.port());
         self.greeting.push(format!("dproxy {role} serves http on http://{}/", address_of(&bound)?));
         // When another process takes the port over, readiness is for that process to report.
         let close = if server.reuse_port { &self.stop } else { &self.lines_ended };

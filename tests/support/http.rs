@@ -21,6 +21,11 @@ impl Response {
         found.map_or("", |(_, value)| value)
     }
 
+    /// The names of all headers, as often as each came.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.headers.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("a body in UTF-8")
     }

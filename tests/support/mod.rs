@@ -9,6 +9,7 @@ pub(crate) mod fake;
 pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod moody;
+pub(crate) mod nginx;
 pub(crate) mod node;
 pub(crate) mod session;
 pub(crate) mod temp;

@@ -7,6 +7,8 @@ mod text;
 
 use std::fmt;
 
+use hyper::HeaderMap;
+use hyper::header::ACCEPT;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
@@ -15,6 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use serde_json::{Map, Value};
 
 use self::families::{Family, NODE, ONE};
+use super::accept::weighted;
 use super::site::Site;
 use crate::handler::Handler;
 use crate::stats::Durations;
@@ -32,12 +35,17 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// The format for this `Accept` header; the older one unless the header names the newer one.
-    pub(super) fn negotiate(accepted: &str) -> Self {
-        match accepted.to_ascii_lowercase().contains("application/openmetrics-text") {
-            true => Format::OpenMetrics,
-            false => Format::Prometheus,
+    /// The format that `Accept` weighs most; the older one unless the header names the newer one.
+    pub(super) fn negotiate(headers: &HeaderMap) -> Self {
+        let (mut newer, mut older) = (0.0_f32, 0.0_f32);
+        for (name, weight) in weighted(headers, ACCEPT) {
+            match name.as_str() {
+                "application/openmetrics-text" | "application/*" => newer = newer.max(weight),
+                "text/plain" | "text/*" | "*/*" => older = older.max(weight),
+                _ => {}
+            }
         }
+        if newer > 0.0 && newer >= older { Format::OpenMetrics } else { Format::Prometheus }
     }
 
     pub(super) fn content_type(self) -> &'static str {
@@ -102,7 +110,7 @@ impl Collector for Snapshot {
         let name = "dproxy_requests";
         let mut requests = out.encode_descriptor(
             name,
-            "GETs answered, by the status of the reply",
+            "Requests by the status of the reply: GETs, and all that was refused",
             None,
             MetricType::Counter,
         )?;
@@ -189,5 +197,33 @@ impl Family {
             self.encode_value(&mut metric.encode_family(&[("node", name)])?, value)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_format_is_negotiated_by_weight() {
+        for (lines, expected) in [
+            (
+                &["application/openmetrics-text;version=1.0.0;q=0.5, text/plain;q=0.3,*/*;q=0.2"][..],
+                Format::OpenMetrics,
+            ),
+            (&["text/plain;q=0.3", "application/openmetrics-text;q=0.5"], Format::OpenMetrics),
+            (&["application/openmetrics-text;q=0.1, text/plain"], Format::Prometheus),
+            (&["application/openmetrics-text;q=0"], Format::Prometheus),
+            (&["text/html, */*;q=0.8"], Format::Prometheus),
+            (&[], Format::Prometheus),
+        ] {
+            let mut all = HeaderMap::new();
+            for line in lines {
+                all.append(ACCEPT, HeaderValue::from_static(line));
+            }
+            assert_eq!(Format::negotiate(&all), expected, "{all:?}");
+        }
     }
 }

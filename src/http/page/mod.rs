@@ -28,7 +28,7 @@ use tokio::time::Instant;
 pub(super) use self::live::watch;
 use super::body::for_axum;
 use super::path::query_value;
-use super::problem::{problem, status_code};
+use super::problem::status_code;
 use super::site::Site;
 use crate::handler::{Ask, Handler};
 use crate::wire::{Key, Request, Status};
@@ -80,7 +80,7 @@ async fn explain<H: Handler>(
     let key = query_value(query.as_deref().unwrap_or(""), "key").unwrap_or_default();
     let key = match Key::from_bytes(key.trim_ascii()) {
         Ok(key) => key,
-        Err(error) => return for_axum(problem(Status::BadRequest, &error.to_string())),
+        Err(error) => return for_axum(site.refusal(Status::BadRequest, &error.to_string())),
     };
     let ask = Ask::new(Request::Explain(key), from, Instant::now());
     let reply = site.handler.answer(ask).reply().await;

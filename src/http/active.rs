@@ -1,0 +1,245 @@
+//! The bytes of one HTTP connection, and what they say of its state: its deadlines depend on it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use memchr::memmem;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::net::ServerLimits;
+use crate::net::transport::Stream;
+use crate::net::unread::Backlog;
+
+/// Longer than each response of the parser.
+const MAX_OWN: usize = 256;
+
+/// The state of a connection that its deadlines depend on.
+#[derive(Default, Debug)]
+pub(super) struct Activity {
+    /// A whole head has been received, and no byte of the next one.
+    between_heads: AtomicBool,
+    /// The client does not read: the last write had to wait.
+    blocked: AtomicBool,
+    /// The next response is the last one.
+    ending: AtomicBool,
+    /// The client may be sending bytes that are not read.
+    unread: AtomicBool,
+    /// The connection is of HTTP/2: heads and frames come in any order.
+    streams: AtomicBool,
+    /// Changes with each write, each whole head, and the first read of the next head. Its further bytes change nothing: a
+    /// head that trickles in has one deadline.
+    moves: AtomicU64,
+}
+
+impl Activity {
+    /// A whole head has been received.
+    pub(super) fn head_received(&self) {
+        self.between_heads.store(true, Relaxed);
+        self.moved();
+    }
+
+    /// Whether the next response has to say that it is the last one.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Relaxed)
+    }
+
+    /// The next response is to be the last one.
+    pub(super) fn end_with_next(&self) {
+        self.ending.store(true, Relaxed);
+    }
+
+    /// The connection ends before all that the client sends is read.
+    pub(super) fn leaves_unread(&self) {
+        self.unread.store(true, Relaxed);
+    }
+
+    /// Whether the client may still be sending.
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread.load(Relaxed)
+    }
+
+    /// The connection is of HTTP/2.
+    pub(super) fn has_streams(&self) {
+        self.streams.store(true, Relaxed);
+        self.between_heads.store(true, Relaxed);
+    }
+
+    /// A number that changes with each move.
+    pub(super) fn moves(&self) -> u64 {
+        self.moves.load(Relaxed)
+    }
+
+    fn moved(&self) {
+        // A load and a store, not an atomic addition: only the task of the connection writes.
+        self.moves.store(self.moves.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    fn has_read(&self) {
+        if self.between_heads.load(Relaxed) && !self.streams.load(Relaxed) {
+            self.between_heads.store(false, Relaxed);
+            self.moved();
+        }
+    }
+
+    fn has_written<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.blocked.store(written.is_pending(), Relaxed);
+        if written.is_ready() {
+            self.moved();
+        }
+        written
+    }
+
+    /// The time within which the next move has to come.
+    pub(super) fn deadline(&self, limits: &ServerLimits) -> Duration {
+        match (self.blocked.load(Relaxed), self.between_heads.load(Relaxed)) {
+            (true, _) => limits.write_deadline,
+            (false, true) => limits.idle_deadline,
+            (false, false) => limits.line_deadline,
+        }
+    }
+}
+
+/// The response in bytes to a head that cannot be read, from the code of the parser's own response.
+pub(super) type Refuse<'a> = &'a (dyn Fn(u16) -> Vec<u8> + Send + Sync);
+
+/// A stream that notes its reads and writes in [`Activity`].
+pub(super) struct ActiveStream<'a> {
+    stream: Stream,
+    /// Bytes that were read already.
+    first: Bytes,
+    refuse: Refuse<'a>,
+    /// What is left to write of the response that is sent instead of the parser's.
+    refusal: Option<Bytes>,
+    activity: Arc<Activity>,
+    backlog: Backlog<'a>,
+    /// Bytes of the response that is being written, written ones included: all stay in memory until the last one has left.
+    held: usize,
+    /// Since when the client takes no bytes: the time of the first write that had to wait after one that succeeded.
+    still_since: Option<Instant>,
+}
+
+impl<'a> ActiveStream<'a> {
+    /// The stream after its `first` bytes.
+    pub(super) fn new(
+        stream: Stream,
+        first: Bytes,
+        activity: Arc<Activity>,
+        limits: &'a ServerLimits,
+        refuse: Refuse<'a>,
+    ) -> Self {
+        let backlog = limits.unread.backlog();
+        Self { stream, first, refuse, refusal: None, activity, backlog, held: 0, still_since: None }
+    }
+
+    /// The stream itself.
+    pub(super) fn into_stream(self) -> Stream {
+        self.stream
+    }
+
+    /// Writes the response that replaces the parser's `own`.
+    fn poll_refusal(&mut self, cx: &mut Context<'_>, own: &[u8], code: u16) -> Poll<io::Result<usize>> {
+        let refuse = self.refuse;
+        let rest = self.refusal.get_or_insert_with(|| Bytes::from(refuse(code)));
+        self.activity.leaves_unread();
+        while !rest.is_empty() {
+            let taken = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+            rest.advance(taken);
+        }
+        Poll::Ready(Ok(own.len()))
+    }
+
+    /// Notes the result of a write of `left` bytes.
+    fn has_written(
+        &mut self,
+        cx: &Context<'_>,
+        left: usize,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        self.held = self.held.max(left);
+        match &written {
+            Poll::Pending => {
+                let now = Instant::now();
+                let since = *self.still_since.get_or_insert(now);
+                self.backlog.set(cx, self.held, since, now)?;
+            }
+            Poll::Ready(taken) => {
+                self.still_since = None;
+                if taken.as_ref().is_ok_and(|&taken| taken == left) {
+                    self.held = 0;
+                    self.backlog.clear();
+                }
+            }
+        }
+        self.activity.has_written(written)
+    }
+}
+
+/// The code of a response that the parser of HTTP/1 made by itself, for a head that it cannot read. It has no body, as no
+/// response of ours of these codes.
+fn own_refusal(response: &[u8]) -> Option<u16> {
+    let is_short = response.len() < MAX_OWN && response.starts_with(b"HTTP/1.");
+    let code = response.get(9..12).filter(|code| is_short && code.starts_with(b"4"))?;
+    let is_empty = memmem::find(response, b"content-length: 0\r\n").is_some();
+    is_empty.then(|| std::str::from_utf8(code).ok()?.parse().ok()).flatten()
+}
+
+impl AsyncRead for ActiveStream<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let taken = self.first.len().min(buf.remaining());
+            buf.put_slice(&self.first.split_to(taken));
+            self.activity.has_read();
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.activity.has_read();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ActiveStream<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = match own_refusal(buf) {
+            Some(code) => self.poll_refusal(cx, buf, code),
+            None => Pin::new(&mut self.stream).poll_write(cx, buf),
+        };
+        self.has_written(cx, buf.len(), written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let [buf] = bufs {
+            return self.poll_write(cx, buf);
+        }
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.has_written(cx, bufs.iter().map(|buf| buf.len()).sum(), written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,37 @@
+//! A request body that nobody wants: read and dropped within bounds, so that the connection goes on (RFC 9112, 9.3).
+//!
+//! Beyond the bounds the response is the last one of its connection, which closes such that the response arrives (9.6).
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::time::Duration;
+
+use hyper::HeaderMap;
+use hyper::body::{Body, Incoming};
+use hyper::header::EXPECT;
+use tokio::time::timeout;
+
+/// The most bytes that are read: the default of other servers for a whole body.
+const BYTES: u64 = 1 << 20;
+/// The longest wait for the end of a body.
+const TIME: Duration = Duration::from_secs(1);
+
+/// Reads the body to its end. False when that would take too much, or when the client waits to be asked for it.
+pub(super) async fn discard(mut body: Incoming, asked: &HeaderMap) -> bool {
+    // Nobody asks for it: whether it comes nevertheless is not known (RFC 9110, 10.1.1).
+    if asked.contains_key(EXPECT) || body.size_hint().lower() > BYTES {
+        return false;
+    }
+    let whole = async {
+        let mut read = 0;
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            let Ok(frame) = frame else { return false };
+            read += frame.data_ref().map_or(0, bytes::Bytes::len) as u64;
+            if read > BYTES {
+                return false;
+            }
+        }
+        true
+    };
+    timeout(TIME, whole).await.unwrap_or(false)
+}
