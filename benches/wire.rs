@@ -1,10 +1,11 @@
 //! The pure parts of the protocol, timed: `cargo bench --bench wire`.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use dproxy::lb::balance::{Candidate, Strategy};
+use dproxy::lb::balance::{Candidate, Candidates, Load, Pick, Strategy, WHOLE};
 use dproxy::proxy::Freshness;
 use dproxy::proxy::cache::{Entry, Millis};
 use dproxy::wire::request::split_id;
@@ -89,21 +90,43 @@ fn replies(c: &mut Criterion) {
     group.finish();
 }
 
+/// A node whose load stays as it is.
+struct Idle {
+    in_flight: u64,
+    total: u64,
+}
+
+impl Load for Idle {
+    fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    fn total(&self, _reported: bool) -> u64 {
+        self.total
+    }
+
+    fn latency_us(&self, _now: u64) -> u64 {
+        100
+    }
+}
+
 fn strategies(c: &mut Criterion) {
     let key = Key::parse("article/123456").expect("a key");
     let mut group = c.benchmark_group("pick a node");
-    for strategy in [Strategy::RoundRobin, Strategy::LeastLoaded, Strategy::Hash, Strategy::TwoChoices] {
-        for nodes in [3, 64] {
-            let candidates: Vec<Candidate> = (0..nodes)
-                .map(|index| Candidate {
-                    in_flight: (index as u64 * 7) % 5,
-                    total: index as u64,
-                    ..Candidate::at(index)
-                })
-                .collect();
+    for strategy in Strategy::ALL {
+        for nodes in [3, 10, 64, 1_000] {
             let balance = strategy.build();
+            let candidate = |index: usize| Candidate {
+                index,
+                id: (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                weight: 100,
+                share: WHOLE,
+                load: Arc::new(Idle { in_flight: (index as u64 * 7) % 5, total: index as u64 }),
+            };
+            let among = Candidates::new((0..nodes).map(candidate).collect(), balance.goes_by_key(), true);
             group.bench_function(BenchmarkId::new(strategy.as_str(), nodes), |b| {
-                b.iter(|| balance.pick(black_box(key), black_box(&candidates)));
+                let pick = Pick { key, now: 0, may: &|_| true };
+                b.iter(|| balance.pick(black_box(&pick), black_box(&among)));
             });
         }
     }

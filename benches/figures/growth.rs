@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use dproxy::lb::balance::Strategy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -175,6 +176,31 @@ pub(crate) async fn peers() {
             nodes.push((balancer(&listed, ""), vec![proxy]));
             lines.push(Line(format!("{count} addresses of one proxy"), Vec::new()));
         }
+        for (lb, _) in &nodes {
+            round(lb, words).await;
+        }
+        for _ in 0..ROUNDS {
+            for (line, (lb, _)) in lines.iter_mut().zip(&nodes) {
+                line.1.push(round(lb, words).await);
+            }
+        }
+        tell(lines);
+    }
+}
+
+/// A balancer of each strategy over ten addresses of one proxy, and over a thousand.
+pub(crate) async fn members() {
+    let origin = Made::of(1000).start();
+    for strategy in Strategy::ALL {
+        let name = strategy.as_str();
+        println!("\nA balancer, {name}, 64 sessions with 16 in flight");
+        let (mut nodes, mut lines) = (Vec::new(), Vec::new());
+        for count in [10, 500, 1_000] {
+            let (proxy, listed) = proxy_at(origin.address, "--ttl 10m", count);
+            nodes.push((balancer(&listed, &format!("--strategy {name}")), proxy));
+            lines.push(Line(format!("{count} nodes"), Vec::new()));
+        }
+        let words = "--connections 64 --in-flight 16";
         for (lb, _) in &nodes {
             round(lb, words).await;
         }

@@ -2,7 +2,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | `connections`, `peers`, `entries` | the cost of a request with many of them |
+//! | `connections`, `peers`, `members`, `entries` | the cost of a request with many of them |
 //! | `stampede` | a thousand clients, one cold key |
 //! | `overload` | three times the peak |
 //! | `faults` | the clients' view of a cluster while a node fails |
@@ -30,9 +30,10 @@ use std::pin::Pin;
 
 type Topic = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
-const TOPICS: [(&str, Topic); 7] = [
+const TOPICS: [(&str, Topic); 8] = [
     ("connections", || Box::pin(growth::connections())),
     ("peers", || Box::pin(growth::peers())),
+    ("members", || Box::pin(growth::members())),
     ("entries", || Box::pin(growth::entries())),
     ("stampede", || Box::pin(stampede::all())),
     ("overload", || Box::pin(overload::all())),

@@ -113,9 +113,10 @@ pub(crate) fn balancer(proxies: &[SocketAddr], words: &str) -> Node {
 }
 
 /// One proxy with several addresses, each a proxy of its own to the balancer.
-pub(crate) fn proxy_at(origin: SocketAddr, words: &str, addresses: u8) -> (Node, Vec<SocketAddr>) {
+pub(crate) fn proxy_at(origin: SocketAddr, words: &str, addresses: usize) -> (Node, Vec<SocketAddr>) {
     let node = proxy(origin, 0, &format!("{words} --host 0.0.0.0"));
-    let listed = (1..=addresses).map(|last| ([127, 0, 0, last], node.address.port()).into()).collect();
+    let at = |nth: usize| [127, 0, (nth / 250) as u8, (nth % 250 + 1) as u8];
+    let listed = (0..addresses).map(|nth| (at(nth), node.address.port()).into()).collect();
     (node, listed)
 }
 

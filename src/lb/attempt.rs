@@ -72,7 +72,7 @@ impl Attempt {
             None => Way::other(&node, key.to_owned(), terms.tell_times, deadline, began),
         };
         node.latency.begin();
-        upstreams.choice.balance().sent(key, member.id);
+        upstreams.choice.balance().sent(key, member.id, &**node);
         Ok(Self {
             upstreams: upstreams.clone(),
             node,
@@ -200,7 +200,8 @@ impl Drop for Attempt {
     /// It has ended: answered, failed, or given up.
     fn drop(&mut self) {
         self.node.latency.end();
-        self.upstreams.choice.balance().ended(self.key.as_key(), self.id, self.hit);
+        let (key, node) = (self.key.as_key(), &**self.node);
+        self.upstreams.choice.balance().ended(key, self.id, node, self.hit);
     }
 }
 
@@ -209,6 +210,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::lb::balance::Load;
     use crate::lb::follow::unresolved;
     use crate::lb::{LbConfig, Members};
 

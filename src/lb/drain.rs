@@ -3,6 +3,7 @@
 use serde::Serialize;
 use tracing::info;
 
+use super::balance::Load;
 use super::metrics::state_of;
 use super::nodes::Nodes;
 use crate::wire::{Reply, Status};

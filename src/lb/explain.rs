@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use arc_swap::Guard;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
@@ -14,8 +15,9 @@ const EXPLAIN_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The reply: `proxy`, `strategy`, `goes_by_key`, and beside them the node's own `data` or an `error`.
 pub(super) async fn explain(upstreams: &Upstreams, key: Key<'_>) -> Reply {
-    let (choice, nodes) = (&upstreams.choice, upstreams.members.nodes_kept());
-    let Some(Member { node, name, .. }) = choice.peek(key, &nodes, upstreams.clock.now()) else {
+    let (choice, now) = (&upstreams.choice, upstreams.clock.now());
+    let standing = Guard::into_inner(upstreams.standing(now));
+    let Some(Member { node, name, .. }) = choice.peek(key, &standing, now) else {
         return Reply::text(Status::ProxyError, "there is no healthy proxy to try");
     };
     let line = node.link().ask(Request::Explain(key), Instant::now() + EXPLAIN_DEADLINE).await;

@@ -121,14 +121,14 @@ fn ask_next(
     if !tries.pay(|| upstreams.pay_retry()) {
         return Err(Outcome::Unpaid);
     }
-    let (members, now) = (&upstreams.members, upstreams.clock.at(began));
-    let nodes = members.nodes();
+    let now = upstreams.clock.at(began);
+    let standing = upstreams.standing(now);
     let is_first = tries.is_first();
-    let trial = match is_first && members.any_probing() {
-        true => nodes.iter().find(|member| member.node.take_trial(now)),
+    let trial = match is_first {
+        true => standing.probing().find(|member| member.node.take_trial(now)),
         false => None,
     };
-    let picked = upstreams.choice.pick(key, &nodes, &tries.tried, now);
+    let picked = upstreams.choice.pick(key, &standing, &tries.tried, now);
     if picked.is_some()
         && let Some(trial) = trial
     {

@@ -60,6 +60,9 @@ pub(super) async fn run(upstreams: &Arc<Upstreams>) {
         }
         upstreams.note_requests();
         tune(&nodes, now, upstreams.slow_start);
+        if upstreams.choice.balance().keeps_loads() {
+            upstreams.members.note_change();
+        }
         if now >= turned + WINDOW {
             turned = now;
             nodes.iter().for_each(|member| member.node.latency.turn());
@@ -153,7 +156,6 @@ async fn check(upstreams: &Arc<Upstreams>, node: &Node, deadline: Duration, is_s
         }
         Err(why) => node.change(now, |health| health.poll_failed(&why, now)),
     }
-    upstreams.members.count_probing();
 }
 
 /// Learns from all nodes how long each may take, and which share of requests each gets.

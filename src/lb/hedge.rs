@@ -18,6 +18,7 @@ use futures_util::future::{Either, select};
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, Terms};
+use super::balance::Load;
 use super::health::State;
 use super::tries::{Outcome, Tries};
 use super::wheel::Due;
@@ -75,13 +76,14 @@ pub(super) async fn wait_longer(mut first: Watched, terms: Terms, tries: &mut Tr
 fn second(first: &Attempt, terms: Terms, tries: &mut Tries) -> Option<Attempt> {
     let (upstreams, key) = (&first.upstreams, first.key.as_key());
     let why = why(&look_at(first, tries))?;
-    let nodes = upstreams.members.nodes();
+    let now = upstreams.clock.now();
+    let standing = upstreams.standing(now);
     let below = match why {
         Why::Retry => u64::MAX,
         // A node that is as busy as the first would hardly be done sooner.
         Why::Hedge => first.node.in_flight().max(1),
     };
-    let member = upstreams.choice.peek_beside(key, &nodes, &tries.tried, below, upstreams.clock.now())?;
+    let member = upstreams.choice.peek_beside(key, &standing, &tries.tried, below, now)?;
     if member.node.latency.is_full(upstreams.max_in_flight) {
         return None;
     }

@@ -3,16 +3,16 @@
 //! A node that stays keeps its health, counts and connections; one that leaves still answers the requests it has.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, Guard};
 use tracing::info;
 
-use super::balance::hash_of;
+use super::balance::{Load, hash_of};
+use super::changes::Changes;
 use super::clock::Clock;
 use super::config::LbConfig;
-use super::health::{Rules, State};
+use super::health::Rules;
 use super::node::Node;
 use super::nodes::{Member, Nodes};
 use super::owed::Owed;
@@ -69,8 +69,7 @@ pub(super) struct Membership {
     purges: Mutex<Purges>,
     /// Keeps what is owed over a restart.
     owed_file: Option<OwedFile>,
-    /// The number of probing nodes. It is 0 nearly always, and then no request looks for one.
-    probing: AtomicUsize,
+    changes: Arc<Changes>,
     link: LinkLimits,
     rules: Rules,
     cores: usize,
@@ -92,7 +91,7 @@ impl Membership {
             nodes: ArcSwap::from_pointee(Nodes(Vec::new())),
             purges: Mutex::new(Purges { all: Owed::default(), absent }),
             owed_file,
-            probing: AtomicUsize::new(0),
+            changes: Arc::default(),
             link: config.link,
             rules,
             cores: config.cores(),
@@ -149,12 +148,12 @@ impl Membership {
             }
         }
         self.nodes.store(Arc::new(nodes));
-        drop(purges);
-        self.count_probing();
+        self.changes.note();
     }
 
     fn node(&self, peer: Peer) -> Arc<Node> {
-        Arc::new(Node::new(Link::new(peer, self.link), self.rules, self.cores, self.clock.now()))
+        let link = Link::new(peer, self.link);
+        Arc::new(Node::new(link, self.rules, self.cores, self.clock.now(), self.changes.clone()))
     }
 
     /// Takes down the nodes whose names have no address. Only a successful poll brings one back.
@@ -194,15 +193,14 @@ impl Membership {
         node.request_failed(why, self.clock.now(), self.nodes().has_other(node));
     }
 
-    /// Counts the probing nodes anew: after polls, and when the list was replaced.
-    pub(super) fn count_probing(&self) {
-        let nodes = self.nodes();
-        let probing = nodes.iter().filter(|member| member.node.state() == State::Probing).count();
-        self.probing.store(probing, Ordering::Relaxed);
+    /// The count of changes to the list and its nodes; see [`Changes`].
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.count()
     }
 
-    pub(super) fn any_probing(&self) -> bool {
-        self.probing.load(Ordering::Relaxed) > 0
+    /// Notes a change that no node knows of: what is derived from the nodes is derived anew.
+    pub(super) fn note_change(&self) {
+        self.changes.note();
     }
 }
 

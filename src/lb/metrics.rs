@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::balance::Load;
 use super::clock::Millis;
 use super::health::State;
 use super::latency::Percentiles;

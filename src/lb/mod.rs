@@ -13,6 +13,7 @@
 mod attempt;
 pub mod balance;
 mod budget;
+mod changes;
 mod choice;
 mod clock;
 mod config;
@@ -37,6 +38,7 @@ mod polls;
 mod purge;
 mod rescue;
 mod rounds;
+mod standing;
 mod tries;
 mod upstreams;
 mod wheel;

@@ -1,17 +1,18 @@
 //! One proxy as the balancer sees it: its health, its load and its last METRICS.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::balance::hash_of;
+use super::balance::{Load, WHOLE, hash_of};
+use super::changes::Changes;
 use super::clock::Millis;
 use super::health::{Health, Rules, State};
 use super::latency::Latency;
 use super::owed::{Owed, Purge};
-use super::polled::{Polled, WHOLE};
+use super::polled::Polled;
 use super::polls::Polls;
 use crate::lock::lock;
 use crate::net::Link;
@@ -60,11 +61,13 @@ pub(super) struct Node {
     share: AtomicU32,
     pub(super) polled: Polled,
     pub(super) polls: Polls,
+    /// Counts what decides whether it gets requests.
+    changes: Arc<Changes>,
 }
 
 impl Node {
     /// A healthy node that gets requests from `cores` cores.
-    pub(super) fn new(link: Link, rules: Rules, cores: usize, now: Millis) -> Self {
+    pub(super) fn new(link: Link, rules: Rules, cores: usize, now: Millis, changes: Arc<Changes>) -> Self {
         Self {
             identity: hash_of(link.peer().to_string().as_bytes()),
             link,
@@ -84,6 +87,7 @@ impl Node {
             share: AtomicU32::new(WHOLE),
             polled: Polled::default(),
             polls: Polls::default(),
+            changes,
         }
     }
 
@@ -123,7 +127,9 @@ impl Node {
 
     /// Stops or resumes new requests. True when that is a change.
     pub(super) fn drain(&self, draining: bool) -> bool {
-        self.draining.swap(draining, Ordering::Relaxed) != draining
+        let is_change = self.draining.swap(draining, Ordering::Relaxed) != draining;
+        self.changes.note();
+        is_change
     }
 
     pub(super) fn is_suspect(&self) -> bool {
@@ -139,16 +145,18 @@ impl Node {
     /// It is silent. True when it was not suspect before.
     pub(super) fn suspect(&self, now: Millis) -> bool {
         let order = Ordering::Relaxed;
-        self.suspect_since.compare_exchange(TRUSTED, now, order, order).is_ok()
+        let is_change = self.suspect_since.compare_exchange(TRUSTED, now, order, order).is_ok();
+        if is_change {
+            self.changes.note();
+        }
+        is_change
     }
 
     /// It has answered something, or went down.
     pub(super) fn trust(&self) {
-        self.suspect_since.store(TRUSTED, Ordering::Relaxed);
-    }
-
-    pub(super) fn in_flight(&self) -> u64 {
-        self.latency.in_flight()
+        if self.suspect_since.swap(TRUSTED, Ordering::Relaxed) != TRUSTED {
+            self.changes.note();
+        }
     }
 
     pub(super) fn share(&self) -> u32 {
@@ -156,7 +164,9 @@ impl Node {
     }
 
     pub(super) fn set_share(&self, share: u32) {
-        self.share.store(share, Ordering::Relaxed);
+        if self.share.swap(share, Ordering::Relaxed) != share {
+            self.changes.note();
+        }
     }
 
     pub(super) fn last_word(&self) -> Millis {
@@ -244,6 +254,7 @@ impl Node {
         if !flipped {
             return;
         }
+        self.changes.note();
         let (failures, why, node) = (health.failures(), health.since().1.to_owned(), self.link.peer());
         drop(health);
         match state {
@@ -264,7 +275,10 @@ impl Node {
     pub(super) fn owe<T>(&self, change: impl FnOnce(&mut Owed) -> T) -> T {
         let mut owed = lock(&self.owed);
         let changed = change(&mut owed);
-        self.owes.store(!owed.is_empty(), Ordering::Release);
+        let owes = !owed.is_empty();
+        if self.owes.swap(owes, Ordering::AcqRel) != owes {
+            self.changes.note();
+        }
         changed
     }
 
@@ -283,6 +297,21 @@ impl Node {
     }
 }
 
+impl Load for Node {
+    fn in_flight(&self) -> u64 {
+        self.latency.in_flight()
+    }
+
+    fn total(&self, reported: bool) -> u64 {
+        let beyond = if reported { self.polled.beyond() } else { 0 };
+        self.latency.sent().wrapping_add(beyond)
+    }
+
+    fn latency_us(&self, now: Millis) -> u64 {
+        self.latency.average_us(now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,7 +322,7 @@ mod tests {
         let node = |peer: &str| {
             let (backoff, max_backoff) = (Duration::from_secs(1), Duration::from_secs(60));
             let link = Link::new(peer.parse().unwrap(), LinkLimits::default());
-            Node::new(link, Rules { fails: 3, rises: 2, backoff, max_backoff }, 1, 0)
+            Node::new(link, Rules { fails: 3, rises: 2, backoff, max_backoff }, 1, 0, Arc::default())
         };
         assert_eq!(node("10.0.0.1:8001").identity, node("10.0.0.1:8001").identity);
         assert_ne!(node("10.0.0.1:8001").identity, node("10.0.0.1:8002").identity);

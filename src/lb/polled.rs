@@ -6,13 +6,12 @@ use std::sync::{Mutex, MutexGuard};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::balance::WHOLE;
 use super::clock::Millis;
 use crate::lock::lock;
 use crate::stats::ratio;
 use crate::wire::{ReplyView, Status};
 
-/// The full share of requests, in percent.
-pub(super) const WHOLE: u32 = 100;
 /// The first share of a node that came back, in percent.
 const LEAST: f64 = 10.0;
 /// A node has caught up at this part of its peers' hit ratio.
@@ -95,11 +94,15 @@ impl Polled {
         details.metrics = Some(report.metrics);
     }
 
-    /// The total of the node: what it last reported, and what was sent since. `None` when the report is older than `stale`.
-    pub(super) fn total_requests(&self, sent: u64, now: Millis, stale: Millis) -> Option<u64> {
+    /// Whether there is a report, and none older than `stale`.
+    pub(super) fn is_reported(&self, now: Millis, stale: Millis) -> bool {
         let at = self.at.load(Ordering::Relaxed);
-        let is_used = at != 0 && now.saturating_sub(at) <= stale;
-        is_used.then(|| self.beyond.load(Ordering::Relaxed).wrapping_add(sent))
+        at != 0 && now.saturating_sub(at) <= stale
+    }
+
+    /// The requests that the node got from others; below 0 in two's complement after it has restarted.
+    pub(super) fn beyond(&self) -> u64 {
+        self.beyond.load(Ordering::Relaxed)
     }
 
     /// The last METRICS; `None` while the node is down.
@@ -154,10 +157,11 @@ mod tests {
     #[test]
     fn a_stale_report_is_not_used_for_load() {
         let polled = Polled::default();
-        assert_eq!(polled.total_requests(7, 100, 6_000), None);
+        assert!(!polled.is_reported(100, 6_000));
         polled.note(report(50, 0), 7, 100);
-        assert_eq!(polled.total_requests(9, 200, 6_000), Some(52));
-        assert_eq!(polled.total_requests(9, 6_101, 6_000), None);
+        assert!(polled.is_reported(200, 6_000));
+        assert_eq!(polled.beyond() + 9, 52);
+        assert!(!polled.is_reported(6_101, 6_000));
     }
 
     #[test]

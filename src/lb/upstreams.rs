@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::Guard;
 use tokio::sync::Notify;
 
 use super::budget::{Budget, HEDGES, RETRIES};
@@ -12,6 +13,7 @@ use super::config::LbConfig;
 use super::members::Membership;
 use super::nodes::Member;
 use super::rounds::Rounds;
+use super::standing::Standing;
 use super::wheel::Wheel;
 use crate::lock::lock;
 use crate::per_core::PerCore;
@@ -84,6 +86,11 @@ impl Upstreams {
             hedges: Mutex::new(Budget::new(HEDGES)),
             wheels: PerCore::new(config.cores(), Wheel::new),
         }
+    }
+
+    /// The nodes as they stand, for a moment: not to be held across an await.
+    pub(super) fn standing(&self, now: Millis) -> Guard<Arc<Standing>> {
+        self.choice.standing(&self.members, now)
     }
 
     /// The timers of this core.

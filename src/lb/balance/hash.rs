@@ -5,12 +5,14 @@
 //! key that has requests in flight at its home, and is not known to be cached there for a while, stays: many requests for a
 //! cold key at once cost one fetch.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Balance, Candidate, Reads};
+use super::{Balance, Candidate, Candidates, Load, Pick};
+use crate::per_core::PerCore;
 use crate::wire::Key;
 
 /// The bound: this times its share of the requests in flight.
@@ -25,6 +27,8 @@ const SETTLES: Duration = Duration::from_secs(1);
 pub(super) struct Hash {
     began: Instant,
     settles: Duration,
+    /// Requests in flight at all nodes: only the sum over the cores counts.
+    all_in_flight: PerCore<AtomicI64>,
     /// Requests in flight for a key at a node, in a place by the hash of both.
     in_flight: Box<[AtomicU32]>,
     /// Keys that are cached: the upper half of the hash, and the millisecond of the first hit.
@@ -35,7 +39,7 @@ impl Default for Hash {
     fn default() -> Self {
         let in_flight = (0..PLACES).map(|_| AtomicU32::new(0)).collect();
         let cached = (0..PLACES).map(|_| AtomicU64::new(0)).collect();
-        Self { began: Instant::now(), settles: SETTLES, in_flight, cached }
+        Self { began: Instant::now(), settles: SETTLES, all_in_flight: PerCore::default(), in_flight, cached }
     }
 }
 
@@ -53,24 +57,39 @@ fn mix(mut z: u64) -> u64 {
 }
 
 /// The score of a candidate for a key. A candidate is home to a part of the keys in proportion to its weight.
-fn score(key: u64, candidate: &Candidate) -> f64 {
-    let random = (mix(key ^ candidate.id) >> 11) as f64 / (1u64 << 53) as f64;
-    -f64::from(candidate.weight) / random.max(f64::MIN_POSITIVE).ln()
+fn score(random: u64, candidate: &Candidate) -> f64 {
+    let random = (random >> 11) as f64 / (1u64 << 53) as f64;
+    -f64::from(candidate.drawn()) / random.max(f64::MIN_POSITIVE).ln()
 }
 
 /// The home of a key among the candidates that `may` take it.
-fn home(key: u64, candidates: &[Candidate], may: impl Fn(&Candidate) -> bool) -> Option<&Candidate> {
-    candidates
-        .iter()
-        .filter(|candidate| may(candidate))
-        .map(|candidate| (score(key, candidate), candidate))
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, candidate)| candidate)
+///
+/// Among candidates of one weight the highest random number has the highest score, and only those higher than all before are
+/// asked whether they may: of a thousand some seven.
+fn home<'c>(key: u64, among: &'c Candidates, may: impl Fn(&Candidate) -> bool) -> Option<&'c Candidate> {
+    let winner = |(run, ids): (Range<usize>, &[u64])| {
+        let mut highest = 0;
+        let mut winner = None;
+        for (place, id) in run.zip(ids) {
+            let random = mix(key ^ id);
+            if random >= highest && may(&among.all()[place]) {
+                (highest, winner) = (random, Some(&among.all()[place]));
+            }
+        }
+        winner.map(|candidate| (score(highest, candidate), candidate))
+    };
+    let best = among.runs().filter_map(winner).max_by(|(a, _), (b, _)| a.total_cmp(b));
+    best.map(|(_, candidate)| candidate)
 }
 
 impl Hash {
     fn flights(&self, key: u64, node: u64) -> &AtomicU32 {
         &self.in_flight[mix(key ^ node) as usize % PLACES]
+    }
+
+    fn all_in_flight(&self) -> u64 {
+        let sum: i64 = self.all_in_flight.iter().map(|core| core.load(Ordering::Relaxed)).sum();
+        sum.max(0).cast_unsigned()
     }
 
     fn now(&self) -> u32 {
@@ -85,43 +104,42 @@ impl Hash {
 }
 
 impl Balance for Hash {
-    fn reads(&self) -> Reads {
-        Reads { in_flight: true, ..Reads::default() }
-    }
-
-    fn pick(&self, key: Key<'_>, candidates: &[Candidate]) -> Option<usize> {
-        let key = hash(key.as_str().as_bytes());
-        let first = home(key, candidates, |_| true)?;
-        if first.in_flight == 0 {
+    fn pick(&self, pick: &Pick<'_>, among: &Candidates) -> Option<usize> {
+        let key = hash(pick.key.as_str().as_bytes());
+        let first = home(key, among, pick.may)?;
+        let in_flight = first.load.in_flight();
+        if in_flight == 0 {
             return Some(first.index);
         }
-        let weights: f64 = candidates.iter().map(|candidate| f64::from(candidate.weight)).sum();
-        let in_flight: u64 = candidates.iter().map(|candidate| candidate.in_flight).sum();
-        let each = BOUND * (in_flight + 1) as f64 / weights;
-        let has_room = |candidate: &Candidate| {
-            candidate.in_flight as f64 + 1.0 <= (each * f64::from(candidate.weight)).ceil()
+        let each = BOUND * (self.all_in_flight() + 1) as f64 / among.weight() as f64;
+        let has_room = |candidate: &Candidate, in_flight: u64| {
+            in_flight as f64 + 1.0 <= (each * f64::from(candidate.drawn())).ceil()
         };
         let waits_there = || !self.is_settled(key) && self.flights(key, first.id).load(Ordering::Relaxed) > 0;
-        if has_room(first) || waits_there() {
+        if has_room(first, in_flight) || waits_there() {
             return Some(first.index);
         }
         // At least one has room: not all can carry more than 1.25 times their share.
-        home(key, candidates, has_room).or(Some(first)).map(|candidate| candidate.index)
+        let may =
+            |candidate: &Candidate| (pick.may)(candidate) && has_room(candidate, candidate.load.in_flight());
+        home(key, among, may).or(Some(first)).map(|candidate| candidate.index)
     }
 
-    fn peek(&self, key: Key<'_>, candidates: &[Candidate]) -> Option<usize> {
-        home(hash(key.as_str().as_bytes()), candidates, |_| true).map(|candidate| candidate.index)
+    fn peek(&self, pick: &Pick<'_>, among: &Candidates) -> Option<usize> {
+        home(hash(pick.key.as_str().as_bytes()), among, pick.may).map(|candidate| candidate.index)
     }
 
     fn goes_by_key(&self) -> bool {
         true
     }
 
-    fn sent(&self, key: Key<'_>, node: u64) {
+    fn sent(&self, key: Key<'_>, node: u64, _load: &dyn Load) {
+        self.all_in_flight.here().fetch_add(1, Ordering::Relaxed);
         self.flights(hash(key.as_str().as_bytes()), node).fetch_add(1, Ordering::Relaxed);
     }
 
-    fn ended(&self, key: Key<'_>, node: u64, hit: Option<bool>) {
+    fn ended(&self, key: Key<'_>, node: u64, _load: &dyn Load, hit: Option<bool>) {
+        self.all_in_flight.here().fetch_sub(1, Ordering::Relaxed);
         let key = hash(key.as_str().as_bytes());
         self.flights(key, node).fetch_sub(1, Ordering::Relaxed);
         let place = &self.cached[key as usize % PLACES];
@@ -143,21 +161,27 @@ impl Balance for Hash {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixed::{any, fixed};
     use super::*;
 
     const KEYS: usize = 100_000;
 
     fn nodes(count: usize) -> Vec<Candidate> {
-        let node = |index: usize| {
-            let id = hash(format!("10.0.0.{index}:8001").as_bytes());
-            Candidate { id, ..Candidate::at(index) }
-        };
-        (0..count).map(node).collect()
+        (0..count).map(|index| busy(index, 0)).collect()
     }
 
-    fn homes(candidates: &[Candidate]) -> Vec<usize> {
+    fn busy(index: usize, in_flight: u64) -> Candidate {
+        Candidate { id: hash(format!("10.0.0.{index}:8001").as_bytes()), ..fixed(index, in_flight, 0) }
+    }
+
+    fn among(all: &[Candidate]) -> Candidates {
+        Candidates::new(all.to_vec(), true, true)
+    }
+
+    fn homes(all: &[Candidate]) -> Vec<usize> {
+        let among = among(all);
         let key = |key: usize| hash(format!("article/{key}").as_bytes());
-        (0..KEYS).map(|i| home(key(i), candidates, |_| true).unwrap().index).collect()
+        (0..KEYS).map(|i| home(key(i), &among, |_| true).unwrap().index).collect()
     }
 
     #[test]
@@ -170,7 +194,7 @@ mod tests {
             let uneven = *loads.iter().max().unwrap() as f64 * count as f64 / KEYS as f64;
             assert!(uneven <= 1.25, "{count} nodes: {uneven}");
             let gone = count / 2;
-            let left: Vec<Candidate> = all.iter().filter(|node| node.index != gone).copied().collect();
+            let left: Vec<Candidate> = all.iter().filter(|node| node.index != gone).cloned().collect();
             let moved = before.iter().zip(homes(&left)).filter(|(before, after)| **before != *after).count();
             assert_eq!(moved, loads[gone], "only its own keys moved");
             assert!(moved as f64 / KEYS as f64 <= 1.0 / count as f64 + 0.01, "{count} nodes: {moved}");
@@ -192,40 +216,50 @@ mod tests {
         assert_eq!(golden, [3, 2, 4, 1, 1, 2, 4, 2, 0, 3, 2, 2, 0, 2, 4, 3, 0, 4, 0, 1]);
     }
 
+    /// Sets the requests in flight at each of three nodes, all for other keys.
+    fn three(hash: &Hash, in_flight: [u64; 3]) -> Candidates {
+        let others = Key::parse("other/1").unwrap();
+        let all = [0, 1, 2].map(|index| busy(index, in_flight[index]));
+        let missing = in_flight.iter().sum::<u64>() - hash.all_in_flight();
+        (0..missing).for_each(|_| hash.sent(others, 0, &*all[0].load));
+        among(&all)
+    }
+
     #[test]
     fn a_home_with_too_much_in_flight_passes_a_key_on_unless_it_is_cold() {
         let hash = Hash { settles: Duration::ZERO, ..Hash::default() };
-        let key = Key::parse("article/1").unwrap();
-        let mut all = nodes(3);
-        let first = hash.pick(key, &all).unwrap();
-        all[first].in_flight = 2;
-        all[(first + 1) % 3].in_flight = 2;
-        all[(first + 2) % 3].in_flight = 2;
-        assert_eq!(hash.pick(key, &all), Some(first), "evenly loaded");
-        all[first].in_flight = 9;
-        let second = hash.pick(key, &all).unwrap();
+        let (key, load) = (any().key, fixed(0, 0, 0).load);
+        let first = hash.pick(&any(), &three(&hash, [0; 3])).unwrap();
+        let id = busy(first, 0).id;
+        assert_eq!(hash.pick(&any(), &three(&hash, [2; 3])), Some(first), "evenly loaded");
+        let mut in_flight = [2; 3];
+        in_flight[first] = 9;
+        let uneven = three(&hash, in_flight);
+        let second = hash.pick(&any(), &uneven).unwrap();
         assert_ne!(second, first);
-        hash.sent(key, all[first].id);
-        assert_eq!(hash.pick(key, &all), Some(first), "it is being fetched there");
+        hash.sent(key, id, &*load);
+        assert_eq!(hash.pick(&any(), &uneven), Some(first), "it is being fetched there");
         assert!(!hash.may_hedge(key));
-        hash.sent(key, all[first].id);
-        hash.ended(key, all[first].id, Some(true));
-        assert_eq!(hash.pick(key, &all), Some(second), "it is a hot one and cached");
+        hash.sent(key, id, &*load);
+        hash.ended(key, id, &*load, Some(true));
+        assert_eq!(hash.pick(&any(), &uneven), Some(second), "it is a hot one and cached");
         assert!(hash.may_hedge(key));
-        assert_eq!(hash.peek(key, &all), Some(first));
+        assert_eq!(hash.peek(&any(), &uneven), Some(first));
     }
 
     #[test]
     fn a_rush_for_a_cold_key_stays_at_its_home_after_the_first_answers() {
         let hash = Hash::default();
-        let key = Key::parse("article/1").unwrap();
-        let mut all = nodes(3);
-        let first = hash.pick(key, &all).unwrap();
-        all[first].in_flight = 900;
-        (0..3).for_each(|_| hash.sent(key, all[first].id));
-        hash.ended(key, all[first].id, Some(false));
-        hash.ended(key, all[first].id, Some(true));
-        assert_eq!(hash.pick(key, &all), Some(first));
+        let (key, load) = (any().key, fixed(0, 0, 0).load);
+        let first = hash.pick(&any(), &three(&hash, [0; 3])).unwrap();
+        let id = busy(first, 0).id;
+        (0..3).for_each(|_| hash.sent(key, id, &*load));
+        let mut in_flight = [0; 3];
+        in_flight[first] = 900;
+        let uneven = three(&hash, in_flight);
+        hash.ended(key, id, &*load, Some(false));
+        hash.ended(key, id, &*load, Some(true));
+        assert_eq!(hash.pick(&any(), &uneven), Some(first));
         assert!(!hash.may_hedge(key));
     }
 }

@@ -1,46 +1,90 @@
 //! The node with the fewest requests in flight; among equals the fewest in all; among those in turn. Loads count by weight.
+//!
+//! Few nodes are looked at one by one. Many are ranked: each request that begins or ends moves one node up or down, and the
+//! least is known at once. What else changes a load, a report of a node, is taken over when the list is derived anew.
 
-use std::cmp::Ordering;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use smallvec::SmallVec;
-
-use super::round_robin::RoundRobin;
-use super::{Balance, Candidate, Reads};
+use super::ranking::{Rank, Ranking};
+use super::round_robin::{LOOKS, RoundRobin};
+use super::{Balance, Candidate, Candidates, FEW, Load, Pick};
+use crate::lock::lock;
 use crate::wire::Key;
 
 /// The strategy `least_loaded`; the turn decides among equals only.
 #[derive(Default)]
 pub(super) struct LeastLoaded {
     turn: RoundRobin,
+    ranking: Mutex<Ranking>,
+    /// Whether `ranking` is in use: beside few nodes no request waits for its lock.
+    is_ranked: AtomicBool,
 }
 
-/// Compares the loads of two for their weights.
-fn by_load(a: &Candidate, b: &Candidate) -> Ordering {
-    let less = |ours: u64, theirs: u64| {
-        (u128::from(ours) * u128::from(b.weight)).cmp(&(u128::from(theirs) * u128::from(a.weight)))
-    };
-    less(a.in_flight, b.in_flight).then(less(a.total, b.total))
+/// The least loaded of few; among equals the one whose turn comes first.
+fn least(among: &Candidates, next: usize, may: impl Fn(&Candidate) -> bool) -> Option<usize> {
+    let rank = |candidate: &Candidate| Rank::of(candidate, among.are_reported());
+    let those = among.in_turn(next).filter(|candidate| may(candidate));
+    let least = those.map(|candidate| (rank(candidate), candidate.index)).min_by(|a, b| a.0.cmp(&b.0));
+    least.map(|(_, index)| index)
 }
 
-fn equals(candidates: &[Candidate]) -> SmallVec<[Candidate; super::FEW]> {
-    let Some(least) = candidates.iter().min_by(|a, b| by_load(a, b)) else { return SmallVec::new() };
-    candidates.iter().filter(|candidate| by_load(candidate, least).is_eq()).copied().collect()
+impl LeastLoaded {
+    /// The least loaded candidate that may be chosen when it is this turn.
+    fn find(
+        &self,
+        among: &Candidates,
+        next: usize,
+        looks: usize,
+        may: impl Fn(&Candidate) -> bool,
+    ) -> Option<usize> {
+        let is_ranked = among.all().len() > FEW;
+        if self.is_ranked.load(Ordering::Relaxed) != is_ranked {
+            self.is_ranked.store(is_ranked, Ordering::Relaxed);
+        }
+        if !is_ranked {
+            return least(among, next, may);
+        }
+        let mut ranking = lock(&self.ranking);
+        ranking.follow(among);
+        let place = ranking.least(among.place(next), looks, |place| may(&among.all()[place]))?;
+        Some(among.all()[place].index)
+    }
+
+    fn note(&self, node: u64, load: &dyn Load) {
+        if self.is_ranked.load(Ordering::Relaxed) {
+            lock(&self.ranking).note(node, load);
+        }
+    }
 }
 
 impl Balance for LeastLoaded {
-    fn reads(&self) -> Reads {
-        Reads { in_flight: true, total: true, ..Reads::default() }
+    fn pick(&self, pick: &Pick<'_>, among: &Candidates) -> Option<usize> {
+        // One that came back is passed over for a part of the requests, unless there is nobody else.
+        let takes = |candidate: &Candidate| (pick.may)(candidate) && candidate.takes_its_share();
+        self.turn.take(|next| {
+            let chosen = self.find(among, next, usize::MAX, takes);
+            chosen.or_else(|| self.find(among, next, usize::MAX, pick.may))
+        })
     }
 
-    fn pick(&self, _key: Key<'_>, candidates: &[Candidate]) -> Option<usize> {
-        self.turn.turn(&equals(candidates))
-    }
-
-    fn peek(&self, _key: Key<'_>, candidates: &[Candidate]) -> Option<usize> {
-        self.turn.next(&equals(candidates)).map(|candidate| candidate.index)
+    fn peek(&self, pick: &Pick<'_>, among: &Candidates) -> Option<usize> {
+        self.find(among, self.turn.next(), LOOKS, pick.may)
     }
 
     fn current_index(&self) -> usize {
         self.turn.current_index()
+    }
+
+    fn keeps_loads(&self) -> bool {
+        true
+    }
+
+    fn sent(&self, _key: Key<'_>, node: u64, load: &dyn Load) {
+        self.note(node, load);
+    }
+
+    fn ended(&self, _key: Key<'_>, node: u64, load: &dyn Load, _hit: Option<bool>) {
+        self.note(node, load);
     }
 }

@@ -4,76 +4,99 @@
 //! slow replies, so a node that fails fast draws no requests. M. Mitzenmacher, "The Power of Two Choices in Randomized Load
 //! Balancing" (2001).
 
-use super::{Balance, Candidate, Reads};
-use crate::wire::Key;
+use super::{Balance, Candidate, Candidates, FEW, Pick};
+
+/// The limit of draws for one that may be chosen: then most may not, and all are gone through.
+const DRAWS: usize = 16;
 
 /// The strategy `p2c`. It has no state: the loads are enough.
 pub(super) struct TwoChoices;
 
 /// The expected latency of one more request there.
-fn cost(candidate: &Candidate) -> f64 {
-    (candidate.in_flight + 1) as f64 * candidate.latency_us.max(1) as f64 / f64::from(candidate.weight.max(1))
+fn cost(candidate: &Candidate, now: u64) -> f64 {
+    let (in_flight, latency_us) = (candidate.load.in_flight(), candidate.load.latency_us(now));
+    (in_flight + 1) as f64 * latency_us.max(1) as f64 / f64::from(candidate.weight.max(1))
 }
 
-/// A random candidate by weight, but not the one with this index.
-fn draw(candidates: &[Candidate], but: Option<usize>) -> Option<&Candidate> {
-    let others = || candidates.iter().filter(|candidate| Some(candidate.index) != but);
-    let weights: u64 = others().map(|candidate| u64::from(candidate.weight)).sum();
-    let mut left = fastrand::u64(..weights.max(1));
-    for candidate in others() {
-        match left.checked_sub(u64::from(candidate.weight)) {
-            Some(rest) => left = rest,
-            None => return Some(candidate),
+/// A random place by weight that may be chosen, but not this one.
+fn draw(pick: &Pick<'_>, among: &Candidates, but: Option<usize>) -> Option<usize> {
+    let may = |place: &usize| Some(*place) != but && (pick.may)(&among.all()[*place]);
+    for _ in 0..DRAWS {
+        let place = among.draw(but)?;
+        if may(&place) {
+            return Some(place);
         }
     }
-    others().next_back()
+    let those = || (0..among.all().len()).filter(may);
+    let drawn = |place: &usize| u64::from(among.all()[*place].drawn());
+    let mut left = fastrand::u64(..those().map(|place| drawn(&place)).sum::<u64>().max(1));
+    those().find(|place| match left.checked_sub(drawn(place)) {
+        Some(rest) => {
+            left = rest;
+            false
+        }
+        None => true,
+    })
+}
+
+/// The cheaper one of two places.
+fn cheaper(among: &Candidates, now: u64, first: usize, second: usize) -> usize {
+    let cost = |place: usize| cost(&among.all()[place], now);
+    if cost(second) < cost(first) { second } else { first }
 }
 
 impl Balance for TwoChoices {
-    fn reads(&self) -> Reads {
-        Reads { in_flight: true, latency: true, ..Reads::default() }
+    fn pick(&self, pick: &Pick<'_>, among: &Candidates) -> Option<usize> {
+        let first = draw(pick, among, None)?;
+        let second = draw(pick, among, Some(first)).unwrap_or(first);
+        Some(among.all()[cheaper(among, pick.now, first, second)].index)
     }
 
-    fn pick(&self, _key: Key<'_>, candidates: &[Candidate]) -> Option<usize> {
-        let first = draw(candidates, None)?;
-        let second = draw(candidates, Some(first.index)).unwrap_or(first);
-        Some(if cost(second) < cost(first) { second.index } else { first.index })
-    }
-
-    fn peek(&self, _key: Key<'_>, candidates: &[Candidate]) -> Option<usize> {
-        candidates.iter().min_by(|a, b| cost(a).total_cmp(&cost(b))).map(|candidate| candidate.index)
+    /// The cheapest of few, and of many the cheapest of so many random ones.
+    fn peek(&self, pick: &Pick<'_>, among: &Candidates) -> Option<usize> {
+        let cheapest = |places: &mut dyn Iterator<Item = usize>| {
+            places
+                .filter(|&place| (pick.may)(&among.all()[place]))
+                .reduce(|best, place| cheaper(among, pick.now, best, place))
+        };
+        let place = match among.all().len() {
+            few if few <= FEW => cheapest(&mut (0..few)),
+            _ => cheapest(&mut (0..FEW).filter_map(|_| among.draw(None))),
+        };
+        Some(among.all()[place?].index)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixed::{any, candidates, fixed};
     use super::*;
 
-    fn picks(candidates: &[Candidate]) -> Vec<usize> {
-        let key = Key::parse("article/1").unwrap();
-        let mut picks = vec![0; candidates.len()];
-        (0..10_000).for_each(|_| picks[TwoChoices.pick(key, candidates).unwrap()] += 1);
+    fn picks(all: &[Candidate]) -> Vec<usize> {
+        let among = candidates(all);
+        let mut picks = vec![0; all.len()];
+        (0..10_000).for_each(|_| picks[TwoChoices.pick(&any(), &among).unwrap()] += 1);
         picks
     }
 
     #[test]
     fn the_worst_of_three_is_never_chosen_and_equals_share() {
-        let mut all = [0, 1, 2].map(Candidate::at);
+        let mut all = [0, 1, 2].map(|index| fixed(index, 0, 0));
         for count in picks(&all) {
             assert!((3_000..3_700).contains(&count), "{count}");
         }
-        all[1].in_flight = 7;
+        all[1] = fixed(1, 7, 0);
         let counts = picks(&all);
         assert_eq!(counts[1], 0);
         assert!(counts[0].abs_diff(counts[2]) < 600, "{counts:?}");
-        all[0].latency_us = 1_000_000;
-        assert_eq!(TwoChoices.peek(Key::parse("a/1").unwrap(), &all), Some(2));
+        all[0] = super::super::fixed::slow(0, 1_000_000);
+        assert_eq!(TwoChoices.peek(&any(), &candidates(&all)), Some(2));
         assert_eq!(picks(&all)[0], 0, "failures weigh more than what is in flight");
     }
 
     #[test]
     fn a_weight_is_a_share_of_the_draws() {
-        let mut all = [0, 1, 2, 3].map(Candidate::at);
+        let mut all = [0, 1, 2, 3].map(|index| fixed(index, 0, 0));
         all[3].weight = 300;
         let counts = picks(&all);
         assert!(counts[3] > counts[0] * 2, "{counts:?}");
@@ -82,9 +105,15 @@ mod tests {
     #[test]
     fn a_seed_gives_the_same_choices_for_ever() {
         fastrand::seed(42);
-        let all = [0, 1, 2].map(Candidate::at);
-        let key = Key::parse("article/1").unwrap();
-        let golden: Vec<usize> = (0..20).map(|_| TwoChoices.pick(key, &all).unwrap()).collect();
+        let among = candidates(&[0, 1, 2].map(|index| fixed(index, 0, 0)));
+        let golden: Vec<usize> = (0..20).map(|_| TwoChoices.pick(&any(), &among).unwrap()).collect();
         assert_eq!(golden, [2, 2, 1, 2, 2, 0, 2, 2, 2, 0, 1, 1, 2, 2, 0, 0, 2, 2, 0, 2]);
+    }
+
+    #[test]
+    fn the_only_one_that_may_is_found_among_a_thousand() {
+        let among = candidates(&(0..1_000).map(|index| fixed(index, 0, 0)).collect::<Vec<_>>());
+        let may = |candidate: &Candidate| candidate.index == 7;
+        assert_eq!(TwoChoices.pick(&Pick { may: &may, ..any() }, &among), Some(7));
     }
 }
