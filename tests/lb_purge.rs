@@ -180,6 +180,22 @@ fn purges_that_take_long_at_every_proxy_take_none_out_and_are_begun_once() {
 }
 
 #[test]
+fn a_count_that_may_still_grow_is_passed_on_as_such() {
+    let proxy = |data: &'static str| {
+        Fake::start(Hello::Granted, move |asked| match asked.request {
+            "METRICS" => asked.reply(METRICS),
+            _ => asked.reply(&format!("{{\"status\":\"OK\",\"data\":{data}}}")),
+        })
+    };
+    let (whole, part) = (proxy(r#"{"purged":4}"#), proxy(r#"{"purged":3,"at_least":true}"#));
+    let balancer = Start::balancer(&[whole.address, part.address], POLLS).run();
+    let data = &parse(&ask(balancer.address, "PURGE a/*"))["data"];
+    assert_eq!((&data["purged"], &data["at_least"]), (&7.into(), &true.into()), "{data}");
+    assert_eq!(data["proxies"][part.address.to_string()]["at_least"], true, "{data}");
+    assert!(data["proxies"][whole.address.to_string()].get("at_least").is_none(), "{data}");
+}
+
+#[test]
 fn when_every_proxy_owes_a_purge_the_error_says_so() {
     let gate = Gate::default();
     let proxy = slow_to_purge(&gate);

@@ -212,3 +212,42 @@ fn concurrent_purges_are_all_answered() {
     assert_eq!(counts.iter().sum::<u64>(), 20, "each is forgotten once");
     assert_eq!((proxy.count("entries"), proxy.count("purged")), (0.0, 20.0));
 }
+
+/// Each reply says at once that nothing old is shown; memory is freed by one walk for all of them, and counted once.
+#[test]
+fn many_purges_at_once_are_one_walk_that_counts_each_entry_once() {
+    const PREFIXES: u64 = 64;
+    const EACH: u64 = 100;
+    let origin = Fake::origin();
+    for (kind, soft) in [("ttl", ""), ("lru", ""), ("s3fifo", ""), ("lru", "soft ")] {
+        let words = format!("--cache-type {kind} --capacity 100000 --negative-ttl 10m");
+        let proxy = Start::proxy(origin.address, &words).run();
+        let mut session = Session::open(proxy.address);
+        let keys = || 0..PREFIXES * EACH;
+        let path = |id: u64| format!("GET a/{}/{id}", id % PREFIXES);
+        for first in (0..PREFIXES * EACH).step_by(100) {
+            session.send_many(first..first + 100, path);
+            session.replies_to(first..first + 100);
+        }
+        assert_eq!(proxy.count("entries"), keys().end as f64, "{kind}");
+
+        session.send_many(0..PREFIXES, |id| format!("PURGE {soft}a/{id}/*"));
+        let mut told = 0;
+        for _ in 0..PREFIXES {
+            let (id, reply) = session.reply();
+            let reply = parse(&reply);
+            assert_eq!(reply["status"], "OK", "{reply}");
+            told += reply["data"]["purged"].as_u64().expect("a number");
+            let is_whole = reply["data"].get("at_least").is_none_or(|at_least| at_least == true);
+            assert!(is_whole, "{reply}");
+            let of_it = get(proxy.address, &format!("a/{id}/{id}"));
+            let is_old = of_it["cache_hit"] == true && of_it["stale"].is_null();
+            assert!(!is_old, "{kind}: shown after the reply to its purge: {of_it}");
+        }
+        assert!(told <= keys().end, "{kind}: {told}");
+        until("the walk has ended", || proxy.count("purges_waiting") == 0.0);
+        assert_eq!(proxy.count("purged"), keys().end as f64, "{kind} {soft}");
+        let left = if soft.is_empty() { PREFIXES as f64 } else { keys().end as f64 };
+        assert_eq!((proxy.count("entries"), proxy.count("evictions")), (left, 0.0), "{kind} {soft}");
+    }
+}

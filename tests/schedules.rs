@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dproxy::wire::{Key, KeyBuf};
+use dproxy::wire::{Key, KeyBuf, Pattern};
 use shuttle::sync::Mutex;
 use shuttle::{check_random, thread};
 
@@ -80,7 +80,7 @@ impl House {
     }
 
     fn purge(&self) {
-        self.flights.purge(|key| key == "a/1", || *self.cache.lock().unwrap() = None);
+        self.flights.purge(Pattern::One(key()), || *self.cache.lock().unwrap() = None);
     }
 }
 

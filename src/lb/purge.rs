@@ -31,22 +31,23 @@ const LIMIT: &str = "other balancers do not know what is owed: purge through eac
 enum AtNode {
     Purged {
         purged: u64,
+        /// Whether the node may still find more. It shows none of them meanwhile.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        at_least: bool,
     },
     /// It is done as soon as the node is back, before that gets requests.
-    Owed {
-        owed: bool,
-        why: String,
-    },
+    Owed { owed: bool, why: String },
     /// The node said no, and will say so again.
-    Refused {
-        error: String,
-    },
+    Refused { error: String },
 }
 
 /// The `data` of the reply to PURGE.
 #[derive(Serialize)]
 struct Purged {
     purged: u64,
+    /// Only when a node may still find more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    at_least: bool,
     proxies: BTreeMap<String, AtNode>,
     /// Whether what is owed survives a restart of this balancer. Only when something is owed; so is `limit`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,11 +60,16 @@ struct Purged {
 #[derive(Deserialize)]
 struct PurgedThere {
     purged: f64,
+    #[serde(default)]
+    at_least: bool,
 }
 
 /// The result of sending one purge to one node.
 enum PurgeOutcome {
-    Purged(u64),
+    Purged {
+        purged: u64,
+        at_least: bool,
+    },
     /// It may succeed later.
     NotDone(String),
     /// It never will.
@@ -92,7 +98,7 @@ async fn purge_everywhere(upstreams: &Arc<Upstreams>, pattern: Pattern<'_>, soft
         (member.name.to_string(), purge_at(upstreams, &member.node, pattern, soft).await)
     });
     let proxies: BTreeMap<String, AtNode> = join_all(each).await.into_iter().collect();
-    let purged = proxies.values().map(|at| if let AtNode::Purged { purged } = at { *purged } else { 0 });
+    let purged = proxies.values().map(|at| if let AtNode::Purged { purged, .. } = at { *purged } else { 0 });
     let (purged, any) = (purged.sum(), |is: fn(&AtNode) -> bool| proxies.values().any(is));
     let is_owed = any(|at| matches!(at, AtNode::Owed { .. }));
     let status = match any(|at| matches!(at, AtNode::Refused { .. })) {
@@ -101,7 +107,8 @@ async fn purge_everywhere(upstreams: &Arc<Upstreams>, pattern: Pattern<'_>, soft
         false => Status::Ok,
     };
     let durable = if is_owed { Some(keep_owed(upstreams).await) } else { None };
-    let data = Purged { purged, proxies, durable, limit: is_owed.then_some(LIMIT) };
+    let at_least = any(|at| matches!(at, AtNode::Purged { at_least: true, .. }));
+    let data = Purged { purged, at_least, proxies, durable, limit: is_owed.then_some(LIMIT) };
     Reply { status, ..Reply::json(&data) }
 }
 
@@ -118,7 +125,7 @@ async fn purge_at(upstreams: &Upstreams, node: &Node, pattern: Pattern<'_>, soft
         _ if node.owes() => "it owes others already".to_owned(),
         State::Healthy | State::Probing => {
             match send_while_up(upstreams, node, Request::Purge { pattern, soft }).await {
-                PurgeOutcome::Purged(purged) => return AtNode::Purged { purged },
+                PurgeOutcome::Purged { purged, at_least } => return AtNode::Purged { purged, at_least },
                 PurgeOutcome::Refused(error) => return AtNode::Refused { error },
                 PurgeOutcome::NotDone(why) => why,
             }
@@ -156,7 +163,9 @@ pub(super) async fn settle(upstreams: &Arc<Upstreams>, node: &Node) -> bool {
         };
         match send(upstreams, node, request).await {
             PurgeOutcome::NotDone(_) => return false,
-            PurgeOutcome::Purged(_) | PurgeOutcome::Refused(_) => node.owe(|owed| owed.done(&purge, number)),
+            PurgeOutcome::Purged { .. } | PurgeOutcome::Refused(_) => {
+                node.owe(|owed| owed.done(&purge, number));
+            }
         };
     }
     info!(node = %node.link().peer(), "the node has done all purges that it owed");
@@ -181,7 +190,8 @@ async fn send(upstreams: &Upstreams, node: &Node, request: Request<'_>) -> Purge
     match ReplyView::parse(&line) {
         Ok(view) if view.status == Status::Ok => {
             let there: Option<PurgedThere> = serde_json::from_str(view.data).ok();
-            PurgeOutcome::Purged(there.map_or(0, |there| there.purged as u64))
+            let purged = there.as_ref().map_or(0, |there| there.purged as u64);
+            PurgeOutcome::Purged { purged, at_least: there.is_some_and(|there| there.at_least) }
         }
         Ok(view) if view.status == Status::Overloaded => PurgeOutcome::NotDone("it is overloaded".to_owned()),
         // A node without PURGE, or that does not take it from us, will not change its mind.

@@ -6,15 +6,17 @@
 //! A purge removes flights from the map. Requests that wait already began before the purge, and so did the fetch whose
 //! answer they get; later requests do not join it, and its landing commits nothing.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use super::sync::{Mutex, lock};
-use super::{Key, KeyBuf};
+use super::{Key, KeyBuf, Pattern};
 
-type ByKey<T> = HashMap<KeyBuf, Arc<Flight<T>>>;
+/// In the order of keys: a purge finds those of its prefix without a look at the others.
+type ByKey<T> = BTreeMap<KeyBuf, Arc<Flight<T>>>;
 
 /// The flights of a proxy; `T` is the outcome of a fetch.
 pub(super) struct Flights<T> {
@@ -93,18 +95,24 @@ impl<T: Clone> Flights<T> {
         lock(&self.by_key).contains_key(key)
     }
 
-    /// Purges matching keys: removes their flights, then has `forget` purge the cache, then removes the flights that began
-    /// in between.
+    /// Removes the flights of purged keys, and has `forget` purge the cache before another flight begins or lands.
     ///
-    /// After the first step no fetch from before the purge can commit, so `forget` misses none of them. After the last step
-    /// no request joins a leader that found the old entry in the cache (see `Proxy::landed_meanwhile`). A new fetch that
-    /// commits in between was made after the purge began; purging it as well costs one more fetch.
-    pub(super) fn purge<R>(&self, mut matches: impl FnMut(&str) -> bool, forget: impl FnOnce() -> R) -> R {
-        let mut remove_flights = || lock(&self.by_key).retain(|key, _| !matches(key.as_str()));
-        remove_flights();
-        let forgotten = forget();
-        remove_flights();
-        forgotten
+    /// `forget` runs under the lock under which landings commit. A fetch from before the purge commits before it, so that
+    /// `forget` misses nothing, or not at all; and no request joins a leader that found the old entry in the cache (see
+    /// `Proxy::landed_meanwhile`). So `forget` must take about as long as a commit.
+    pub(super) fn purge<R>(&self, pattern: Pattern<'_>, forget: impl FnOnce() -> R) -> R {
+        let mut by_key = lock(&self.by_key);
+        match pattern {
+            Pattern::One(key) => drop(by_key.remove(key.as_str())),
+            Pattern::Beneath(prefix) => {
+                let from = (Bound::Included(prefix), Bound::Unbounded);
+                let beneath = by_key.range::<str, _>(from).map(|(key, _)| key);
+                let purged: Vec<KeyBuf> =
+                    beneath.take_while(|key| key.as_str().starts_with(prefix)).cloned().collect();
+                purged.iter().for_each(|key| drop(by_key.remove(key)));
+            }
+        }
+        forget()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::flight::{Flights, Joined, Ticket};
-use crate::wire::Key;
+use crate::wire::{Key, Pattern};
 
 fn key(path: &str) -> Key<'_> {
     Key::parse(path).unwrap()
@@ -43,7 +43,7 @@ async fn a_dead_fetch_frees_its_key() {
 async fn a_purged_flight_commits_nothing() {
     let flights = Flights::new(10, 10);
     let (old, old_answer) = lead(&flights, "a/1");
-    flights.purge(|key| key.starts_with("a/"), || ());
+    flights.purge(Pattern::Beneath("a/"), || ());
     let (new, new_answer) = lead(&flights, "a/1");
     old.land(&1, || panic!("it began before the purge"));
     assert!(flights.is_under_way("a/1"), "the landing of the old flight leaves the new one alone");

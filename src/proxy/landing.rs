@@ -54,12 +54,13 @@ impl Proxy {
 
     /// The document that is held, if it is younger. What another node serves as stale is no reason to give that up.
     fn younger(&self, entry: &Entry) -> Option<Arc<Entry>> {
-        let (held, now) = (self.cache.peek(entry.key())?, self.now());
+        let (held, now) = (self.cache.peek(entry.key()).filter(|held| self.purges.shows(held))?, self.now());
         (held.document().is_some() && held.age(now) < entry.age(now)).then_some(held)
     }
 
-    /// Puts a fetched entry into the cache.
+    /// Puts a fetched entry into the cache. No purge is marked meanwhile: it waits for the landing of the flight.
     fn store(&self, entry: &Arc<Entry>) {
+        self.purges.stamp(entry);
         lock(&self.key_failures).forget(entry.key());
         let is_kept = entry.document().is_some() || !self.freshness.negative_ttl.is_zero();
         if !is_kept || !self.cache.insert(entry.clone()) {

@@ -23,7 +23,6 @@ pub(super) struct Counters {
     /// Hits on an entry that says NOT_FOUND.
     pub(super) negative_hits: Counter,
     pub(super) expirations: Counter,
-    pub(super) purged: Counter,
 }
 
 /// The `data` of METRICS. Fields may be added, never removed or renamed.
@@ -47,6 +46,8 @@ pub(super) struct Metrics {
     stale_served: u64,
     negative_hits: u64,
     purged: u64,
+    /// Purged prefixes whose memory is not freed yet.
+    purges_waiting: usize,
     prefixes: Vec<Prefix>,
     hot_keys: Vec<HotKey>,
 }
@@ -99,7 +100,8 @@ impl Proxy {
             refreshes: self.counters.refreshes.get(),
             stale_served: self.counters.stale_served.get(),
             negative_hits: self.counters.negative_hits.get(),
-            purged: self.counters.purged.get(),
+            purged: self.purges.purged.get(),
+            purges_waiting: self.purges.waiting(),
             prefixes: self.hot_spots.prefixes(),
             hot_keys: self.hot_spots.hot_keys(),
         }
@@ -108,7 +110,7 @@ impl Proxy {
     /// Describes the entry of a key. Fetches nothing, counts nothing.
     pub(super) fn explain<'a>(&self, key: Key<'a>) -> Explanation<'a> {
         let now = self.now();
-        let held = self.cache.peek(key.as_str());
+        let held = self.peek(key);
         let entry = held.as_deref();
         let failure = lock(&self.key_failures).of(key.as_str()).cloned();
         let (next_probe, origin_error) = self.upstream.health();

@@ -44,6 +44,7 @@ use self::hot_spots::HotSpots;
 use self::key_failures::KeyFailures;
 use self::landing::Landed;
 use self::metrics::Counters;
+use self::purge::Purges;
 pub use self::upstream::FetchLimits;
 use self::upstream::{LEFT_ALONE, Permit, Upstream};
 use crate::admin::{Admins, FORBIDDEN};
@@ -54,7 +55,7 @@ use crate::net::link::Peer;
 use crate::net::{Link, LinkLimits};
 use crate::stats::StartTime;
 use crate::trace;
-use crate::wire::{Key, KeyBuf, Reply, Request, Served, Status};
+use crate::wire::{Key, KeyBuf, Pattern, Reply, Request, Served, Status};
 
 /// The settings of a proxy.
 #[derive(Clone, Debug)]
@@ -108,6 +109,7 @@ pub struct Proxy {
     cache: Box<dyn Cache>,
     flights: Arc<Flights<Landed>>,
     key_failures: Mutex<KeyFailures>,
+    purges: Purges,
     upstream: Upstream,
     freshness: Freshness,
     counters: Counters,
@@ -125,6 +127,7 @@ impl Proxy {
             cache: cache::build(config.cache_type, config.bounds),
             flights: Flights::new(MAX_FLIGHTS, config.max_waiters),
             key_failures: Mutex::new(KeyFailures::new(config.fetch.origin_retry)),
+            purges: Purges::new(),
             upstream: Upstream::new(Link::new(config.origin, config.link), config.fetch),
             freshness: config.freshness,
             counters: Counters::default(),
@@ -140,7 +143,8 @@ impl Proxy {
     }
 
     fn get(self: &Arc<Self>, key: Key<'_>, deadline: Option<Instant>, now: Millis) -> Answer {
-        let Some(entry) = self.cache.get(key.as_str()) else {
+        let held = self.cache.get(key.as_str());
+        let Some(entry) = held.filter(|entry| self.purges.shows(entry)) else {
             return self.miss(key, None, deadline);
         };
         match self.freshness.verdict(&entry, now, fastrand::f64) {
@@ -239,7 +243,12 @@ impl Proxy {
 
     /// The entry of a flight that landed after this request missed the cache and before it began a flight.
     fn landed_meanwhile(&self, key: Key<'_>) -> Option<Arc<Entry>> {
-        self.cache.peek(key.as_str()).filter(|entry| entry.is_fresh(self.now()))
+        self.peek(key).filter(|entry| entry.is_fresh(self.now()))
+    }
+
+    /// The entry of a key, fresh or not, unless it was purged. Does not count as a use.
+    fn peek(&self, key: Key<'_>) -> Option<Arc<Entry>> {
+        self.cache.peek(key.as_str()).filter(|entry| self.purges.shows(entry))
     }
 
     /// The reply to a request that missed the cache, by the outcome of its fetch or the reason why there was none. Counts

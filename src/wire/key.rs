@@ -4,6 +4,7 @@
 //! a dot. To change the grammar, change `ALLOWED`, the two lengths and `check_segments`: no other file knows it.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -136,6 +137,19 @@ impl KeyBuf {
 impl Hash for KeyBuf {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);
+    }
+}
+
+/// As the path alone.
+impl Ord for KeyBuf {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl PartialOrd for KeyBuf {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -57,6 +57,11 @@ pub(super) const ONE: &[Family] = &[
         "Entries removed because they were too old to be served",
     ),
     counter(&["purged"], "dproxy_cache_purged", "Entries that a purge removed or marked stale"),
+    gauge(
+        &["purges_waiting"],
+        "dproxy_cache_purges_waiting",
+        "Purged prefixes whose memory is not freed yet",
+    ),
     gauge(&["entries"], "dproxy_cache_entries", "Entries held"),
     Family {
         path: &["bytes"],

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use smol_str::SmolStr;
 
+use super::Stamp;
 use crate::wire::Document;
 
 /// Milliseconds since the start of the proxy. A cache has no clock: its callers pass the time.
@@ -30,10 +31,10 @@ pub struct Entry {
     asked: Millis,
     /// How long it is fresh, in milliseconds; `u32::MAX` if it does not expire.
     lifetime: u32,
-    /// How long the fetch took, in milliseconds.
-    fetch: u32,
     uses: AtomicU32,
-    soft_purged: AtomicBool,
+    stamp: AtomicU32,
+    /// How long the fetch took, in milliseconds; a minute counts as the longest.
+    fetch: u16,
     marks: Marks,
 }
 
@@ -81,9 +82,9 @@ impl Entry {
             document,
             asked,
             lifetime: lifetime.map_or(u32::MAX, millis),
-            fetch: millis(fetch),
             uses: AtomicU32::new(0),
-            soft_purged: AtomicBool::new(false),
+            stamp: AtomicU32::new(0),
+            fetch: fetch.as_millis().min(60_000) as u16,
             marks: Marks::default(),
         }
     }
@@ -123,12 +124,22 @@ impl Entry {
 
     /// Makes it stale at once.
     pub fn purge_softly(&self) {
-        self.soft_purged.store(true, Relaxed);
+        self.stamp.fetch_or(Stamp::default().softened().bits(), Relaxed);
     }
 
-    /// Whether [`Entry::purge_softly`] made it stale.
+    /// Whether a soft purge made it stale.
     pub fn is_soft_purged(&self) -> bool {
-        self.soft_purged.load(Relaxed)
+        self.stamp().is_soft()
+    }
+
+    /// The last purge that it was checked against, and what was found.
+    pub fn stamp(&self) -> Stamp {
+        Stamp::from_bits(self.stamp.load(Relaxed))
+    }
+
+    /// Replaces the stamp `from`; false if it is another one by now.
+    pub fn restamp(&self, from: Stamp, to: Stamp) -> bool {
+        self.stamp.compare_exchange(from.bits(), to.bits(), Relaxed, Relaxed).is_ok()
     }
 
     /// Counts one reply from the cache. A load and a store cost a hit less than one atomic addition; of two replies on two

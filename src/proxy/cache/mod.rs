@@ -19,6 +19,7 @@ mod lru;
 mod ordered;
 mod s3fifo;
 mod sharded;
+mod stamp;
 mod usage;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ use std::sync::Arc;
 
 pub use entry::{Entry, Millis};
 pub use layout::{CacheType, Layout, build, build_as};
+pub use stamp::Stamp;
 pub use usage::{Bounds, Usage};
 
 /// A bounded map from keys to entries. `ttl`, `lru` and `s3fifo` differ in which entry they evict when a bound is reached.

@@ -19,7 +19,7 @@ use super::{Bounds, Cache, Entry, Usage};
 use crate::lock::lock;
 
 /// Places in one slice of [`Cache::retain`]: few enough to look at, and remove all, in about a millisecond.
-const SLICE: usize = 2048;
+const SLICE: usize = if cfg!(sim) { 2 } else { 2048 };
 
 /// Decides which entry is evicted next. Pure: no lock, no clock. Each entry has a place, a small number, until it leaves.
 pub(super) trait Order: Send {

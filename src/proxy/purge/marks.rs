@@ -1,0 +1,167 @@
+//! The marks of purges: what was purged since the last walk through the cache, by prefix. Pure: no lock, no clock.
+//!
+//! A purge of a prefix is a mark with a number. Every entry has the number of the last mark that it was checked against
+//! ([`Stamp`]): an entry that is older than the newest mark is checked once, when it is read, and stamped. A walk checks all
+//! entries, frees the purged ones, and then the marks up to its beginning are forgotten.
+//!
+//! Four rules, and what each is for:
+//! 1. An entry enters the cache with the number of the newest mark, and only if its fetch began after every mark of its key.
+//! 2. An entry is purged by a mark of one of its prefixes with a number greater than its own.
+//! 3. A walk stamps every entry that stays. So an entry older than the last whole walk was missed by it, because it had left
+//!    the cache by then: it is purged, whatever its key, since the marks that would say so are forgotten.
+//! 4. A stamp is replaced only by whoever has read it, so that it never goes back to an older number.
+//!
+//! A check is one lookup for each slash of the key, however many marks there are. (A list of purges that every entry is
+//! compared with makes the first hit after a storm as slow as the storm was long, as Varnish's bans do.)
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::super::cache::{Entry, Stamp};
+use crate::stats::Counter;
+
+/// The most prefixes that are marked at once.
+pub(super) const MOST: usize = 4096;
+
+/// The marks.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Marks {
+    newest: Stamp,
+    /// The number of the last whole walk.
+    walked: Stamp,
+    by_prefix: HashMap<Arc<str>, Latest, foldhash::fast::RandomState>,
+    /// All entries found, for METRICS.
+    purged: Arc<Counter>,
+}
+
+/// The newest marks of one prefix. An older one of the same kind says nothing more.
+#[derive(Clone, Default, Debug)]
+struct Latest {
+    hard: Option<Mark>,
+    soft: Option<Mark>,
+}
+
+/// One mark.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    /// Its number.
+    pub(super) number: Stamp,
+    /// The entries found for it that no reply has told yet.
+    pub(super) found: Arc<AtomicU64>,
+}
+
+/// What the marks say about an entry.
+enum Found<'a> {
+    Nothing,
+    Soft(&'a Mark),
+    /// It must not be shown; without a mark when those that purged it are forgotten.
+    Purged(Option<&'a Mark>),
+}
+
+impl Marks {
+    /// The number of the newest mark.
+    pub(super) fn newest(&self) -> Stamp {
+        self.newest
+    }
+
+    /// All entries found for any mark.
+    pub(super) fn purged(&self) -> &Arc<Counter> {
+        &self.purged
+    }
+
+    /// Whether a walk has nothing to do.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_prefix.is_empty()
+    }
+
+    /// Prefixes that are marked.
+    pub(super) fn len(&self) -> usize {
+        self.by_prefix.len()
+    }
+
+    /// Marks all keys that begin with a prefix, which ends with a slash. `None` when too many prefixes are marked.
+    pub(super) fn add(&mut self, prefix: &str, soft: bool) -> Option<Mark> {
+        if !self.by_prefix.contains_key(prefix) {
+            if self.by_prefix.len() >= MOST {
+                return None;
+            }
+            self.by_prefix.insert(prefix.into(), Latest::default());
+        }
+        let latest = self.by_prefix.get_mut(prefix)?;
+        let place = if soft { &mut latest.soft } else { &mut latest.hard };
+        self.newest = self.newest.next();
+        // Replies to purges of one prefix share what is found: each entry is told once.
+        let found = place.take().map_or_else(Arc::default, |before| before.found);
+        let mark = Mark { number: self.newest, found };
+        *place = Some(mark.clone());
+        Some(mark)
+    }
+
+    /// Checks an entry against the marks that are newer than its stamp, and stamps it. False if it must not be shown.
+    pub(super) fn check(&self, entry: &Entry) -> bool {
+        // Ends: a stamp changes only towards the newest mark, or to purged.
+        loop {
+            let stamp = entry.stamp();
+            let (after, mark) = self.judge(entry.key(), stamp);
+            if after == stamp {
+                return !stamp.is_purged();
+            }
+            if entry.restamp(stamp, after) {
+                if let Some(mark) = mark {
+                    mark.found.fetch_add(1, Relaxed);
+                    self.purged.add_one();
+                }
+                return !after.is_purged();
+            }
+        }
+    }
+
+    /// The stamp that an entry gets instead of this one, and the mark that it was found for.
+    pub(super) fn judge(&self, key: &str, stamp: Stamp) -> (Stamp, Option<&Mark>) {
+        if stamp.is_purged() || !stamp.is_before(self.newest) {
+            return (stamp, None);
+        }
+        match self.find(key, stamp) {
+            Found::Nothing => (stamp.at(self.newest), None),
+            Found::Soft(mark) => (self.newest.softened(), Some(mark)),
+            Found::Purged(mark) => (stamp.purged(), mark),
+        }
+    }
+
+    fn find(&self, key: &str, since: Stamp) -> Found<'_> {
+        if since.is_before(self.walked) {
+            return Found::Purged(None);
+        }
+        let (mut hard, mut soft) = (None, None);
+        for (slash, _) in key.match_indices('/') {
+            let Some(latest) = self.by_prefix.get(&key[..=slash]) else { continue };
+            hard = older(hard, latest.hard.as_ref(), since);
+            soft = older(soft, latest.soft.as_ref(), since);
+        }
+        match (hard, soft) {
+            (Some(hard), _) => Found::Purged(Some(hard)),
+            (None, Some(soft)) => Found::Soft(soft),
+            (None, None) => Found::Nothing,
+        }
+    }
+
+    /// A walk that began with the marks up to `number` has checked every entry: they are forgotten.
+    pub(super) fn forget(&mut self, number: Stamp) {
+        let keep = |mark: &mut Option<Mark>| {
+            *mark = mark.take().filter(|mark| number.is_before(mark.number));
+            mark.is_some()
+        };
+        self.by_prefix.retain(|_, latest| keep(&mut latest.hard) | keep(&mut latest.soft));
+        self.walked = number;
+    }
+}
+
+/// The older of two marks that are newer than `since`: it found the entry first.
+fn older<'a>(best: Option<&'a Mark>, other: Option<&'a Mark>, since: Stamp) -> Option<&'a Mark> {
+    let newer = other.filter(|mark| since.is_before(mark.number));
+    match (best, newer) {
+        (Some(best), Some(newer)) if newer.number.is_before(best.number) => Some(newer),
+        (best, newer) => best.or(newer),
+    }
+}

@@ -1,0 +1,108 @@
+//! PURGE: a request that comes after its reply gets no document from before the purge.
+//!
+//! A purge of one key removes it. A purge of a prefix is a mark, which costs the same however full the cache is; the memory
+//! is freed by one walk for all marks that wait, in slices, off the serving threads.
+
+mod marks;
+#[cfg(test)]
+mod marks_tests;
+mod purges;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::{sleep, timeout};
+
+pub(super) use self::purges::Purges;
+use super::Proxy;
+use crate::handler::Answer;
+use crate::lock::lock;
+use crate::pool;
+use crate::wire::{Key, Pattern, Reply, Status};
+
+/// How long a reply waits for the walk, so that it tells how much was purged.
+const PATIENCE: Duration = Duration::from_millis(80);
+/// The pause of a walk between two slices: others get the locks that it takes, and most of the core.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// The `data` of the reply to PURGE.
+#[derive(Serialize)]
+struct Purged {
+    /// Entries removed, or marked stale by a soft purge.
+    purged: usize,
+    /// Only when the walk goes on: more entries may be found. None of them is shown meanwhile.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    at_least: bool,
+}
+
+impl Proxy {
+    pub(super) fn purge(self: &Arc<Self>, pattern: Pattern<'_>, soft: bool) -> Answer {
+        let prefix = match pattern {
+            Pattern::One(key) => {
+                let purged = self.flights.purge(pattern, || self.purge_one(key, soft));
+                self.purges.purged.add(purged as u64);
+                return Answer::Now(reply(purged, false));
+            }
+            Pattern::Beneath(prefix) => prefix,
+        };
+        let forget = || {
+            lock(&self.key_failures).forget_all();
+            self.purges.add(prefix, soft)
+        };
+        let Some(mark) = self.flights.purge(pattern, forget) else {
+            let full = "too many purges wait until the memory of those before them is freed; ask again";
+            return Answer::Now(self.failed(Status::Overloaded, full));
+        };
+        tokio::spawn(self.clone().walk());
+        let proxy = self.clone();
+        Answer::later(async move {
+            let is_known = timeout(patience(), proxy.purges.walked(&mark)).await.is_ok();
+            reply(mark.found.swap(0, Relaxed) as usize, !is_known)
+        })
+    }
+
+    fn purge_one(&self, key: Key<'_>, soft: bool) -> usize {
+        lock(&self.key_failures).forget(key.as_str());
+        let Some(entry) = self.peek(key) else { return 0 };
+        match soft {
+            true => entry.purge_softly(),
+            false => drop(self.cache.remove(key.as_str())),
+        }
+        1
+    }
+
+    /// Checks every entry against the marks until none waits, unless another walk is under way.
+    async fn walk(self: Arc<Self>) {
+        let Some(mut turn) = self.purges.begin_walk() else { return };
+        while let Some(marks) = turn.round() {
+            let mut slice = 0;
+            // An entry that comes while the walk is under way is newer than its marks.
+            while slice < self.cache.slices() {
+                if slice > 0 {
+                    sleep(PAUSE).await;
+                }
+                let (proxy, marks) = (self.clone(), marks.clone());
+                let check = move || proxy.cache.retain(slice, &mut |entry| marks.check(entry));
+                if pool::run(check).await.is_err() {
+                    return;
+                }
+                slice += 1;
+            }
+            self.purges.end_round(&marks);
+        }
+    }
+}
+
+fn reply(purged: usize, at_least: bool) -> Reply {
+    Reply::json(&Purged { purged, at_least })
+}
+
+/// In a simulation, readers come before the walk as often as after it.
+fn patience() -> Duration {
+    match cfg!(sim) && fastrand::bool() {
+        true => Duration::ZERO,
+        false => PATIENCE,
+    }
+}
