@@ -50,6 +50,12 @@ impl<H: Handler> Measured<H> {
         Arc::new(Self { inner, counters: Arc::default(), http_port: OnceLock::new() })
     }
 
+    /// The role itself.
+    #[cfg(test)]
+    pub(super) fn inner(&self) -> &H {
+        &self.inner
+    }
+
     /// The counters since the start.
     pub fn counters(&self) -> &GetCounters {
         &self.counters

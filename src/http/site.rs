@@ -18,9 +18,13 @@ use crate::handler::{Ask, Handler};
 use crate::net::ServerLimits;
 use crate::net::accept::Door;
 use crate::net::unread::TOO_MUCH;
+use crate::pool;
 use crate::samples::{NodeHealth, Sample};
 use crate::wire::reply::{Content, Data};
 use crate::wire::{Request, Status};
+
+/// METRICS of more bytes are parsed on the pool, not on a thread that serves connections.
+const LONG: usize = 64 << 10;
 
 /// The configuration of a [`Gateway`](super::Gateway).
 #[derive(Clone, Debug)]
@@ -113,10 +117,20 @@ impl<H: Handler> Site<H> {
 
     /// The `data` of METRICS; `null` if the node has no room for an answer.
     pub(super) async fn metrics(&self) -> Value {
+        let parse = |text: &str| serde_json::from_str(text).unwrap_or_default();
+        match self.metrics_text().await {
+            Some(text) if text.len() > LONG => pool::run(move || parse(&text)).await.unwrap_or_default(),
+            Some(text) => parse(&text),
+            None => Value::Null,
+        }
+    }
+
+    /// The `data` of METRICS as text.
+    pub(super) async fn metrics_text(&self) -> Option<String> {
         let ask = Ask::new(Request::Metrics, IpAddr::V4(Ipv4Addr::LOCALHOST), Instant::now());
         match self.handler.answer(ask).reply().await.content {
-            Content::Own { data: Data::Json(text), .. } => serde_json::from_str(&text).unwrap_or_default(),
-            _ => Value::Null,
+            Content::Own { data: Data::Json(text), .. } => Some(text),
+            _ => None,
         }
     }
 

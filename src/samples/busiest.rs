@@ -1,5 +1,7 @@
 //! The prefixes and keys with the most requests, over all proxies.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -26,12 +28,14 @@ pub fn busiest(metrics: &Value, list: &str, name: &str) -> Vec<Busy> {
     let weight = |report: &Value| report["total_requests"].as_f64().unwrap_or(0.0);
     let all: f64 = reports.iter().map(|report| weight(report)).sum();
     let mut sums: Vec<Busy> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
     for report in reports.into_iter().filter(|report| weight(report) > 0.0) {
         for entry in report[list].as_array().into_iter().flatten() {
             let (Some(name), Some(share)) = (entry[name].as_str(), entry["share"].as_f64()) else { continue };
             let share = share * weight(report) / all;
             let hits = entry["hit_rate"].as_f64().map(|rate| rate * share);
-            match sums.iter_mut().find(|sum| sum.name == name) {
+            let place = *places.entry(name).or_insert(sums.len());
+            match sums.get_mut(place) {
                 Some(sum) => {
                     sum.share += share;
                     sum.hit_rate = sum.hit_rate.zip(hits).map(|(sum, hits)| sum + hits);

@@ -1,6 +1,6 @@
 //! Growth of the counters of a node and of the nodes behind it, across restarts and departures.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
@@ -63,7 +63,8 @@ pub struct Tracks {
 impl Tracks {
     /// Adds a sample of this time. Nodes that are not in it are forgotten.
     pub fn add(&mut self, sample: &Sample, now: Instant) {
-        self.nodes.retain(|name, _| sample.nodes.iter().any(|node| node.name == *name));
+        let names: HashSet<&str> = sample.nodes.iter().map(|node| &*node.name).collect();
+        self.nodes.retain(|name, _| names.contains(&**name));
         let mut sum = Counters::default();
         for node in &sample.nodes {
             let track = self.nodes.entry(node.name.clone()).or_default();

@@ -20,6 +20,7 @@ use self::families::{Family, NODE, ONE};
 use super::accept::weighted;
 use super::site::Site;
 use crate::handler::Handler;
+use crate::pool;
 use crate::stats::Durations;
 
 /// The kernel's file with the memory of this process, in pages.
@@ -58,8 +59,14 @@ impl Format {
 
 /// The metrics of this moment as text.
 pub(super) async fn render<H: Handler>(site: &Site<H>, format: Format) -> Result<String, fmt::Error> {
+    let snapshot = Snapshot::take(site).await;
+    // Long where there are many nodes: not written on a thread that serves connections.
+    pool::run(move || written(snapshot, format)).await.unwrap_or(Err(fmt::Error))
+}
+
+fn written(snapshot: Snapshot, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Snapshot::take(site).await));
+    registry.register_collector(Box::new(snapshot));
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(match format {

@@ -1,13 +1,16 @@
 //! The difference of two METRICS as events: a node is down or back, drained or not, purged; the origin fails or answers.
 
+use std::collections::HashMap;
+
 use super::events::{Events, Kind};
 use crate::samples::{NodeHealth, NodeSample, Sample, Tracks};
 
 /// Adds an event for each change from `last` to `next`; `tracks` have seen `next`.
 pub(super) fn note_changes(last: Option<&Sample>, next: &Sample, tracks: &Tracks, events: &mut Events) {
+    let before: HashMap<&str, NodeHealth> =
+        last.iter().flat_map(|last| &last.nodes).map(|node| (&*node.name, node.health)).collect();
     for node in &next.nodes {
-        let before = last.and_then(|last| last.nodes.iter().find(|before| before.name == node.name));
-        if let Some((kind, text)) = change(before.map(|before| before.health), node) {
+        if let Some((kind, text)) = change(before.get(&*node.name).copied(), node) {
             events.note(kind, &node.name, text);
         }
         let purged = tracks.node(&node.name).map_or(0.0, |track| track.step.counts.purged);

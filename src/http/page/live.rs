@@ -9,47 +9,84 @@ use axum::http::header::CACHE_CONTROL;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
+use serde_json::Value;
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::history::{History, Moment};
+use super::pace::Pace;
 use super::plots;
 use super::state::state;
 use crate::handler::Handler;
+use crate::http::Role;
 use crate::http::site::{PageTexts, Site};
+use crate::pool;
 
-/// The time between two readings of the node.
+/// The time between two looks at the node.
 const TICK: Duration = Duration::from_secs(1);
 /// Ticks between two drawings. A point of a plot is three ticks, so each is drawn within two.
 const DRAWN_EVERY: u64 = 2;
+/// … without an open page: the first one that opens needs some.
+const DRAWN_RARELY: u64 = 10;
 /// A page that lost its connection tries again after this time.
 const RETRY: Duration = Duration::from_secs(1);
 /// The time between two comments on a silent connection, which middleboxes might cut.
 const KEPT_ALIVE: Duration = Duration::from_secs(15);
 
-/// Reads the node every second and sends the texts of the page, without an end.
+/// What the page shows, and how its texts are made.
+struct Screen {
+    history: History,
+    role: Role,
+    name: String,
+}
+
+/// Looks at the node every second and sends the texts of the page, without an end. METRICS are read and texts are made on the
+/// pool: they are as long as the list of nodes. While no page is open they are made as rarely as `Pace` says.
 pub(in crate::http) async fn watch<H: Handler>(site: &Site<H>) {
     let name = format!("dproxy-{}", site.config.node);
-    let role = site.config.role;
-    let mut history = History::new(name.clone());
+    let mut screen = Screen { history: History::new(name.clone()), role: site.config.role, name };
+    let mut pace = Pace::default();
+    let mut next_drawing = 0;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for count in 0_u64.. {
         tick.tick().await;
+        let (began, is_open) = (Instant::now(), site.page.receiver_count() > 0);
         let counters = site.handler.counters();
         let (durations, in_flight) = (counters.durations(), counters.in_flight());
-        let moment = Moment { metrics: site.metrics().await, durations, in_flight };
-        history.add(&moment, Instant::now());
-        let state = text(&state(&history, role, &name, &moment.metrics));
-        // Without an open page the plots are drawn rarely: the first page that opens needs some.
-        let is_drawn = count % DRAWN_EVERY == 0 && (site.page.receiver_count() > 0 || count % 10 == 0);
-        let plots = is_drawn.then(|| text(&plots::draw(history.points())));
+        if !is_open && !pace.is_due(began) {
+            screen.history.add(&Moment { metrics: Value::Null, durations, in_flight }, began);
+            continue;
+        }
+        let is_drawn = count >= next_drawing;
+        if is_drawn {
+            next_drawing = count + if is_open { DRAWN_EVERY } else { DRAWN_RARELY };
+        }
+        let metrics = site.metrics_text().await;
+        let made = pool::run(move || {
+            let metrics = metrics.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+            let texts = screen.texts(&Moment { metrics, durations, in_flight }, began, is_drawn);
+            (screen, texts)
+        });
+        // It fails only when the runtime ends.
+        let Ok((back, (state, plots))) = made.await else { return };
+        screen = back;
         site.page.send_modify(|texts| {
             texts.state = state;
             if let Some(plots) = plots {
                 (texts.plots, texts.drawings) = (plots, texts.drawings + 1);
             }
         });
+        pace.rest(began, Instant::now());
+    }
+}
+
+impl Screen {
+    /// Takes a moment over; the text of the state, and that of the plots if they are to be drawn.
+    fn texts(&mut self, moment: &Moment, now: Instant, is_drawn: bool) -> (Arc<str>, Option<Arc<str>>) {
+        self.history.add(moment, now);
+        let state = text(&state(&self.history, self.role, &self.name, &moment.metrics));
+        (state, is_drawn.then(|| text(&plots::draw(self.history.points()))))
     }
 }
 
@@ -94,4 +131,60 @@ fn pushed<H: Handler>(subscriber: Subscriber<H>) -> impl Stream<Item = Result<Ev
         }
         Some((Ok(Event::default().event("state").retry(RETRY).data(texts.state)), subscriber))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use tokio::time::sleep;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::handler::{Answer, Ask};
+    use crate::http::HttpConfig;
+    use crate::http::measured::Measured;
+    use crate::net::accept::Door;
+    use crate::wire::Reply;
+
+    /// A balancer with so many nodes that its METRICS take this long.
+    struct Large(Duration, AtomicU64);
+
+    impl Handler for Large {
+        fn answer(self: &Arc<Self>, _ask: Ask<'_>) -> Answer {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            let takes = self.0;
+            Answer::later(async move {
+                sleep(takes).await;
+                Reply::json(&serde_json::json!({ "total_requests": 7, "proxies": {} }))
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn metrics_that_cost_much_are_hardly_read_while_no_page_is_open() {
+        let site = |takes| {
+            let measured = Measured::new(Arc::new(Large(takes, AtomicU64::new(0))));
+            let door = Arc::new(Door::new(1, Duration::ZERO));
+            let config = HttpConfig::new(Role::Balancer, 9000);
+            Arc::new(Site::new(measured, config, CancellationToken::new(), door))
+        };
+        for (takes, closed, open) in [(60, 5..=11, 55..=61), (0, 290..=301, 55..=61)] {
+            let site = site(Duration::from_millis(takes));
+            let reads = || site.handler.inner().1.load(Ordering::Relaxed);
+            let watched = tokio::spawn({
+                let site = site.clone();
+                async move { watch(&site).await }
+            });
+            sleep(Duration::from_secs(300)).await;
+            let before = reads();
+            assert!(closed.contains(&before), "{before} in five minutes");
+            let page = site.page.subscribe();
+            assert!(page.borrow().state.contains("total_requests") || page.borrow().state.contains("totals"));
+            sleep(Duration::from_secs(60)).await;
+            let more = reads() - before;
+            assert!(open.contains(&more), "{more} in a minute with an open page");
+            watched.abort();
+        }
+    }
 }

@@ -10,6 +10,7 @@ mod changes;
 mod events;
 mod history;
 mod live;
+mod pace;
 mod plots;
 mod state;
 
