@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::support::fake::{Hello, answer_soundly};
+use crate::support::moody::{assert_stale, explain, is_stale};
 use crate::support::{Address, Data, Fake, Session, Start, at_once, get, pause, until};
 
 fn hit(proxy: Address, path: &str) -> bool {
@@ -140,4 +141,77 @@ fn no_error_is_cached() {
     data.put("article/1", b"1");
     assert!(!hit(proxy.address, "article/1"));
     assert!(hit(proxy.address, "article/1"));
+}
+
+/// A document of so many bytes, and more than a sixteenth of 1 MiB in the tests below.
+fn large(bytes: usize) -> String {
+    format!("\"{}\"", "x".repeat(bytes - 2))
+}
+
+#[test]
+fn a_document_that_is_not_kept_is_counted_explained_and_logged_once() {
+    let data = Data::articles(1);
+    for path in ["large/1", "large/2"] {
+        data.put(path, large(100_000).as_bytes());
+    }
+    let origin = Start::origin(data.path(), "").run();
+    for kind in ["ttl", "lru", "s3fifo"] {
+        let proxy = Start::proxy(origin.address, &format!("--cache-type {kind} --max-bytes 1MiB")).run();
+        for path in ["article/1", "large/1", "large/1", "large/2"] {
+            assert_eq!(get(proxy.address, path)["status"], "OK");
+        }
+        assert_eq!(proxy.count("not_kept"), 3.0);
+        let why = explain(&proxy, "large/1")["not_kept"].to_string();
+        assert!(why.contains("65536") && why.contains("--max-bytes"), "{why}");
+        assert!(explain(&proxy, "article/1")["not_kept"].is_null());
+        assert_eq!(proxy.log().matches("not kept").count(), 1, "{}", proxy.log());
+        data.put("large/2", b"2");
+        get(proxy.address, "large/2");
+        let kept = explain(&proxy, "large/2");
+        assert!(kept["not_kept"].is_null() && kept["cached"] == true, "{kept}");
+        data.put("large/2", large(100_000).as_bytes());
+    }
+}
+
+#[test]
+fn the_older_document_is_there_when_a_fetch_fails_though_a_later_one_was_not_kept() {
+    let data = Data::empty();
+    let origin = Start::origin(data.path(), "").run();
+    for words in ["", "--stale-while-revalidate 10m", "--cache-type lru"] {
+        data.put("article/1", b"1");
+        let proxy = Start::proxy(origin.address, &format!("--ttl 200ms --max-bytes 1MiB {words}")).run();
+        assert_eq!(get(proxy.address, "article/1")["data"], 1);
+        data.put("article/1", large(100_000).as_bytes());
+        until("the later one is fetched", || get(proxy.address, "article/1")["data"].is_string());
+        for _ in 0..10 {
+            let reply = get(proxy.address, "article/1");
+            assert!(
+                reply["data"].is_string() && reply.get("stale").is_none(),
+                "{words}: never the older one"
+            );
+        }
+        data.put("article/1", b"{");
+        for _ in 0..3 {
+            assert_stale(&get(proxy.address, "article/1"), 1);
+        }
+        data.put("article/1", b"2");
+        until("the mended one is fetched", || get(proxy.address, "article/1")["data"] == 2);
+        until("it is kept", || hit(proxy.address, "article/1"));
+    }
+}
+
+#[test]
+fn a_held_document_outlives_a_file_that_grows_beyond_the_largest_document() {
+    let data = Data::empty();
+    let origin = Start::origin(data.path(), "").run();
+    data.put("article/1", b"1");
+    let proxy = Start::proxy(origin.address, "--ttl 200ms --max-document 64KiB").run();
+    get(proxy.address, "article/1");
+    data.put("article/1", large(100_000).as_bytes());
+    until("it is stale", || is_stale(&proxy, "article/1"));
+    for _ in 0..3 {
+        assert_stale(&get(proxy.address, "article/1"), 1);
+    }
+    let why = explain(&proxy, "article/1")["last_error"].to_string();
+    assert!(why.contains("--max-document"), "{why}");
 }

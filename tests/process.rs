@@ -174,7 +174,7 @@ fn a_missing_data_directory_is_one_line_and_exit_code_1() {
 
 #[test]
 fn wrong_usage_is_exit_code_2() {
-    let wrong: [(&[&str], &str); 27] = [
+    let wrong: [(&[&str], &str); 35] = [
         (&["serve"], "serve"),
         (&["proxy", "--colour", "red"], "--colour"),
         (&["proxy", "--cache-type", "fifo"], "fifo"),
@@ -197,6 +197,14 @@ fn wrong_usage_is_exit_code_2() {
         (&["origin", "--host", "example.com"], "127.0.0.1"),
         (&["proxy", "--ttl", "18446744073709551615s"], "at the most"),
         (&["proxy", "--max-bytes", "99999999TiB"], "can address"),
+        (&["proxy", "--max-bytes", "1000"], "16KiB at the least"),
+        (&["cluster", "--max-bytes", "1"], "16KiB at the least"),
+        (&["proxy", "--ttl", "50d"], "49d at the most"),
+        (&["cluster", "--negative-ttl", "4300000"], "49d at the most"),
+        (&["proxy", "--ttl", "100us"], "whole milliseconds"),
+        (&["proxy", "--ttl", "0"], "longer than 0"),
+        (&["proxy", "--capacity", "5000000000"], "4000000000 at the most"),
+        (&["lb", "--proxy-max-in-flight", "2000000"], "1048576 at the most"),
         (&["proxy", "--threads", "100000"], "1..=1024"),
         (&["cluster", "--proxies", "100000"], "1..=1024"),
         (&["bench", "--warmup", "99999999999999s"], "at the most"),

@@ -98,7 +98,7 @@ pub struct BalanceArgs {
         value_name = "on|off")]
     pub hedge: bool,
     /// Requests under way at one proxy.
-    #[arg(long, env = "DPROXY_PROXY_MAX_IN_FLIGHT", default_value_t = LbConfig::default().link.max_in_flight, value_parser = units::count, value_name = "N")]
+    #[arg(long, env = "DPROXY_PROXY_MAX_IN_FLIGHT", default_value_t = LbConfig::default().link.max_in_flight, value_parser = units::in_flight, value_name = "N")]
     pub proxy_max_in_flight: usize,
     /// Requests that may wait for a place at one proxy; further ones are told OVERLOADED.
     #[arg(long, hide = true, env = "DPROXY_PROXY_MAX_WAITING", default_value_t = LbConfig::default().link.max_waiting, value_parser = units::count, value_name = "N")]

@@ -67,7 +67,7 @@ pub struct CacheArgs {
     #[arg(long, alias = "cache_type", env = "DPROXY_CACHE_TYPE", default_value_t, value_name = "TYPE")]
     pub cache_type: CacheType,
     /// How long a document is fresh [default: 30s with the type ttl, else for ever].
-    #[arg(long, env = "DPROXY_TTL", value_parser = units::positive_duration, value_name = "TIME")]
+    #[arg(long, env = "DPROXY_TTL", value_parser = time_to_live, value_name = "TIME")]
     pub ttl: Option<Duration>,
     /// By how much each document's time is shortened at most, so that they do not expire together.
     #[arg(long, env = "DPROXY_TTL_JITTER", default_value = defaults::fraction(Freshness::default().ttl_jitter), value_parser = units::fraction, value_name = "PART")]
@@ -79,14 +79,15 @@ pub struct CacheArgs {
     #[arg(long, env = "DPROXY_STALE_IF_ERROR", default_value = defaults::time(Freshness::default().stale_if_error), value_parser = units::duration, value_name = "TIME")]
     pub stale_if_error: Duration,
     /// How long the word that there is no such document is kept.
-    #[arg(long, env = "DPROXY_NEGATIVE_TTL", default_value = defaults::time(Freshness::default().negative_ttl), value_parser = units::duration, value_name = "TIME")]
+    #[arg(long, env = "DPROXY_NEGATIVE_TTL", default_value = defaults::time(Freshness::default().negative_ttl), value_parser = life, value_name = "TIME")]
     pub negative_ttl: Duration,
     /// Entries to hold at most; --max-bytes may be reached first.
     #[arg(long, aliases = ["lru_capacity", "lru-capacity"], env = "DPROXY_CAPACITY", default_value_t = Bounds::default().entries,
-        value_parser = units::count, value_name = "N")]
+        value_parser = |text: &str| units::count_to(Bounds::MOST_ENTRIES, text), value_name = "N")]
     pub capacity: usize,
-    /// Memory to hold at most: keys, documents and bookkeeping; --capacity may be reached first.
-    #[arg(long, env = "DPROXY_MAX_BYTES", default_value = defaults::size(Bounds::default().bytes), value_parser = units::size, value_name = "SIZE")]
+    /// Memory to hold at most: keys, documents and bookkeeping; --capacity may be reached first. One document takes a
+    /// sixteenth at most.
+    #[arg(long, env = "DPROXY_MAX_BYTES", default_value = defaults::size(Bounds::default().bytes), value_parser = cache_size, value_name = "SIZE")]
     pub max_bytes: usize,
     /// A fetch must bring its document within this time; keep it below the --try-deadline of the balancer.
     #[arg(long, env = "DPROXY_FETCH_DEADLINE", default_value = defaults::time(FetchLimits::default().deadline), value_parser = units::positive_duration, value_name = "TIME",
@@ -109,6 +110,35 @@ pub struct CacheArgs {
     #[arg(long, env = "DPROXY_ADMIN_FROM", default_value = Admins::default().to_string(), value_delimiter = ',', num_args = 1..,
         value_name = "NETWORK", help_heading = server::HEADING)]
     pub admin_from: Vec<Network>,
+}
+
+/// A time to live, or 0: in whole milliseconds, so that none is cut.
+fn life(text: &str) -> Result<Duration, String> {
+    match units::duration(text)? {
+        life if life > Freshness::LONGEST_TTL => {
+            Err(format!("it must be {}d at the most", Freshness::LONGEST_TTL.as_secs() / 86_400))
+        }
+        life if !life.subsec_nanos().is_multiple_of(1_000_000) => {
+            Err("write whole milliseconds, such as 1ms".to_owned())
+        }
+        life => Ok(life),
+    }
+}
+
+/// A time to live above 0.
+fn time_to_live(text: &str) -> Result<Duration, String> {
+    units::positive_duration(text).and_then(|_| life(text))
+}
+
+/// A size that holds something: one document may take a sixteenth of it.
+fn cache_size(text: &str) -> Result<usize, String> {
+    match units::size(text)? {
+        size if size < Bounds::LEAST_BYTES => {
+            let least = defaults::size(Bounds::LEAST_BYTES);
+            Err(format!("it must be {least} at the least; one document takes a sixteenth of it at most"))
+        }
+        size => Ok(size),
+    }
 }
 
 impl CacheArgs {

@@ -10,6 +10,7 @@ use clap::builder::RangedU64ValueParser;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::net::LinkLimits;
 use crate::net::link::{Peer, PeerError};
 
 /// The longest time that a setting may be, in seconds: a century.
@@ -84,15 +85,25 @@ pub fn filter(text: &str) -> Result<String, String> {
 
 /// A count of at least one.
 pub fn count(text: &str) -> Result<usize, String> {
+    count_to(MOST, text)
+}
+
+/// A count of at least one and at most `most`.
+pub fn count_to(most: usize, text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
-        Ok(count @ 1..=MOST) => Ok(count),
         Ok(0) => Err("write a whole number of at least 1".to_owned()),
-        Ok(_) => Err(format!("it must be {MOST} at the most")),
+        Ok(count) if count <= most => Ok(count),
+        Ok(_) => Err(format!("it must be {most} at the most")),
         Err(error) if *error.kind() == IntErrorKind::PosOverflow => {
-            Err(format!("it must be {MOST} at the most"))
+            Err(format!("it must be {most} at the most"))
         }
         Err(_) => Err("write a whole number of at least 1".to_owned()),
     }
+}
+
+/// A count of requests in flight on one session.
+pub fn in_flight(text: &str) -> Result<usize, String> {
+    count_to(LinkLimits::MOST_IN_FLIGHT, text)
 }
 
 /// A count of threads or nodes, from 1 to 1024.

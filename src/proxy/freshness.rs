@@ -9,7 +9,7 @@ use super::fetched::Past;
 /// How long documents are fresh, and for how long they are served when stale.
 #[derive(Clone, Debug)]
 pub struct Freshness {
-    /// Time to live of a document; `None` for ever.
+    /// Time to live of a document; `None` for ever. Counted in milliseconds; a longer one than [`Self::LONGEST_TTL`] is cut.
     pub ttl: Option<Duration>,
     /// The largest share, 0..1, by which a document's own time to live is randomly shorter, so that documents which were
     /// fetched together do not expire together.
@@ -18,7 +18,7 @@ pub struct Freshness {
     pub stale_while_revalidate: Duration,
     /// How long after its end a document is served when the origin fails.
     pub stale_if_error: Duration,
-    /// Time to live of a NOT_FOUND; zero keeps none.
+    /// Time to live of a NOT_FOUND; zero keeps none. Counted and cut as `ttl` is.
     pub negative_ttl: Duration,
 }
 
@@ -51,6 +51,9 @@ pub enum Verdict {
 }
 
 impl Freshness {
+    /// The longest time to live: entries count theirs in milliseconds, in 32 bits.
+    pub const LONGEST_TTL: Duration = Duration::from_secs(49 * 86_400);
+
     /// The time to live of one document, its jitter applied; `random` is uniform in 0..1. Never longer than `ttl`.
     pub fn lifetime(&self, random: f64) -> Option<Duration> {
         self.ttl.map(|ttl| ttl.mul_f64(1.0 - self.ttl_jitter * random))

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::warn;
+
 use super::Proxy;
 use super::cache::Entry;
 use super::fetched::{Failure, Fetched};
@@ -33,19 +35,20 @@ impl Proxy {
         let landed = match fetched {
             Fetched::Document(document, past) => {
                 let entry = entry(Some(document), past, self.freshness.lifetime(fastrand::f64()));
-                match self.younger(&entry).filter(|_| past.is_stale) {
-                    Some(held) => {
-                        let is_stale = !held.is_fresh(self.now());
-                        Landed::Entry(held, is_stale)
-                    }
-                    None => Landed::Entry(entry, past.is_stale),
-                }
+                Landed::Entry(entry, past.is_stale)
             }
             Fetched::Missing(past) => {
                 Landed::Entry(entry(None, past, Some(self.freshness.negative_ttl)), false)
             }
             Fetched::Failed(failure) => Landed::Failed(failure),
         };
+        if let Landed::Entry(entry, true) = &landed
+            && let Some(held) = self.younger(entry)
+        {
+            let is_stale = !held.is_fresh(self.now());
+            return ticket
+                .land(&Landed::Entry(held, is_stale), || lock(&self.key_failures).forget(key.as_str()));
+        }
         ticket.land(&landed, || match &landed {
             Landed::Entry(entry, _) => self.store(entry),
             Landed::Failed(failure) => self.note(&key, failure),
@@ -58,14 +61,41 @@ impl Proxy {
         (held.document().is_some() && held.age(now) < entry.age(now)).then_some(held)
     }
 
-    /// Puts a fetched entry into the cache. No purge is marked meanwhile: it waits for the landing of the flight.
+    /// Puts a fetched entry into the cache. One that is in the cache already is older than the origin's answer. No purge is
+    /// marked meanwhile: it waits for the landing of the flight.
     fn store(&self, entry: &Arc<Entry>) {
         self.purges.stamp(entry);
-        lock(&self.key_failures).forget(entry.key());
+        let key = entry.key();
+        lock(&self.key_failures).forget(key);
         let is_kept = entry.document().is_some() || !self.freshness.negative_ttl.is_zero();
-        if !is_kept || !self.cache.insert(entry.clone()) {
-            // An entry that is still in the cache is older than the origin's answer.
-            self.cache.remove(entry.key());
+        if is_kept && !self.cache.insert(entry.clone()) {
+            return self.not_kept(entry);
+        }
+        if !is_kept {
+            self.cache.remove(key);
+        }
+        lock(&self.not_kept).forget(key);
+    }
+
+    /// The cache has no room for this document. An older one is stale from now on, and served only if a fetch fails.
+    fn not_kept(&self, entry: &Entry) {
+        let key = entry.key();
+        self.counters.not_kept.add_one();
+        let mut not_kept = lock(&self.not_kept);
+        let forgotten = not_kept.note(key, entry.weight());
+        if not_kept.is_first() {
+            let why = not_kept.why(key).unwrap_or_default();
+            warn!(key, "a document is served and not kept: {why}; METRICS counts further ones as not_kept");
+        }
+        drop(not_kept);
+        match self.cache.peek(key) {
+            Some(held) if !self.freshness.stale_if_error.is_zero() => held.purge_softly(),
+            Some(_) => drop(self.cache.remove(key)),
+            None => {}
+        }
+        // What is not known to be replaced must not be served as if it were not.
+        if let Some(forgotten) = forgotten {
+            self.cache.remove(&forgotten);
         }
     }
 

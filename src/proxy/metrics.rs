@@ -23,6 +23,8 @@ pub(super) struct Counters {
     /// Hits on an entry that says NOT_FOUND.
     pub(super) negative_hits: Counter,
     pub(super) expirations: Counter,
+    /// Documents that were fetched and are too large for the cache.
+    pub(super) not_kept: Counter,
 }
 
 /// The `data` of METRICS. Fields may be added, never removed or renamed.
@@ -41,6 +43,7 @@ pub(super) struct Metrics {
     bytes: usize,
     evictions: u64,
     expirations: u64,
+    not_kept: u64,
     coalesced: u64,
     refreshes: u64,
     stale_served: u64,
@@ -67,6 +70,8 @@ pub(super) struct Explanation<'a> {
     size: Option<usize>,
     hits: u32,
     fetch_under_way: bool,
+    /// Why the document that was fetched last is not in the cache; null if it was kept.
+    not_kept: Option<String>,
     /// Why the last fetch of this key failed; null once one has succeeded.
     last_error: Option<Cow<'static, str>>,
     last_error_age_seconds: Option<f64>,
@@ -96,6 +101,7 @@ impl Proxy {
             bytes: usage.bytes,
             evictions: usage.evictions,
             expirations: self.counters.expirations.get(),
+            not_kept: self.counters.not_kept.get(),
             coalesced: self.counters.coalesced.get(),
             refreshes: self.counters.refreshes.get(),
             stale_served: self.counters.stale_served.get(),
@@ -132,6 +138,7 @@ impl Proxy {
             size: entry.and_then(|entry| entry.document()).map(|document| document.len()),
             hits: entry.map_or(0, |entry| entry.uses()),
             fetch_under_way: self.flights.is_under_way(key.as_str()),
+            not_kept: lock(&self.not_kept).why(key.as_str()),
             last_error_age_seconds: failure.as_ref().map(|failure| now.since(failure.at).as_secs_f64()),
             tried_again_in_seconds: tried_again,
             last_error: failure.map(|failure| failure.why),

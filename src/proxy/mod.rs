@@ -18,6 +18,7 @@ mod hot_spots;
 mod key_failures;
 mod landing;
 mod metrics;
+mod not_kept;
 mod pace;
 mod purge;
 mod sketch;
@@ -44,6 +45,7 @@ use self::hot_spots::HotSpots;
 use self::key_failures::KeyFailures;
 use self::landing::Landed;
 use self::metrics::Counters;
+use self::not_kept::NotKept;
 use self::purge::Purges;
 pub use self::upstream::FetchLimits;
 use self::upstream::{LEFT_ALONE, Permit, Upstream};
@@ -110,6 +112,7 @@ pub struct Proxy {
     flights: Arc<Flights<Landed>>,
     key_failures: Mutex<KeyFailures>,
     purges: Purges,
+    not_kept: Mutex<NotKept>,
     upstream: Upstream,
     freshness: Freshness,
     counters: Counters,
@@ -128,6 +131,7 @@ impl Proxy {
             flights: Flights::new(MAX_FLIGHTS, config.max_waiters),
             key_failures: Mutex::new(KeyFailures::new(config.fetch.origin_retry)),
             purges: Purges::new(),
+            not_kept: Mutex::new(NotKept::new(config.bounds.largest())),
             upstream: Upstream::new(Link::new(config.origin, config.link), config.fetch),
             freshness: config.freshness,
             counters: Counters::default(),
@@ -149,6 +153,10 @@ impl Proxy {
         };
         match self.freshness.verdict(&entry, now, fastrand::f64) {
             Verdict::Fresh => {}
+            // A later document was fetched, and had no room.
+            Verdict::StaleRefresh | Verdict::IfError if self.is_replaced(key, now) => {
+                return self.miss(key, Some(entry), deadline);
+            }
             Verdict::FreshRefresh | Verdict::StaleRefresh => self.refresh(key, now),
             // Its fetch failed a moment ago.
             Verdict::IfError if self.pauses(key, now) => {}
@@ -167,6 +175,11 @@ impl Proxy {
     /// Whether the last fetch of a key failed so lately that what is held is served without another.
     fn pauses(&self, key: Key<'_>, now: Millis) -> bool {
         lock(&self.key_failures).pauses(key.as_str(), now)
+    }
+
+    /// Whether a later document was served than the one that is held, and can be fetched again.
+    fn is_replaced(&self, key: Key<'_>, now: Millis) -> bool {
+        lock(&self.not_kept).has(key.as_str()) && !self.pauses(key, now)
     }
 
     /// Starts a fetch in the background, unless one is under way or failed a moment ago, or the gate to a failing origin is

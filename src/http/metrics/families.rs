@@ -56,6 +56,11 @@ pub(super) const ONE: &[Family] = &[
         "dproxy_cache_expirations",
         "Entries removed because they were too old to be served",
     ),
+    counter(
+        &["not_kept"],
+        "dproxy_cache_not_kept",
+        "Documents that were fetched and are too large for the cache",
+    ),
     counter(&["purged"], "dproxy_cache_purged", "Entries that a purge removed or marked stale"),
     gauge(
         &["purges_waiting"],

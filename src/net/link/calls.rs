@@ -3,8 +3,10 @@
 //! An id is the index of a slot and, in the bits above it, how often that slot was used before. So a reply that comes
 //! twice, or after its request was given up, never matches the request that uses the slot now.
 
+use super::LinkLimits;
+
 /// The most requests in flight that a session can be made for.
-const MAX_LIMIT: usize = 1 << 20;
+const MAX_LIMIT: usize = LinkLimits::MOST_IN_FLIGHT;
 
 /// At most `limit` requests in flight.
 pub(crate) struct Calls<T> {

@@ -103,6 +103,9 @@ impl Default for LinkLimits {
 }
 
 impl LinkLimits {
+    /// The most requests in flight that a session is made for; more in `max_in_flight` are cut to this.
+    pub const MOST_IN_FLIGHT: usize = 1 << 20;
+
     /// These limits, for replies that carry documents of at most `max_document` bytes.
     pub fn with_max_document(self, max_document: usize) -> Self {
         Self { max_reply: max_document + AROUND, ..self }

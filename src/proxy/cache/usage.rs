@@ -20,9 +20,20 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// Whether an entry of this weight is admitted: one that takes more than a sixteenth of the bytes is not.
+    /// Fewer bytes than these hold next to nothing: an entry may take 1 KiB of them.
+    pub const LEAST_BYTES: usize = 16 << 10;
+
+    /// The most entries that a cache can count.
+    pub const MOST_ENTRIES: usize = 4_000_000_000;
+
+    /// The most that one entry may weigh: a sixteenth of the bytes.
+    pub fn largest(&self) -> usize {
+        self.bytes / 16
+    }
+
+    /// Whether an entry of this weight is admitted.
     pub(super) fn admit(&self, weight: usize) -> bool {
-        self.entries > 0 && weight <= self.bytes / 16
+        self.entries > 0 && weight <= self.largest()
     }
 }
 
