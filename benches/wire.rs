@@ -35,6 +35,7 @@ fn hit(document: Document) -> Reply {
         age: 3,
         stale: false,
         fresh_for: Some(9),
+        ..Served::default()
     })
 }
 

@@ -6,7 +6,7 @@ use crate::support::command::run_to_end;
 use crate::support::fake::Gate;
 use crate::support::http::{Http, fetch, fetch_with};
 use crate::support::temp::article;
-use crate::support::{Address, Data, Node, Start, ask, timed, until};
+use crate::support::{Address, Data, Node, Start, ask, eventually, timed, until};
 
 /// A node and its HTTP address.
 pub(crate) fn with_http(start: Start) -> (Node, Address) {
@@ -52,6 +52,48 @@ fn a_document_has_the_headers_that_caches_need() {
 }
 
 #[test]
+fn times_are_the_same_from_proxy_and_balancer() {
+    let house = house("--ttl 1s --ttl-jitter 0 --stale-while-revalidate 5s --stale-if-error 10m");
+    let (_balancer, http) = with_http(Start::balancer(&[house.proxy.address], ""));
+    let control = "max-age=1, stale-while-revalidate=5, stale-if-error=600";
+    for (front, target) in [(house.http, "/article/1"), (http, "/article/2")] {
+        let miss = fetch(front, target);
+        assert_eq!(
+            (miss.header("cache-control"), miss.header("age")),
+            (control, ""),
+            "fetched for this request"
+        );
+        let hit = fetch(front, target);
+        assert_eq!(hit.header("cache-control"), control, "the whole lifetime");
+        let stale = eventually("it is stale", || {
+            let response = fetch(front, target);
+            response.header("cache-status").contains("stale").then_some(response)
+        });
+        assert_eq!(stale.header("cache-control"), control);
+        let ttl = stale.header("cache-status").split("ttl=").nth(1).expect("a time left");
+        let ttl: i64 = ttl.split(';').next().unwrap_or(ttl).parse().expect("seconds");
+        assert_eq!(ttl, 1 - stale.header("age").parse::<i64>().expect("an age"));
+    }
+}
+
+#[test]
+fn cache_status_tells_what_a_miss_waited_for() {
+    let gate = Gate::default();
+    let origin = gate.peer();
+    let (_proxy, http) = with_http(Start::proxy(origin.address, "--ttl 50ms --fetch-deadline 20s"));
+    let ask = || std::thread::spawn(move || fetch(http, "/article/1").header("cache-status").to_owned());
+    let both = [ask(), ask()];
+    until("both wait", || fetch(http, "/metrics").text().contains("dproxy_cache_coalesced_total 1\n"));
+    gate.open();
+    let mut both = both.map(|asked| asked.join().expect("a client"));
+    both.sort();
+    assert!(both[0].ends_with("; fwd=miss") && both[1].ends_with("; fwd=miss; collapsed"), "{both:?}");
+    until("it was stale and is fetched anew", || {
+        fetch(http, "/article/1").header("cache-status").ends_with("; fwd=stale")
+    });
+}
+
+#[test]
 fn a_client_with_the_current_text_gets_304() {
     let house = house("");
     let mut http = Http::connect(house.http);
@@ -80,7 +122,7 @@ fn a_balancer_relays_the_same_document() {
     let left = here.header("cache-status").strip_prefix(&status).and_then(|left| left.parse::<u32>().ok());
     let left = left.unwrap_or_else(|| panic!("no time left in {:?}", here.header("cache-status")));
     let age: u32 = here.header("age").parse().expect("an age");
-    assert_eq!(here.header("cache-control"), format!("max-age={}", left + age));
+    assert_eq!(here.header("cache-control"), format!("max-age={}, stale-if-error=3600", left + age));
     let line = ask(balancer.address, "GET article/1");
     assert!(!line.contains("age") && !line.contains("fresh_for"), "only on request: {line}");
     assert_eq!(fetch(http, "/article/none").code, 404);

@@ -1,5 +1,6 @@
 //! `GET /{resource}/{key}`: from a reply of the role to a response.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use super::encoding::{Encoding, LONG, WORTH_IT};
 use super::etag::ETag;
 use super::problem::problem;
 use crate::wire::reply::{Content, Data};
-use crate::wire::{Reply, ReplyView, Status};
+use crate::wire::{Reply, ReplyView, Status, Terms};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -28,6 +29,18 @@ struct Delivery {
     stale: bool,
     age: Option<u32>,
     fresh_for: Option<u32>,
+    terms: Terms,
+}
+
+impl Delivery {
+    /// The seconds from the fetch for which the document is fresh; `None` for ever. Of an older proxy it is what is left
+    /// and the age.
+    fn lifetime(&self) -> Option<u32> {
+        let age = self.age.unwrap_or(0);
+        let whole = self.terms.lifetime.or(self.fresh_for.map(|left| left.saturating_add(age)));
+        // Stale before its time, or by less than is rounded: caches in front have to see it as stale, too.
+        if self.stale { Some(self.terms.lifetime.unwrap_or(0).min(age)) } else { whole }
+    }
 }
 
 /// The response to a reply; `asked` are the request's headers, `stale_directives` the proxy's directives after `max-age`.
@@ -48,6 +61,7 @@ pub(super) fn response(
         stale: served.stale,
         age: Some(served.age),
         fresh_for: served.fresh_for,
+        terms: served.terms,
     });
     match data {
         Data::Document(document) => {
@@ -70,10 +84,12 @@ fn relayed(line: &Bytes, asked: &HeaderMap, stale_directives: &str) -> Result<Re
         stale: view.stale,
         age: view.age,
         fresh_for: view.fresh_for,
+        terms: view.terms,
     });
     if view.status == Status::Ok {
+        let stale_directives = directives_of(&view.terms, stale_directives);
         return match view.document(usize::MAX) {
-            Ok(document) => found(Bytes::from_owner(document), delivery.as_ref(), asked, stale_directives),
+            Ok(document) => found(Bytes::from_owner(document), delivery.as_ref(), asked, &stale_directives),
             Err(_) => Ok(problem(Status::ProxyUnreachable, "the reply of the proxy is no document")),
         };
     }
@@ -154,13 +170,23 @@ fn failed(status: Status, detail: Option<&str>, delivery: Option<Delivery>) -> R
     response
 }
 
-/// `Cache-Control` (RFC 9111). Caches subtract `Age`, so `max-age` is the time left plus the age.
+/// The directives of staleness that a proxy's reply tells; those of this node for a proxy that tells none.
+fn directives_of<'a>(terms: &Terms, own: &'a str) -> Cow<'a, str> {
+    let told = [
+        (", stale-while-revalidate=", terms.stale_while_revalidate),
+        (", stale-if-error=", terms.stale_if_error),
+    ];
+    if told.iter().all(|(_, seconds)| *seconds == 0) {
+        return Cow::Borrowed(own);
+    }
+    let told = told.iter().filter(|(_, seconds)| *seconds > 0);
+    Cow::Owned(told.map(|(name, seconds)| format!("{name}{seconds}")).collect())
+}
+
+/// `Cache-Control` (RFC 9111). Caches subtract `Age`, so `max-age` is the whole lifetime: the same for every reply with
+/// one fetched document.
 fn cache_control(delivery: &Delivery, stale_directives: &str) -> HeaderValue {
-    let lifetime = match (delivery.stale, delivery.fresh_for) {
-        (true, _) => 0,
-        (false, Some(fresh_for)) => fresh_for.saturating_add(delivery.age.unwrap_or(0)),
-        (false, None) => return ASK_AGAIN,
-    };
+    let Some(lifetime) = delivery.lifetime() else { return ASK_AGAIN };
     let mut number = itoa::Buffer::new();
     let mut value = String::with_capacity(20 + stale_directives.len());
     value.push_str("max-age=");
@@ -171,19 +197,39 @@ fn cache_control(delivery: &Delivery, stale_directives: &str) -> HeaderValue {
 
 /// Writes `Age`, and `Cache-Status` of RFC 9211.
 fn write_delivery(delivery: &Delivery, headers: &mut HeaderMap) {
-    if let Some(age) = delivery.age {
+    // A response that was fetched for this request has none (RFC 9111, 5.1): some caches keep nothing else.
+    if let Some(age) = delivery.age.filter(|age| delivery.cache_hit || *age > 0) {
         headers.insert(AGE, HeaderValue::from(age));
     }
     let Some(node) = delivery.node else { return };
-    let mut value = String::with_capacity(40);
+    let mut value = String::with_capacity(48);
     // A write to a String cannot fail.
-    let _ = write!(value, "dproxy-{node}; {}", if delivery.cache_hit { "hit" } else { "fwd=miss" });
-    match (delivery.cache_hit, delivery.fresh_for) {
-        (true, _) if delivery.stale => value.push_str("; ttl=0; detail=stale"),
-        (true, Some(seconds)) => drop(write!(value, "; ttl={seconds}")),
-        _ => {}
-    }
+    let _ = write!(value, "dproxy-{node}; ");
+    write_cache_status(delivery, &mut value);
     headers.insert(CACHE_STATUS, text(&value));
+}
+
+/// Writes the parameters of `Cache-Status`: of a hit the seconds that are left, below 0 past its end.
+fn write_cache_status(delivery: &Delivery, value: &mut String) {
+    if !delivery.cache_hit {
+        value.push_str(if delivery.terms.was_stale { "fwd=stale" } else { "fwd=miss" });
+        if delivery.terms.collapsed {
+            value.push_str("; collapsed");
+        }
+        return;
+    }
+    value.push_str("hit");
+    let age = i64::from(delivery.age.unwrap_or(0));
+    let left = match delivery.terms.lifetime {
+        Some(lifetime) => Some(i64::from(lifetime) - age),
+        None => delivery.fresh_for.map(i64::from).or(delivery.stale.then_some(0)),
+    };
+    if let Some(left) = left {
+        let _ = write!(value, "; ttl={}", if delivery.stale { left.min(0) } else { left.max(0) });
+    }
+    if delivery.stale {
+        value.push_str("; detail=stale");
+    }
 }
 
 /// A header value from visible ASCII that was composed here.
@@ -192,59 +238,5 @@ fn text(value: &str) -> HeaderValue {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::{Document, Served};
-
-    fn respond(reply: Reply, headers: &[(&'static str, &'static str)]) -> Response {
-        let pairs = headers
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-        let headers: HeaderMap = pairs.collect();
-        response(reply, &headers, ", stale-if-error=60").unwrap_or_else(|long| long.encode())
-    }
-
-    fn header<'a>(response: &'a Response, name: &str) -> &'a str {
-        response.headers().get(name).map_or("", |value| value.to_str().unwrap())
-    }
-
-    fn document(text: &str) -> Document {
-        Document::parse(text.as_bytes(), 100_000).unwrap()
-    }
-
-    const SERVED: Served = Served { cache_hit: true, node: 8001, age: 18, stale: false, fresh_for: Some(12) };
-
-    #[test]
-    fn headers_say_how_a_document_was_served() {
-        let hit = respond(Reply::document(document("{}")).with(SERVED), &[]);
-        assert_eq!(header(&hit, "cache-status"), "dproxy-8001; hit; ttl=12");
-        assert_eq!(header(&hit, "cache-control"), "max-age=30, stale-if-error=60");
-        assert_eq!((header(&hit, "age"), header(&hit, "content-type")), ("18", "application/json"));
-        let stale = Served { stale: true, fresh_for: Some(0), ..SERVED };
-        let stale = respond(Reply::document(document("{}")).with(stale), &[]);
-        assert_eq!(header(&stale, "cache-status"), "dproxy-8001; hit; ttl=0; detail=stale");
-        assert_eq!(header(&stale, "cache-control"), "max-age=0, stale-if-error=60");
-        let kept = Served { fresh_for: None, cache_hit: false, ..SERVED };
-        let kept = respond(Reply::document(document("{}")).with(kept), &[]);
-        assert_eq!(
-            (header(&kept, "cache-control"), header(&kept, "cache-status")),
-            ("no-cache", "dproxy-8001; fwd=miss")
-        );
-    }
-
-    #[test]
-    fn a_relayed_line_is_the_same_document() {
-        let line = br#"{"status": "OK", "data": {"a": 1}, "cache_hit": true, "node": 8002.0, "stale":true, "age":3}"#;
-        let relayed = respond(Reply::relayed(Status::Ok, Bytes::from_static(line)), &[]);
-        let own = respond(Reply::document(document(r#"{"a":1}"#)).with(SERVED), &[]);
-        assert_eq!(header(&relayed, "etag"), header(&own, "etag"));
-        assert_eq!(header(&relayed, "cache-status"), "dproxy-8002; hit; ttl=0; detail=stale");
-        assert_eq!(header(&relayed, "age"), "3");
-        let missing = br#"{"status":"NOT_FOUND","data":null,"cache_hit":false,"node":8002}"#;
-        let missing = respond(Reply::relayed(Status::NotFound, Bytes::from_static(missing)), &[]);
-        assert_eq!(
-            (missing.status(), header(&missing, "cache-control")),
-            (StatusCode::NOT_FOUND, "no-store")
-        );
-    }
-}
+#[path = "document_tests.rs"]
+mod tests;

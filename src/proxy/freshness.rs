@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::cache::{Entry, Millis};
 use super::fetched::Past;
+use crate::wire::Terms;
 
 /// How long documents are fresh, and for how long they are served when stale.
 #[derive(Clone, Debug)]
@@ -95,6 +96,20 @@ impl Freshness {
             () if past < self.stale_while_revalidate => Verdict::StaleRefresh,
             () if past < self.stale_if_error => Verdict::IfError,
             () => Verdict::Gone,
+        }
+    }
+
+    /// The terms of an entry in whole seconds, for caches in front. Its lifetime is rounded: cut off, a second would be none.
+    pub fn terms(&self, entry: &Entry) -> Terms {
+        let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        let lifetime = entry.lifetime().map(|lifetime| seconds(lifetime + Duration::from_millis(500)));
+        let has_stale = lifetime.is_some() && entry.document().is_some();
+        let of_stale = |time: Duration| if has_stale { seconds(time) } else { 0 };
+        Terms {
+            lifetime,
+            stale_while_revalidate: of_stale(self.stale_while_revalidate),
+            stale_if_error: of_stale(self.stale_if_error),
+            ..Terms::default()
         }
     }
 

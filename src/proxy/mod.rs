@@ -32,6 +32,7 @@ mod upstream;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
@@ -57,7 +58,7 @@ use crate::net::link::Peer;
 use crate::net::{Link, LinkLimits};
 use crate::stats::StartTime;
 use crate::trace;
-use crate::wire::{Key, KeyBuf, Pattern, Reply, Request, Served, Status};
+use crate::wire::{Key, KeyBuf, Pattern, Reply, Request, Served, Status, Terms};
 
 /// The settings of a proxy.
 #[derive(Clone, Debug)]
@@ -214,28 +215,30 @@ impl Proxy {
         deadline: Option<Instant>,
     ) -> Answer {
         self.hot_spots.count(key, false);
+        let mut collapsed = false;
         let joined = match self.flights.join(key) {
             Joined::Following(answer) => {
                 self.counters.coalesced.add_one();
+                collapsed = true;
                 answer
             }
             Joined::Leading(ticket, answer) => {
                 if let Some(entry) = self.landed_meanwhile(key) {
                     let landed = Landed::Entry(entry, false);
                     ticket.land(&landed, || ());
-                    return Answer::Now(self.settle(landed, fallback));
+                    return Answer::Now(self.settle(landed, fallback, false));
                 }
                 let Some(permit) = self.admit(key, self.now(), fallback.is_some()) else {
                     let failed = Landed::Failed(Failure::unasked(Fault::Source, LEFT_ALONE));
                     ticket.land(&failed, || ());
-                    return Answer::Now(self.settle(failed, fallback));
+                    return Answer::Now(self.settle(failed, fallback, false));
                 };
                 tokio::spawn(trace::carried(self.clone().fly(permit, ticket)));
                 answer
             }
             Joined::Full => {
                 let full = Failure::unasked(Fault::Ours, "too many requests wait for fetches at this proxy");
-                return Answer::Now(self.settle(Landed::Failed(full), fallback));
+                return Answer::Now(self.settle(Landed::Failed(full), fallback, false));
             }
         };
         let proxy = self.clone();
@@ -250,7 +253,7 @@ impl Proxy {
             let _step = trace::step("the fetch");
             let landed = landing.await;
             let late = || Failure::new(Fault::Document, "the fetch did not end in time");
-            proxy.settle(landed.unwrap_or_else(|| Landed::Failed(late())), fallback)
+            proxy.settle(landed.unwrap_or_else(|| Landed::Failed(late())), fallback, collapsed)
         })
     }
 
@@ -266,11 +269,15 @@ impl Proxy {
 
     /// The reply to a request that missed the cache, by the outcome of its fetch or the reason why there was none. Counts
     /// it as a hit if the `fallback` is served, else as a miss.
-    fn settle(&self, landed: Landed, fallback: Option<Arc<Entry>>) -> Reply {
+    fn settle(&self, landed: Landed, fallback: Option<Arc<Entry>>, collapsed: bool) -> Reply {
         match (landed, fallback) {
-            (Landed::Entry(entry, is_stale), _) => {
+            (Landed::Entry(entry, stale), fallback) => {
                 self.counters.misses.add_one();
-                self.reply(&entry, false, is_stale, self.now())
+                // What was fetched for this request has no age but that which it brought.
+                let age = entry.age(self.now()).saturating_sub(entry.fetch_time());
+                let terms =
+                    Terms { was_stale: fallback.is_some(), collapsed, ..self.freshness.terms(&entry) };
+                self.reply(&entry, Served { stale, terms, ..self.served(&entry, age) })
             }
             (Landed::Failed(_), Some(entry)) if !self.freshness.is_gone(&entry, self.now()) => {
                 self.counters.hits.add_one();
@@ -291,17 +298,22 @@ impl Proxy {
         if stale {
             self.counters.stale_served.add_one();
         }
-        self.reply(entry, true, stale, now)
+        let served = self.served(entry, entry.age(now));
+        self.reply(entry, Served { cache_hit: true, stale, terms: self.freshness.terms(entry), ..served })
     }
 
-    fn reply(&self, entry: &Entry, cache_hit: bool, stale: bool, now: Millis) -> Reply {
-        let served = Served {
-            cache_hit,
+    /// The members of a reply with an entry of this age.
+    fn served(&self, entry: &Entry, age: Duration) -> Served {
+        let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        Served {
             node: self.node,
-            age: u32::try_from(entry.age(now).as_secs()).unwrap_or(u32::MAX),
-            stale,
-            fresh_for: entry.fresh_until().map(|until| until.since(now).as_secs() as u32),
-        };
+            age: seconds(age),
+            fresh_for: entry.lifetime().map(|lifetime| seconds(lifetime.saturating_sub(age))),
+            ..Served::default()
+        }
+    }
+
+    fn reply(&self, entry: &Entry, served: Served) -> Reply {
         match entry.document() {
             Some(document) => Reply::document(document.clone()),
             None => Reply::null(Status::NotFound),
@@ -311,7 +323,7 @@ impl Proxy {
 
     /// An error reply. As every reply of a proxy it names the node.
     fn failed(&self, status: Status, why: impl Into<Cow<'static, str>>) -> Reply {
-        let served = Served { cache_hit: false, node: self.node, age: 0, stale: false, fresh_for: None };
+        let served = Served { node: self.node, ..Served::default() };
         Reply::text(status, why).with(served)
     }
 

@@ -14,12 +14,14 @@ pub mod json;
 pub mod key;
 pub mod reply;
 pub mod request;
+pub mod served;
 pub mod status;
 pub mod traceparent;
 
 pub use document::{Document, MAX_DOCUMENT};
 pub use key::{Key, KeyBuf, Pattern};
-pub use reply::{Frame, Reply, ReplyView, Served};
+pub use reply::{Frame, Reply, ReplyView};
 pub use request::{Options, Request};
+pub use served::{Served, Terms};
 pub use status::Status;
 pub use traceparent::TraceParent;

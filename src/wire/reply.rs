@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::document::{Document, DocumentError};
 use super::json::{self, JsonError};
+use super::served::{Served, Terms};
 use super::status::Status;
 
 /// A reply, ready to be framed.
@@ -47,21 +48,6 @@ pub enum Data {
     Document(Document),
     /// JSON that this node made: the `data` of METRICS, EXPLAIN and the like.
     Json(String),
-}
-
-/// The members that tell how a proxy served a GET.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Served {
-    /// Whether the document was in the cache.
-    pub cache_hit: bool,
-    /// The port of the proxy.
-    pub node: u16,
-    /// Seconds since the document was fetched. Written when the document is stale, or for `tell=times`.
-    pub age: u32,
-    /// Whether the document is past its time to live.
-    pub stale: bool,
-    /// Seconds for which the document stays fresh; `None` for ever. Written for `tell=times`.
-    pub fresh_for: Option<u32>,
 }
 
 /// The buffer that a reply is framed into: small pieces are copied, documents and relayed lines may be shared.
@@ -217,28 +203,6 @@ fn frame_data(status: Status, data: &Data, out: &mut impl Frame) {
     }
 }
 
-impl Served {
-    fn frame(&self, tell_times: bool, out: &mut impl Frame) {
-        let mut number = itoa::Buffer::new();
-        out.small(match self.cache_hit {
-            true => b",\"cache_hit\":true,\"node\":",
-            false => b",\"cache_hit\":false,\"node\":",
-        });
-        out.small(number.format(self.node).as_bytes());
-        if self.stale {
-            out.small(b",\"stale\":true");
-        }
-        if self.stale || tell_times {
-            out.small(b",\"age\":");
-            out.small(number.format(self.age).as_bytes());
-        }
-        if let (true, Some(seconds)) = (tell_times, self.fresh_for) {
-            out.small(b",\"fresh_for\":");
-            out.small(number.format(seconds).as_bytes());
-        }
-    }
-}
-
 /// A text as a JSON string.
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_else(|_| "\"\"".to_owned())
@@ -263,6 +227,8 @@ pub struct ReplyView<'a> {
     pub fresh_for: Option<u32>,
     /// The port of the proxy that answered; `None` from an origin.
     pub node: Option<u16>,
+    /// The terms on which the proxy holds the document, when the line says them.
+    pub terms: Terms,
     /// Whether the line says that an error is of this document alone.
     pub blames_document: bool,
 }
@@ -295,7 +261,7 @@ impl<'a> ReplyView<'a> {
         let mut data = None;
         let mut twice = false;
         let (mut cache_hit, mut stale, mut age, mut fresh_for, mut node) = (None, false, None, None, None);
-        let mut blames_document = false;
+        let (mut blames_document, mut terms) = (false, Terms::default());
         json::members(text, |name, value, spaced| match name {
             "status" => twice |= status.replace(value).is_some(),
             "data" => twice |= data.replace((value, spaced)).is_some(),
@@ -306,7 +272,7 @@ impl<'a> ReplyView<'a> {
             "fresh_for" => fresh_for = value.parse().ok(),
             "node" => node = value.parse::<f64>().ok().map(|port| port as u16),
             "fault" => blames_document = value == "\"document\"",
-            _ => {}
+            _ => terms.read(name, value),
         })
         .map_err(|error| unsound(line, error))?;
         let status = status.and_then(unquoted).and_then(Status::parse);
@@ -317,7 +283,18 @@ impl<'a> ReplyView<'a> {
             }
             (Some(status), data) => {
                 let (data, spaced) = data.unwrap_or(("null", false));
-                Ok(Self { status, data, spaced, cache_hit, stale, age, fresh_for, node, blames_document })
+                Ok(Self {
+                    status,
+                    data,
+                    spaced,
+                    cache_hit,
+                    stale,
+                    age,
+                    fresh_for,
+                    node,
+                    terms,
+                    blames_document,
+                })
             }
         }
     }

@@ -109,6 +109,11 @@ impl Entry {
         Duration::from_millis(self.fetch.into())
     }
 
+    /// How long it is fresh; `None` if it does not expire.
+    pub fn lifetime(&self) -> Option<Duration> {
+        (self.lifetime != u32::MAX).then(|| Duration::from_millis(self.lifetime.into()))
+    }
+
     /// When it stops being fresh; `None` if it does not expire.
     pub fn fresh_until(&self) -> Option<Millis> {
         match self.lifetime {

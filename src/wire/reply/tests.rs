@@ -8,7 +8,8 @@ fn document(text: &str) -> Document {
 
 #[test]
 fn frames_to_the_byte() {
-    let served = Served { cache_hit: true, node: 8001, age: 3, stale: false, fresh_for: None };
+    let served =
+        Served { cache_hit: true, node: 8001, age: 3, stale: false, fresh_for: None, ..Served::default() };
     let hit = Reply::document(document("[1.10]")).with(served);
     assert_eq!(hit.to_line(), r#"{"status":"OK","data":[1.10],"cache_hit":true,"node":8001}"#);
     let stale = Reply::document(document("[1.10]")).with(Served { stale: true, ..served });
