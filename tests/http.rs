@@ -83,7 +83,7 @@ fn cache_status_tells_what_a_miss_waited_for() {
     let (_proxy, http) = with_http(Start::proxy(origin.address, "--ttl 50ms --fetch-deadline 20s"));
     let ask = || std::thread::spawn(move || fetch(http, "/article/1").header("cache-status").to_owned());
     let both = [ask(), ask()];
-    until("both wait", || fetch(http, "/metrics").text().contains("dproxy_cache_coalesced_total 1\n"));
+    until("both wait", || fetch(http, "/metrics").text().contains("dproxy_cache_coalesced_total 1.0\n"));
     gate.open();
     let mut both = both.map(|asked| asked.join().expect("a client"));
     both.sort();

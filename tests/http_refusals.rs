@@ -4,7 +4,8 @@ use std::process::Command;
 
 use crate::http::house;
 use crate::support::command::{has_command, run_to_end, text};
-use crate::support::http::{Http, fetch};
+use crate::support::http::{Http, fetch, fetch_with};
+use crate::support::nginx::Nginx;
 use crate::support::temp::article;
 use crate::support::{ask, exchange, until};
 
@@ -124,4 +125,87 @@ fn a_query_that_no_key_has_is_not_dropped_in_silence() {
         assert_eq!(response.code, code, "{target}");
         assert!(code == 200 || response.text().contains("user"), "{target}: {}", response.text());
     }
+}
+
+#[test]
+fn a_page_that_rebinds_its_name_reads_nothing_on_loopback() {
+    let house = house("--http-names cache.example");
+    for (host, code) in [
+        ("evil.example", 421),
+        ("evil.example:80", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("localhost", 200),
+        ("LocalHost:9080", 200),
+        ("127.0.0.1:9080", 200),
+        ("[::1]:9080", 200),
+        ("cache.example", 200),
+        ("nodes", 200),
+    ] {
+        for target in ["/article/1", "/", "/metrics"] {
+            let mut http = Http::connect(house.http);
+            http.send(format!("GET {target} HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes());
+            let response = http.response(false);
+            assert_eq!(
+                (response.code, response.header("x-content-type-options")),
+                (
+                    code,
+                    match target {
+                        "/metrics" if code == 200 => "",
+                        _ => "nosniff",
+                    }
+                ),
+                "{host} {target}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_page_works_under_any_path_behind_nginx() {
+    let house = house("");
+    let Some(nginx) = Nginx::start(&[house.http], "location /cache/ { proxy_pass http://nodes/; }") else {
+        return;
+    };
+    let page = fetch(nginx.address, "/cache/");
+    let mut files = 0;
+    for name in ["src=\"", "href=\"", "action=\"", "from \"", "EventSource(\"", "fetch(`"] {
+        for text in [page.text(), fetch(nginx.address, "/cache/app.js").text()] {
+            for link in text.split(name).skip(1).filter_map(|rest| rest.split(['"', '`', '?']).next()) {
+                assert!(!link.starts_with('/'), "{name}{link}");
+                if link.ends_with(".js") || link.ends_with(".css") || link.ends_with(".svg") {
+                    let file = fetch(nginx.address, &format!("/cache/{}", link.trim_start_matches("./")));
+                    assert_eq!(file.code, 200, "{link}");
+                    let known = format!("if-none-match: {}", file.header("etag"));
+                    let again = fetch_with(nginx.address, &format!("/cache/{link}"), &[&known]);
+                    assert_eq!(again.code, 304, "{link}");
+                    files += 1;
+                }
+            }
+        }
+    }
+    assert!(files > 4, "{files}");
+    let mut stream = Http::connect(nginx.address);
+    stream.send(b"GET /cache/events HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert_eq!(stream.line(), "HTTP/1.1 200 OK");
+    until("the first state comes through", || stream.line().starts_with("data: "));
+}
+
+#[test]
+fn viewers_are_no_clients() {
+    let house = house("");
+    let mut viewers: Vec<Http> = (0..5).map(|_| Http::connect(house.http)).collect();
+    for viewer in &mut viewers {
+        viewer.send(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n");
+        assert_eq!(viewer.line(), "HTTP/1.1 200 OK");
+        let mut headers = Vec::new();
+        until("its headers are over", || {
+            let line = viewer.line().to_ascii_lowercase();
+            headers.push(line.clone());
+            line.is_empty()
+        });
+        assert!(headers.iter().any(|header| header == "x-accel-buffering: no"), "{headers:?}");
+    }
+    until("only the one that asks is counted", || {
+        fetch(house.http, "/metrics").text().contains("\ndproxy_http_connections 1\n")
+    });
 }

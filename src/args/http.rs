@@ -1,11 +1,10 @@
 //! The flags of the HTTP front end, at a proxy and at a balancer.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{CacheArgs, units};
+use super::{CacheArgs, Host, units};
 use crate::http::{CorsOrigin, HttpConfig, IgnoredQuery, Role};
 use crate::net::ServerLimits;
 
@@ -18,17 +17,26 @@ pub struct HttpArgs {
     #[arg(long, env = "DPROXY_HTTP_PORT", value_parser = units::port, value_name = "PORT")]
     pub http_port: Option<u16>,
     /// The address to serve HTTP on [default: that of --host].
-    #[arg(long, env = "DPROXY_HTTP_HOST", value_parser = units::address, value_name = "ADDRESS")]
-    pub http_host: Option<IpAddr>,
+    #[arg(long, env = "DPROXY_HTTP_HOST", value_parser = Host::parse, value_name = "ADDRESS")]
+    pub http_host: Option<Host>,
     /// Origins whose pages may read documents, such as https://app.example, or * [default: none].
     #[arg(long, env = "DPROXY_CORS_ORIGIN", value_delimiter = ',', num_args = 1.., value_name = "ORIGIN")]
     pub cors_origin: Vec<CorsOrigin>,
+    /// Names by which requests may call this node where it listens on loopback, beside localhost, names without a dot and
+    /// addresses [default: none].
+    #[arg(long, env = "DPROXY_HTTP_NAMES", value_delimiter = ',', num_args = 1.., value_parser = units::host, value_name = "NAME")]
+    pub http_names: Vec<String>,
     /// Parameters of a query that documents ignore, such as utm_*, or * for all [default: none; any is refused].
     #[arg(long, env = "DPROXY_IGNORE_QUERY", value_delimiter = ',', num_args = 1.., value_name = "NAME")]
     pub ignore_query: Vec<IgnoredQuery>,
 }
 
 impl HttpArgs {
+    /// The names that are taken on a listener of `host`; `None` for all of them.
+    pub fn names(&self, host: Host) -> Option<Vec<String>> {
+        (host.first().is_loopback() || !self.http_names.is_empty()).then(|| self.http_names.clone())
+    }
+
     /// The configuration of the front end of the node whose line port is `node`. `cache` holds the rules of staleness of
     /// its proxies, if they are known here.
     pub fn config(
@@ -42,6 +50,7 @@ impl HttpArgs {
             role,
             node,
             cors: self.cors_origin.clone(),
+            names: None,
             ignore_query: self.ignore_query.clone(),
             stale_while_revalidate: cache.map_or(Duration::ZERO, |cache| cache.stale_while_revalidate),
             stale_if_error: cache.map_or(Duration::ZERO, |cache| cache.stale_if_error),

@@ -12,6 +12,7 @@ mod client;
 mod cluster;
 mod defaults;
 mod extras;
+mod host;
 mod http;
 mod lb;
 mod link;
@@ -33,6 +34,7 @@ pub use cluster::ClusterArgs;
 pub use extras::CheckArgs;
 #[cfg(feature = "tools")]
 pub use extras::{CompletionsArgs, ManArgs};
+pub use host::Host;
 pub use http::HttpArgs;
 pub use lb::{BalanceArgs, LbArgs, impatience};
 pub use link::LinkArgs;

@@ -1,12 +1,11 @@
 //! The flags of every node that listens.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{defaults, units};
+use super::{Host, defaults, units};
 use crate::net::{ServerLimits, Unread};
 
 /// The heading of these flags in the help.
@@ -16,10 +15,10 @@ pub(super) const HEADING: &str = "Server and its limits";
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = HEADING)]
 pub struct ServerArgs {
-    /// The address to listen on.
-    #[arg(long, env = "DPROXY_HOST", default_value = "127.0.0.1", value_parser = units::address,
+    /// The address to listen on; localhost is 127.0.0.1 and ::1.
+    #[arg(long, env = "DPROXY_HOST", default_value = "127.0.0.1", value_parser = Host::parse,
         value_name = "ADDRESS", help_heading = None)]
-    pub host: IpAddr,
+    pub host: Host,
     /// Connections open at once; further ones are told OVERLOADED.
     #[arg(long, env = "DPROXY_MAX_CONNECTIONS", default_value_t = ServerLimits::default().max_connections, value_parser = units::count, value_name = "N")]
     pub max_connections: usize,

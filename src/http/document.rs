@@ -6,13 +6,14 @@ use std::fmt::Write;
 use bytes::Bytes;
 use hyper::header::{
     AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, StatusCode};
 
 use super::body::{Body, Response};
 use super::encoding::{Encoding, LONG, WORTH_IT};
 use super::etag::ETag;
-use super::problem::problem;
+use super::problem::{NO_SNIFF, problem};
 use crate::wire::reply::{Content, Data};
 use crate::wire::{Reply, ReplyView, Status, Terms};
 
@@ -144,6 +145,7 @@ fn found(
         return Ok(response);
     }
     headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
     if encoding != Encoding::Identity {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
     }

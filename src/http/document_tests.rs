@@ -1,3 +1,5 @@
+//! Responses to replies: headers, times, codings.
+
 use super::*;
 use crate::wire::{Document, Served};
 

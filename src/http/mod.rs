@@ -16,6 +16,7 @@ mod cors;
 mod document;
 mod encoding;
 mod etag;
+mod host;
 mod leftover;
 mod measured;
 mod metrics;

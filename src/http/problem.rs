@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use serde::Serialize;
 
 use super::body::{Body, Response};
 use crate::wire::Status;
 
+/// What is sent is of the type that it says.
+pub(super) const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 /// The methods of every path.
 pub(super) const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 /// The seconds after which a client may try an overloaded node again.
@@ -58,14 +60,23 @@ pub(super) fn last_response(code: u16, status: Status, detail: &str) -> Vec<u8> 
     [head.as_bytes(), &body].concat()
 }
 
+/// The response to a request that calls this node by a name that is not its own (RFC 9110, 15.5.20).
+pub(super) fn misdirected(detail: &str) -> Response {
+    response(StatusCode::MISDIRECTED_REQUEST, Status::BadRequest, detail)
+}
+
 /// The response to a failed request; `detail` is a sentence for people.
 pub(super) fn problem(status: Status, detail: &str) -> Response {
-    let code = status_code(status);
+    response(status_code(status), status, detail)
+}
+
+fn response(code: StatusCode, status: Status, detail: &str) -> Response {
     let mut response = Response::new(Body::Whole(Bytes::from(text(code, status, detail))));
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
     match code {
         StatusCode::SERVICE_UNAVAILABLE => drop(headers.insert(RETRY_AFTER, RETRY_SECONDS)),
         StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, ALLOWED)),

@@ -19,10 +19,11 @@ use super::active::Activity;
 use super::body::{Body, Response};
 use super::cors;
 use super::document::{self, Long};
+use super::host;
 use super::leftover;
 use super::page;
 use super::path::decoded;
-use super::problem::problem;
+use super::problem::{misdirected, problem};
 use super::query;
 use super::site::Site;
 use crate::handler::{Answer, Ask, Handler};
@@ -105,6 +106,13 @@ impl<H: Handler> Service<H> {
     fn respond(&self, head: &Parts) -> Responding {
         if !names_one_host(head) {
             return self.refuse(Status::BadRequest, "HTTP/1.1 takes exactly one Host header");
+        }
+        if let Some(names) = &self.site.config.names
+            && !host::is_known(head, names)
+        {
+            self.site.handler.refused(Status::BadRequest);
+            let detail = "this node is not called so here; --http-names says by which names it is";
+            return Responding::now(misdirected(detail));
         }
         if head.method == Method::OPTIONS {
             let mut response = cors::options();

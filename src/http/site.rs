@@ -35,6 +35,9 @@ pub struct HttpConfig {
     pub node: u16,
     /// The origins (RFC 6454) whose pages may read documents; none by default.
     pub cors: Vec<CorsOrigin>,
+    /// The names, beside `localhost` and addresses, by which requests may call this node; `None` for any.
+    /// A listener on loopback is to have some: a page of a rebound name must not read it.
+    pub names: Option<Vec<String>>,
     /// Parameters of queries that documents ignore; any other is refused. None by default.
     pub ignore_query: Vec<IgnoredQuery>,
     /// For how long a proxy serves a stale document while it fetches it anew (RFC 5861).
@@ -52,6 +55,7 @@ impl HttpConfig {
             role,
             node,
             cors: Vec::new(),
+            names: None,
             ignore_query: Vec::new(),
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,

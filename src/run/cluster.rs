@@ -105,7 +105,7 @@ fn loopback(address: SocketAddr) -> SocketAddr {
 /// The port for HTTP: the usual one if none was given, or a free one when that is taken.
 fn http_port(args: &ClusterArgs) -> u16 {
     let host = args.http.http_host.unwrap_or(args.server.host);
-    args.http.http_port.unwrap_or_else(|| match bind(SocketAddr::new(host, HTTP_PORT), 1, false) {
+    args.http.http_port.unwrap_or_else(|| match bind(SocketAddr::new(host.first(), HTTP_PORT), 1, false) {
         Ok(_) => HTTP_PORT,
         Err(error) => {
             warn!(%error, "HTTP is not served on port {HTTP_PORT} but on a free one; --http-port names another");

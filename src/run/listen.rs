@@ -1,11 +1,11 @@
 //! Listening for a role. An error names the flag that avoids it.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
 
-use crate::args::ServerArgs;
+use crate::args::{Host, ServerArgs};
 use crate::net::transport::{Bound, bind};
 
 /// `EMFILE`: it has this number on every Unix.
@@ -14,7 +14,7 @@ const TOO_MANY_FILES: i32 = 24;
 /// An address to listen on, and the flags that set it.
 pub(super) struct Listen {
     /// The address.
-    pub(super) host: IpAddr,
+    pub(super) host: Host,
     /// The port; 0 is any free one.
     pub(super) port: u16,
     /// The flag for another address.
@@ -23,9 +23,37 @@ pub(super) struct Listen {
     pub(super) port_flag: &'static str,
 }
 
-/// Binds one listener for each thread of a role.
+/// Ports that are tried until one is free on both addresses.
+const TRIES: usize = 16;
+
+/// Binds one listener for each thread of a role, on each of its addresses.
 pub(super) fn listen(role: &str, at: &Listen, args: &ServerArgs) -> Result<Vec<Bound>> {
-    let Listen { host, port, host_flag, port_flag } = *at;
+    let Listen { host, port, .. } = *at;
+    for left in (0..TRIES).rev() {
+        let mut bound = listen_on(role, host.first(), port, at, args)?;
+        let Some(second) = host.second() else { return Ok(bound) };
+        match bind(SocketAddr::new(second, address_of(&bound)?.port()), args.threads(), args.reuse_port) {
+            Ok(more) => {
+                bound.extend(more);
+                return Ok(bound);
+            }
+            Err(error) if error.kind() == ErrorKind::AddrInUse && port == 0 && left > 0 => {}
+            Err(error) if is_without(&error) => return Ok(bound),
+            Err(error) => bail!("the {role} cannot listen on {second} as well, port {port}: {error}"),
+        }
+    }
+    bail!("the {role} finds no port that is free on 127.0.0.1 and ::1")
+}
+
+/// Whether the machine has no such address: IPv6 is off.
+fn is_without(error: &io::Error) -> bool {
+    /// `EAFNOSUPPORT` on Linux.
+    const NO_FAMILY: i32 = 97;
+    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(NO_FAMILY)
+}
+
+fn listen_on(role: &str, host: IpAddr, port: u16, at: &Listen, args: &ServerArgs) -> Result<Vec<Bound>> {
+    let Listen { host_flag, port_flag, .. } = *at;
     let address = SocketAddr::new(host, port);
     match bind(address, args.threads(), args.reuse_port) {
         Ok(bound) => Ok(bound),

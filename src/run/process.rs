@@ -103,6 +103,7 @@ impl Process {
         let Some(port) = args.http_port else { return Ok(()) };
         let role = config.role.as_str();
         let host = args.http_host.unwrap_or(server.host);
+        let config = HttpConfig { names: args.names(host), ..config };
         let at = Listen { host, port, host_flag: "--http-host", port_flag: "--http-port" };
         let bound = listen(role, &at, server)?;
         handler.serves_http(address_of(&bound)?.port());
@@ -118,16 +119,19 @@ impl Process {
         Ok(())
     }
 
-    /// Gives each thread one listener. `serve` returns false when it had to cut connections.
+    /// Gives each thread one listener of each address. `serve` returns false when it had to cut connections.
     fn on_every_thread<S: Future<Output = bool> + Send + 'static>(
         &mut self,
         bound: Vec<Bound>,
         serve: impl Fn(Listener) -> S + Clone + Send + 'static,
     ) {
-        self.served.resize_with(self.served.len().max(bound.len()), Vec::new);
-        for (served, bound) in self.served.iter_mut().zip(bound) {
+        // Listeners of a second address come behind those of the first, one for each thread again.
+        let address = bound.first().map(|bound| bound.address().ok());
+        let threads = bound.iter().filter(|bound| Some(bound.address().ok()) == address).count().max(1);
+        self.served.resize_with(self.served.len().max(threads), Vec::new);
+        for (index, bound) in bound.into_iter().enumerate() {
             let serve = serve.clone();
-            served.push(Box::pin(async move {
+            self.served[index % threads].push(Box::pin(async move {
                 let drained = match bound.listen() {
                     Ok(listener) => serve(listener).await,
                     Err(error) => return error!(%error, "cannot listen"),

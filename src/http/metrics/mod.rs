@@ -3,6 +3,7 @@
 //! The numbers are those of METRICS, so the two never disagree; `families` has their names and meanings.
 
 mod families;
+mod process;
 mod text;
 
 use std::fmt;
@@ -17,14 +18,12 @@ use prometheus_client::registry::{Registry, Unit};
 use serde_json::{Map, Value};
 
 use self::families::{Family, NODE, ONE};
+use self::process::Process;
 use super::accept::weighted;
 use super::site::Site;
 use crate::handler::Handler;
 use crate::pool;
 use crate::stats::Durations;
-
-/// The kernel's file with the memory of this process, in pages.
-const STATM: &str = "/proc/self/statm";
 
 /// The formats of the text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,7 +83,7 @@ struct Snapshot {
     durations: Durations,
     in_flight: u64,
     connections: u64,
-    resident: Option<u64>,
+    process: Process,
 }
 
 impl Snapshot {
@@ -97,18 +96,11 @@ impl Snapshot {
             by_status: by_status.filter(|(name, count)| *name == "OK" || *count > 0).collect(),
             durations: counters.durations(),
             in_flight: counters.in_flight(),
-            connections: site.door.open() as u64,
-            resident: resident_bytes(),
+            // Those who watch the page are no clients.
+            connections: site.door.open().saturating_sub(site.page.receiver_count()) as u64,
+            process: Process::now(),
         }
     }
-}
-
-/// Bytes of a memory page on every machine that this is built for.
-const PAGE: u64 = 4096;
-
-fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string(STATM).ok()?;
-    statm.split(' ').nth(1)?.parse::<u64>().ok().map(|pages| pages * PAGE)
 }
 
 impl Collector for Snapshot {
@@ -153,17 +145,38 @@ impl Collector for Snapshot {
         out.encode_descriptor("dproxy_build_info", "What runs here; always 1", None, MetricType::Gauge)?
             .encode_family(&labels)?
             .encode_gauge(&1_u64)?;
-        match self.resident {
-            Some(bytes) => {
-                let help = "Memory of this process that is resident";
-                gauge(out, "process_resident_memory", help, Some(&Unit::Bytes), &bytes)
-            }
-            None => Ok(()),
-        }
+        self.process.encode(out)
     }
 }
 
 type NoLabels = [(&'static str, &'static str); 0];
+
+impl Process {
+    fn encode(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        if let Some(seconds) = self.cpu {
+            let help = "Time of all processors that this process took";
+            out.encode_descriptor("process_cpu", help, Some(&Unit::Seconds), MetricType::Counter)?
+                .encode_counter::<NoLabels, _, f64>(&seconds, None)?;
+        }
+        if let Some(seconds) = self.start {
+            let help = "When this process started, since 1970";
+            out.encode_descriptor("process_start_time", help, Some(&Unit::Seconds), MetricType::Gauge)?
+                .encode_gauge(&seconds)?;
+        }
+        let bytes = Some(&Unit::Bytes);
+        for (name, help, unit, value) in [
+            ("process_open_fds", "Files and sockets that are open", None, self.open_fds),
+            ("process_max_fds", "The limit of open files and sockets", None, self.max_fds),
+            ("process_resident_memory", "Memory of this process that is resident", bytes, self.resident),
+            ("process_virtual_memory", "Address space of this process", bytes, self.virtual_memory),
+        ] {
+            if let Some(value) = value {
+                gauge(out, name, help, unit, &value)?;
+            }
+        }
+        Ok(())
+    }
+}
 
 fn gauge(
     out: &mut DescriptorEncoder<'_>,

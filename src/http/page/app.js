@@ -1,6 +1,6 @@
 // The live page: listens to /events and shows what comes. Whatever a node, a document or a key says becomes text
 // (textContent), never markup; the one thing that is parsed is the server's own drawing, whose scripts would be dead.
-import { draw } from "/picture.js";
+import { draw } from "./picture.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -123,7 +123,7 @@ function link(kind, text) {
 
 let last = null;
 function listen() {
-  const events = new EventSource("/events");
+  const events = new EventSource("events");
   events.addEventListener("state", (event) => {
     last = JSON.parse(event.data);
     link("live", "live");
@@ -158,10 +158,10 @@ async function explain(key) {
   const said = el("p");
   said.append(el("code", key));
   try {
-    const response = await fetch(`/explain?key=${encodeURIComponent(key)}`);
+    const response = await fetch(`explain?key=${encodeURIComponent(key)}`);
     const reply = await response.json();
     if (response.ok && reply.data) {
-      const open = el("a", "open the document", { href: `/${key.split("/").map(encodeURIComponent).join("/")}` });
+      const open = el("a", "open the document", { href: `./${key.split("/").map(encodeURIComponent).join("/")}` });
       said.append(" ", open);
       return [said, list(reply.data)];
     }

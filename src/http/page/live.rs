@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State as At;
-use axum::http::header::CACHE_CONTROL;
+use axum::http::header::{CACHE_CONTROL, HeaderName};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
@@ -32,6 +32,9 @@ const DRAWN_RARELY: u64 = 10;
 const RETRY: Duration = Duration::from_secs(1);
 /// The time between two comments on a silent connection, which middleboxes might cut.
 const KEPT_ALIVE: Duration = Duration::from_secs(15);
+
+/// Tells nginx in front to pass a stream on as it comes.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// What the page shows, and how its texts are made.
 struct Screen {
@@ -111,7 +114,7 @@ pub(super) async fn events<H: Handler>(At(site): At<Arc<Site<H>>>) -> Response {
     texts.mark_changed();
     let subscriber = Subscriber { site, texts, drawing: 0, plots: None };
     let sse = Sse::new(pushed(subscriber)).keep_alive(KeepAlive::new().interval(KEPT_ALIVE));
-    ([(CACHE_CONTROL, "no-store")], sse).into_response()
+    ([(CACHE_CONTROL, "no-store"), (X_ACCEL_BUFFERING, "no")], sse).into_response()
 }
 
 fn pushed<H: Handler>(subscriber: Subscriber<H>) -> impl Stream<Item = Result<Event, Infallible>> {

@@ -20,14 +20,17 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::time::Instant;
 
 pub(super) use self::live::watch;
 use super::body::for_axum;
+use super::encoding::Encoding;
+use super::etag::ETag;
 use super::path::query_value;
 use super::problem::status_code;
 use super::site::Site;
@@ -51,16 +54,23 @@ pub(super) struct ClientAddress(pub(super) IpAddr);
 /// The routes of the page.
 pub(super) fn routes<H: Handler>() -> Router<Arc<Site<H>>> {
     Router::new()
-        .route("/", get(async || asset("text/html; charset=utf-8", INDEX)))
-        .route("/style.css", get(async || asset("text/css; charset=utf-8", STYLE)))
-        .route("/app.js", get(async || asset("text/javascript; charset=utf-8", SCRIPT)))
-        .route("/picture.js", get(async || asset("text/javascript; charset=utf-8", PICTURE)))
-        .route("/icon.svg", get(async || asset("image/svg+xml", ICON)))
+        .route("/", get(async |asked: HeaderMap| asset(&asked, "text/html; charset=utf-8", INDEX)))
+        .route("/style.css", get(async |asked: HeaderMap| asset(&asked, "text/css; charset=utf-8", STYLE)))
+        .route(
+            "/app.js",
+            get(async |asked: HeaderMap| asset(&asked, "text/javascript; charset=utf-8", SCRIPT)),
+        )
+        .route(
+            "/picture.js",
+            get(async |asked: HeaderMap| asset(&asked, "text/javascript; charset=utf-8", PICTURE)),
+        )
+        .route("/icon.svg", get(async |asked: HeaderMap| asset(&asked, "image/svg+xml", ICON)))
         .route("/events", get(live::events::<H>))
         .route("/explain", get(explain::<H>))
 }
 
-fn asset(kind: &'static str, text: &'static str) -> Response {
+fn asset(asked: &HeaderMap, kind: &'static str, text: &'static str) -> Response {
+    let tag = ETag::of(text.as_bytes());
     let headers = [
         (CONTENT_TYPE, kind),
         // A new version of the binary is a new page.
@@ -69,7 +79,11 @@ fn asset(kind: &'static str, text: &'static str) -> Response {
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
     ];
-    (headers, text).into_response()
+    let tagged = [(ETAG, tag.header(Encoding::Identity))];
+    match tag.is_known_to(asked) {
+        true => (StatusCode::NOT_MODIFIED, headers, tagged).into_response(),
+        false => (headers, tagged, text).into_response(),
+    }
 }
 
 /// `GET /explain?key=…`: the reply to EXPLAIN, as JSON.
