@@ -174,6 +174,28 @@ fn retain_visits_every_entry_once() {
 }
 
 #[test]
+fn a_walk_in_slices_misses_no_entry_however_the_cache_changes_meanwhile() {
+    for_each(bounds(30_000, usize::MAX), |cache, name| {
+        fill(cache, "old", 20_000, 1);
+        let mut random = fastrand::Rng::with_seed(6);
+        let (mut seen, mut slice) = (std::collections::HashSet::new(), 0);
+        while slice < cache.slices() {
+            cache.retain(slice, &mut |entry| seen.insert(entry.key().to_owned()) || true);
+            slice += 1;
+            for _ in 0..200 {
+                match random.u8(..4) {
+                    0 => drop(cache.remove(&format!("old/{}", random.u16(..20_000)))),
+                    1 => drop(cache.get(&format!("old/{}", random.u16(..20_000)))),
+                    _ => assert!(cache.insert(entry(&format!("new/{}", random.u16(..40_000)), 1))),
+                }
+            }
+        }
+        let missed = |key: &String| cache.peek(key).is_some() && !seen.contains(key);
+        assert_eq!((0..20_000).map(|key| format!("old/{key}")).find(missed), None, "{name}");
+    });
+}
+
+#[test]
 fn an_emptied_cache_weighs_nothing() {
     for_each(bounds(500, 1 << 20), |cache, name| {
         let mut random = fastrand::Rng::with_seed(4);

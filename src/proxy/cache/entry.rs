@@ -1,7 +1,7 @@
 //! An entry of a cache: the document of a key, or the fact that there is none, and when it was fetched.
 
 use std::mem::size_of;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use smol_str::SmolStr;
@@ -26,43 +26,62 @@ pub struct Entry {
     // A short key is stored inline: one allocation less, and one cache miss less when keys are compared.
     key: SmolStr,
     document: Option<Document>,
-    /// When the origin was asked. Age counts from here: the origin may have read the document as early as this (RFC 9111,
-    /// 4.2.3).
-    asked: Millis,
+    /// When the origin was asked, in milliseconds, 48 bits, and how long that took, 16 bits; a minute counts as the longest.
+    /// Age counts from the former: the origin may have read the document as early as this (RFC 9111, 4.2.3).
+    times: u64,
     /// How long it is fresh, in milliseconds; `u32::MAX` if it does not expire.
     lifetime: u32,
-    uses: AtomicU32,
     stamp: AtomicU32,
-    /// How long the fetch took, in milliseconds; a minute counts as the longest.
-    fetch: u16,
     marks: Marks,
 }
 
-/// What an order of eviction notes on an entry: two bytes that would be padding otherwise.
+/// Uses, and what an order of eviction notes on an entry: two words.
 #[derive(Default, Debug)]
 pub(super) struct Marks {
-    uses: AtomicU8,
-    is_main: AtomicBool,
+    /// Replies from the cache, 30 bits, and uses since the order last looked at the entry, two bits. Written by readers
+    /// without a lock: of two uses at the same moment one may be lost.
+    uses: AtomicU32,
+    /// Where the order has the entry, 31 bits, and whether that is in the main queue of `s3fifo`. Written only under the lock
+    /// of the order.
+    place: AtomicU32,
 }
 
 impl Marks {
-    /// Uses since the order last looked at the entry.
+    const RECENT: u32 = 3;
+    const REPLY: u32 = Self::RECENT + 1;
+
+    /// Uses since the order last looked at the entry: three at most.
     pub(super) fn uses(&self) -> u8 {
-        self.uses.load(Relaxed)
+        (self.uses.load(Relaxed) & Self::RECENT) as u8
+    }
+
+    pub(super) fn set_uses(&self, uses: u8) {
+        let replies = self.uses.load(Relaxed) & !Self::RECENT;
+        self.uses.store(replies | (u32::from(uses) & Self::RECENT), Relaxed);
+    }
+
+    fn count_reply(&self) {
+        let uses = self.uses.load(Relaxed);
+        self.uses.store(uses.checked_add(Self::REPLY).unwrap_or(uses), Relaxed);
+    }
+
+    /// The place of the entry in its order.
+    pub(super) fn place(&self) -> u32 {
+        self.place.load(Relaxed) >> 1
     }
 
     /// Whether the entry is in the main queue of `s3fifo`.
     pub(super) fn is_main(&self) -> bool {
-        self.is_main.load(Relaxed)
+        self.place.load(Relaxed) & 1 == 1
     }
 
-    pub(super) fn set_uses(&self, uses: u8) {
-        self.uses.store(uses, Relaxed);
+    pub(super) fn set_place(&self, place: u32) {
+        self.place.store(place << 1 | u32::from(self.is_main()), Relaxed);
     }
 
     pub(super) fn set(&self, uses: u8, is_main: bool) {
         self.set_uses(uses);
-        self.is_main.store(is_main, Relaxed);
+        self.place.store(self.place() << 1 | u32::from(is_main), Relaxed);
     }
 }
 
@@ -80,11 +99,9 @@ impl Entry {
         Self {
             key: key.into(),
             document,
-            asked,
+            times: asked.0 << 16 | fetch.as_millis().min(60_000) as u64,
             lifetime: lifetime.map_or(u32::MAX, millis),
-            uses: AtomicU32::new(0),
             stamp: AtomicU32::new(0),
-            fetch: fetch.as_millis().min(60_000) as u16,
             marks: Marks::default(),
         }
     }
@@ -101,12 +118,12 @@ impl Entry {
 
     /// The time since the origin was asked.
     pub fn age(&self, now: Millis) -> Duration {
-        now.since(self.asked)
+        now.since(self.asked())
     }
 
     /// How long the fetch took.
     pub fn fetch_time(&self) -> Duration {
-        Duration::from_millis(self.fetch.into())
+        Duration::from_millis(self.times & 0xFFFF)
     }
 
     /// How long it is fresh; `None` if it does not expire.
@@ -118,7 +135,7 @@ impl Entry {
     pub fn fresh_until(&self) -> Option<Millis> {
         match self.lifetime {
             u32::MAX => None,
-            lifetime => Some(Millis(self.asked.0 + u64::from(lifetime))),
+            lifetime => Some(Millis(self.asked().0 + u64::from(lifetime))),
         }
     }
 
@@ -147,15 +164,18 @@ impl Entry {
         self.stamp.compare_exchange(from.bits(), to.bits(), Relaxed, Relaxed).is_ok()
     }
 
-    /// Counts one reply from the cache. A load and a store cost a hit less than one atomic addition; of two replies on two
-    /// cores at the same moment, one may not be counted.
+    /// Counts one reply from the cache. A load and a store cost a hit less than one atomic addition.
     pub fn count_use(&self) {
-        self.uses.store(self.uses().wrapping_add(1), Relaxed);
+        self.marks.count_reply();
     }
 
     /// Number of replies from the cache.
     pub fn uses(&self) -> u32 {
-        self.uses.load(Relaxed)
+        self.marks.uses.load(Relaxed) / Marks::REPLY
+    }
+
+    fn asked(&self) -> Millis {
+        Millis(self.times >> 16)
     }
 
     pub(super) fn marks(&self) -> &Marks {
@@ -194,8 +214,28 @@ mod tests {
     }
 
     #[test]
-    fn marks_cost_no_memory() {
+    fn an_entry_is_one_cache_line() {
         assert_eq!(size_of::<Entry>(), 64);
+    }
+
+    #[test]
+    fn words_that_are_shared_are_kept_apart() {
+        let entry = Entry::new("a/1", None, Millis(1 << 40), None, Duration::from_secs(1));
+        assert_eq!(
+            (entry.age(Millis(7 + (1 << 40))), entry.fetch_time()),
+            (Duration::from_millis(7), Duration::from_secs(1))
+        );
+        let marks = entry.marks();
+        marks.set_place(77);
+        marks.set(3, true);
+        entry.count_use();
+        assert_eq!((entry.uses(), marks.uses(), marks.place(), marks.is_main()), (1, 3, 77, true));
+        marks.set_place(78);
+        marks.set_uses(2);
+        assert_eq!((entry.uses(), marks.uses(), marks.place(), marks.is_main()), (1, 2, 78, true));
+        marks.uses.store(u32::MAX, Relaxed);
+        entry.count_use();
+        assert_eq!((entry.uses(), marks.uses()), (u32::MAX >> 2, 3), "the highest count stays");
     }
 
     #[test]

@@ -33,13 +33,15 @@ impl Order for Fifo {
         self.slab.get(place)
     }
 
-    fn push(&mut self, entry: Arc<Entry>) -> u32 {
-        self.chain.push(&mut self.slab, entry)
+    fn push(&mut self, entry: Arc<Entry>) {
+        let place = self.chain.push(&mut self.slab, Arc::clone(&entry));
+        entry.marks().set_place(place);
     }
 
-    fn replace(&mut self, place: u32, entry: Arc<Entry>) -> (u32, Arc<Entry>) {
+    fn replace(&mut self, place: u32, entry: Arc<Entry>) -> Arc<Entry> {
         let old = self.remove(place);
-        (self.push(entry), old)
+        self.push(entry);
+        old
     }
 
     fn remove(&mut self, place: u32) -> Arc<Entry> {

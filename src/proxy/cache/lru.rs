@@ -4,17 +4,26 @@
 //! each other, and the entry tells them apart: that costs a miss once in a century, never a wrong document.
 
 use std::hash::{BuildHasherDefault, Hasher};
+use std::hint::black_box;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ::lru::LruCache;
 
 use super::Entry;
 
+/// How many entries a walk touches before it looks at the first of them.
+const AHEAD: usize = 32;
+
 /// Entries in the order of their last use. The hash that comes with a key is always the same one.
 #[derive(Debug)]
 pub(super) struct Lru {
     // The crate's own bound is not used: it cannot count bytes, and one place that keeps the bounds is enough.
     entries: LruCache<u64, Arc<Entry>, BuildHasherDefault<Identity>>,
+    /// The same entries at places that no use changes, for walks in slices. (The crate's list can be walked only as a whole,
+    /// and each step of it waits for the memory of the one before.)
+    places: Vec<Option<Arc<Entry>>>,
+    vacant: Vec<u32>,
 }
 
 /// Hashes a hash to itself.
@@ -37,11 +46,17 @@ impl Hasher for Identity {
 
 impl Lru {
     pub(super) fn new() -> Self {
-        Self { entries: LruCache::unbounded_with_hasher(BuildHasherDefault::default()) }
+        let entries = LruCache::unbounded_with_hasher(BuildHasherDefault::default());
+        Self { entries, places: Vec::new(), vacant: Vec::new() }
     }
 
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// All places in use are below this.
+    pub(super) fn extent(&self) -> usize {
+        self.places.len()
     }
 
     /// The entry of a key; counts as a use.
@@ -56,37 +71,78 @@ impl Lru {
 
     /// Adds an entry, and returns the one that had its hash.
     pub(super) fn insert(&mut self, hash: u64, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        self.entries.put(hash, entry)
+        let old = self.entries.put(hash, Arc::clone(&entry));
+        match &old {
+            Some(old) => self.place(old.marks().place(), entry),
+            None => {
+                let place = self.vacant.pop().unwrap_or_else(|| self.new_place());
+                self.place(place, entry);
+            }
+        }
+        old
     }
 
     pub(super) fn remove(&mut self, hash: u64, key: &str) -> Option<Arc<Entry>> {
         self.peek(hash, key)?;
-        self.entries.pop(&hash)
+        self.entries.pop(&hash).map(|entry| self.vacate(entry))
     }
 
     /// Removes the least recently used entry.
     pub(super) fn evict(&mut self) -> Option<Arc<Entry>> {
-        self.entries.pop_lru().map(|(_, entry)| entry)
+        self.entries.pop_lru().map(|(_, entry)| self.vacate(entry))
     }
 
-    /// Removes the entries for which `keep` is false, and passes each to `removed` at once, since `keep` may panic.
+    /// Removes the entries at these places for which `keep` is false, and passes each to `removed` at once, since `keep` may
+    /// panic. `hash` is that of all keys.
     ///
-    /// Frees the table when no entry is left.
+    /// Frees the tables when no entry is left.
     pub(super) fn retain(
         &mut self,
+        places: Range<usize>,
+        hash: impl Fn(&str) -> u64,
         keep: &mut dyn FnMut(&Entry) -> bool,
         removed: &mut dyn FnMut(Arc<Entry>),
     ) {
-        self.entries.retain(|_, entry| {
-            let stays = keep(entry);
-            if !stays {
-                removed(Arc::clone(entry));
+        let (end, mut seen) = (places.end.min(self.extent()), 0);
+        for place in places.start.min(end)..end {
+            if place % AHEAD == 0 {
+                // The memory of many is waited for at once, and not of one after the other.
+                let ahead = self.places[place..end.min(place + AHEAD)].iter().flatten();
+                seen ^= ahead.fold(0, |seen, entry| seen ^ entry.stamp().bits());
             }
-            stays
-        });
+            let Some(entry) = self.places[place].as_ref().filter(|entry| !keep(entry)).cloned() else {
+                continue;
+            };
+            if let Some(entry) = self.remove(hash(entry.key()), entry.key()) {
+                removed(entry);
+            }
+        }
+        black_box(seen);
         if self.entries.is_empty() {
             *self = Self::new();
         }
+    }
+
+    fn new_place(&mut self) -> u32 {
+        if self.places.len() == self.places.capacity() {
+            // By an eighth and not by doubling, as the orders of the other types grow.
+            self.places.reserve_exact((self.places.len() / 8).max(16));
+        }
+        self.places.push(None);
+        self.places.len() as u32 - 1
+    }
+
+    fn place(&mut self, place: u32, entry: Arc<Entry>) {
+        entry.marks().set_place(place);
+        self.places[place as usize] = Some(entry);
+    }
+
+    /// Frees the place of an entry that has left the order.
+    fn vacate(&mut self, entry: Arc<Entry>) -> Arc<Entry> {
+        let place = entry.marks().place();
+        self.places[place as usize] = None;
+        self.vacant.push(place);
+        entry
     }
 }
 
@@ -134,6 +190,9 @@ mod tests {
                 assert_eq!(oldest.key(), model.remove(0).to_string());
             }
             assert_eq!(lru.len(), model.len());
+            let placed = lru.places.iter().flatten().count();
+            assert_eq!((placed, placed + lru.vacant.len()), (lru.len(), lru.extent()));
         }
+        assert_eq!(lru.extent(), 21, "vacant places are used again");
     }
 }

@@ -32,6 +32,10 @@ pub use layout::{CacheType, Layout, build, build_as};
 pub use stamp::Stamp;
 pub use usage::{Bounds, Usage};
 
+/// Places in one slice of [`Cache::retain`]: few enough to look at, and remove all, in about a millisecond. In a simulation
+/// others come in between even with few entries.
+const SLICE: usize = if cfg!(sim) { 2 } else { 2048 };
+
 /// A bounded map from keys to entries. `ttl`, `lru` and `s3fifo` differ in which entry they evict when a bound is reached.
 pub trait Cache: Send + Sync {
     /// The entry of a key, fresh or not. Counts as a use of the entry.
@@ -48,7 +52,8 @@ pub trait Cache: Send + Sync {
     /// Removes the entry of a key and returns it.
     fn remove(&self, key: &str) -> Option<Arc<Entry>>;
 
-    /// The number of slices in which [`Cache::retain`] goes through the cache. Each holds one lock for a bounded time.
+    /// The number of slices in which [`Cache::retain`] goes through the cache. Each holds one lock for a bounded time. An
+    /// entry stays in its slice until it leaves the cache; while the cache grows, slices are added at the end.
     fn slices(&self) -> usize;
 
     /// Removes the entries of one slice for which `keep` is false, and returns their number. Counts no use and no eviction.

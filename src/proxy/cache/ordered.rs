@@ -1,4 +1,5 @@
-//! The caches of `--cache-type ttl` and `s3fifo`: a DashMap from keys to places in an order of eviction.
+//! The caches of `--cache-type ttl` and `s3fifo`: a DashMap of entries by key, and an order of eviction, in which each entry
+//! has a place.
 //!
 //! A hit takes the read lock of one shard of the map and writes at most one relaxed mark on its entry. It never waits for
 //! the lock of the order, under which evictions and sweeps go through many entries. A writer holds that lock from its
@@ -15,13 +16,11 @@ use dashmap::mapref::entry::Entry as Slot;
 use foldhash::quality::SeedableRandomState;
 
 use super::usage::{Limit, UsageCounter};
-use super::{Bounds, Cache, Entry, Usage};
+use super::{Bounds, Cache, Entry, SLICE, Usage};
 use crate::lock::lock;
 
-/// Places in one slice of [`Cache::retain`]: few enough to look at, and remove all, in about a millisecond.
-const SLICE: usize = if cfg!(sim) { 2 } else { 2048 };
-
-/// Decides which entry is evicted next. Pure: no lock, no clock. Each entry has a place, a small number, until it leaves.
+/// Decides which entry is evicted next. Pure: no lock, no clock. Each entry has a place, a small number, until it leaves; it
+/// is among the marks of the entry.
 pub(super) trait Order: Send {
     /// Number of entries.
     fn len(&self) -> usize;
@@ -33,10 +32,10 @@ pub(super) trait Order: Send {
     fn get(&self, place: u32) -> Option<&Arc<Entry>>;
 
     /// Adds an entry under a key that is not in the order.
-    fn push(&mut self, entry: Arc<Entry>) -> u32;
+    fn push(&mut self, entry: Arc<Entry>);
 
-    /// Replaces the entry at a place by a newer one of the same key; returns the new place and the old entry.
-    fn replace(&mut self, place: u32, entry: Arc<Entry>) -> (u32, Arc<Entry>);
+    /// Replaces the entry at a place by a newer one of the same key; returns the old entry.
+    fn replace(&mut self, place: u32, entry: Arc<Entry>) -> Arc<Entry>;
 
     /// Removes the entry at a place in use.
     fn remove(&mut self, place: u32) -> Arc<Entry>;
@@ -51,10 +50,11 @@ pub(super) trait Order: Send {
     fn mark_used(entry: &Entry);
 }
 
-/// A cache: a map from keys to places, and the order of eviction that has these places.
+/// A cache: a set of entries, found by their keys, and their order of eviction.
 #[derive(Debug)]
 pub(super) struct Ordered<O> {
-    map: DashMap<Keyed, u32, SeedableRandomState>,
+    // A map to nothing: a DashSet has no `view`.
+    map: DashMap<Keyed, (), SeedableRandomState>,
     // A std Mutex and not a tokio one: nothing is awaited while it is held.
     order: Mutex<O>,
     bounds: Bounds,
@@ -106,17 +106,17 @@ impl<O: Order> Ordered<O> {
     /// Adds an entry, or replaces the one at `place`, which is returned.
     fn put(&self, order: &mut O, place: Option<u32>, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         // The order comes first: it may have to grow, and readers of the map do not wait for that.
-        let (place, old) = match place {
-            Some(place) => {
-                let (place, old) = order.replace(place, Arc::clone(&entry));
-                (place, Some(old))
+        let old = match place {
+            Some(place) => Some(order.replace(place, Arc::clone(&entry))),
+            None => {
+                order.push(Arc::clone(&entry));
+                None
             }
-            None => (order.push(Arc::clone(&entry)), None),
         };
-        // Key and value in one step: a reader finds the old entry or the new one, never none.
+        // In one step: a reader finds the old entry or the new one, never none.
         match self.map.entry(Keyed(entry)) {
-            Slot::Occupied(slot) => drop(slot.replace_entry(place)),
-            Slot::Vacant(slot) => drop(slot.insert(place)),
+            Slot::Occupied(slot) => drop(slot.replace_entry(())),
+            Slot::Vacant(slot) => drop(slot.insert(())),
         }
         old
     }
@@ -131,14 +131,14 @@ impl<O: Order> Ordered<O> {
 
 impl<O: Order> Cache for Ordered<O> {
     fn get(&self, key: &str) -> Option<Arc<Entry>> {
-        self.map.view(key, |held, _| {
+        self.map.view(key, |held, ()| {
             O::mark_used(&held.0);
             Arc::clone(&held.0)
         })
     }
 
     fn peek(&self, key: &str) -> Option<Arc<Entry>> {
-        self.map.view(key, |held, _| Arc::clone(&held.0))
+        self.map.view(key, |held, ()| Arc::clone(&held.0))
     }
 
     fn insert(&self, entry: Arc<Entry>) -> bool {
@@ -149,7 +149,7 @@ impl<O: Order> Cache for Ordered<O> {
         // Dropped after the lock is free: freeing a large document can take long.
         let mut gone = Vec::new();
         let mut order = self.order();
-        let place = self.map.view(entry.key(), |_, place| *place);
+        let place = self.map.view(entry.key(), |held, ()| held.0.marks().place());
         // Room is made before the new entry is in the order: it had no time to be used, so it might be the one to go.
         if place.is_none() && self.usage.entries() >= self.bounds.entries {
             gone.extend(self.evict(&mut order, Limit::Entries));
@@ -169,8 +169,8 @@ impl<O: Order> Cache for Ordered<O> {
 
     fn remove(&self, key: &str) -> Option<Arc<Entry>> {
         let mut order = self.order();
-        let (_, place) = self.map.remove(key)?;
-        let entry = order.remove(place);
+        let (held, ()) = self.map.remove(key)?;
+        let entry = order.remove(held.0.marks().place());
         self.usage.subtract(&entry);
         Some(entry)
     }

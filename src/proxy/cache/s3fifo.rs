@@ -132,24 +132,23 @@ impl Order for S3Fifo {
         self.slab.get(place)
     }
 
-    fn push(&mut self, entry: Arc<Entry>) -> u32 {
+    fn push(&mut self, entry: Arc<Entry>) {
         let in_main = self.ghost.forget(self.hash(&entry));
         entry.marks().set(0, in_main);
         let queue = if in_main { &mut self.main } else { &mut self.small };
         queue.bytes += entry.weight();
-        queue.chain.push(&mut self.slab, entry)
+        let place = queue.chain.push(&mut self.slab, Arc::clone(&entry));
+        entry.marks().set_place(place);
     }
 
-    fn replace(&mut self, place: u32, entry: Arc<Entry>) -> (u32, Arc<Entry>) {
-        let new_weight = entry.weight();
-        let old = self.slab.replace(place, entry);
+    fn replace(&mut self, place: u32, entry: Arc<Entry>) -> Arc<Entry> {
+        let old = self.slab.replace(place, Arc::clone(&entry));
         let in_main = old.marks().is_main();
-        if let Some(new) = self.slab.get(place) {
-            new.marks().set(MAX_USES.min(old.marks().uses() + 1), in_main);
-        }
+        entry.marks().set(MAX_USES.min(old.marks().uses() + 1), in_main);
+        entry.marks().set_place(place);
         let queue = self.queue(in_main);
-        queue.bytes = queue.bytes + new_weight - old.weight();
-        (place, old)
+        queue.bytes = queue.bytes + entry.weight() - old.weight();
+        old
     }
 
     fn remove(&mut self, place: u32) -> Arc<Entry> {

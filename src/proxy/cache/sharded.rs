@@ -13,7 +13,7 @@ use foldhash::quality::SeedableRandomState;
 
 use super::lru::Lru;
 use super::usage::{Limit, UsageCounter};
-use super::{Bounds, Cache, Entry, Usage};
+use super::{Bounds, Cache, Entry, SLICE, Usage};
 use crate::lock::lock;
 
 /// An LRU cache in shards.
@@ -24,6 +24,8 @@ pub(super) struct ShardedLru {
     shards: Box<[Mutex<Lru>]>,
     bounds: Bounds,
     usage: UsageCounter,
+    /// Slices of the shard with the most places.
+    parts: AtomicUsize,
     /// The next shard to evict from, modulo their number.
     next: AtomicUsize,
 }
@@ -36,6 +38,7 @@ impl ShardedLru {
             shards: (0..count).map(|_| Mutex::new(Lru::new())).collect(),
             bounds,
             usage: UsageCounter::default(),
+            parts: AtomicUsize::new(1),
             next: AtomicUsize::new(0),
         }
     }
@@ -117,6 +120,10 @@ impl Cache for ShardedLru {
         }
         let replaced = lru.insert(hash, entry);
         self.usage.add(weight);
+        let parts = lru.extent().div_ceil(SLICE);
+        if parts > self.parts.load(Relaxed) {
+            self.parts.fetch_max(parts, Relaxed);
+        }
         if let Some(old) = &replaced {
             self.usage.subtract(old);
         }
@@ -133,16 +140,17 @@ impl Cache for ShardedLru {
     }
 
     fn slices(&self) -> usize {
-        self.shards.len()
+        self.parts.load(Relaxed) * self.shards.len()
     }
 
     fn retain(&self, slice: usize, keep: &mut dyn FnMut(&Entry) -> bool) -> usize {
-        if slice >= self.shards.len() {
-            return 0;
-        }
+        // The first part of each shard, then the second: a part that is added is beyond all others.
+        let (part, shard) = (slice / self.shards.len(), slice % self.shards.len());
+        let first = part.saturating_mul(SLICE);
+        let hash = |key: &str| self.hasher.hash_one(key);
         let mut removed = Vec::new();
-        let mut lru = self.lock(slice);
-        lru.retain(keep, &mut |entry| {
+        let mut lru = self.lock(shard);
+        lru.retain(first..first.saturating_add(SLICE), hash, keep, &mut |entry| {
             self.usage.subtract(&entry);
             removed.push(entry);
         });
