@@ -13,6 +13,7 @@ mod active;
 mod body;
 mod conn;
 mod cors;
+mod date;
 mod document;
 mod encoding;
 mod etag;
@@ -97,9 +98,9 @@ impl<H: Handler> Gateway<H> {
         accept(listener, &self.front, &self.door, close).await
     }
 
-    /// Keeps the live page up to date, without an end.
+    /// Keeps the live page and the Date of responses up to date, without an end.
     pub async fn watch(self) {
-        page::watch(&self.front.site).await;
+        tokio::join!(page::watch(&self.front.site), date::follow());
     }
 }
 

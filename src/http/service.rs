@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::active::Activity;
 use super::body::{Body, Response};
 use super::cors;
+use super::date;
 use super::document::{self, Long};
 use super::host;
 use super::leftover;
@@ -59,13 +60,17 @@ impl Future for Responding {
     type Output = Result<Response, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
+        let responded = match self.get_mut() {
             Responding::Now(response) => match response.take() {
-                Some(response) => Poll::Ready(Ok(response)),
+                Some(response) => Poll::Ready(response),
                 None => Poll::Pending,
             },
-            Responding::Later(response) => response.as_mut().poll(cx).map(Ok),
-        }
+            Responding::Later(response) => response.as_mut().poll(cx),
+        };
+        responded.map(|mut response| {
+            date::correct(response.headers_mut());
+            Ok(response)
+        })
     }
 }
 

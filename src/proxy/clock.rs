@@ -91,7 +91,10 @@ fn slept() -> Duration {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::cache::Entry;
+    use super::super::{Proxy, ProxyConfig};
     use super::*;
+    use crate::wire::{Document, Key};
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -118,6 +121,28 @@ mod tests {
         tokio::time::advance(50 * MS).await;
         assert_eq!(clock.now().since(clock.at(earlier)), 50 * MS);
         assert!(clock.at(earlier).0 >= START, "what is a century old fits before it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_document_that_was_fresh_before_a_suspend_is_stale_after_it() {
+        let config = ProxyConfig::new(8001, "127.0.0.1:9".parse().unwrap());
+        let mut proxy = Proxy::new(config);
+        let slept = Arc::new(AtomicU64::new(0));
+        let source = slept.clone();
+        Arc::get_mut(&mut proxy).unwrap().clock =
+            Clock::with(Box::new(move || source.load(Relaxed) as u32 * MS));
+        let document = Some(Document::parse(b"1", 9).unwrap());
+        let life = Some(Duration::from_secs(30));
+        let entry = Entry::new("a/1", document, proxy.now(), life, Duration::ZERO);
+        proxy.cache.insert(Arc::new(entry));
+        let state =
+            || serde_json::to_value(proxy.explain(Key::parse("a/1").unwrap())).unwrap()["state"].take();
+
+        tokio::time::advance(1000 * MS).await;
+        assert_eq!(state(), "fresh");
+        slept.store(60_000, Relaxed);
+        tokio::time::advance(200 * MS).await;
+        assert_eq!(state(), "stale", "it was asleep for a minute");
     }
 
     #[test]
