@@ -3,7 +3,7 @@
 
 use crate::support::fake::Hello;
 use crate::support::http::{Http, fetch};
-use crate::support::{Address, Fake, Node, Session, Start, ask, heavy, status_of, until};
+use crate::support::{Address, Data, Fake, Node, Session, Start, ask, heavy, status_of, until};
 
 const MIB: usize = 1 << 20;
 /// The limit of unread replies, in MiB.
@@ -12,6 +12,8 @@ const MAX_UNREAD: u64 = 64;
 const BESIDE: u64 = 96;
 /// Clients that read nothing. The kernel buffers some 3 MiB for each; the rest waits in the node.
 const SESSIONS: usize = 24;
+/// Sessions of the largest attempt.
+const MANY_SESSIONS: usize = 400;
 /// HTTP clients that read nothing; each has one response at a time.
 const PIPELINES: usize = 200;
 
@@ -59,6 +61,62 @@ fn bears<G>(node: &Node, greedy: &[G], status: impl Fn(&str) -> String) {
     let peak = node.peak_mib();
 
     assert!(peak < MAX_UNREAD + BESIDE, "{peak} MiB for {} clients that read nothing", greedy.len());
+}
+
+/// Documents of 1 MiB to the byte: with what stands around them, their lines are longer.
+fn whole_mib() -> Data {
+    let data = Data::articles(1);
+    for key in 0..20 {
+        data.put(&format!("large/{key}"), format!("\"{}\"", "x".repeat(MIB - 2)).as_bytes());
+    }
+    data
+}
+
+/// 400 sessions that request 300 documents each and read nothing, at a node with a limit of `limit` MiB: it holds less than
+/// `most` MiB, and clients that read are served by `served` meanwhile.
+fn bears_many(node: &Node, limit: u64, most: u64) {
+    let greedy = |client: usize| {
+        let mut session = Session::open(node.address);
+        let lines: String =
+            keys(client, 300, 20).enumerate().map(|(id, key)| format!("{id} GET large/{key}\n")).collect();
+        session.send(&lines);
+        session
+    };
+    let sessions: Vec<Session> = (0..MANY_SESSIONS).map(greedy).collect();
+    for _ in 0..15 {
+        let reply = ask(node.address, "GET article/1");
+        assert_eq!(status_of(&reply), "OK", "a client that reads is served beside {} others", sessions.len());
+    }
+    until("a large document is served, too", || status_of(&ask(node.address, "GET large/1")) == "OK");
+    let peak = node.peak_mib();
+    assert!(peak < most, "{peak} MiB, though --max-unread is {limit} MiB");
+}
+
+#[test]
+fn a_balancer_keeps_to_its_limit_of_unread_bytes_whatever_the_size_of_documents() {
+    let _alone = heavy();
+    let data = whole_mib();
+    let origin = Start::origin(data.path(), "").run();
+    let patient = "--fetch-deadline 20s --max-bytes 40MiB";
+    let proxy = Start::proxy(origin.address, patient).run();
+    for key in 0..20 {
+        assert_eq!(status_of(&ask(proxy.address, &format!("GET large/{key}"))), "OK");
+    }
+    for limit in [16, 64] {
+        let words = format!("--max-unread {limit}MiB --try-deadline 25s");
+        let balancer = Start::balancer(&[proxy.address], &words).run();
+        // Half as much again for blocks of which a part is held, and what is read and not framed yet.
+        bears_many(&balancer, limit, limit * 3 / 2 + 64);
+    }
+}
+
+#[test]
+fn an_origin_keeps_to_its_limit_of_unread_bytes() {
+    let _alone = heavy();
+    let data = whole_mib();
+    let origin = Start::origin(data.path(), "--max-unread 64MiB").run();
+    // 32 files at once are read, each twice in memory until it is checked.
+    bears_many(&origin, 64, 64 + 64 + 64);
 }
 
 fn words() -> String {

@@ -46,7 +46,7 @@ use crate::handler::Handler;
 use crate::net::ServerLimits;
 use crate::net::accept::{Door, Front, accept};
 use crate::net::closing;
-use crate::net::transport::{Listener, Stream};
+use crate::net::transport::{Listener, Stream, limit_unsent};
 
 /// The front end: one, however many listeners it serves.
 pub struct Gateway<H> {
@@ -89,6 +89,7 @@ impl<H: Handler> Gateway<H> {
 
     /// Serves a listener; returns when its connections have ended. False when some had to be cut.
     pub async fn serve(&self, listener: Listener) -> bool {
+        limit_unsent(&listener, self.front.site.config.limits.unread.unsent());
         let close = async {
             self.front.site.draining.cancelled().await;
             // Line connections drain first; these get the time that is left.

@@ -13,7 +13,7 @@ use super::in_flight::Share;
 use super::inbox::Take;
 use super::outbox::Outbox;
 use super::shared::Shared;
-use super::unread::TOO_MUCH;
+use super::unread::{LITTLE, TOO_MUCH};
 use crate::handler::{Answer, Ask, Handler};
 use crate::trace;
 use crate::wire::reply::Frame;
@@ -105,10 +105,18 @@ impl<'a, H: Handler> Exchange<'a, H> {
     /// whole process, or when the upstreams are busy.
     pub(super) fn update_window(&mut self) {
         // Before the first reply its size is unknown: sixteen at once are assumed to be the most.
-        let room = if self.shared.limits.unread.is_short_of_room() { 0 } else { FLOODED };
-        let fitting = room / self.largest.unwrap_or(FLOODED / 16).max(1);
-        let fair = self.share.limit(self.pending.len());
-        self.window = fitting.min(fair).clamp(1, self.shared.limits.max_in_flight);
+        let size = self.largest.unwrap_or(FLOODED / 16).max(1);
+        let (is_large, is_read) = (size >= LITTLE, self.outbox.is_empty());
+        let fair = self.share.limit(self.pending.len(), if is_large { size } else { 0 }, self.outbox.len());
+        self.window = match self.shared.limits.unread.is_short_of_room() {
+            true => usize::from(is_read),
+            // A client over its share that does not read gets no further large reply: it would stand in the way of the
+            // replies to clients that do.
+            false => {
+                let most = self.shared.limits.max_in_flight;
+                (FLOODED / size).min(fair).min(most).max(usize::from(is_read || !is_large))
+            }
+        };
     }
 
     /// Whether no request is in flight.

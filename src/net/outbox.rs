@@ -14,8 +14,9 @@ use crate::wire::{Document, Frame};
 /// A document or line of this size or more is shared with the cache or the link; copying a smaller one costs less than one
 /// more piece in the write.
 const SHARE_FROM: usize = 4 * 1024;
-/// Unwritten pieces below this size are copied: a small line must not keep the large block that it was read into.
-const SETTLE_BELOW: usize = 64 * 1024;
+/// An unwritten line below this size is copied: it must not keep the block that it was read into, which may be as large as
+/// the longest line.
+const SETTLE_BELOW: usize = 768 * 1024;
 /// The limit of pieces in one write.
 const PIECES: usize = 64;
 /// The limit of bytes of a buffer that is kept for the next connection.
@@ -26,14 +27,21 @@ thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
+/// Bytes of a reply.
+struct Piece {
+    bytes: Bytes,
+    /// Whether they keep no larger block alive.
+    is_exact: bool,
+}
+
 /// The outgoing half of a connection.
 #[derive(Default)]
 pub(super) struct Outbox {
     /// Pieces in front of `open`.
-    closed: VecDeque<Bytes>,
+    closed: VecDeque<Piece>,
     /// The copies of small pieces, one after another.
     open: Vec<u8>,
-    /// The number of pieces, from the first on, that keep no larger block alive.
+    /// The number of pieces, from the first on, that are exact.
     settled: usize,
     /// Bytes of the first piece that are written.
     sent: usize,
@@ -51,19 +59,22 @@ impl Outbox {
         self.len == 0
     }
 
-    fn share(&mut self, bytes: Bytes) {
+    fn share(&mut self, bytes: Bytes, is_exact: bool) {
         self.len += bytes.len();
         if !self.open.is_empty() {
-            self.closed.push_back(std::mem::take(&mut self.open).into());
+            let open = std::mem::take(&mut self.open).into();
+            self.closed.push_back(Piece { bytes: open, is_exact: true });
         }
-        self.closed.push_back(bytes);
+        self.closed.push_back(Piece { bytes, is_exact });
     }
 
     /// Prepares unwritten pieces for a long wait. Returns the bytes of memory that they hold: a piece written in part counts
     /// as a whole.
     pub(super) fn settle(&mut self) -> usize {
-        for piece in self.closed.iter_mut().skip(self.settled).filter(|piece| piece.len() < SETTLE_BELOW) {
-            *piece = Bytes::copy_from_slice(piece);
+        for piece in self.closed.iter_mut().skip(self.settled) {
+            if !piece.is_exact && piece.bytes.len() < SETTLE_BELOW {
+                piece.bytes = Bytes::copy_from_slice(&piece.bytes);
+            }
         }
         self.settled = self.closed.len();
         self.len + self.sent
@@ -102,7 +113,8 @@ impl Outbox {
         } else {
             let mut slices = [IoSlice::new(&[]); PIECES];
             let mut count = 0;
-            let pieces = self.closed.iter().map(|piece| &piece[..]).chain(std::iter::once(&self.open[..]));
+            let pieces =
+                self.closed.iter().map(|piece| &piece.bytes[..]).chain(std::iter::once(&self.open[..]));
             for (slice, piece) in slices.iter_mut().zip(pieces) {
                 *slice = IoSlice::new(if count == 0 { &piece[self.sent..] } else { piece });
                 count += 1;
@@ -116,10 +128,10 @@ impl Outbox {
         self.len -= n;
         self.sent += n;
         while let Some(first) = self.closed.front() {
-            if self.sent < first.len() {
+            if self.sent < first.bytes.len() {
                 return;
             }
-            self.sent -= first.len();
+            self.sent -= first.bytes.len();
             self.closed.pop_front();
             self.settled = self.settled.saturating_sub(1);
         }
@@ -155,14 +167,14 @@ impl Frame for Outbox {
     fn document(&mut self, document: &Document) {
         match document.len() < SHARE_FROM {
             true => self.small(document.as_ref()),
-            false => self.share(Bytes::from_owner(document.clone())),
+            false => self.share(Bytes::from_owner(document.clone()), true),
         }
     }
 
     fn line(&mut self, line: &Bytes) {
         match line.len() < SHARE_FROM {
             true => self.small(line),
-            false => self.share(line.clone()),
+            false => self.share(line.clone(), false),
         }
     }
 }
@@ -215,6 +227,21 @@ mod tests {
         assert!(outbox.open.capacity() < 256 * 1024, "{}", outbox.open.capacity());
         let last = outbox.len();
         assert!(said.starts_with(&heard) && heard.len() + last <= said.len());
+    }
+
+    #[test]
+    fn an_unread_line_keeps_no_block_alive_and_a_document_is_not_copied() {
+        let block = Bytes::from(vec![b'x'; 1 << 20]);
+        let text = format!("\"{}\"", "y".repeat(SHARE_FROM));
+        let document = Document::parse(text.as_bytes(), 1 << 20).unwrap();
+        let mut outbox = Outbox::default();
+        outbox.line(&block.slice(..100 * 1024));
+        outbox.line(&block.slice(..SETTLE_BELOW));
+        outbox.document(&document);
+        assert_eq!(outbox.settle(), outbox.len());
+        let kept: Vec<*const u8> = outbox.closed.iter().map(|piece| piece.bytes.as_ptr()).collect();
+        assert_ne!(kept[0], block.as_ptr(), "a tenth of its block");
+        assert_eq!(kept[1..], [block.as_ptr(), document.as_str().as_ptr()]);
     }
 
     /// Accepts all bytes, and counts the writes.

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::accept::{Door, Front, accept};
 use super::in_flight::InFlight;
 use super::shared::{ServerLimits, Shared};
-use super::transport::{Listener, Stream};
+use super::transport::{Listener, Stream, limit_unsent};
 use super::{closing, conn};
 use crate::handler::Handler;
 use crate::wire::Status;
@@ -47,7 +47,7 @@ impl<H: Handler> Server<H> {
         // Without a handover, accepting and serving end at the same moment.
         let ending = if limits.hand_over.is_some() { CancellationToken::new() } else { stop.clone() };
         let door = Arc::new(Door::new(limits.max_connections, limits.drain).handed_over(limits.hand_over));
-        let in_flight = InFlight::new(limits.enough);
+        let in_flight = InFlight::new(limits.enough, limits.unread.enough_expected());
         Self { shared: Arc::new(Shared { handler, limits, in_flight, stop, ending }), door }
     }
 
@@ -58,6 +58,7 @@ impl<H: Handler> Server<H> {
 
     /// Serves a listener until the stop; returns when its connections have ended. False when the drain ran out first.
     pub async fn serve(&self, listener: Listener) -> bool {
+        limit_unsent(&listener, self.shared.limits.unread.unsent());
         accept(listener, &self.shared, &self.door, self.shared.stop.cancelled()).await
     }
 }

@@ -111,6 +111,18 @@ pub async fn listen(port: u16) -> io::Result<Listener> {
     Listener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).await
 }
 
+/// Limits the bytes that the kernel takes from each accepted connection beyond those that are on their way
+/// (TCP_NOTSENT_LOWAT, tcp(7)): some megabytes else, for a client that reads nothing. Connections have it from the listener.
+#[cfg(not(sim))]
+pub(crate) fn limit_unsent(listener: &Listener, bytes: usize) {
+    // An error only means that the kernel goes by its own limits.
+    let _ = socket2::SockRef::from(listener).set_tcp_notsent_lowat(bytes as u32);
+}
+
+/// The simulated network has no such buffers.
+#[cfg(sim)]
+pub(crate) fn limit_unsent(_listener: &Listener, _bytes: usize) {}
+
 /// Makes the last bytes written and the close one segment: the kernel keeps an incomplete segment back until the stream is
 /// shut down or closed, for at most 200 ms (TCP_CORK, tcp(7)). A segment for the close alone costs as much as a reply.
 #[cfg(not(sim))]

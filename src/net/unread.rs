@@ -1,9 +1,10 @@
 //! The bytes of replies that clients have not read, for all connections of a process together.
 //!
 //! Each connection has a limit, but there may be ten thousand of them, and sending requests costs a client less than reading
-//! replies. Over half of the process's limit, sessions are read one request at a time, and connections whose client has read
-//! nothing for [`STALLED`] are cut, the longest stalled first. At the limit, further replies are OVERLOADED unless they are
-//! little. Bytes that a socket accepts at once are not counted: clients that read notice nothing.
+//! replies. Over half of the process's limit, sessions are read one request at a time and only while their clients have read
+//! everything, and connections whose client has read nothing for [`STALLED`] are cut, the longest stalled first. A reply
+//! beyond the limit is OVERLOADED unless it is little. Bytes that a socket accepts at once are not counted: clients that read
+//! notice nothing. What the sockets hold themselves is bounded by [`Unread::unsent`].
 
 use std::collections::BTreeMap;
 use std::io;
@@ -78,15 +79,28 @@ impl Unread {
 
     /// Whether there is no room for `size` bytes: a reply, and the bytes that wait for the same client.
     pub(crate) fn has_no_room_for(&self, size: usize, now: Instant) -> bool {
-        size >= LITTLE && self.is_full(now)
-    }
-
-    fn is_full(&self, now: Instant) -> bool {
-        if self.bytes.load(Relaxed) < self.limit {
+        if size < LITTLE || self.fits(size) {
             return false;
         }
         self.make_room(&mut self.queue(), now);
-        self.bytes.load(Relaxed) >= self.limit
+        !self.fits(size)
+    }
+
+    /// Below half of the limit any size fits, or a small limit would refuse every large document.
+    fn fits(&self, size: usize) -> bool {
+        !self.is_short_of_room() || self.bytes.load(Relaxed) + size <= self.limit
+    }
+
+    /// The limit of the bytes that a socket takes beyond those that are on their way: kernel memory counts for the limit of
+    /// a container, too. Of `--max-unread` so small a part that a few hundred clients that read nothing hold no more there
+    /// than here.
+    pub(crate) fn unsent(&self) -> usize {
+        (self.limit / 1024).clamp(64 * 1024, 256 * 1024)
+    }
+
+    /// The bytes of replies expected by all connections together that keep the upstreams busy.
+    pub(crate) fn enough_expected(&self) -> usize {
+        self.limit / 4
     }
 
     /// Cuts stalled connections while room is short.
@@ -186,6 +200,18 @@ mod tests {
         drop((stalled, slow, late));
         assert_eq!(unread.bytes.load(Relaxed), 0);
         assert!(unread.queue().stalls.is_empty());
+    }
+
+    #[test]
+    fn a_reply_that_would_exceed_the_limit_is_refused_once_room_is_short() {
+        let unread = Unread::new(10 * MIB);
+        let (begun, mut backlog) = (Instant::now(), unread.backlog());
+        assert!(
+            !unread.has_no_room_for(12 * MIB, begun),
+            "nothing waits: a small limit refuses no large document"
+        );
+        assert!(set(&mut backlog, 6 * MIB, begun, begun));
+        assert!(unread.has_no_room_for(5 * MIB, begun) && !unread.has_no_room_for(4 * MIB, begun));
     }
 
     #[test]

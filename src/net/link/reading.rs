@@ -15,13 +15,16 @@ use bytes::Bytes;
 use memchr::memrchr;
 use tokio::io::{AsyncRead, ReadBuf};
 
+use crate::wire::MAX_DOCUMENT;
+
 /// The size of the smallest chunk.
 const SMALLEST: usize = 64 * 1024;
 /// For long lines, a chunk has room for this many: with 1, part of nearly every line would have to be moved to the next
 /// chunk; more would not stay in the core's cache.
 const LINES: usize = 2;
-/// A larger chunk is not kept for reuse.
-const LARGEST: usize = 1024 * 1024;
+/// A larger chunk is not kept for reuse. A line with a document of the default limit and all that stands around it fits: in a
+/// chunk of twice the size, half would be held for nothing while its client does not read.
+const LARGEST: usize = MAX_DOCUMENT + 64 * 1024;
 /// The most bytes in chunks that a thread keeps for reuse.
 const SPARE: usize = 4 * 1024 * 1024;
 /// Lines with fewer bytes than this in all are copied: one short reply must not keep a whole chunk in use.
