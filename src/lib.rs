@@ -95,6 +95,9 @@ pub mod cores;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod keylist;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod memory;
 #[doc(hidden)]
 pub mod per_core;
 #[cfg(feature = "cli")]

@@ -75,6 +75,12 @@ fn a_flag_beats_a_variable_and_a_variable_beats_the_file() {
     assert_eq!(row("capacity"), ["78", "DPROXY_CAPACITY"]);
     assert_eq!(row("max-fetches"), ["7", &format!("{path}:4")]);
     assert_eq!(row("max-waiters"), ["10000", "default"]);
+    let memory = ["of", "MiB,", "the"];
+    for (name, size) in [("max-bytes", "MiB"), ("max-unread", "MiB")] {
+        let row = row(name);
+        assert!(row[0].ends_with(size) && row[1] == "default,", "{row:?}");
+        assert_eq!([&row[2], &row[4], &row[5]], memory, "what it was chosen from");
+    }
     assert_eq!(row("threads"), ["one", "per", "core", "default"]);
     assert!(!shown.contains("not set"), "{shown}");
 

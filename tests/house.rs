@@ -14,8 +14,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "run",
         &[
-            "admin", "args", "bench", "client", "config", "cores", "handler", "http", "lb", "net", "origin",
-            "proxy", "simulate", "stats", "terminal", "trace", "watch", "wire",
+            "admin", "args", "bench", "client", "config", "cores", "handler", "http", "lb", "memory", "net",
+            "origin", "proxy", "simulate", "stats", "terminal", "trace", "watch", "wire",
         ],
     ),
     (
@@ -28,13 +28,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cores", &["per_core"]),
     ("terminal", &[]),
     ("trace", &["lock", "handler", "wire"]),
-    ("config", &["args", "terminal"]),
+    ("config", &["args", "memory", "terminal"]),
     ("samples", &["wire"]),
     ("watch", &["net", "samples", "terminal", "wire"]),
     ("admin", &["wire"]),
     ("blame", &["net", "wire"]),
     ("handler", &["wire"]),
     ("lock", &[]),
+    ("memory", &[]),
     ("per_core", &[]),
     ("stats", &["per_core"]),
     ("pool", &[]),

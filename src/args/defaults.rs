@@ -15,7 +15,7 @@ pub(super) fn time(duration: Duration) -> String {
 }
 
 /// A size in bytes, in the largest unit that divides it: `1MiB`.
-pub(super) fn size(bytes: usize) -> String {
+pub fn size(bytes: usize) -> String {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match units.into_iter().find(|(unit, _)| bytes.is_multiple_of(*unit)) {
         Some((unit, name)) => format!("{}{name}", bytes / unit),

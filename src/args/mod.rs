@@ -31,6 +31,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 pub use bench::BenchArgs;
 pub use client::ClientArgs;
 pub use cluster::ClusterArgs;
+pub use defaults::size;
 pub use extras::CheckArgs;
 #[cfg(feature = "tools")]
 pub use extras::{CompletionsArgs, ManArgs};

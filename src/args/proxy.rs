@@ -86,9 +86,9 @@ pub struct CacheArgs {
         value_parser = |text: &str| units::count_to(Bounds::MOST_ENTRIES, text), value_name = "N")]
     pub capacity: usize,
     /// Memory to hold at most: keys, documents and bookkeeping; --capacity may be reached first. One document takes a
-    /// sixteenth at most.
-    #[arg(long, env = "DPROXY_MAX_BYTES", default_value = defaults::size(Bounds::default().bytes), value_parser = cache_size, value_name = "SIZE")]
-    pub max_bytes: usize,
+    /// sixteenth at most [default: half of the memory there is, at most 256MiB].
+    #[arg(long, env = "DPROXY_MAX_BYTES", value_parser = cache_size, value_name = "SIZE")]
+    pub max_bytes: Option<usize>,
     /// A fetch must bring its document within this time; keep it below the --try-deadline of the balancer.
     #[arg(long, env = "DPROXY_FETCH_DEADLINE", default_value = defaults::time(FetchLimits::default().deadline), value_parser = units::positive_duration, value_name = "TIME",
         help_heading = FETCHING)]
@@ -153,7 +153,10 @@ impl CacheArgs {
             origin,
             link: LinkLimits { patience: self.fetch_deadline, ..link },
             cache_type: self.cache_type,
-            bounds: Bounds { entries: self.capacity, bytes: self.max_bytes },
+            bounds: Bounds {
+                entries: self.capacity,
+                bytes: self.max_bytes.unwrap_or(Bounds::default().bytes),
+            },
             freshness: Freshness {
                 ttl,
                 ttl_jitter: self.ttl_jitter,

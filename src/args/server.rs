@@ -31,10 +31,11 @@ pub struct ServerArgs {
     /// A reply must be taken within this time.
     #[arg(long, env = "DPROXY_WRITE_DEADLINE", default_value = defaults::time(ServerLimits::default().write_deadline), value_parser = units::positive_duration, value_name = "TIME")]
     pub write_deadline: Duration,
-    /// Replies that wait for their readers, at all connections together. From half of it on, who reads nothing is cut; beyond it,
-    /// whoever asks for a document of some size is told OVERLOADED.
-    #[arg(long, env = "DPROXY_MAX_UNREAD", default_value = defaults::size(Unread::DEFAULT_LIMIT), value_parser = units::size, value_name = "SIZE")]
-    pub max_unread: usize,
+    /// Replies that wait for their readers, at all connections together. From half of it on, clients that read nothing are
+    /// cut; beyond it, requests for larger documents are told OVERLOADED [default: an eighth of the memory there is, at most
+    /// 256MiB].
+    #[arg(long, env = "DPROXY_MAX_UNREAD", value_parser = units::size, value_name = "SIZE")]
+    pub max_unread: Option<usize>,
     /// A session on which nothing happens is closed after this time.
     #[arg(long, env = "DPROXY_IDLE_DEADLINE", default_value = defaults::time(ServerLimits::default().idle_deadline), value_parser = units::positive_duration, value_name = "TIME")]
     pub idle_deadline: Duration,

@@ -12,6 +12,7 @@ use super::strays::strays;
 use super::unset::ignored;
 use super::{Refused, USAGE, load};
 use crate::args::{self, CheckArgs, impatience};
+use crate::memory::Memory;
 use crate::terminal::{self, print};
 
 /// Values that are longer push what follows to the right.
@@ -43,12 +44,13 @@ pub fn check(args: &CheckArgs, config: Option<&std::path::Path>) -> std::io::Res
     if !shown.contains(&COMMON) {
         shown.push(COMMON);
     }
+    let memory = Memory::find(|path| std::fs::read_to_string(path).ok());
     let applied = apply(command.clone(), &settings);
     let (mut report, mut complaints) = (String::new(), Vec::new());
     let (mut fetch_deadline, mut try_deadline) = (None, None);
     for table in shown {
         let (Some(listed), Some(owner)) = (owner(&command, table), owner(&applied, table)) else { continue };
-        let places = Places { table, settings: &settings, file: &file };
+        let places = Places { table, settings: &settings, file: &file, memory };
         match places.read(owner) {
             Ok(matches) => {
                 report.push_str(&places.effective(listed, &matches));
@@ -70,6 +72,7 @@ struct Places<'a> {
     table: &'a str,
     settings: &'a [Setting],
     file: &'a str,
+    memory: Memory,
 }
 
 impl Places<'_> {
@@ -86,7 +89,12 @@ impl Places<'_> {
     fn effective(&self, listed: &Command, matches: &ArgMatches) -> String {
         let table = self.table;
         let rows: Vec<(&str, String, String)> = settings_of(listed)
-            .map(|arg| (arg.get_long().unwrap_or_default(), value(matches, arg), self.source(matches, arg)))
+            .map(|arg| {
+                let (value, source) = self
+                    .by_memory(matches, arg)
+                    .unwrap_or_else(|| (value(matches, arg), self.source(matches, arg)));
+                (arg.get_long().unwrap_or_default(), value, source)
+            })
             .collect();
         let width = |of: fn(&(&str, String, String)) -> usize| rows.iter().map(of).max().unwrap_or(0);
         let (names, values) = (width(|row| row.0.len()), width(|row| row.1.len()).min(WIDEST));
@@ -96,6 +104,23 @@ impl Places<'_> {
         }
         text.push('\n');
         text
+    }
+
+    /// A default that depends on the memory there is, and its source.
+    fn by_memory(&self, matches: &ArgMatches, arg: &Arg) -> Option<(String, String)> {
+        let id = arg.get_id().as_str();
+        if matches.value_source(id).is_some() {
+            return None;
+        }
+        let bytes = match id {
+            "max_unread" => self.memory.unread(),
+            "max_bytes" => {
+                let proxies = matches.try_get_one::<usize>("proxies").ok().flatten();
+                self.memory.cache(proxies.copied().unwrap_or(1))
+            }
+            _ => return None,
+        };
+        Some((args::size(bytes), format!("default, of {}", self.memory)))
     }
 
     fn source(&self, matches: &ArgMatches, arg: &Arg) -> String {

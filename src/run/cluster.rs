@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use anyhow::{Context, Result};
 use tracing::warn;
 
-use super::process::Process;
-use crate::args::{ClusterArgs, HttpArgs, LbArgs, OriginArgs, ProxyArgs, StoreArgs, impatience};
+use super::process::{Process, said};
+use crate::args::{CacheArgs, ClusterArgs, HttpArgs, LbArgs, OriginArgs, ProxyArgs, StoreArgs, impatience};
 use crate::net::transport::bind;
 use crate::origin::store::{Layout, Sample};
 
@@ -28,9 +28,14 @@ impl Process {
             server: args.server.clone(),
         })?;
         let origin = loopback(origin);
+        let max_bytes = args
+            .cache
+            .max_bytes
+            .unwrap_or_else(|| said("max-bytes", self.memory.cache(args.proxies), self.memory));
+        let cache = CacheArgs { max_bytes: Some(max_bytes), ..args.cache.clone() };
         let mut proxies = Vec::new();
         for index in 0..args.proxies {
-            proxies.push(loopback(self.proxy(&proxy(args, index, origin)?)?).into());
+            proxies.push(loopback(self.proxy(&proxy(args, &cache, index, origin)?)?).into());
         }
         let lb = LbArgs {
             port: args.port,
@@ -74,7 +79,7 @@ fn to_try(store: &StoreArgs, sample: &Sample, port: u16) -> String {
 }
 
 /// The flags of the proxy at `index`, as if it had been started by itself.
-fn proxy(args: &ClusterArgs, index: usize, origin: SocketAddr) -> Result<ProxyArgs> {
+fn proxy(args: &ClusterArgs, cache: &CacheArgs, index: usize, origin: SocketAddr) -> Result<ProxyArgs> {
     let port = match args.proxy_port {
         0 => Some(0),
         first => u16::try_from(index).ok().and_then(|index| first.checked_add(index)),
@@ -86,7 +91,7 @@ fn proxy(args: &ClusterArgs, index: usize, origin: SocketAddr) -> Result<ProxyAr
         port,
         origin_host: origin.ip().to_string(),
         origin_port: origin.port(),
-        cache: args.cache.clone(),
+        cache: cache.clone(),
         link: args.link.clone(),
         max_document: args.store.max_document,
         server: args.server.clone(),

@@ -21,6 +21,7 @@ use tracing::warn;
 
 use self::process::Process;
 use crate::args::{Cli, ClientArgs, Command};
+use crate::memory::Memory;
 #[cfg(feature = "tools")]
 use crate::{bench, simulate, watch};
 use crate::{client, config, cores, terminal};
@@ -56,7 +57,8 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
 fn serve(cli: &Cli, role: &str, build: impl FnOnce(&mut Process) -> Result<()>) -> Result<ExitCode> {
     // A variable that sets nothing would be noticed late.
     config::strays().iter().for_each(|stray| warn!("{stray}"));
-    let mut process = Process::default();
+    let memory = Memory::find(|path| std::fs::read_to_string(path).ok());
+    let mut process = Process::within(memory);
     build(&mut process)?;
     #[cfg(feature = "otlp")]
     if let Some(export) = otlp::start(cli.spans.otlp_endpoint.as_deref(), role)? {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use tracing::warn;
 
 use super::listen::{Listen, address_of};
-use super::process::Process;
+use super::process::{Process, said};
 use crate::admin::Admins;
 use crate::args::{CacheArgs, LbArgs, OriginArgs, ProxyArgs, ServerArgs};
 use crate::http::{Measured, Role};
@@ -45,7 +45,10 @@ impl Process {
         let port = address_of(&bound)?.port();
         let origin = Peer { host: args.origin_host.clone(), port: args.origin_port };
         let link = args.link.limits(args.server.threads(), args.max_document);
-        let proxy = Proxy::new(args.cache.config(port, origin, link, args.max_document));
+        let mut config = args.cache.config(port, origin, link, args.max_document);
+        config.bounds.bytes =
+            args.cache.max_bytes.unwrap_or_else(|| said("max-bytes", self.memory.cache(1), self.memory));
+        let proxy = Proxy::new(config);
         self.in_background(proxy.clone().sweep());
         let limits = self.limits(&args.server);
         if args.http.http_port.is_none() {

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::listen::{Listen, address_of, listen};
 use super::shutdown;
@@ -22,6 +22,7 @@ use crate::args::{HttpArgs, ServerArgs};
 use crate::cores;
 use crate::handler::Handler;
 use crate::http::{Gateway, HttpConfig, Measured};
+use crate::memory::Memory;
 use crate::net::transport::{Bound, Listener, adopt};
 use crate::net::{Server, ServerLimits, Unread};
 
@@ -44,6 +45,8 @@ pub(super) struct Process {
     served: Vec<Vec<Task>>,
     /// Tasks of the first thread that are dropped at the end of the process.
     background: Vec<Task>,
+    /// The memory that all of it may use.
+    pub(super) memory: Memory,
     /// The count of unread bytes, shared by all nodes: the memory is the process's.
     unread: Option<Arc<Unread>>,
     /// Lines for standard output, once all nodes listen.
@@ -55,6 +58,11 @@ pub(super) struct Process {
 }
 
 impl Process {
+    /// A process without nodes, that may use `memory`.
+    pub(super) fn within(memory: Memory) -> Self {
+        Self { memory, ..Self::default() }
+    }
+
     /// Listens as the flags say, or takes over the socket that systemd hands to the node of this process.
     pub(super) fn listen(&mut self, role: &str, at: &Listen, args: &ServerArgs) -> Result<Vec<Bound>> {
         let inherited = match self.is_cluster {
@@ -69,7 +77,11 @@ impl Process {
 
     /// The limits of a server of this process.
     pub(super) fn limits(&mut self, args: &ServerArgs) -> ServerLimits {
-        args.limits(self.unread.get_or_insert_with(|| Arc::new(Unread::new(args.max_unread))))
+        let memory = self.memory;
+        args.limits(self.unread.get_or_insert_with(|| {
+            let chosen = || said("max-unread", memory.unread(), memory);
+            Arc::new(Unread::new(args.max_unread.unwrap_or_else(chosen)))
+        }))
     }
 
     /// Serves a handler on every thread.
@@ -197,6 +209,12 @@ impl Process {
         runtime.shutdown_background();
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Logs a default that was chosen by the memory there is, and returns it.
+pub(super) fn said(flag: &str, bytes: usize, memory: Memory) -> usize {
+    info!("--{flag} is {} MiB by default, of {memory}", bytes >> 20);
+    bytes
 }
 
 /// Prints where each node listens. A closed standard output is no reason to stop.
