@@ -1,6 +1,9 @@
 //! Clients that request much and read nothing use a bounded part of a node's memory together, over lines and HTTP, and
 //! clients that read are served.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use crate::support::fake::Hello;
 use crate::support::http::{Http, fetch};
 use crate::support::{Address, Data, Fake, Node, Session, Start, ask, heavy, status_of, until};
@@ -157,4 +160,42 @@ fn unread_http_responses_are_bounded() {
         let response = fetch(http, &format!("/{path}"));
         if response.code == 200 { "OK".to_owned() } else { response.text().to_owned() }
     });
+}
+
+/// A control group whose processes may use 128 MiB together; `None` where the tests may not make one.
+struct Group(PathBuf);
+
+impl Group {
+    fn make() -> Option<Self> {
+        let kinds = [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
+        kinds.into_iter().find_map(|(root, limit)| {
+            let group = Self(Path::new(root).join(format!("dproxy-test-{}", std::process::id())));
+            fs::create_dir(&group.0).ok()?;
+            fs::write(group.0.join(limit), (128 * MIB).to_string()).ok()?;
+            Some(group)
+        })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // The kernel may need a moment to notice that the last process has ended.
+        until("the group can be removed", || !self.0.exists() || fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+#[test]
+fn a_balancer_in_a_container_of_128_mib_survives_clients_that_read_nothing() {
+    let _alone = heavy();
+    let Some(group) = Group::make() else { return };
+    let data = whole_mib();
+    let origin = Start::origin(data.path(), "").run();
+    let proxy = Start::proxy(origin.address, "--fetch-deadline 20s --max-bytes 40MiB").run();
+    let enter = format!("echo $$ > {}/cgroup.procs", group.0.display());
+    let mut balancer = Start::balancer(&[proxy.address], "--try-deadline 25s").shell(&enter, "").run();
+    until("it says what it chose", || {
+        balancer.log().contains("--max-unread is 16 MiB by default, of 128 MiB")
+    });
+    bears_many(&balancer, 16, 128);
+    assert!(balancer.is_running());
 }

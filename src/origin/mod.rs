@@ -41,6 +41,14 @@ pub struct OriginConfig {
     pub read_deadline: Duration,
 }
 
+impl OriginConfig {
+    /// The number of requests at once that keeps the store busy: the [`enough`](crate::net::ServerLimits::enough) of the
+    /// origin's server. More would only wait longer, and those of other clients behind them.
+    pub fn enough(&self) -> usize {
+        32 * READS
+    }
+}
+
 impl Default for OriginConfig {
     fn default() -> Self {
         // Sooner than a proxy gives the fetch up: the client gets the reason.

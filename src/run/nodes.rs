@@ -34,8 +34,9 @@ impl Process {
             );
         }
         let bound = self.listen("origin", &self.lines("origin", args.port, &args.server), &args.server)?;
-        let limits = self.limits(&args.server);
-        let address = self.serve("origin", bound, Origin::new(documents, OriginConfig::default()), limits)?;
+        let config = OriginConfig::default();
+        let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server) };
+        let address = self.serve("origin", bound, Origin::new(documents, config), limits)?;
         Ok((address, sample))
     }
 
