@@ -37,6 +37,7 @@ mod older;
 mod otlp;
 mod packages;
 mod pages;
+mod places;
 mod plain;
 mod policies;
 mod process;

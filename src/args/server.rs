@@ -19,7 +19,8 @@ pub struct ServerArgs {
     #[arg(long, env = "DPROXY_HOST", default_value = "127.0.0.1", value_parser = Host::parse,
         value_name = "ADDRESS", help_heading = None)]
     pub host: Host,
-    /// Connections open at once; further ones are told OVERLOADED.
+    /// Connections open at once. Beyond it, a client with a request takes the place of the connection that has been idle for
+    /// longest; when none is idle it is told OVERLOADED. Health checks are answered all the same.
     #[arg(long, env = "DPROXY_MAX_CONNECTIONS", default_value_t = ServerLimits::default().max_connections, value_parser = units::count, value_name = "N")]
     pub max_connections: usize,
     /// Requests under way on one session.

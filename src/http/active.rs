@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::net::ServerLimits;
+use crate::net::accept::Admitted;
 use crate::net::transport::Stream;
 use crate::net::unread::Backlog;
 
@@ -20,8 +21,11 @@ use crate::net::unread::Backlog;
 const MAX_OWN: usize = 256;
 
 /// The state of a connection that its deadlines depend on.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub(super) struct Activity {
+    at: Admitted,
+    /// Responses that the node works on.
+    answering: AtomicUsize,
     /// A whole head has been received, and no byte of the next one.
     between_heads: AtomicBool,
     /// The client does not read: the last write had to wait.
@@ -37,7 +41,39 @@ pub(super) struct Activity {
     moves: AtomicU64,
 }
 
+/// One response that the node works on.
+pub(super) struct Answering(Arc<Activity>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answering.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Activity {
+    /// Before the first byte of a connection.
+    pub(super) fn new(at: Admitted) -> Self {
+        let (answering, between_heads, blocked, ending, unread, streams, moves) = Default::default();
+        Self { at, answering, between_heads, blocked, ending, unread, streams, moves }
+    }
+
+    /// The place of the connection.
+    pub(super) fn at(&self) -> &Admitted {
+        &self.at
+    }
+
+    /// The connection is not idle while this is held.
+    pub(super) fn answering(self: &Arc<Self>) -> Answering {
+        self.answering.fetch_add(1, Relaxed);
+        Answering(self.clone())
+    }
+
+    /// Since when the client does nothing, if nothing has moved since then; `None` while it waits for the node.
+    pub(super) fn idle_since(&self, still_since: Instant) -> Option<Instant> {
+        let waits_for_us = self.answering.load(Relaxed) > 0 && !self.blocked.load(Relaxed);
+        (!waits_for_us).then_some(still_since)
+    }
+
     /// A whole head has been received.
     pub(super) fn head_received(&self) {
         self.between_heads.store(true, Relaxed);
@@ -46,7 +82,7 @@ impl Activity {
 
     /// Whether the next response has to say that it is the last one.
     pub(super) fn is_ending(&self) -> bool {
-        self.ending.load(Relaxed)
+        self.ending.load(Relaxed) || self.at.is_in_reserve()
     }
 
     /// The next response is to be the last one.
@@ -78,6 +114,7 @@ impl Activity {
     fn moved(&self) {
         // A load and a store, not an atomic addition: only the task of the connection writes.
         self.moves.store(self.moves.load(Relaxed).wrapping_add(1), Relaxed);
+        self.at.place().note(None);
     }
 
     fn has_read(&self) {

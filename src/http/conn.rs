@@ -20,6 +20,7 @@ use super::opening::{self, Protocol};
 use super::service::Service;
 use super::site::Site;
 use crate::handler::Handler;
+use crate::net::accept::RESERVE_DEADLINE;
 use crate::net::transport::Stream;
 use crate::net::{ServerLimits, closing};
 
@@ -50,6 +51,10 @@ pub(super) async fn serve<H: Handler>(
     let first = tokio::select! {
         biased;
         first = opening::read(&mut stream) => first,
+        () = activity.at().place().given_away(Instant::now()) => return,
+        () = sleep(RESERVE_DEADLINE), if activity.at().is_in_reserve() => {
+            return closing::turn_away(stream, &site.refuse_connection()).await;
+        }
         () = sleep(limits.line_deadline) => return,
         () = idle_end(stop, limits) => return,
     };
@@ -90,7 +95,7 @@ pub(super) async fn serve<H: Handler>(
 enum End {
     /// By itself: the client got every response that could be sent.
     Over,
-    /// Past a deadline.
+    /// Past a deadline, or to make room for another connection.
     Overdue,
 }
 
@@ -102,7 +107,13 @@ async fn run<C: Future>(
     limits: &ServerLimits,
     stop: &CancellationToken,
 ) -> End {
-    let overdue = overdue(activity, limits);
+    let overdue = async {
+        tokio::select! {
+            biased;
+            () = activity.at().place().is_given_away() => {}
+            () = overdue(activity, limits) => {}
+        }
+    };
     let stopped = async {
         stop.cancelled().await;
         activity.end_with_next();
@@ -139,7 +150,10 @@ async fn overdue(activity: &Activity, limits: &ServerLimits) {
         let (seen, now) = (activity.moves(), Instant::now());
         if seen != moves {
             (moves, since) = (seen, now);
-        } else if now - since >= activity.deadline(limits) {
+            continue;
+        }
+        activity.at().place().note(activity.idle_since(since));
+        if now - since >= activity.deadline(limits) {
             return;
         }
     }

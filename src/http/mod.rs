@@ -37,6 +37,7 @@ use axum::Router;
 use hyper_util::service::TowerToHyperService;
 use tokio_util::sync::CancellationToken;
 
+use self::active::Activity;
 pub use self::cors::{CorsOrigin, CorsOriginError};
 pub use self::measured::Measured;
 pub use self::query::{IgnoredQuery, IgnoredQueryError};
@@ -44,8 +45,7 @@ use self::site::Site;
 pub use self::site::{HttpConfig, Role};
 use crate::handler::Handler;
 use crate::net::ServerLimits;
-use crate::net::accept::{Door, Front, accept};
-use crate::net::closing;
+use crate::net::accept::{Admitted, Door, Front, accept};
 use crate::net::transport::{Listener, Stream, limit_unsent};
 
 /// The front end: one, however many listeners it serves.
@@ -106,8 +106,8 @@ impl<H: Handler> Gateway<H> {
 }
 
 impl<H: Handler> Front for HttpFront<H> {
-    async fn serve(&self, stream: Stream, from: IpAddr) {
-        let activity = Arc::default();
+    async fn serve(&self, stream: Stream, from: IpAddr, at: Admitted) {
+        let activity = Arc::new(Activity::new(at));
         let service =
             service::Service::new(self.site.clone(), self.router.clone(), from, Arc::clone(&activity));
         conn::serve(stream, service, activity, &self.site, &self.ending).await;
@@ -115,9 +115,5 @@ impl<H: Handler> Front for HttpFront<H> {
 
     fn end(&self) {
         self.ending.cancel();
-    }
-
-    async fn turn_away(&self, stream: Stream) {
-        closing::turn_away(stream, &self.site.refuse_connection()).await;
     }
 }

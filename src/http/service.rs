@@ -15,7 +15,7 @@ use hyper::{Method, Request, Version};
 use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
 
-use super::active::Activity;
+use super::active::{Activity, Answering};
 use super::body::{Body, Response};
 use super::cors;
 use super::date;
@@ -31,6 +31,9 @@ use crate::handler::{Answer, Ask, Handler};
 use crate::pool;
 use crate::trace;
 use crate::wire::{self, Key, Status};
+
+/// What is answered on connections of the reserve as well.
+const CHECKS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// The requests of one connection.
 pub(super) struct Service<H> {
@@ -74,19 +77,35 @@ impl Future for Responding {
     }
 }
 
+/// A response of which the connection knows that it is awaited.
+pub(super) struct Watched {
+    responding: Responding,
+    _answering: Option<Answering>,
+}
+
+impl Future for Watched {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.responding).poll(cx)
+    }
+}
+
 impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
     type Response = Response;
     type Error = Infallible;
-    type Future = Responding;
+    type Future = Watched;
 
-    fn call(&self, request: Request<Incoming>) -> Responding {
+    fn call(&self, request: Request<Incoming>) -> Watched {
         self.activity.head_received();
         let (head, body) = request.into_parts();
         let responding = match body.is_end_stream() {
             true => self.with_cors(&head),
             false => self.after(body, self.with_cors(&head), head),
         };
-        if self.activity.is_ending() { closing(responding) } else { responding }
+        let responding = if self.activity.is_ending() { closing(responding) } else { responding };
+        let answering = matches!(responding, Responding::Later(_)).then(|| self.activity.answering());
+        Watched { responding, _answering: answering }
     }
 }
 
@@ -109,6 +128,9 @@ impl<H: Handler> Service<H> {
     }
 
     fn respond(&self, head: &Parts) -> Responding {
+        if !CHECKS.contains(&head.uri.path()) && !self.activity.at().has_place() {
+            return self.refuse(Status::Overloaded, "too many connections");
+        }
         if !names_one_host(head) {
             return self.refuse(Status::BadRequest, "HTTP/1.1 takes exactly one Host header");
         }

@@ -3,8 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
@@ -12,46 +11,59 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::handover;
+pub(crate) use super::places::Admitted;
+use super::places::Places;
 use super::transport::{Listener, Stream};
+use crate::lock::lock;
 
-/// Connections beyond `max_connections` that are told OVERLOADED at the same time; further ones are closed at once.
-const TURNED_AWAY: usize = 256;
+/// Connections beyond `max_connections`. Health checks are answered there; a client with any other request takes the place of
+/// the connection that has been idle for longest, or is told OVERLOADED.
+const RESERVE: usize = 256;
+/// The least of them; in between it is a quarter of `max_connections`.
+const FEW: usize = 8;
+/// A connection in the reserve must make its request within this time.
+pub(crate) const RESERVE_DEADLINE: Duration = Duration::from_secs(1);
+/// A connection must have been idle for this time to make room: the request of a new connection may be on its way.
+const GRACE: Duration = Duration::from_millis(100);
+/// Looks for a place in the reserve, and the pauses between them: connections that were accepted just now cannot make room
+/// before their tasks have run.
+const LOOKS: usize = 10;
+const LOOK_PAUSE: Duration = Duration::from_millis(2);
 /// The wait after an accept that failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The least time between two lines of the log about such accepts.
+const LOG_PAUSE: Duration = Duration::from_secs(1);
 
 /// The time for handshakes under way to end when the port is handed over.
 const HANDSHAKES_END: Duration = Duration::from_millis(200);
 
 /// Serves accepted connections: the line server, and the HTTP gateway.
 pub trait Front: Send + Sync + 'static {
-    /// Serves one connection to its end. Must return by itself, soon after a stop.
-    fn serve(&self, stream: Stream, from: IpAddr) -> impl Future<Output = ()> + Send;
+    /// Serves one connection to its end. Must return by itself, soon after a stop, and when its place is given away.
+    fn serve(&self, stream: Stream, from: IpAddr, at: Admitted) -> impl Future<Output = ()> + Send;
 
     /// No further connection will be accepted: open ones are to end soon.
     fn end(&self) {}
-
-    /// Sends OVERLOADED to a client over the limit of connections, and closes.
-    fn turn_away(&self, stream: Stream) -> impl Future<Output = ()> + Send;
 }
 
 /// The open connections of all listeners of a front end, and their limits.
 #[derive(Debug)]
 pub struct Door {
-    max_connections: usize,
+    places: Arc<Places>,
+    reserve: Arc<Places>,
     drain: Duration,
     /// The deadline of open connections, set at the stop.
     end: OnceLock<Instant>,
     /// The number of listeners, if a next process may take their port over.
     hand_over: Option<usize>,
-    open: AtomicUsize,
-    turned_away: AtomicUsize,
 }
 
 impl Door {
     /// At most `max_connections` are open; after a stop they must end within `drain`.
     pub fn new(max_connections: usize, drain: Duration) -> Self {
-        let (open, turned_away) = Default::default();
-        Self { max_connections, drain, end: OnceLock::new(), hand_over: None, open, turned_away }
+        let places = Places::new(max_connections, GRACE);
+        let reserve = Places::new((max_connections / 4).clamp(FEW, RESERVE), Duration::ZERO);
+        Self { places, reserve, drain, end: OnceLock::new(), hand_over: None }
     }
 
     /// With the number of listeners, if a next process may take their port over.
@@ -66,24 +78,13 @@ impl Door {
 
     /// The number of open connections.
     pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        self.places.taken()
     }
-}
 
-/// Counts one connection until it is dropped.
-struct Counted<'a>(&'a AtomicUsize);
-
-impl<'a> Counted<'a> {
-    /// Counts up, if there is room below `limit`.
-    fn below(limit: usize, count: &'a AtomicUsize) -> Option<Self> {
-        let counted = Self(count);
-        (count.fetch_add(1, Ordering::Relaxed) < limit).then_some(counted)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    /// `None` when even the reserve has no place.
+    fn admit(&self) -> Option<Admitted> {
+        let in_reserve = || Some(Admitted::in_reserve(self.reserve.take()?, self.places.clone()));
+        self.places.take_free().map(Admitted::at).or_else(in_reserve)
     }
 }
 
@@ -130,7 +131,7 @@ struct Acceptor<'a, F> {
     front: &'a Arc<F>,
     door: &'a Arc<Door>,
     tasks: TaskTracker,
-    /// Whether the last accept failed for lack of descriptors or memory.
+    /// Whether it was logged that accepts fail for lack of descriptors or memory, and not yet that they succeed again.
     short: bool,
 }
 
@@ -139,16 +140,18 @@ impl<F: Front> Acceptor<'_, F> {
     async fn accepted(&mut self, accepted: io::Result<(Stream, SocketAddr)>) {
         match accepted {
             Ok((stream, peer)) => {
-                if std::mem::take(&mut self.short) {
+                if self.short && is_time_to_log() {
+                    self.short = false;
                     warn!("accepting connections again");
                 }
-                self.admit(stream, peer.ip().to_canonical());
+                self.admit(stream, peer.ip().to_canonical()).await;
             }
             Err(error) if is_of_the_connection(&error) => {
                 debug!(%error, "a connection was closed before it was accepted");
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.short, true) {
+                if !self.short && is_time_to_log() {
+                    self.short = true;
                     warn!(%error, "cannot accept connections; raise the limit of open files (ulimit -n) or lower --max-connections");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -156,16 +159,27 @@ impl<F: Front> Acceptor<'_, F> {
         }
     }
 
-    fn admit(&self, stream: Stream, from: IpAddr) {
-        let (front, door) = (self.front.clone(), self.door.clone());
-        self.tasks.spawn(async move {
-            if let Some(_counted) = Counted::below(door.max_connections, &door.open) {
-                front.serve(stream, from).await;
-            } else if let Some(_counted) = Counted::below(TURNED_AWAY, &door.turned_away) {
-                front.turn_away(stream).await;
+    async fn admit(&self, stream: Stream, from: IpAddr) {
+        for _ in 0..LOOKS {
+            if let Some(admitted) = self.door.admit() {
+                let front = self.front.clone();
+                self.tasks.spawn(async move { front.serve(stream, from, admitted).await });
+                return;
             }
-        });
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
     }
+}
+
+/// Whether a second has passed since this was last true, for any listener of the process.
+fn is_time_to_log() -> bool {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let (mut last, now) = (lock(&LAST), Instant::now());
+    let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= LOG_PAUSE);
+    if is_due {
+        *last = Some(now);
+    }
+    is_due
 }
 
 /// Whether an accept error is about one connection only.

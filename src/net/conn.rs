@@ -25,6 +25,7 @@ use std::time::Duration;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::accept::{Admitted, RESERVE_DEADLINE};
 use super::closing;
 use super::exchange::{Exchange, Phase};
 use super::inbox::{Filled, Inbox};
@@ -37,6 +38,8 @@ use crate::wire::request::MAX_LINE;
 
 /// The write deadline starts again after this many bytes.
 const PROGRESS: usize = 64 * 1024;
+/// A pause between two requests is shorter.
+const FAVOUR: Duration = Duration::from_secs(2);
 /// The time for a first line after a stop.
 const LAST_CALL: Duration = Duration::from_millis(500);
 
@@ -52,11 +55,11 @@ enum End {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve<H: Handler>(mut stream: Stream, from: IpAddr, shared: &Shared<H>) {
+pub(super) async fn serve<H: Handler>(mut stream: Stream, from: IpAddr, shared: &Shared<H>, at: &Admitted) {
     let end = {
         let stop = shared.ending.cancelled();
         tokio::pin!(stop);
-        let mut conn = Conn::new(&mut stream, from, shared);
+        let mut conn = Conn::new(&mut stream, from, shared, at);
         std::future::poll_fn(|cx| {
             let end = conn.poll(cx)?;
             // Only a connection that waits looks at the stop.
@@ -69,10 +72,17 @@ pub(super) async fn serve<H: Handler>(mut stream: Stream, from: IpAddr, shared: 
         .await
         .unwrap_or(End::Cut)
     };
-    match end {
-        End::Clean => closing::close(&mut stream).await,
-        End::UnreadInput => closing::linger(&mut stream).await,
-        End::Cut => {}
+    let closed = async {
+        match end {
+            End::Clean => closing::close(&mut stream).await,
+            End::UnreadInput => closing::linger(&mut stream).await,
+            End::Cut => {}
+        }
+    };
+    tokio::select! {
+        biased;
+        () = closed => {}
+        () = async { at.place().given_away(Instant::now()).await } => {}
     }
 }
 
@@ -97,12 +107,12 @@ struct Conn<'a, H> {
 }
 
 impl<'a, H: Handler> Conn<'a, H> {
-    fn new(stream: &'a mut Stream, from: IpAddr, shared: &'a Shared<H>) -> Self {
+    fn new(stream: &'a mut Stream, from: IpAddr, shared: &'a Shared<H>, at: &'a Admitted) -> Self {
         let now = Instant::now();
         Self {
             stream,
             inbox: Inbox::new(MAX_LINE),
-            exchange: Exchange::new(from, shared, now),
+            exchange: Exchange::new(from, shared, at, now),
             waiting_since: now,
             writing_since: now,
             written: 0,
@@ -130,6 +140,13 @@ impl<'a, H: Handler> Conn<'a, H> {
             }
             if progress {
                 continue;
+            }
+            let idle_since = self.idle_since();
+            if !self.exchange.at.place().waits(cx, idle_since) {
+                if idle_since.is_some() {
+                    return Poll::Ready(Ok(End::Cut));
+                }
+                self.stopping = true;
             }
             // The kernel accepted the connection of a client whose first line is on its way: it gets until the last call.
             if !self.stopping || self.exchange.phase != Phase::Session || self.inbox.has_line() {
@@ -227,6 +244,17 @@ impl<'a, H: Handler> Conn<'a, H> {
         }
     }
 
+    /// Since when the client does nothing; `None` while it waits for us. A connection that was used is taken to be idle
+    /// [`FAVOUR`] later, so that those that were never used go first.
+    fn idle_since(&self) -> Option<Instant> {
+        let since = match (self.exchange.outbox.is_empty(), self.exchange.is_idle()) {
+            (false, _) => self.writing_since,
+            (true, true) => self.waiting_since,
+            (true, false) => return None,
+        };
+        Some(if self.exchange.taken > 0 { since + FAVOUR } else { since })
+    }
+
     /// The deadline of the table at the top.
     fn deadline(&self) -> Option<Instant> {
         let limits = &self.exchange.shared.limits;
@@ -235,6 +263,9 @@ impl<'a, H: Handler> Conn<'a, H> {
         }
         let line = self.waiting_since + limits.line_deadline;
         match self.exchange.phase {
+            Phase::Plain if self.exchange.at.is_in_reserve() => {
+                Some(self.waiting_since + limits.line_deadline.min(RESERVE_DEADLINE))
+            }
             Phase::Plain if self.stopping => Some(self.last_call.min(line)),
             Phase::Plain => Some(line),
             Phase::Session if self.mid_line => Some(line),
@@ -245,6 +276,11 @@ impl<'a, H: Handler> Conn<'a, H> {
 
     /// A client that sent a part of a line gets an error; one that sent nothing, or does not read, gets none.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<End>> {
+        if self.exchange.phase == Phase::Plain && self.exchange.at.is_in_reserve() {
+            self.mid_line = false;
+            self.exchange.turn_away();
+            return self.poll(cx);
+        }
         if !self.mid_line || !self.exchange.outbox.is_empty() {
             return Poll::Ready(Ok(End::Cut));
         }

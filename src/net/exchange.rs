@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
+use super::accept::Admitted;
 use super::foreign;
 use super::in_flight::Share;
 use super::inbox::Take;
@@ -24,6 +25,9 @@ use crate::wire::{Options, Reply, Request, Status};
 const FULL: usize = 256 * 1024;
 /// Replies turn into OVERLOADED while this many bytes wait to be written: the most that one client can make us hold.
 const FLOODED: usize = 16 * 1024 * 1024;
+
+/// The text of the OVERLOADED on a connection of the reserve.
+const NO_PLACE: &str = "this node has as many connections as --max-connections allows; try again later";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
@@ -63,6 +67,7 @@ impl Future for Pending {
 pub(super) struct Exchange<'a, H> {
     pub(super) phase: Phase,
     from: IpAddr,
+    pub(super) at: &'a Admitted,
     pub(super) shared: &'a Shared<H>,
     pub(super) outbox: Outbox,
     pending: FuturesUnordered<Pending>,
@@ -81,10 +86,11 @@ pub(super) struct Exchange<'a, H> {
 
 impl<'a, H: Handler> Exchange<'a, H> {
     /// Before the first line.
-    pub(super) fn new(from: IpAddr, shared: &'a Shared<H>, now: Instant) -> Self {
+    pub(super) fn new(from: IpAddr, shared: &'a Shared<H>, at: &'a Admitted, now: Instant) -> Self {
         Self {
             phase: Phase::Plain,
             from,
+            at,
             shared,
             outbox: Outbox::default(),
             pending: FuturesUnordered::new(),
@@ -148,6 +154,7 @@ impl<'a, H: Handler> Exchange<'a, H> {
     fn take_plain(&mut self, line: &str) {
         self.phase = Phase::Ending;
         match Request::parse(line) {
+            Ok(request) if request != Request::Metrics && !self.at.has_place() => self.turn_away(),
             Ok(Request::Hello) => {
                 self.phase = Phase::Session;
                 let max_in_flight = self.shared.limits.max_in_flight;
@@ -165,6 +172,13 @@ impl<'a, H: Handler> Exchange<'a, H> {
                 }
             }
         }
+    }
+
+    /// Ends a connection that has no place.
+    pub(super) fn turn_away(&mut self) {
+        self.phase = Phase::Ending;
+        self.unread_input = true;
+        self.frame_own(None, &self.shared.handler.error(Status::Overloaded, NO_PLACE.to_owned()));
     }
 
     fn take_in_session(&mut self, line: &str) {

@@ -3,8 +3,8 @@
 //! ```text
 //! client ──▶ server ▶ conn ▶ exchange ▶ (inbox ▶ Handler ▶ outbox)      Handler ▶ link ▶ session | plain ──▶ upstream
 //! ```
-//! All connections of a server share two bounds: the requests in flight (`in_flight`) and the bytes of replies that clients
-//! have not read (`unread`).
+//! All connections of a server share three bounds: their number (`places`), the requests in flight (`in_flight`) and the
+//! bytes of replies that clients have not read (`unread`).
 //!
 //! # Six words
 //!
@@ -35,6 +35,7 @@ mod inbox;
 mod lines;
 pub mod link;
 mod outbox;
+pub(crate) mod places;
 pub mod server;
 mod shared;
 pub mod transport;

@@ -5,27 +5,20 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::accept::{Door, Front, accept};
+use super::accept::{Admitted, Door, Front, accept};
+use super::conn;
 use super::in_flight::InFlight;
 use super::shared::{ServerLimits, Shared};
 use super::transport::{Listener, Stream, limit_unsent};
-use super::{closing, conn};
 use crate::handler::Handler;
-use crate::wire::Status;
 
 impl<H: Handler> Front for Shared<H> {
-    async fn serve(&self, stream: Stream, from: IpAddr) {
-        conn::serve(stream, from, self).await;
+    async fn serve(&self, stream: Stream, from: IpAddr, at: Admitted) {
+        conn::serve(stream, from, self, &at).await;
     }
 
     fn end(&self) {
         self.ending.cancel();
-    }
-
-    async fn turn_away(&self, stream: Stream) {
-        let text = "this node has as many connections as --max-connections allows; try again later";
-        let line = self.handler.error(Status::Overloaded, text.to_owned()).to_line() + "\n";
-        closing::turn_away(stream, line.as_bytes()).await;
     }
 }
 
@@ -73,7 +66,7 @@ mod tests {
     use super::*;
     use crate::handler::{Answer, Ask};
     use crate::net::transport::tests::narrow;
-    use crate::wire::Reply;
+    use crate::wire::{Reply, Status};
 
     /// Answers after a few turns of the runtime, and counts requests in flight.
     #[derive(Default)]

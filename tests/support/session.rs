@@ -29,6 +29,17 @@ impl Session {
         session
     }
 
+    /// Opens a session; `None` if the node grants none.
+    pub(crate) fn try_open(to: Address) -> Option<Self> {
+        let stream = to.connect().ok()?;
+        let replies = BufReader::new(stream.try_clone().ok()?);
+        let mut session = Self { stream, replies, max_in_flight: 0 };
+        session.send("HELLO 2\n");
+        let reply = parse(&session.line()?);
+        session.max_in_flight = reply["data"]["max_in_flight"].as_u64()?;
+        Some(session)
+    }
+
     /// Writes the text unchanged.
     pub(crate) fn send(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).expect("a session that takes requests");

@@ -1,0 +1,134 @@
+//! Nobody holds a place by doing nothing: when all connections are taken, the one that is idle for longest makes room, over
+//! lines and HTTP. And no number of clients makes a node look dead: health checks have connections of their own.
+
+use std::net::TcpStream;
+
+use crate::http::with_http;
+use crate::support::ask::try_ask;
+use crate::support::command::dproxy;
+use crate::support::fake::Gate;
+use crate::support::http::{Http, fetch};
+use crate::support::{Address, Data, Fake, Node, Session, Start, ask, eventually, status_of, until};
+
+/// The limit of connections.
+const PLACES: usize = 40;
+
+fn words() -> String {
+    format!("--max-connections {PLACES} --line-deadline 2m --idle-deadline 5m")
+}
+
+fn silent(to: Address, count: usize) -> Vec<TcpStream> {
+    (0..count).map(|_| to.connect().expect("a connection")).collect()
+}
+
+fn is_served(node: Address) -> bool {
+    // A node may close a connection that it has no place for.
+    try_ask(node, "GET article/1").is_ok_and(|line| status_of(&line) == "OK")
+}
+
+#[test]
+fn silent_connections_and_sessions_hold_no_place_at_any_role() {
+    let data = Data::articles(1);
+    let (origin, proxy) = (Fake::origin(), Fake::origin());
+    let nodes = [
+        Start::origin(data.path(), &words()).run(),
+        Start::proxy(origin.address, &words()).run(),
+        Start::balancer(&[proxy.address], &words()).run(),
+    ];
+    for node in nodes {
+        let sessions: Vec<Session> = (0..PLACES).map(|_| Session::open(node.address)).collect();
+        until("an idle session makes room", || is_served(node.address));
+        let connections = silent(node.address, 10 * PLACES);
+        until("clients with a request are served", || (0..20).all(|_| is_served(node.address)));
+        drop((sessions, connections));
+    }
+}
+
+#[test]
+fn silent_connections_hold_no_place_over_http() {
+    let origin = Fake::origin();
+    let (_proxy, http) = with_http(Start::proxy(origin.address, &words()));
+    let mut kept: Vec<Http> = (0..PLACES).map(|_| Http::connect(http)).collect();
+    for idle in &mut kept {
+        assert_eq!(idle.ask("GET", "/article/1", &[], "").code, 200);
+    }
+    let connections = silent(http, PLACES);
+    until("a connection that is kept alive makes room", || fetch(http, "/article/1").code == 200);
+    drop((kept, connections));
+}
+
+#[test]
+fn a_client_that_waits_for_its_reply_keeps_its_place() {
+    let gate = Gate::default();
+    let origin = gate.peer();
+    let proxy = Start::proxy(origin.address, &format!("{} --fetch-deadline 20s", words())).run();
+    let mut waiting: Vec<Session> = (0..PLACES - 1).map(|_| Session::open(proxy.address)).collect();
+    for session in &mut waiting {
+        session.send("1 GET article/1\n");
+    }
+    until("they wait for the origin", || proxy.count("coalesced") as usize >= PLACES - 2);
+    // A place may still be that of the last METRICS.
+    let idle = eventually("the last place is free", || Session::try_open(proxy.address));
+    until("the only one that is idle makes room", || {
+        Session::try_open(proxy.address).is_some_and(|mut session| {
+            session.send("1 GET article/1\n");
+            waiting.push(session);
+            true
+        })
+    });
+    drop(idle);
+    assert_eq!(status_of(&ask(proxy.address, "GET article/2")), "OVERLOADED", "nobody is idle");
+    gate.open();
+    for session in &mut waiting {
+        assert_eq!(status_of(&session.reply().1), "OK");
+    }
+}
+
+/// Sessions that fill a node and wait for their replies.
+fn full(node: &Node) -> Vec<Session> {
+    let mut sessions: Vec<Session> = (0..PLACES).map(|_| Session::open(node.address)).collect();
+    for session in &mut sessions {
+        session.send("1 GET article/1\n");
+    }
+    sessions
+}
+
+#[test]
+fn a_node_that_is_full_of_clients_answers_health_checks_and_refuses_clients() {
+    let gate = Gate::default();
+    let origin = gate.peer();
+    let (proxy, http) = with_http(Start::proxy(origin.address, &format!("{} --fetch-deadline 25s", words())));
+    let mut sessions = full(&proxy);
+    let heads = (0..PLACES).map(|_| {
+        let mut http = Http::connect(http);
+        http.send(b"GET /article/1 HTTP/1.1\r\nHost: a\r\n\r\n");
+        http
+    });
+    let mut heads: Vec<Http> = heads.collect();
+    until("all wait for the origin", || proxy.count("coalesced") as usize >= 2 * PLACES - 1);
+    // And connections without a request, which fill nothing.
+    let silent = [silent(proxy.address, 300), silent(http, 300)];
+    for _ in 0..10 {
+        assert_eq!(status_of(&ask(proxy.address, "METRICS")), "OK");
+        assert_eq!(status_of(&ask(proxy.address, "GET article/1")), "OVERLOADED", "clients are refused");
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            assert_eq!(fetch(http, path).code, 200, "{path}");
+        }
+        assert_eq!(fetch(http, "/article/1").code, 503);
+    }
+    let port = proxy.port().to_string();
+    let probe = dproxy(&["client", "--metrics", "--host", "127.0.0.1", "--port", &port, "--timeout", "2s"]);
+    assert!(probe.status.success(), "the probe of the manifests: {probe:?}");
+    let balancer = Start::balancer(&[proxy.address], "--health-interval 200ms").run();
+    let polled = || balancer.metrics()["proxies"][proxy.address.to_string()]["metrics"].is_object();
+    until("a balancer that starts now has polled it", polled);
+    assert!(balancer.holds_healthy(proxy.address), "{}", balancer.log());
+    gate.open();
+    for session in &mut sessions {
+        assert_eq!(status_of(&session.reply().1), "OK");
+    }
+    for http in &mut heads {
+        assert_eq!(http.response(false).code, 200);
+    }
+    drop(silent);
+}
