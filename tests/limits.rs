@@ -285,3 +285,19 @@ fn an_idle_node_uses_little_memory() {
         assert!(node.resident_mib() < AT_REST, "{} MiB: {:?}", node.resident_mib(), node.address);
     }
 }
+
+#[test]
+fn a_node_with_few_descriptors_starts_with_a_warning_or_says_how_many_it_needs() {
+    let data = Data::articles(1);
+    for limit in (5..=60).step_by(5).chain([6, 8, 12, 14, 200]) {
+        let words = "--threads 2 --max-connections 1000";
+        let mut node = Start::origin(data.path(), words).shell(&format!("ulimit -n {limit}"), "").spawn();
+        if node.ends_before(" listens on ") {
+            assert_eq!(node.ended().code(), Some(1));
+            assert!(node.log().contains("ulimit -n"), "{limit}: {}", node.log());
+        } else {
+            until("it warns", || node.log().contains(&format!("may open {limit} files")));
+        }
+        assert!(!node.log().contains("panicked"), "{limit}: {}", node.log());
+    }
+}

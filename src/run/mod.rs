@@ -3,6 +3,7 @@
 //! `nodes` and `cluster` build roles from their flags; `process` serves them until a signal.
 
 mod cluster;
+mod descriptors;
 mod listen;
 pub mod logs;
 #[cfg(feature = "tools")]
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use tracing::warn;
 
+use self::descriptors::Descriptors;
 use self::process::Process;
 use crate::args::{Cli, ClientArgs, Command};
 use crate::memory::Memory;
@@ -58,7 +60,7 @@ fn serve(cli: &Cli, role: &str, build: impl FnOnce(&mut Process) -> Result<()>) 
     // A variable that sets nothing would be noticed late.
     config::strays().iter().for_each(|stray| warn!("{stray}"));
     let memory = Memory::find(|path| std::fs::read_to_string(path).ok());
-    let mut process = Process::within(memory);
+    let mut process = Process::within(memory, Descriptors::raise());
     build(&mut process)?;
     #[cfg(feature = "otlp")]
     if let Some(export) = otlp::start(cli.spans.otlp_endpoint.as_deref(), role)? {

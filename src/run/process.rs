@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use super::descriptors::Descriptors;
 use super::listen::{Listen, address_of, listen};
 use super::shutdown;
 use super::systemd::{self, Watchdog};
@@ -47,6 +48,10 @@ pub(super) struct Process {
     background: Vec<Task>,
     /// The memory that all of it may use.
     pub(super) memory: Memory,
+    /// The limit of files that it may open.
+    descriptors: Descriptors,
+    /// The limit of connections of each front end.
+    connections: Option<usize>,
     /// The count of unread bytes, shared by all nodes: the memory is the process's.
     unread: Option<Arc<Unread>>,
     /// Lines for standard output, once all nodes listen.
@@ -58,9 +63,9 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// A process without nodes, that may use `memory`.
-    pub(super) fn within(memory: Memory) -> Self {
-        Self { memory, ..Self::default() }
+    /// A process without nodes, that may use so much memory and open so many files.
+    pub(super) fn within(memory: Memory, descriptors: Descriptors) -> Self {
+        Self { memory, descriptors, ..Self::default() }
     }
 
     /// Listens as the flags say, or takes over the socket that systemd hands to the node of this process.
@@ -77,11 +82,15 @@ impl Process {
 
     /// The limits of a server of this process.
     pub(super) fn limits(&mut self, args: &ServerArgs) -> ServerLimits {
-        let memory = self.memory;
-        args.limits(self.unread.get_or_insert_with(|| {
+        let (memory, descriptors) = (self.memory, self.descriptors);
+        let connections = *self
+            .connections
+            .get_or_insert_with(|| descriptors.connections(args.max_connections, args.threads()));
+        let limits = args.limits(self.unread.get_or_insert_with(|| {
             let chosen = || said("max-unread", memory.unread(), memory);
             Arc::new(Unread::new(args.max_unread.unwrap_or_else(chosen)))
-        }))
+        }));
+        ServerLimits { max_connections: connections, ..limits }
     }
 
     /// Serves a handler on every thread.
@@ -162,13 +171,25 @@ impl Process {
 
     /// Serves until a signal, and returns when all nodes have drained.
     pub(super) fn live(self) -> Result<ExitCode> {
-        let Self { stop, lines_ended, lines, mut served, mut background, greeting, drain, last, .. } = self;
+        let Self {
+            stop,
+            lines_ended,
+            lines,
+            mut served,
+            mut background,
+            greeting,
+            drain,
+            last,
+            descriptors,
+            ..
+        } = self;
         if let Some(mut watchdog) = Watchdog::asked_for() {
             for tasks in &mut served {
                 tasks.push(Box::pin(watchdog.beat(stop.clone())));
             }
             background.push(Box::pin(watchdog.watch(stop.clone())));
         }
+        descriptors.suffice(served.len(), served.iter().map(Vec::len).sum())?;
         let mut threads = served.into_iter();
         let first = threads.next().context("nothing to serve")?;
         let others = cores::start(threads)?;

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -141,6 +141,18 @@ impl Node {
     /// Whether its output has ended and is read.
     pub(crate) fn has_printed_all(&mut self) -> bool {
         self.printed.recv_timeout(PATIENCE).is_err()
+    }
+
+    /// Whether it ends without a line that has `text`; else that line is read.
+    pub(crate) fn ends_before(&mut self, text: &str) -> bool {
+        loop {
+            match self.printed.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(text) => return false,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => return true,
+                Err(error) => panic!("neither printed nor ended ({error}); it logged: {}", self.log()),
+            }
+        }
     }
 
     /// Reads the line of a listener: `dproxy <role> listens on <address>`.
