@@ -213,3 +213,14 @@ fn not_found_replaces_a_removed_document() {
     );
     assert_eq!(explain(&proxy, "article/1")["cached"], false);
 }
+
+#[test]
+fn a_proxy_that_holds_documents_for_ever_says_so_once() {
+    let origin = Fake::origin();
+    for (flags, times) in [("--cache-type lru", 1), ("--cache-type lru --ttl 5s", 0), ("--cache-type ttl", 0)]
+    {
+        let proxy = Start::proxy(origin.address, flags).run();
+        get(proxy.address, "article/1");
+        assert_eq!(proxy.log().matches("--ttl gives them a time to live").count(), times, "{flags}");
+    }
+}

@@ -177,3 +177,20 @@ fn images_start_what_dproxy_reads() {
     assert_reads(&words(&check)[1..], "Dockerfile");
     assert!(recipe.contains("FROM scratch") && recipe.contains("USER 65532") && recipe.contains("Untried"));
 }
+
+#[test]
+fn no_example_holds_a_document_for_ever_by_accident() {
+    for (folder, endings) in
+        [("systemd", &[".toml", ".service"][..]), ("kubernetes", &[".yaml"]), ("container", &[".yaml"])]
+    {
+        let texts =
+            files(folder, endings).into_iter().map(|path| fs::read_to_string(path).expect("an example"));
+        let all: Vec<String> =
+            texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+        let count =
+            |words: [&str; 2]| all.iter().filter(|line| words.iter().any(|word| line.contains(word))).count();
+        let caches = count(["cache-type = ", "--cache-type, "]);
+        assert!(caches > 0, "{folder} has a proxy");
+        assert_eq!(count(["ttl = ", "--ttl, "]), caches, "{folder}: each has a time to live");
+    }
+}

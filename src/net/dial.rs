@@ -14,7 +14,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::timeout;
 
 use super::LinkError;
-use super::transport::Stream;
+use super::transport::{self, Stream};
 
 /// The time between two attempts (RFC 8305, section 8).
 const DELAY: Duration = Duration::from_millis(250);
@@ -58,7 +58,7 @@ async fn race(addresses: &[SocketAddr], delay: Duration) -> io::Result<Dialled> 
     let (mut error, mut was_silent) = (None, false);
     loop {
         if let Some(address) = order.next() {
-            attempts.push(async move { (address, Stream::connect(address).await) });
+            attempts.push(async move { (address, transport::connect(address).await) });
         }
         let ended = match order.is_empty() {
             true => attempts.next().await,

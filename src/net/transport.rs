@@ -123,6 +123,36 @@ pub(crate) fn limit_unsent(listener: &Listener, bytes: usize) {
 #[cfg(sim)]
 pub(crate) fn limit_unsent(_listener: &Listener, _bytes: usize) {}
 
+/// Connects to an address.
+#[cfg(not(sim))]
+pub(super) async fn connect(address: SocketAddr) -> io::Result<Stream> {
+    Stream::connect(address).await
+}
+
+/// Connects to an address, unless [`starve`] has taken the ports.
+#[cfg(sim)]
+pub(super) async fn connect(address: SocketAddr) -> io::Result<Stream> {
+    if STARVED.with_borrow(|starved| starved.contains(&address.ip())) {
+        return Err(io::Error::from_raw_os_error(nix::libc::EADDRNOTAVAIL));
+    }
+    Stream::connect(address).await
+}
+
+#[cfg(sim)]
+thread_local! {
+    /// The addresses towards which no host has a port left: a simulation is one thread.
+    static STARVED: std::cell::RefCell<std::collections::BTreeSet<std::net::IpAddr>> = const { std::cell::RefCell::new(std::collections::BTreeSet::new()) };
+}
+
+/// From now on no host has a local port left for a connection to this address, or all have again.
+#[cfg(sim)]
+pub fn starve(address: std::net::IpAddr, is_starved: bool) {
+    STARVED.with_borrow_mut(|starved| match is_starved {
+        true => starved.insert(address),
+        false => starved.remove(&address),
+    });
+}
+
 /// Makes the last bytes written and the close one segment: the kernel keeps an incomplete segment back until the stream is
 /// shut down or closed, for at most 200 ms (TCP_CORK, tcp(7)). A segment for the close alone costs as much as a reply.
 #[cfg(not(sim))]

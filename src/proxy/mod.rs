@@ -14,6 +14,8 @@ mod flight;
 mod flight_tests;
 mod freshness;
 mod gate;
+#[cfg(test)]
+mod gate_tests;
 mod hot_spots;
 mod key_failures;
 mod landing;

@@ -45,8 +45,8 @@ pub(super) struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.pass == Pass::Probe {
-            lock(&self.door.gate).give_back();
+        if matches!(self.pass, Pass::Probe | Pass::Trial) {
+            lock(&self.door.gate).give_back(self.pass);
             self.door.probe_ended.notify_waiters();
         }
     }
@@ -172,7 +172,8 @@ impl Upstream {
         if permit.pass == Pass::Behind && !self.probe_was_answered(deadline).await {
             return (unasked(Fault::Source, LEFT_ALONE), clock());
         }
-        let turn = self.turns.take(kind, permit.pass == Pass::Probe, deadline, is_awaited).await;
+        let is_single = matches!(permit.pass, Pass::Probe | Pass::Trial);
+        let turn = self.turns.take(kind, is_single, deadline, is_awaited).await;
         let mut turn = match turn {
             Ok(turn) => turn,
             Err(Refusal::TooMany) => {
@@ -181,7 +182,7 @@ impl Upstream {
             Err(Refusal::SlowKind) => return (unasked(Fault::Document, SLOW_KIND), clock()),
         };
         // The gate may have closed while this fetch waited.
-        if permit.pass != Pass::Probe && self.gate().is_failing_since(waits_since) && clock() > waits_since {
+        if !is_single && self.gate().is_failing_since(waits_since) && clock() > waits_since {
             return (unasked(Fault::Source, LEFT_ALONE), clock());
         }
         let asked = clock();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::listen::{Listen, address_of};
 use super::process::{Process, said};
@@ -49,6 +49,9 @@ impl Process {
         let mut config = args.cache.config(port, origin, link, args.max_document);
         config.bounds.bytes =
             args.cache.max_bytes.unwrap_or_else(|| said("max-bytes", self.memory.cache(1), self.memory));
+        if config.freshness.ttl.is_none() {
+            info!("documents are held until they are purged or evicted: --ttl gives them a time to live");
+        }
         let proxy = Proxy::new(config);
         self.in_background(proxy.clone().sweep());
         let limits = self.limits(&args.server);

@@ -59,7 +59,10 @@ async fn balance(world: &World, index: usize) {
     let (requests, retries, hedges) = (of("total_requests"), of("retries"), of("hedges"));
     let trials = of("trials");
     assert_eq!((of("in_flight"), life.under_way), (0, 0), "{told}");
-    assert_eq!((requests, of("failures")), (life.asked, life.failed), "{life:?} {told}");
+    assert_eq!(requests, life.asked, "{life:?} {told}");
+    // A document that nobody can serve is no failure of the cluster, but it may not even come to that.
+    let failures = life.failed..=life.failed + life.troubled;
+    assert!(failures.contains(&of("failures")), "{life:?} {told}");
     let (nodes, all) = ((sum("retries"), sum("hedges")), (retries, hedges));
     let is_whole = nodes == all || (world.roster.has_changed(index) && nodes.0 <= all.0 && nodes.1 <= all.1);
     assert!(is_whole, "{told}");

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::ledger::Stopped;
 use crate::watched::Watched;
-use crate::world::{Documents, KEYS, World};
+use crate::world::{Documents, KEYS, LARGEST, World};
 
 pub(crate) const BALANCERS: usize = 2;
 pub(crate) const PORT: u16 = 9000;
@@ -154,7 +154,7 @@ async fn run_proxy(world: Arc<World>, index: usize) -> turmoil::Result {
             deadline: FETCH,
             // As many as there are documents: a slot that is not freed is soon missed.
             at_once: KEYS as usize,
-            max_document: 65_536,
+            max_document: LARGEST,
             origin_retry: Duration::from_millis(200),
         },
         max_waiters: 1000,

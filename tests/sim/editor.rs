@@ -40,7 +40,7 @@ async fn purge(world: &World, link: &Link, through: usize, path: String) {
     if is_soft {
         paths.iter().for_each(|path| world.purged_softly(path));
     }
-    let request = Request::parse(line).expect("a request");
+    let request = Request::parse(&line).expect("a request");
     let asked = now();
     let answered = link.ask_apart(request, Instant::now() + PATIENCE).await;
     world.note(format_args!("{line} through lb{through}: {answered:?}"));

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dproxy::net::transport;
+
 use crate::FAULTS_END;
 use crate::cluster::{BALANCERS, balancer, proxy};
 use crate::world::{Spoilt, World, pair};
@@ -21,6 +23,8 @@ enum Kind {
     Slow(String, String, Duration),
     /// These proxies reply wrongly.
     Spoil(Vec<String>, Spoilt),
+    /// No host has a port left for a new connection to these; those that are open go on.
+    Starve(Vec<String>),
 }
 
 struct Fault {
@@ -43,7 +47,7 @@ impl Kind {
         // Upstream or downstream of a proxy.
         let link =
             || if fastrand::u8(..4) == 0 { (proxy(), "origin".to_owned()) } else { (balancer(), proxy()) };
-        match fastrand::u8(..14) {
+        match fastrand::u8(..16) {
             0..=4 => Kind::Crash(proxy()),
             5 => Kind::Crash(balancer()),
             6 => Kind::Crash("origin".to_owned()),
@@ -51,6 +55,9 @@ impl Kind {
             12 => Kind::Spoil(vec![proxy()], Spoilt::Garbage),
             // All proxies: no second try can help, and each request needs three.
             13 => Kind::Spoil(all, Spoilt::Overloaded),
+            // All proxies: sessions are enough, so that nobody may notice.
+            14 => Kind::Starve(all),
+            15 => Kind::Starve(vec!["origin".to_owned()]),
             kind => {
                 let (a, b) = link();
                 match kind {
@@ -75,14 +82,14 @@ impl Kind {
             // A sign of life takes two round trips: a node too slow for that is rightly marked down.
             Kind::Slow(a, b, latency) if *latency * 4 > SIGN_OF_LIFE => vec![pair(a, b)],
             // It works slowly: only its deadline shows a fault.
-            Kind::Slow(..) => Vec::new(),
+            Kind::Slow(..) | Kind::Starve(_) => Vec::new(),
         }
     }
 
     fn touches(&self, other: &Kind) -> bool {
         let hosts = |kind: &Kind| match kind {
             Kind::Crash(host) => vec![host.clone()],
-            Kind::Spoil(hosts, _) => hosts.clone(),
+            Kind::Spoil(hosts, _) | Kind::Starve(hosts) => hosts.clone(),
             Kind::Partition(a, b) | Kind::OneWay(a, b) | Kind::Hold(a, b) | Kind::Slow(a, b, _) => {
                 vec![a.clone(), b.clone()]
             }
@@ -137,6 +144,9 @@ impl Faults {
             Kind::Hold(a, b) => sim.hold(a.as_str(), b.as_str()),
             Kind::Slow(a, b, latency) => sim.set_link_latency(a.as_str(), b.as_str(), *latency),
             Kind::Spoil(hosts, spoilt) => hosts.iter().for_each(|host| self.world.spoil(host, Some(*spoilt))),
+            Kind::Starve(hosts) => {
+                hosts.iter().for_each(|host| transport::starve(sim.lookup(host.as_str()), true))
+            }
         }
     }
 
@@ -149,6 +159,9 @@ impl Faults {
             Kind::Hold(a, b) => sim.release(a.as_str(), b.as_str()),
             Kind::Slow(a, b, _) => sim.set_link_latency(a.as_str(), b.as_str(), Duration::from_millis(1)),
             Kind::Spoil(hosts, _) => hosts.iter().for_each(|host| self.world.spoil(host, None)),
+            Kind::Starve(hosts) => {
+                hosts.iter().for_each(|host| transport::starve(sim.lookup(host.as_str()), false))
+            }
         }
     }
 

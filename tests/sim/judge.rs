@@ -6,10 +6,15 @@ use dproxy::wire::{ReplyView, Status};
 use serde_json::Value;
 
 use crate::cluster::{FETCH, balancer, proxy};
-use crate::world::{KEYS, World, now, pair, text};
+use crate::world::{KEYS, Trouble, World, now, pair, text};
 
 /// Every node counts whole milliseconds.
 const ROUNDING: Duration = Duration::from_millis(50);
+
+/// A document that no node can serve.
+pub(crate) fn some_trouble() -> String {
+    format!("{}/{}", ["broken", "large", "slow"][fastrand::usize(..3)], fastrand::u8(..4))
+}
 
 /// A GET, and the state of the world when it was sent.
 pub(crate) struct Asked {
@@ -52,6 +57,10 @@ impl Asked {
         let view = line.map(|line| ReplyView::parse(line).expect("a sound reply, and one only"));
         let is_due = self.is_due(world);
         let is_sound = match &view {
+            Ok(view) if Trouble::of(path).is_some() => {
+                assert!(!matches!(view.status, Status::Ok | Status::NotFound), "{what}");
+                false
+            }
             Ok(view) if view.status == Status::Ok => {
                 self.check_document(world, view);
                 true
@@ -118,6 +127,11 @@ impl Asked {
             .filter(|index| sees_origin(index) && whole(&proxy(*index)) && whole(&pair(&lb, &proxy(*index))))
             .count();
         // ORIGIN_FAILURE may be relayed when two proxies reply with it.
-        !self.is_hasty && whole(&lb) && whole("origin") && well > 0 && blind < 2
+        !self.is_hasty
+            && Trouble::of(&self.path).is_none()
+            && whole(&lb)
+            && whole("origin")
+            && well > 0
+            && blind < 2
     }
 }

@@ -28,8 +28,10 @@ pub(crate) struct Life {
     pub(crate) asked: u64,
     /// GETs with a complete reply.
     pub(crate) answered: u64,
-    /// Replies other than a document or NOT_FOUND.
+    /// Replies other than a document or NOT_FOUND, to requests for sound documents.
     pub(crate) failed: u64,
+    /// Replies to requests for documents that no node can serve.
+    pub(crate) troubled: u64,
     /// GETs that wait.
     pub(crate) under_way: u64,
 }
@@ -157,11 +159,12 @@ impl Ledger {
         sent.get(balancer).is_some_and(|sent| sent.values().any(alone))
     }
 
-    pub(crate) fn answered(&self, host: &str, status: Status) {
-        let failed = !matches!(status, Status::Ok | Status::NotFound);
+    pub(crate) fn answered(&self, host: &str, status: Status, is_troubled: bool) {
+        let failed = !is_troubled && !matches!(status, Status::Ok | Status::NotFound);
         self.change(host, |life| {
             life.answered += 1;
             life.failed += u64::from(failed);
+            life.troubled += u64::from(is_troubled);
         });
     }
 

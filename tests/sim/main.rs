@@ -94,6 +94,7 @@ fn people(sim: &mut turmoil::Sim<'_>, world: &Arc<World>) {
             readers::plainly(&world),
             readers::in_sessions(&world, "a"),
             readers::in_sessions(&world, "b"),
+            readers::in_trouble(&world),
             editor::edit(&world),
             operator::operate(&world, 0),
             operator::operate(&world, 1),

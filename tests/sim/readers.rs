@@ -12,10 +12,10 @@ use dproxy::wire::{KeyBuf, Request};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::CLIENTS_END;
 use crate::cluster::{BALANCERS, PORT, balancer};
-use crate::judge::Asked;
+use crate::judge::{Asked, some_trouble};
 use crate::world::{World, now};
+use crate::{CLIENTS_END, FAULTS_END};
 
 /// The deadline of a client.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(12);
@@ -39,7 +39,7 @@ pub(crate) async fn through_links(world: &World) {
     while now() < CLIENTS_END {
         let through = some_balancer();
         let asked = Asked::some(world, through);
-        let key = KeyBuf::parse(asked.path).expect("a key");
+        let key = KeyBuf::parse(&asked.path).expect("a key");
         let (request, deadline) = (Request::Get(key.as_key()), Instant::now() + PATIENCE);
         let told = match fastrand::bool() {
             true => links[through].ask(request, deadline).await,
@@ -47,6 +47,24 @@ pub(crate) async fn through_links(world: &World) {
         };
         asked.told(world, told.as_ref().map(|line| &line[..]).map_err(ToString::to_string));
         pause(80).await;
+    }
+}
+
+/// Asks for documents that no node can serve, on a session: that must harm nobody else. Some requests have a short deadline,
+/// as those of a client that hangs up. Not where links have two places, which these requests alone would hold.
+pub(crate) async fn in_trouble(world: &World) {
+    let links: Vec<Link> = (0..BALANCERS).map(|index| link(&balancer(index))).collect();
+    let ask = async || {
+        let through = some_balancer();
+        let asked = Asked::of(world, through, some_trouble());
+        let key = KeyBuf::parse(&asked.path).expect("a key");
+        let patience = if fastrand::bool() { PATIENCE } else { Duration::from_millis(200) };
+        let told = links[through].ask(Request::Get(key.as_key()), Instant::now() + patience).await;
+        asked.told(world, told.as_ref().map(|line| &line[..]).map_err(ToString::to_string));
+    };
+    while now() < FAULTS_END && world.plan.max_in_flight > 2 {
+        tokio::join!(ask(), ask(), ask(), ask());
+        pause(100).await;
     }
 }
 

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use dproxy::handler::{Answer, Ask, Handler};
 use dproxy::trace;
 use dproxy::wire::{Reply, Request, Status};
+use tokio::time::sleep;
 
-use crate::world::World;
+use crate::cluster::FETCH;
+use crate::world::{Trouble, World};
 
 /// A role and its ledger.
 pub(crate) struct Watched<H> {
@@ -31,8 +33,8 @@ impl<H: Handler> Watched<H> {
         Arc::new(Self { inner, host: host.to_owned(), world: world.clone() })
     }
 
-    fn answered(world: &World, host: &str, reply: Reply) -> Reply {
-        world.ledger.answered(host, reply.status);
+    fn answered(world: &World, host: &str, is_troubled: bool, reply: Reply) -> Reply {
+        world.ledger.answered(host, reply.status, is_troubled);
         reply
     }
 }
@@ -43,13 +45,22 @@ impl<H: Handler> Handler for Watched<H> {
         let instead = world.spoilt(&host).and_then(|spoilt| spoilt.reply(ask.request));
         let from = turmoil::reverse_lookup(ask.from);
         let from = from.as_deref().unwrap_or("somebody");
+        let mut is_troubled = false;
         let answer = match ask.request {
             Request::Get(key) => {
+                is_troubled = Trouble::of(key.as_str()).is_some();
                 world.note(format_args!("{from} asks {host} for {key}"));
                 match host.starts_with("lb") {
                     true => {
                         let id = world.ledger.came_to_balancer(&host, ask.trace);
                         trace::answer(&self.inner, Ask { trace: Some(&id), ..ask }, None)
+                    }
+                    false if host == "origin" && Trouble::of(key.as_str()) == Some(Trouble::Slow) => {
+                        let answer = self.inner.answer(ask);
+                        Answer::later(async move {
+                            sleep(FETCH * 2).await;
+                            answer.reply().await
+                        })
                     }
                     false => {
                         world.ledger.came_to_proxy(&world, &host, from, ask.trace);
@@ -64,13 +75,13 @@ impl<H: Handler> Handler for Watched<H> {
             _ => return instead.map_or_else(|| self.inner.answer(ask), Answer::Now),
         };
         match answer {
-            Answer::Now(reply) => Answer::Now(Self::answered(&world, &host, reply)),
+            Answer::Now(reply) => Answer::Now(Self::answered(&world, &host, is_troubled, reply)),
             Answer::Later(reply) => {
                 world.ledger.change(&host, |life| life.under_way += 1);
                 let under_way = UnderWay(host, world);
                 Answer::later(async move {
                     let reply = reply.await;
-                    Self::answered(&under_way.1, &under_way.0, reply)
+                    Self::answered(&under_way.1, &under_way.0, is_troubled, reply)
                 })
             }
         }

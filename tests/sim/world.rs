@@ -17,8 +17,32 @@ use crate::roster::Roster;
 
 /// The numbers in the names of all documents.
 pub(crate) const KEYS: u64 = 12;
+/// The largest document that a proxy takes, in bytes.
+pub(crate) const LARGEST: usize = 65_536;
 /// The time that a balancer may need after a fault to use a repaired node.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(9);
+
+/// A resource whose documents no node can serve, and the reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Trouble {
+    /// The origin cannot read them.
+    Broken,
+    /// They are larger than a proxy takes.
+    Large,
+    /// The origin takes longer than any fetch may.
+    Slow,
+}
+
+impl Trouble {
+    pub(crate) fn of(path: &str) -> Option<Self> {
+        match path.split_once('/')?.0 {
+            "broken" => Some(Self::Broken),
+            "large" => Some(Self::Large),
+            "slow" => Some(Self::Slow),
+            _ => None,
+        }
+    }
+}
 
 /// The truth.
 pub(crate) struct World {
@@ -245,11 +269,20 @@ pub(crate) struct Documents(pub(crate) Arc<World>);
 
 impl Store for Documents {
     fn read(&self, key: Key<'_>) -> Result<Document, StoreError> {
+        match Trouble::of(key.as_str()) {
+            None => {}
+            Some(Trouble::Broken) => return Err(StoreError::Unfit("it is no document".to_owned())),
+            Some(Trouble::Large | Trouble::Slow) => {
+                let text = format!("\"{}\"", "x".repeat(2 * LARGEST));
+                return Document::parse(text.as_bytes(), 3 * LARGEST)
+                    .map_err(|error| StoreError::Unfit(error.to_string()));
+            }
+        }
         let version = self.0.version(key.as_str());
         if is_gone(version) {
             return Err(StoreError::Missing);
         }
         let text = text(key.as_str(), version);
-        Document::parse(text.as_bytes(), 65_536).map_err(|error| StoreError::Unfit(error.to_string()))
+        Document::parse(text.as_bytes(), LARGEST).map_err(|error| StoreError::Unfit(error.to_string()))
     }
 }

@@ -256,9 +256,17 @@ impl Link {
         self.core().session_in_use()?.call(request, tell_times, deadline, now)
     }
 
-    /// Sends a request on a connection of its own, past all requests that wait for the sessions.
+    /// Sends a request on a connection of its own, past all requests that wait for the sessions. Where this node has no port
+    /// for one, an open session carries it.
     pub async fn ask_apart(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
-        plain::ask(&self.addresses, &self.limits, &self.apart, request, deadline).await
+        match plain::ask(&self.addresses, &self.limits, &self.apart, request, deadline).await {
+            Err(LinkError::Exhausted) => {
+                let session = self.open_session().ok_or(LinkError::Exhausted)?;
+                let now = Instant::now();
+                session.ask(&Outgoing { request, tell_times: false, step: None, deadline, now }).await
+            }
+            result => result,
+        }
     }
 
     /// Like [`Link::ask_apart`], for health checks: they share connections with nothing else, and so learn whether the peer
