@@ -20,10 +20,16 @@ pub struct Network {
     bits: u8,
 }
 
-/// A text that is neither an address nor a network.
+/// A text that names no network.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error("{0:?} is neither an address nor a network such as 10.0.0.0/8")]
-pub struct NetworkError(String);
+pub enum NetworkError {
+    /// Neither an address nor a network.
+    #[error("{0:?} is neither an address nor a network such as 10.0.0.0/8")]
+    Shape(String),
+    /// An address with bits beside the prefix: one machine, or a whole network?
+    #[error("{0:?} has bits behind its prefix; the network is {1}, and the address alone has no prefix")]
+    Beside(String, Network),
+}
 
 impl Admins {
     /// The addresses of these networks, and no others.
@@ -33,7 +39,7 @@ impl Admins {
 
     /// Whether this address is an administrator's. An IPv4 address mapped into IPv6 counts as IPv4.
     pub fn has(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.has(address))
+        self.0.iter().any(|network| network.has(address.to_canonical()))
     }
 }
 
@@ -68,16 +74,20 @@ impl fmt::Display for Network {
 
 impl Network {
     fn has(&self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
-                ours.to_bits() & mask == theirs.to_bits() & mask
+        self.first(address) == self.address
+    }
+
+    /// The first address of the network of as many bits that has this address.
+    fn first(&self, address: IpAddr) -> IpAddr {
+        match address {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.bits.min(32))).unwrap_or(0);
+                IpAddr::V4((address.to_bits() & mask).into())
             }
-            (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
+            IpAddr::V6(address) => {
                 let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
-                ours.to_bits() & mask == theirs.to_bits() & mask
+                IpAddr::V6((address.to_bits() & mask).into())
             }
-            _ => false,
         }
     }
 }
@@ -86,7 +96,7 @@ impl FromStr for Network {
     type Err = NetworkError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || NetworkError(text.to_owned());
+        let wrong = || NetworkError::Shape(text.to_owned());
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits.parse::<u8>().map_err(|_| wrong())?)),
             None => (text, None),
@@ -94,7 +104,15 @@ impl FromStr for Network {
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
         let all = if address.is_ipv4() { 32 } else { 128 };
         let bits = bits.unwrap_or(all);
-        if bits <= all { Ok(Self { address, bits }) } else { Err(wrong()) }
+        // An IPv4 address that is written as one of IPv6 is the former: ::ffff:10.0.0.0/104 is 10.0.0.0/8.
+        let mapped = if address.to_canonical() == address { 0 } else { 96 };
+        let (address, bits) = match (mapped..=all).contains(&bits) {
+            true => (address.to_canonical(), bits - mapped),
+            false => return Err(wrong()),
+        };
+        let network = Self { address, bits };
+        let first = Self { address: network.first(address), bits };
+        if first == network { Ok(network) } else { Err(NetworkError::Beside(text.to_owned(), first)) }
     }
 }
 
@@ -119,7 +137,20 @@ mod tests {
         }
         let anyone = Admins::new(vec!["0.0.0.0/0".parse().unwrap()]);
         assert!(anyone.has("8.8.8.8".parse().unwrap()) && !anyone.has("::1".parse().unwrap()));
-        for wrong in ["", "x", "10.0.0.0/33", "10.0.0.0/", "::/129", "10.0.0"] {
+        assert_eq!("::ffff:10.0.0.0/104".parse::<Network>(), "10.0.0.0/8".parse());
+        let beside = "10.9.9.9/0".parse::<Network>().unwrap_err().to_string();
+        assert!(beside.contains("0.0.0.0/0"), "{beside}");
+        for wrong in [
+            "10.0.0.1/8",
+            "fe80::1/64",
+            "::ffff:10.0.0.0/8",
+            "",
+            "x",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "::/129",
+            "10.0.0",
+        ] {
             assert!(wrong.parse::<Network>().is_err(), "{wrong}");
         }
     }

@@ -283,3 +283,16 @@ fn wrong_usage_is_reported_before_the_run() {
     let output = bench(plain.address, "--plain --keys /dev/null");
     assert!(output.status.code() == Some(1) && text(&output.stderr).contains("/dev/null"));
 }
+
+#[test]
+fn a_rate_beyond_what_is_possible_ends_with_its_window() {
+    let origin = Fake::origin();
+    let begun = std::time::Instant::now();
+    let (result, code) = measured(
+        origin.address,
+        "--plain --rate 1500000 --duration 1s --warmup 0s --connections 2 --timeout 60s",
+    );
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(result["behind_seconds"].as_f64().expect("a number") > 0.1, "{result}");
+    assert!(code == 1 && result["failures"]["not_sent"].as_u64().expect("a count") > 0, "{result}");
+}

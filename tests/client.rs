@@ -286,3 +286,30 @@ fn a_closed_output_is_no_crash() {
         assert!(!text(&output.stderr).contains("panicked"), "{output:?}");
     }
 }
+
+#[test]
+fn a_stream_of_keys_is_bounded_and_ends_with_its_reader() {
+    let (_data, origin) = origin();
+    let mut command = clean("bash");
+    let line = format!(
+        "yes article/1 | \"$0\" client --port {} --keys - | head -n 3000; echo ${{PIPESTATUS[1]}}",
+        origin.port()
+    );
+    command.args(["-c", &line, BINARY]);
+    let output = run_to_end(command, b"");
+    let lines: Vec<String> = text(&output.stdout).lines().map(str::to_owned).collect();
+    assert_eq!((lines.len(), lines[3000].as_str()), (3001, "0"), "it ended by itself, and without an error");
+}
+
+#[test]
+fn a_list_without_keys_is_no_success_in_client_and_bench() {
+    let (_data, origin) = origin();
+    let port = origin.port().to_string();
+    for words in [&["client"][..], &["bench", "--requests", "1"]] {
+        let mut command = clean(BINARY);
+        command.args(words).args(["--port", &port, "--keys", "/dev/null"]);
+        let output = run_to_end(command, b"");
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert!(text(&output.stderr).contains("no key in /dev/null"), "{}", text(&output.stderr));
+    }
+}

@@ -77,6 +77,20 @@ fn times_are_the_same_from_proxy_and_balancer() {
 }
 
 #[test]
+fn a_name_tells_nodes_of_machines_apart() {
+    let house = house("--node-name eu-1");
+    let (balancer, http) = with_http(Start::balancer(&[house.proxy.address], ""));
+    for front in [house.http, http] {
+        assert!(fetch(front, "/article/1").header("cache-status").starts_with("eu-1; "));
+    }
+    assert_eq!(house.proxy.metrics()["node_name"], "eu-1");
+    let explained = fetch(house.http, "/explain?key=article/1").json();
+    assert_eq!(explained["data"]["name"], "eu-1");
+    let plain = ask(balancer.address, "GET article/1");
+    assert!(plain.contains(&format!("\"node\":{}", house.proxy.port())), "{plain}");
+}
+
+#[test]
 fn cache_status_tells_what_a_miss_waited_for() {
     let gate = Gate::default();
     let origin = gate.peer();

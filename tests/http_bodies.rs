@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::http::{house, with_http};
+use crate::support::front::Front;
 use crate::support::http::{Http, fetch};
-use crate::support::nginx::Nginx;
 use crate::support::{Start, pause, timed};
 
 #[test]
@@ -68,7 +68,7 @@ fn nginx_does_not_take_nodes_for_dead_because_of_bodies() {
     let house = house("");
     let [(_one, first), (_two, second)] =
         [(); 2].map(|()| with_http(Start::balancer(&[house.proxy.address], "")));
-    let Some(nginx) = Nginx::start(&[first, second], "location / { proxy_pass http://nodes; }") else {
+    let Some(nginx) = Front::nginx(&[first, second], "location / { proxy_pass http://nodes; }") else {
         return;
     };
     for _ in 0..3 {

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use crate::http::house;
 use crate::support::command::{has_command, run_to_end, text};
+use crate::support::front::Front;
 use crate::support::http::{Http, fetch, fetch_with};
-use crate::support::nginx::Nginx;
 use crate::support::temp::article;
 use crate::support::{ask, exchange, until};
 
@@ -163,7 +163,7 @@ fn a_page_that_rebinds_its_name_reads_nothing_on_loopback() {
 #[test]
 fn the_page_works_under_any_path_behind_nginx() {
     let house = house("");
-    let Some(nginx) = Nginx::start(&[house.http], "location /cache/ { proxy_pass http://nodes/; }") else {
+    let Some(nginx) = Front::nginx(&[house.http], "location /cache/ { proxy_pass http://nodes/; }") else {
         return;
     };
     let page = fetch(nginx.address, "/cache/");

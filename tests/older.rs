@@ -1,5 +1,7 @@
 //! Older nodes of the same protocol, without sessions and with looser JSON, work in every place.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
@@ -193,4 +195,43 @@ fn our_client_reads_older_nodes() {
     let output = dproxy(&["client", "--port", &port, "--metrics"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(text(&output.stdout).contains("WRONG_METHOD"), "{output:?}");
+}
+
+/// An older balancer over one of our proxies: it passes on every line, HELLO too, and the answer back, and closes.
+fn passes_all_on(proxy: Address) -> Address {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = Address(listener.local_addr().expect("its address"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            std::thread::spawn(move || {
+                let mut line = String::new();
+                let mut reader = BufReader::new(&stream);
+                reader.read_line(&mut line).ok()?;
+                let mut behind = proxy.connect().ok()?;
+                behind.write_all(line.as_bytes()).ok()?;
+                let mut answer = String::new();
+                BufReader::new(behind).read_line(&mut answer).ok()?;
+                stream.write_all(answer.as_bytes()).ok()
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_session_that_an_older_balancer_passes_on_is_given_up_for_plain_requests() {
+    let data = Data::articles(2);
+    let origin = Start::origin(data.path(), "").run();
+    let proxy = Start::proxy(origin.address, "").run();
+    let older = passes_all_on(proxy.address);
+    let port = older.port().to_string();
+    let output = dproxy(&["client", "--port", &port, "--get", "article/1", "article/2", "article/1"]);
+    assert_eq!((output.status.code(), text(&output.stdout).lines().count()), (Some(0), 3), "{output:?}");
+    let words = ["--requests", "20", "--connections", "2", "--key-range", "article/1..2"];
+    let output = dproxy(&[&["bench", "--port", &port][..], &words].concat());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text(&output.stderr).contains("--plain"), "{output:?}");
+    let behind = Start::proxy(older, "").run();
+    assert_eq!(get(behind.address, "article/2")["status"], "OK");
 }

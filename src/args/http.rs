@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{CacheArgs, Host, units};
+use super::{CacheArgs, Host, Listed, listed, units};
 use crate::http::{CorsOrigin, HttpConfig, IgnoredQuery, Role};
 use crate::net::ServerLimits;
 
@@ -20,21 +20,22 @@ pub struct HttpArgs {
     #[arg(long, env = "DPROXY_HTTP_HOST", value_parser = Host::parse, value_name = "ADDRESS")]
     pub http_host: Option<Host>,
     /// Origins whose pages may read documents, such as https://app.example, or * [default: none].
-    #[arg(long, env = "DPROXY_CORS_ORIGIN", value_delimiter = ',', num_args = 1.., value_name = "ORIGIN")]
-    pub cors_origin: Vec<CorsOrigin>,
+    #[arg(long, env = "DPROXY_CORS_ORIGIN", value_delimiter = ',', num_args = 1.., value_parser = listed::item(str::parse::<CorsOrigin>), value_name = "ORIGIN")]
+    pub cors_origin: Vec<Listed<CorsOrigin>>,
     /// Names by which requests may call this node where it listens on loopback, beside localhost, names without a dot and
     /// addresses [default: none].
-    #[arg(long, env = "DPROXY_HTTP_NAMES", value_delimiter = ',', num_args = 1.., value_parser = units::host, value_name = "NAME")]
-    pub http_names: Vec<String>,
+    #[arg(long, env = "DPROXY_HTTP_NAMES", value_delimiter = ',', num_args = 1.., value_parser = listed::item(units::host), value_name = "NAME")]
+    pub http_names: Vec<Listed<String>>,
     /// Parameters of a query that documents ignore, such as utm_*, or * for all [default: none; any is refused].
-    #[arg(long, env = "DPROXY_IGNORE_QUERY", value_delimiter = ',', num_args = 1.., value_name = "NAME")]
-    pub ignore_query: Vec<IgnoredQuery>,
+    #[arg(long, env = "DPROXY_IGNORE_QUERY", value_delimiter = ',', num_args = 1.., value_parser = listed::item(str::parse::<IgnoredQuery>), value_name = "NAME")]
+    pub ignore_query: Vec<Listed<IgnoredQuery>>,
 }
 
 impl HttpArgs {
     /// The names that are taken on a listener of `host`; `None` for all of them.
     pub fn names(&self, host: Host) -> Option<Vec<String>> {
-        (host.first().is_loopback() || !self.http_names.is_empty()).then(|| self.http_names.clone())
+        let names = listed::all(&self.http_names);
+        (host.first().is_loopback() || !names.is_empty()).then_some(names)
     }
 
     /// The configuration of the front end of the node whose line port is `node`. `cache` holds the rules of staleness of
@@ -49,9 +50,9 @@ impl HttpArgs {
         HttpConfig {
             role,
             node,
-            cors: self.cors_origin.clone(),
+            cors: listed::all(&self.cors_origin),
             names: None,
-            ignore_query: self.ignore_query.clone(),
+            ignore_query: listed::all(&self.ignore_query),
             stale_while_revalidate: cache.map_or(Duration::ZERO, |cache| cache.stale_while_revalidate),
             stale_if_error: cache.map_or(Duration::ZERO, |cache| cache.stale_if_error),
             limits,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
-use super::{HttpArgs, LinkArgs, ServerArgs, defaults, server, units};
+use super::{HttpArgs, LinkArgs, Listed, ServerArgs, defaults, listed, server, units};
 use crate::admin::{Admins, Network};
 use crate::lb::balance::Strategy;
 use crate::lb::{LbConfig, Members};
@@ -21,8 +21,8 @@ pub struct LbArgs {
     pub port: u16,
     /// The proxies, as host:port: several values, or a comma list. A name stands for all of its addresses.
     #[arg(long, env = "DPROXY_PROXIES", default_value = defaults::list(&Members::default().proxies), value_delimiter = ',',
-        num_args = 1.., value_parser = units::peer, value_name = "HOST:PORT")]
-    pub proxies: Vec<Peer>,
+        num_args = 1.., value_parser = listed::item(units::peer), value_name = "HOST:PORT", conflicts_with = "proxies_file")]
+    pub proxies: Vec<Listed<Peer>>,
     /// A file that lists them instead, one host:port a line, a weight behind it if need be; it is watched
     /// [default: none].
     #[arg(long, env = "DPROXY_PROXIES_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -42,8 +42,8 @@ pub struct LbArgs {
     pub link: LinkArgs,
     /// Whose addresses may PURGE, DRAIN and UNDRAIN: addresses or networks such as 10.0.0.0/8.
     #[arg(long, env = "DPROXY_ADMIN_FROM", default_value = Admins::default().to_string(), value_delimiter = ',', num_args = 1..,
-        value_name = "NETWORK", help_heading = server::HEADING)]
-    pub admin_from: Vec<Network>,
+        value_parser = listed::item(str::parse::<Network>), value_name = "NETWORK", help_heading = server::HEADING)]
+    pub admin_from: Vec<Listed<Network>>,
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -56,7 +56,7 @@ impl LbArgs {
     /// The source of the list of proxies.
     pub fn members(&self) -> Members {
         Members {
-            proxies: self.proxies.clone(),
+            proxies: listed::all(&self.proxies),
             file: self.proxies_file.clone(),
             resolve_interval: self.link.resolve_interval,
         }

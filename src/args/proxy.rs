@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{HttpArgs, LinkArgs, ServerArgs, defaults, server, units};
+use super::{HttpArgs, LinkArgs, Listed, ServerArgs, defaults, listed, server, units};
 use crate::admin::{Admins, Network};
 use crate::net::LinkLimits;
 use crate::net::link::Peer;
@@ -106,10 +106,14 @@ pub struct CacheArgs {
     #[arg(long, env = "DPROXY_ORIGIN_RETRY", default_value = defaults::time(FetchLimits::default().origin_retry), value_parser = units::positive_duration, value_name = "TIME",
         help_heading = FETCHING)]
     pub origin_retry: Duration,
+    /// The name of the node, which tells it from those of other machines: in replies of sessions, METRICS, EXPLAIN and
+    /// Cache-Status; in a cluster each has its number behind it [default: none].
+    #[arg(long, env = "DPROXY_NODE_NAME", value_parser = units::node_name, value_name = "NAME", help_heading = server::HEADING)]
+    pub node_name: Option<String>,
     /// Addresses and networks that may purge.
     #[arg(long, env = "DPROXY_ADMIN_FROM", default_value = Admins::default().to_string(), value_delimiter = ',', num_args = 1..,
-        value_name = "NETWORK", help_heading = server::HEADING)]
-    pub admin_from: Vec<Network>,
+        value_parser = listed::item(str::parse::<Network>), value_name = "NETWORK", help_heading = server::HEADING)]
+    pub admin_from: Vec<Listed<Network>>,
 }
 
 /// A time to live, or 0: in whole milliseconds, so that none is cut.
@@ -150,6 +154,7 @@ impl CacheArgs {
         };
         ProxyConfig {
             node: port,
+            name: self.node_name.clone(),
             origin,
             link: LinkLimits { patience: self.fetch_deadline, ..link },
             cache_type: self.cache_type,
@@ -171,7 +176,7 @@ impl CacheArgs {
                 origin_retry: self.origin_retry,
             },
             max_waiters: self.max_waiters,
-            admins: Admins::new(self.admin_from.clone()),
+            admins: Admins::new(listed::all(&self.admin_from)),
         }
     }
 }

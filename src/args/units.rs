@@ -12,6 +12,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::net::LinkLimits;
 use crate::net::link::{Peer, PeerError};
+use crate::wire::served::is_node_name;
 
 /// The longest time that a setting may be, in seconds: a century.
 const LONGEST: f64 = 36_500.0 * 86_400.0;
@@ -126,7 +127,8 @@ pub fn address(text: &str) -> Result<IpAddr, String> {
     match bare(text) {
         "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
         bare => bare
-            .parse()
+            .parse::<IpAddr>()
+            .map(|address| address.to_canonical())
             .map_err(|_| "write an address of this machine, such as 127.0.0.1, 0.0.0.0 or ::1".to_owned()),
     }
 }
@@ -144,6 +146,14 @@ pub fn host(text: &str) -> Result<String, String> {
             "write a name or an address alone, such as cache.example or ::1; the port is a flag of its own"
                 .to_owned(),
         ),
+    }
+}
+
+/// A name of a node.
+pub fn node_name(text: &str) -> Result<String, String> {
+    match is_node_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("write a letter and then letters, digits, dots or hyphens, 64 at the most".to_owned()),
     }
 }
 
@@ -219,6 +229,12 @@ mod tests {
             assert!(host(text).is_err(), "{text}");
         }
         assert_eq!(address("[::1]"), Ok(Ipv6Addr::LOCALHOST.into()));
+        assert_eq!(
+            address("::ffff:127.0.0.1"),
+            Ok(Ipv4Addr::LOCALHOST.into()),
+            "IPv4, however it is written"
+        );
+        assert_eq!(peer("[::ffff:127.0.0.1]:80").map(|peer| peer.to_string()), Ok("127.0.0.1:80".to_owned()));
         assert!(address("localhost").is_ok() && address("example.com").is_err());
         assert!(
             port("0").is_ok() && port_there("0").is_err() && port("65536").is_err() && port("-1").is_err()

@@ -60,6 +60,8 @@ pub(super) struct Measurements {
     pub(super) bytes_measured: u64,
     /// When the last counted request ended.
     pub(super) last: Option<Instant>,
+    /// Open loop: how far behind its schedule the load was at the end.
+    pub(super) behind: Duration,
 }
 
 impl Measurements {
@@ -79,6 +81,7 @@ impl Measurements {
             replies_measured: 0,
             bytes_measured: 0,
             last: None,
+            behind: Duration::ZERO,
         }
     }
 
@@ -123,6 +126,7 @@ impl Measurements {
         self.replies_measured += other.replies_measured;
         self.bytes_measured += other.bytes_measured;
         self.last = self.last.max(other.last);
+        self.behind = self.behind.max(other.behind);
     }
 
     /// Replies with a status.

@@ -69,11 +69,11 @@ pub fn run(config: &BenchConfig) -> Result<ExitCode> {
         KeySource::Range(range) => Keys::Range(range.clone()),
     };
     let runtime = cores::runtime()?;
-    let Some((address, in_flight)) = runtime.block_on(connect_once(config))? else {
+    let Some((address, in_flight, mode)) = runtime.block_on(connect_once(config))? else {
         return Ok(ExitCode::from(NO_REPLY));
     };
-    // The node may allow fewer on a session than were asked for.
-    let config = &BenchConfig { in_flight, ..config.clone() };
+    // The node may allow fewer on a session than were asked for, or have no sessions.
+    let config = &BenchConfig { in_flight, mode, ..config.clone() };
     let start = Instant::now() + LEAD;
     let measured_from = start + config.warmup;
     let end = match config.length {
@@ -91,6 +91,12 @@ pub fn run(config: &BenchConfig) -> Result<ExitCode> {
     let mut sum = Measurements::new(times);
     workers.iter().for_each(|worker| sum.add(&worker.state().measurements));
     let report = Report::new(config, &sum, ended);
+    if let (Some(rate), true) = (config.rate, report.behind_seconds > 0.0) {
+        complain(format!(
+            "the load was {:.1} s behind its rate of {rate} a second at the end: that is more than is possible here",
+            report.behind_seconds
+        ));
+    }
     print(
         match config.output {
             Format::Text => report.text(),
@@ -111,7 +117,7 @@ async fn is_closed_at_once(stream: &mut Stream) -> bool {
 
 /// Connects once before the run, so that a wrong address or mode is reported and not measured: the address of the node, and
 /// the requests in flight on each session. `None` when no reply came; that is reported here.
-async fn connect_once(config: &BenchConfig) -> Result<Option<(IpAddr, usize)>> {
+async fn connect_once(config: &BenchConfig) -> Result<Option<(IpAddr, usize, Mode)>> {
     let (peer, deadline) = (&config.peer, config.timeout);
     let mut stream = match dial(&peer.host, peer.port, deadline).await {
         Ok(stream) => stream,
@@ -125,7 +131,8 @@ async fn connect_once(config: &BenchConfig) -> Result<Option<(IpAddr, usize)>> {
     if config.mode == Mode::Session {
         match timeout(deadline, hello(&mut stream)).await {
             Ok(Ok(Some(_))) if is_closed_at_once(&mut stream).await => {
-                bail!("{peer} has no sessions; ask it with --plain")
+                complain(format!("{peer} passes sessions on and ends them; it is asked as with --plain"));
+                return Ok(Some((address, config.in_flight(), Mode::Plain)));
             }
             Ok(Err(LinkError::Busy)) => {
                 complain(LinkError::Busy.advice(peer));
@@ -143,7 +150,7 @@ async fn connect_once(config: &BenchConfig) -> Result<Option<(IpAddr, usize)>> {
             }
         }
     }
-    Ok(Some((address, in_flight)))
+    Ok(Some((address, in_flight, config.mode)))
 }
 
 /// The load of one thread, until the run is over.

@@ -17,6 +17,9 @@ const STEP: Duration = Duration::from_micros(20);
 /// The longest sleep: the end of the run is noticed within this time.
 const LONGEST: Duration = Duration::from_millis(20);
 
+/// After the end of the run, requests that were due before it are sent for this time: then the rate was too high.
+const AFTER_END: Duration = Duration::from_millis(250);
+
 /// Runs until it is dropped or the run is over.
 pub(super) struct Pacer(Arc<AtomicBool>);
 
@@ -42,7 +45,12 @@ fn run(worker: &Worker, stop: &AtomicBool) {
         let next = {
             let mut state = worker.state();
             // Bounds the backlog: a request that no connection could send within the timeout counts as failed.
-            if let Some(before) = now.checked_sub(worker.config.timeout) {
+            let end = state.measurements.times.end.filter(|&end| now >= end + AFTER_END);
+            if let Some(end) = end {
+                let behind = state.schedule.behind(end);
+                state.measurements.behind = state.measurements.behind.max(behind);
+            }
+            if let Some(before) = end.or_else(|| now.checked_sub(worker.config.timeout)) {
                 let given_up = state.schedule.give_up(before);
                 state.measurements.add_failures(Failure::NotSent, given_up);
             }

@@ -45,6 +45,8 @@ pub(super) struct Report {
     pub mode: Mode,
     /// Requests due per second in an open loop; `null` for a closed loop.
     pub rate: Option<f64>,
+    /// How far behind that rate the load was at the end of an open loop, in seconds: what was due then was not sent.
+    pub behind_seconds: f64,
 }
 
 /// Latencies in milliseconds, from when a request was due to when its reply was whole.
@@ -93,6 +95,7 @@ impl Report {
             threads: config.threads(),
             mode: config.mode,
             rate: config.rate,
+            behind_seconds: measurements.behind.as_secs_f64(),
         }
     }
 

@@ -108,6 +108,13 @@ impl Schedule {
         ahead
     }
 
+    /// How long before `end` the next request was due; zero in a closed loop.
+    pub(super) fn behind(&self, end: Instant) -> Duration {
+        self.open
+            .as_ref()
+            .map_or(Duration::ZERO, |open| end.saturating_duration_since(open.due(&self.times, open.next)))
+    }
+
     /// When the first request that is not due yet will be.
     pub(super) fn next_wake(&self, now: Instant) -> Instant {
         match &self.open {

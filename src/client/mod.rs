@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, Stream, StreamExt};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::keylist;
+use crate::keylist::KeyLines;
 use crate::net::link::Peer;
 use crate::net::{Link, LinkError, LinkLimits};
 use crate::terminal::{self, complain};
@@ -71,14 +72,17 @@ pub async fn run(config: ClientConfig) -> Result<ExitCode> {
         Requests::Documents(paths) => {
             let parse = |path: &String| KeyBuf::parse(path).map_err(|error| format!("{path:?}: {error}"));
             let keys = paths.iter().map(parse).collect::<Result<Vec<KeyBuf>, String>>();
-            ask_many(&link, keys.unwrap_or_else(|error| usage(&error)), config.timeout).await?
+            let keys = keys.unwrap_or_else(|error| usage(&error));
+            ask_many(&link, stream::iter(keys.into_iter().map(Ok)), config.timeout).await?
         }
         Requests::Keys(file) => {
-            let keys = keylist::read(&file)?;
-            if keys.is_empty() {
-                complain(format!("there is no key in {}", file.display()));
+            let (keys, mut given) = (read_ahead(KeyLines::open(&file)?)?, 0_u64);
+            let keys = keys.inspect(|_| given += 1);
+            let exit = ask_many(&link, keys, config.timeout).await?;
+            if given == 0 {
+                bail!("there is no key in {}", file.display());
             }
-            ask_many(&link, keys, config.timeout).await?
+            exit
         }
     };
     Ok(ExitCode::from(exit as u8))
@@ -92,7 +96,7 @@ async fn ask_one(link: &Link, line: &str, timeout: Duration) -> Result<Exit> {
     let began = Instant::now();
     let line = link.ask_apart(request, began + timeout).await;
     let reply = TimedReply { line, took: began.elapsed() };
-    let mut exit = print(&reply, link.peer(), &mut String::new())?;
+    let (mut exit, _) = print(&reply, link.peer(), &mut String::new())?;
     if let (Request::Purge { .. }, Ok(line)) = (request, &reply.line) {
         for sentence in unreached::unreached(line) {
             complain(sentence);
@@ -102,25 +106,47 @@ async fn ask_one(link: &Link, line: &str, timeout: Duration) -> Result<Exit> {
     Ok(exit)
 }
 
-/// Asks for documents over one session and prints the replies in the order of the keys.
-async fn ask_many(link: &Link, keys: Vec<KeyBuf>, timeout: Duration) -> Result<Exit> {
-    let mut replies = stream::iter(keys)
+/// The keys of a list as a thread of their own reads them, few of them ahead.
+fn read_ahead(keys: KeyLines) -> Result<impl Stream<Item = Result<KeyBuf>> + Unpin> {
+    let (sender, mut receiver) = mpsc::channel(IN_FLIGHT);
+    // Its end is not waited for: a read of standard input may never return.
+    std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
+        for key in keys {
+            if sender.blocking_send(key).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(stream::poll_fn(move |cx| receiver.poll_recv(cx)))
+}
+
+/// Asks for documents over one session and prints the replies in the order of the keys, until nobody reads them any more.
+async fn ask_many(
+    link: &Link,
+    keys: impl Stream<Item = Result<KeyBuf>> + Unpin,
+    timeout: Duration,
+) -> Result<Exit> {
+    let mut replies = keys
         .map(|key| async move {
-            let began = Instant::now();
+            let (key, began) = (key?, Instant::now());
             let line = link.ask(Request::Get(key.as_key()), began + timeout).await;
-            TimedReply { line, took: began.elapsed() }
+            anyhow::Ok(TimedReply { line, took: began.elapsed() })
         })
         .buffered(IN_FLIGHT);
     let (mut worst, mut complaint) = (Exit::Ok, String::new());
     while let Some(reply) = replies.next().await {
-        worst = worst.max(print(&reply, link.peer(), &mut complaint)?);
+        let (exit, is_read) = print(&reply?, link.peer(), &mut complaint)?;
+        worst = worst.max(exit);
+        if !is_read {
+            break;
+        }
     }
     Ok(worst)
 }
 
 /// Prints one reply: indented on a terminal, else on one line. `last_complaint` keeps a complaint from being repeated for
-/// each request in a row.
-fn print(reply: &TimedReply, peer: &Peer, last_complaint: &mut String) -> Result<Exit> {
+/// each request in a row. False when standard output is closed.
+fn print(reply: &TimedReply, peer: &Peer, last_complaint: &mut String) -> Result<(Exit, bool)> {
     let (exit, text, wrong) = match &reply.line {
         Ok(line) => match ReplyView::parse(line) {
             Ok(view) if view.status == Status::Ok => (Exit::Ok, String::from_utf8_lossy(line), None),
@@ -134,9 +160,11 @@ fn print(reply: &TimedReply, peer: &Peer, last_complaint: &mut String) -> Result
         *last_complaint = wrong;
     }
     let shown = show::with_latency(&text, reply.took);
-    let shown = if stdout().is_terminal() { show::indented(&shown) } else { shown };
-    terminal::print(shown + "\n")?;
-    Ok(exit)
+    let shown = match stdout().is_terminal() {
+        true => terminal::harmless(&show::indented(&shown)).into_owned(),
+        false => shown,
+    };
+    Ok((exit, terminal::print(shown + "\n")?))
 }
 
 fn no_reply<'a>(why: String) -> (Exit, Cow<'a, str>, Option<String>) {

@@ -146,5 +146,5 @@ fn load(path: &Path, command: &Command) -> Result<Vec<Setting>, Vec<Problem>> {
     if text.len() as u64 > LARGEST {
         return Err(problem("it is larger than 1 MiB, which no configuration is".to_owned()));
     }
-    settings::resolve(file::read(&text)?, command)
+    settings::resolve(file::read(text.strip_prefix('\u{feff}').unwrap_or(&text))?, command)
 }

@@ -24,8 +24,9 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const ASK_AGAIN: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// How a document was served, as this node or the proxy behind it reports.
-struct Delivery {
+struct Delivery<'a> {
     node: Option<u16>,
+    name: Option<&'a str>,
     cache_hit: bool,
     stale: bool,
     age: Option<u32>,
@@ -33,7 +34,7 @@ struct Delivery {
     terms: Terms,
 }
 
-impl Delivery {
+impl Delivery<'_> {
     /// The seconds from the fetch for which the document is fresh; `None` for ever. Of an older proxy it is what is left
     /// and the age.
     fn lifetime(&self) -> Option<u32> {
@@ -58,6 +59,7 @@ pub(super) fn response(
     };
     let delivery = served.map(|served| Delivery {
         node: Some(served.node),
+        name: served.name,
         cache_hit: served.cache_hit,
         stale: served.stale,
         age: Some(served.age),
@@ -81,6 +83,7 @@ fn relayed(line: &Bytes, asked: &HeaderMap, stale_directives: &str) -> Result<Re
     };
     let delivery = view.cache_hit.map(|cache_hit| Delivery {
         node: view.node,
+        name: view.name,
         cache_hit,
         stale: view.stale,
         age: view.age,
@@ -117,7 +120,7 @@ impl Long {
 
 fn found(
     text: Bytes,
-    delivery: Option<&Delivery>,
+    delivery: Option<&Delivery<'_>>,
     asked: &HeaderMap,
     stale_directives: &str,
 ) -> Result<Response, Box<Long>> {
@@ -157,7 +160,7 @@ fn found(
     }
 }
 
-fn failed(status: Status, detail: Option<&str>, delivery: Option<Delivery>) -> Response {
+fn failed(status: Status, detail: Option<&str>, delivery: Option<Delivery<'_>>) -> Response {
     let detail = detail.unwrap_or(match status {
         Status::NotFound => "there is no such document",
         _ => "the origin failed",
@@ -187,7 +190,7 @@ fn directives_of<'a>(terms: &Terms, own: &'a str) -> Cow<'a, str> {
 
 /// `Cache-Control` (RFC 9111). Caches subtract `Age`, so `max-age` is the whole lifetime: the same for every reply with
 /// one fetched document.
-fn cache_control(delivery: &Delivery, stale_directives: &str) -> HeaderValue {
+fn cache_control(delivery: &Delivery<'_>, stale_directives: &str) -> HeaderValue {
     let Some(lifetime) = delivery.lifetime() else { return ASK_AGAIN };
     let mut number = itoa::Buffer::new();
     let mut value = String::with_capacity(20 + stale_directives.len());
@@ -198,21 +201,24 @@ fn cache_control(delivery: &Delivery, stale_directives: &str) -> HeaderValue {
 }
 
 /// Writes `Age`, and `Cache-Status` of RFC 9211.
-fn write_delivery(delivery: &Delivery, headers: &mut HeaderMap) {
+fn write_delivery(delivery: &Delivery<'_>, headers: &mut HeaderMap) {
     // A response that was fetched for this request has none (RFC 9111, 5.1): some caches keep nothing else.
     if let Some(age) = delivery.age.filter(|age| delivery.cache_hit || *age > 0) {
         headers.insert(AGE, HeaderValue::from(age));
     }
-    let Some(node) = delivery.node else { return };
     let mut value = String::with_capacity(48);
     // A write to a String cannot fail.
-    let _ = write!(value, "dproxy-{node}; ");
+    let _ = match (delivery.name, delivery.node) {
+        (Some(name), _) => write!(value, "{name}; "),
+        (None, Some(node)) => write!(value, "dproxy-{node}; "),
+        (None, None) => return,
+    };
     write_cache_status(delivery, &mut value);
     headers.insert(CACHE_STATUS, text(&value));
 }
 
 /// Writes the parameters of `Cache-Status`: of a hit the seconds that are left, below 0 past its end.
-fn write_cache_status(delivery: &Delivery, value: &mut String) {
+fn write_cache_status(delivery: &Delivery<'_>, value: &mut String) {
     if !delivery.cache_hit {
         value.push_str(if delivery.terms.was_stale { "fwd=stale" } else { "fwd=miss" });
         if delivery.terms.collapsed {

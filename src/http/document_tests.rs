@@ -25,8 +25,15 @@ const NO_TERMS: Terms = Terms {
     was_stale: false,
     collapsed: false,
 };
-const SERVED: Served =
-    Served { cache_hit: true, node: 8001, age: 18, stale: false, fresh_for: Some(12), terms: NO_TERMS };
+const SERVED: Served = Served {
+    cache_hit: true,
+    node: 8001,
+    age: 18,
+    stale: false,
+    fresh_for: Some(12),
+    name: None,
+    terms: NO_TERMS,
+};
 
 #[test]
 fn headers_say_how_a_document_was_served() {

@@ -19,6 +19,8 @@ pub(super) struct Listed {
 /// Parses a list. One bad line makes all of it bad: half a list is worse than the one before. The error names the line.
 pub(super) fn parse(text: &str) -> Result<Vec<Listed>, String> {
     let mut list: Vec<Listed> = Vec::new();
+    // Some editors begin a text with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (number, line) in text.lines().enumerate() {
         let words = line.split('#').next().unwrap_or_default();
         if words.trim().is_empty() {
@@ -52,7 +54,7 @@ mod tests {
 
     #[test]
     fn reads_what_people_write() {
-        let list = parse("# ours\n a:1\n\nb:2 2.5 # the big one\n[::1]:3\t0.5\na:1 7\n").unwrap();
+        let list = parse("\u{feff}# ours\n a:1\n\nb:2 2.5 # the big one\n[::1]:3\t0.5\na:1 7\n").unwrap();
         let names: Vec<(String, u32)> = list.iter().map(|l| (l.peer.to_string(), l.weight)).collect();
         let expected =
             [("a:1", 100), ("b:2", 250), ("[::1]:3", 50)].map(|(name, weight)| (name.to_owned(), weight));

@@ -30,6 +30,8 @@ pub(super) struct Counters {
 /// The `data` of METRICS. Fields may be added, never removed or renamed.
 #[derive(Serialize)]
 pub(super) struct Metrics {
+    /// The name of `--node-name`.
+    node_name: Option<&'static str>,
     start_time: String,
     total_requests: u64,
     hit_rate: f64,
@@ -60,6 +62,8 @@ pub(super) struct Metrics {
 pub(super) struct Explanation<'a> {
     key: &'a str,
     node: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'static str>,
     cached: bool,
     /// `fresh`, `stale`, or null without an entry.
     state: Option<&'static str>,
@@ -88,6 +92,7 @@ impl Proxy {
         let (hits, misses) = (self.counters.hits.get(), self.counters.misses.get());
         let usage = self.cache.usage();
         Metrics {
+            node_name: self.name,
             start_time: self.start_time.rfc3339(),
             total_requests: hits + misses,
             hit_rate: ratio(hits, hits + misses),
@@ -128,6 +133,7 @@ impl Proxy {
         Explanation {
             key: key.as_str(),
             node: self.node,
+            name: self.name,
             cached: entry.is_some(),
             state: entry.map(|entry| if entry.is_fresh(now) { "fresh" } else { "stale" }),
             negative: entry.is_some_and(|entry| entry.document().is_none()),

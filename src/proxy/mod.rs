@@ -67,6 +67,8 @@ use crate::wire::{Key, KeyBuf, Pattern, Reply, Request, Served, Status, Terms};
 pub struct ProxyConfig {
     /// The port of this proxy, for the member `node` of its replies.
     pub node: u16,
+    /// The name of the node in replies of sessions, METRICS and EXPLAIN, if it is to have one.
+    pub name: Option<String>,
     /// The address of the origin.
     pub origin: Peer,
     /// Limits and deadlines of the connections to the origin.
@@ -91,6 +93,7 @@ impl ProxyConfig {
         let fetch = FetchLimits::default();
         Self {
             node,
+            name: None,
             origin,
             link: LinkLimits { patience: fetch.deadline, ..LinkLimits::default() },
             cache_type: CacheType::default(),
@@ -111,6 +114,7 @@ const MAX_FLIGHTS: usize = 16 * 1024;
 /// The role: a cache, and single-flight fetches from the origin.
 pub struct Proxy {
     node: u16,
+    name: Option<&'static str>,
     cache: Box<dyn Cache>,
     flights: Arc<Flights<Landed>>,
     key_failures: Mutex<KeyFailures>,
@@ -130,6 +134,8 @@ impl Proxy {
     pub fn new(config: ProxyConfig) -> Arc<Self> {
         Arc::new(Self {
             node: config.node,
+            // It lives as long as the process, and each reply has it.
+            name: config.name.map(|name| &*name.leak()),
             cache: cache::build(config.cache_type, config.bounds),
             flights: Flights::new(MAX_FLIGHTS, config.max_waiters),
             key_failures: Mutex::new(KeyFailures::new(config.fetch.origin_retry)),
@@ -309,6 +315,7 @@ impl Proxy {
         let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         Served {
             node: self.node,
+            name: self.name,
             age: seconds(age),
             fresh_for: entry.lifetime().map(|lifetime| seconds(lifetime.saturating_sub(age))),
             ..Served::default()
@@ -325,7 +332,7 @@ impl Proxy {
 
     /// An error reply. As every reply of a proxy it names the node.
     fn failed(&self, status: Status, why: impl Into<Cow<'static, str>>) -> Reply {
-        let served = Served { node: self.node, ..Served::default() };
+        let served = Served { node: self.node, name: self.name, ..Served::default() };
         Reply::text(status, why).with(served)
     }
 

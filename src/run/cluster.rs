@@ -6,7 +6,10 @@ use anyhow::{Context, Result};
 use tracing::warn;
 
 use super::process::{Process, said};
-use crate::args::{CacheArgs, ClusterArgs, HttpArgs, LbArgs, OriginArgs, ProxyArgs, StoreArgs, impatience};
+use crate::args::{
+    CacheArgs, ClusterArgs, HttpArgs, LbArgs, Listed, OriginArgs, ProxyArgs, StoreArgs, impatience,
+};
+use crate::net::link::Peer;
 use crate::net::transport::bind;
 use crate::origin::store::{Layout, Sample};
 
@@ -35,7 +38,8 @@ impl Process {
         let cache = CacheArgs { max_bytes: Some(max_bytes), ..args.cache.clone() };
         let mut proxies = Vec::new();
         for index in 0..args.proxies {
-            proxies.push(loopback(self.proxy(&proxy(args, &cache, index, origin)?)?).into());
+            let proxy = loopback(self.proxy(&proxy(args, &cache, index, origin)?)?);
+            proxies.push(Listed::from(Peer::from(proxy)));
         }
         let lb = LbArgs {
             port: args.port,
@@ -91,12 +95,17 @@ fn proxy(args: &ClusterArgs, cache: &CacheArgs, index: usize, origin: SocketAddr
         port,
         origin_host: origin.ip().to_string(),
         origin_port: origin.port(),
-        cache: cache.clone(),
+        cache: CacheArgs { node_name: named(args, index), ..cache.clone() },
         link: args.link.clone(),
         max_document: args.store.max_document,
         server: args.server.clone(),
         http: HttpArgs::default(),
     })
+}
+
+/// The name of the proxy at `index`: all of a process have one flag.
+fn named(args: &ClusterArgs, index: usize) -> Option<String> {
+    args.cache.node_name.as_ref().map(|name| format!("{name}-{index}"))
 }
 
 /// The address to reach a node of this machine at: one that listens on all addresses is asked on loopback.

@@ -13,15 +13,18 @@ mod nodes;
 mod otlp;
 mod process;
 mod shutdown;
+mod signals;
+mod sockets;
 mod systemd;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tracing::warn;
 
 use self::descriptors::Descriptors;
 use self::process::Process;
+use self::sockets::Sockets;
 use crate::args::{Cli, ClientArgs, Command};
 use crate::memory::Memory;
 #[cfg(feature = "tools")]
@@ -59,8 +62,9 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
 fn serve(cli: &Cli, role: &str, build: impl FnOnce(&mut Process) -> Result<()>) -> Result<ExitCode> {
     // A variable that sets nothing would be noticed late.
     config::strays().iter().for_each(|stray| warn!("{stray}"));
+    signals::outlive().context("signals cannot be handled")?;
     let memory = Memory::find(|path| std::fs::read_to_string(path).ok());
-    let mut process = Process::within(memory, Descriptors::raise());
+    let mut process = Process::within(memory, Descriptors::raise(), Sockets::handed_over()?);
     build(&mut process)?;
     #[cfg(feature = "otlp")]
     if let Some(export) = otlp::start(cli.spans.otlp_endpoint.as_deref(), role)? {

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::listen::{Listen, address_of};
 use super::process::{Process, said};
 use crate::admin::Admins;
-use crate::args::{CacheArgs, LbArgs, OriginArgs, ProxyArgs, ServerArgs};
+use crate::args::{CacheArgs, LbArgs, OriginArgs, ProxyArgs, ServerArgs, listed};
 use crate::http::{Measured, Role};
 use crate::lb::{Lb, LbConfig};
 use crate::net::ServerLimits;
@@ -55,7 +55,7 @@ impl Process {
         let proxy = Proxy::new(config);
         self.in_background(proxy.clone().sweep());
         let limits = self.limits(&args.server);
-        if args.http.http_port.is_none() {
+        if !self.has_http(&args.http) {
             // Only HTTP shows what would be measured.
             return self.serve("proxy", bound, proxy, limits);
         }
@@ -71,7 +71,7 @@ impl Process {
         let bound =
             self.listen("balancer", &self.lines("balancer", args.port, &args.server), &args.server)?;
         let link = args.link.limits(args.server.threads(), args.max_document);
-        let admins = Admins::new(args.admin_from.clone());
+        let admins = Admins::new(listed::all(&args.admin_from));
         let balance = args.balance.config(args.members(), link, admins);
         let config = LbConfig { state_dir: args.state_dir.clone(), ..balance };
         let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server) };
@@ -79,9 +79,10 @@ impl Process {
         self.in_background(lb.clone().check_health());
         self.in_background(lb.clone().follow());
         if args.proxies_file.is_some() {
+            self.rereads = true;
             self.in_background(reload_at_sighup(lb.clone()));
         }
-        if args.http.http_port.is_none() {
+        if !self.has_http(&args.http) {
             return self.serve("balancer", bound, lb, limits);
         }
         let lb = Measured::new(lb);

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,8 +17,9 @@ use tracing::{error, info, warn};
 
 use super::descriptors::Descriptors;
 use super::listen::{Listen, address_of, listen};
-use super::shutdown;
+use super::sockets::{Front, Sockets};
 use super::systemd::{self, Watchdog};
+use super::{shutdown, signals};
 use crate::args::{HttpArgs, ServerArgs};
 use crate::cores;
 use crate::handler::Handler;
@@ -38,6 +39,10 @@ pub(super) struct Process {
     stop: CancellationToken,
     /// Whether all roles are served by this process, each with flags of its own.
     pub(super) is_cluster: bool,
+    /// The sockets that were handed over and are not served yet.
+    sockets: Sockets,
+    /// Whether SIGHUP has a file read anew.
+    pub(super) rereads: bool,
     /// Cancelled when the last line server has ended: until then HTTP goes on, and reports that the node is not ready.
     lines_ended: CancellationToken,
     /// The line servers that have not ended.
@@ -63,21 +68,25 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// A process without nodes, that may use so much memory and open so many files.
-    pub(super) fn within(memory: Memory, descriptors: Descriptors) -> Self {
-        Self { memory, descriptors, ..Self::default() }
+    /// A process without nodes, that may use so much memory and open so many files, and to which these sockets were handed
+    /// over.
+    pub(super) fn within(memory: Memory, descriptors: Descriptors, sockets: Sockets) -> Self {
+        Self { memory, descriptors, sockets, ..Self::default() }
     }
 
     /// Listens as the flags say, or takes over the socket that systemd hands to the node of this process.
     pub(super) fn listen(&mut self, role: &str, at: &Listen, args: &ServerArgs) -> Result<Vec<Bound>> {
-        let inherited = match self.is_cluster {
-            true => None,
-            false => systemd::listener().context("the socket that was handed over is no TCP listener")?,
+        // Of a cluster, clients ask the balancer.
+        let inherited = match self.is_cluster && role != "balancer" {
+            true => Vec::new(),
+            false => self.sockets.take(Front::Line, Some(at.port)),
         };
-        match inherited {
-            Some(listener) => adopt(listener, args.threads()).context("cannot take the socket over"),
-            None => listen(role, at, args),
-        }
+        if inherited.is_empty() { listen(role, at, args) } else { adopt_all(inherited, args) }
+    }
+
+    /// Whether HTTP is served: at a port, or on a socket that was handed over.
+    pub(super) fn has_http(&self, args: &HttpArgs) -> bool {
+        args.http_port.is_some() || !self.is_cluster && self.sockets.has(Front::Http)
     }
 
     /// The limits of a server of this process.
@@ -113,7 +122,7 @@ impl Process {
         Ok(address)
     }
 
-    /// Serves a handler over HTTP on every thread, if the flags name a port for it.
+    /// Serves a handler over HTTP on every thread.
     pub(super) fn http<H: Handler>(
         &mut self,
         handler: Arc<Measured<H>>,
@@ -121,12 +130,14 @@ impl Process {
         args: &HttpArgs,
         server: &ServerArgs,
     ) -> Result<()> {
-        let Some(port) = args.http_port else { return Ok(()) };
         let role = config.role.as_str();
         let host = args.http_host.unwrap_or(server.host);
         let config = HttpConfig { names: args.names(host), ..config };
+        let port = args.http_port.unwrap_or(0);
         let at = Listen { host, port, host_flag: "--http-host", port_flag: "--http-port" };
-        let bound = listen(role, &at, server)?;
+        let inherited = self.sockets.take(Front::Http, args.http_port);
+        let bound =
+            if inherited.is_empty() { listen(role, &at, server)? } else { adopt_all(inherited, server)? };
         handler.serves_http(address_of(&bound)?.port());
         self.greeting.push(format!("dproxy {role} serves http on http://{}/", address_of(&bound)?));
         // When another process takes the port over, readiness is for that process to report.
@@ -171,6 +182,8 @@ impl Process {
 
     /// Serves until a signal, and returns when all nodes have drained.
     pub(super) fn live(self) -> Result<ExitCode> {
+        self.sockets.none_is_left()?;
+        let rereads = self.rereads;
         let Self {
             stop,
             lines_ended,
@@ -209,6 +222,7 @@ impl Process {
                 lines_ended.cancel();
                 until
             });
+            tokio::spawn(signals::explain(rereads));
             for task in background {
                 tokio::spawn(task);
             }
@@ -236,6 +250,14 @@ impl Process {
 pub(super) fn said(flag: &str, bytes: usize, memory: Memory) -> usize {
     info!("--{flag} is {} MiB by default, of {memory}", bytes >> 20);
     bytes
+}
+
+/// Listens with sockets that another process opened, on every thread.
+fn adopt_all(sockets: Vec<TcpListener>, args: &ServerArgs) -> Result<Vec<Bound>> {
+    let adopted = sockets.into_iter().map(|socket| adopt(socket, args.threads()));
+    let adopted: Vec<Vec<Bound>> =
+        adopted.collect::<std::io::Result<_>>().context("cannot take a socket over")?;
+    Ok(adopted.into_iter().flatten().collect())
 }
 
 /// Prints where each node listens. A closed standard output is no reason to stop.

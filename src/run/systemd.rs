@@ -1,10 +1,7 @@
-//! Notifications to systemd, and the socket that it hands over. Without systemd, all of it does nothing.
+//! Notifications to systemd. Without systemd, all of it does nothing.
 //!
-//! A unit with `Type=notify` gets READY, STOPPING and, with `WatchdogSec=`, a report that every serving thread is alive. A
-//! unit with a socket hands its listener over: the socket outlives the process, so a restart refuses no client.
+//! A unit with `Type=notify` gets READY, STOPPING and, with `WatchdogSec=`, a report that every serving thread is alive.
 
-use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,11 +25,6 @@ fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         warn!(%error, "systemd does not hear this node");
     }
-}
-
-/// The listener that systemd handed over; `None` without one. Fails when the socket is no TCP listener.
-pub(super) fn listener() -> io::Result<Option<TcpListener>> {
-    listenfd::ListenFd::from_env().take_tcp_listener(0)
 }
 
 /// Reports to systemd that all serving threads are alive.

@@ -57,6 +57,9 @@ fn decompress(file: BufReader<File>) -> io::Result<Decoder<'static, BufReader<Fi
     Ok(decoder)
 }
 
+/// The beginning of a text of some editors.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// The keys of a trace, in order. Empty lines are skipped; a carriage return at the end of a line is not part of the key.
 pub struct TraceKeys {
     reader: Box<dyn BufRead>,
@@ -86,10 +89,14 @@ impl TraceKeys {
         }
         file.rewind()?;
         let file = BufReader::with_capacity(BUFFER, file);
-        let reader: Box<dyn BufRead> = match start == ZSTD {
+        let mut reader: Box<dyn BufRead> = match start == ZSTD {
             true => Box::new(BufReader::with_capacity(BUFFER, decompress(file)?)),
             false => Box::new(file),
         };
+        // Some editors put it at the beginning of a text.
+        if reader.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
+            reader.consume(BYTE_ORDER_MARK.len());
+        }
         Ok(Self { reader, path: path.to_owned(), line: 0, buffer: Vec::new() })
     }
 

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::document::{Document, DocumentError};
 use super::json::{self, JsonError};
-use super::served::{Served, Terms};
+use super::served::{Served, Terms, is_node_name};
 use super::status::Status;
 
 /// A reply, ready to be framed.
@@ -155,7 +155,7 @@ impl Reply {
             Content::Own { data, served, blames_document } => {
                 frame_data(self.status, data, out);
                 if let Some(served) = served {
-                    served.frame(tell_times, out);
+                    served.frame(tell_times, id.is_some(), out);
                 }
                 if *blames_document && id.is_some() {
                     out.small(&FAULT[..FAULT.len() - 1]);
@@ -227,6 +227,8 @@ pub struct ReplyView<'a> {
     pub fresh_for: Option<u32>,
     /// The port of the proxy that answered; `None` from an origin.
     pub node: Option<u16>,
+    /// The name of the proxy that answered, when the line says it.
+    pub name: Option<&'a str>,
     /// The terms on which the proxy holds the document, when the line says them.
     pub terms: Terms,
     /// Whether the line says that an error is of this document alone.
@@ -261,7 +263,7 @@ impl<'a> ReplyView<'a> {
         let mut data = None;
         let mut twice = false;
         let (mut cache_hit, mut stale, mut age, mut fresh_for, mut node) = (None, false, None, None, None);
-        let (mut blames_document, mut terms) = (false, Terms::default());
+        let (mut blames_document, mut name_of_node, mut terms) = (false, None, Terms::default());
         json::members(text, |name, value, spaced| match name {
             "status" => twice |= status.replace(value).is_some(),
             "data" => twice |= data.replace((value, spaced)).is_some(),
@@ -271,6 +273,7 @@ impl<'a> ReplyView<'a> {
             "age" => age = value.parse::<f64>().ok().map(|seconds| seconds as u32),
             "fresh_for" => fresh_for = value.parse().ok(),
             "node" => node = value.parse::<f64>().ok().map(|port| port as u16),
+            "name" => name_of_node = unquoted(value).filter(|name| is_node_name(name)),
             "fault" => blames_document = value == "\"document\"",
             _ => terms.read(name, value),
         })
@@ -292,6 +295,7 @@ impl<'a> ReplyView<'a> {
                     age,
                     fresh_for,
                     node,
+                    name: name_of_node,
                     terms,
                     blames_document,
                 })

@@ -15,6 +15,8 @@ pub struct Served {
     pub stale: bool,
     /// Seconds for which the document stays fresh; `None` for ever. Written for `tell=times`.
     pub fresh_for: Option<u32>,
+    /// The name of the proxy, if it has one. Written in sessions: ports are the same on many machines.
+    pub name: Option<&'static str>,
     /// What else is written for `tell=times`.
     pub terms: Terms,
 }
@@ -34,8 +36,17 @@ pub struct Terms {
     pub collapsed: bool,
 }
 
+/// Whether a text may name a node: letters, digits, `.`, `_` and `-`, 64 at the most, a letter first. Such a name is the
+/// same in JSON and in a header.
+pub fn is_node_name(name: &str) -> bool {
+    let is_sound = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+    name.starts_with(|letter: char| letter.is_ascii_alphabetic())
+        && name.len() <= 64
+        && name.chars().all(is_sound)
+}
+
 impl Served {
-    pub(super) fn frame(&self, tell_times: bool, out: &mut impl Frame) {
+    pub(super) fn frame(&self, tell_times: bool, is_session: bool, out: &mut impl Frame) {
         let mut number = itoa::Buffer::new();
         out.small(match self.cache_hit {
             true => b",\"cache_hit\":true,\"node\":",
@@ -52,6 +63,11 @@ impl Served {
         if let (true, Some(seconds)) = (tell_times, self.fresh_for) {
             out.small(b",\"fresh_for\":");
             out.small(number.format(seconds).as_bytes());
+        }
+        if let Some(name) = self.name.filter(|_| is_session) {
+            out.small(b",\"name\":\"");
+            out.small(name.as_bytes());
+            out.small(b"\"");
         }
         if tell_times {
             self.terms.frame(out);
@@ -101,6 +117,15 @@ impl Terms {
 mod tests {
     use super::*;
     use crate::wire::{Reply, ReplyView, Status};
+
+    #[test]
+    fn a_name_is_told_in_sessions_only() {
+        let reply = Reply::null(Status::NotFound).with(Served { name: Some("a-1"), ..Served::default() });
+        let mut line = Vec::new();
+        reply.frame(Some(7), false, &mut line);
+        assert_eq!(ReplyView::parse(&line[2..line.len() - 1]).unwrap().name, Some("a-1"));
+        assert!(!reply.to_line().contains("name"));
+    }
 
     #[test]
     fn terms_are_written_on_request_and_read_back() {

@@ -139,6 +139,7 @@ async fn run_proxy(world: Arc<World>, index: usize) -> turmoil::Result {
     let plan = &world.plan;
     let role = Proxy::new(ProxyConfig {
         node: index as u16,
+        name: None,
         origin: peer("origin"),
         link: plan.link(),
         cache_type: plan.cache,

@@ -60,7 +60,7 @@ impl Http {
         self.0.get_mut().write_all(bytes).expect("a node that reads");
     }
 
-    /// The next response; one to HEAD has no body.
+    /// The next response; one to HEAD has no body, as 304 has none.
     pub(crate) fn response(&mut self, to_head: bool) -> Response {
         let status = self.line();
         let code = status.split(' ').nth(1).and_then(|code| code.parse().ok());
@@ -72,7 +72,7 @@ impl Http {
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
         let mut response = Response { code, headers, body: Vec::new() };
-        if to_head {
+        if to_head || code == 304 {
             return response;
         }
         if let Ok(length) = response.header("content-length").parse::<usize>() {

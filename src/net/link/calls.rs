@@ -15,6 +15,8 @@ pub(crate) struct Calls<T> {
     unused: Vec<usize>,
     limit: usize,
     index_bits: u32,
+    /// How often each slot counts as used before its first use.
+    first: u64,
     given_up: usize,
 }
 
@@ -41,7 +43,12 @@ impl<T> Calls<T> {
     pub(crate) fn new(limit: usize) -> Self {
         let limit = limit.clamp(1, MAX_LIMIT);
         let index_bits = limit.next_power_of_two().trailing_zeros();
-        Self { slots: Vec::new(), unused: Vec::new(), limit, index_bits, given_up: 0 }
+        Self { slots: Vec::new(), unused: Vec::new(), limit, index_bits, first: 0, given_up: 0 }
+    }
+
+    /// The same, with ids from somewhere on: the reply to a request of another session is hardly one of this session's.
+    pub(crate) fn from_anywhere(limit: usize) -> Self {
+        Self { first: fastrand::u32(..).into(), ..Self::new(limit) }
     }
 
     /// The most requests in flight.
@@ -72,7 +79,7 @@ impl<T> Calls<T> {
             self.slots[index] = Slot { id, is_used: true, call };
             return id;
         }
-        let id = self.slots.len() as u64;
+        let id = self.slots.len() as u64 + (self.first << self.index_bits);
         self.slots.push(Slot { id, is_used: true, call });
         id
     }

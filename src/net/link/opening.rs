@@ -48,7 +48,7 @@ impl SessionTask {
                     return;
                 }
                 state.stage = Stage::Granted;
-                state.calls = Calls::new(max_in_flight.min(limits.max_in_flight));
+                state.calls = Calls::from_anywhere(max_in_flight.min(limits.max_in_flight));
                 state.send_queued();
             }
             // It has sessions, and no place for one more.

@@ -1,7 +1,7 @@
 //! The `host:port` at which a peer listens.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -35,6 +35,14 @@ impl From<SocketAddr> for Peer {
 #[error("write it as host:port, such as 127.0.0.1:8001 or [::1]:8001")]
 pub struct PeerError;
 
+/// An IPv4 address that is written as one of IPv6 is the former: a node has one name.
+fn unmapped(host: &str) -> String {
+    match host.parse::<Ipv6Addr>().ok().and_then(|address| address.to_ipv4_mapped()) {
+        Some(address) => address.to_string(),
+        None => host.to_owned(),
+    }
+}
+
 impl FromStr for Peer {
     type Err = PeerError;
 
@@ -49,7 +57,7 @@ impl FromStr for Peer {
         let port = port.parse().ok().filter(|&port| port != 0).ok_or(PeerError)?;
         let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:%".contains(c);
         match !host.is_empty() && host.chars().all(allowed) {
-            true => Ok(Self { host: host.to_owned(), port }),
+            true => Ok(Self { host: unmapped(host), port }),
             false => Err(PeerError),
         }
     }
