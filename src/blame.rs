@@ -44,6 +44,15 @@ impl Fault {
         }
     }
 
+    /// The fault of a poll without a reply. `answered`: whether the node answered anything at all meanwhile.
+    pub fn of_poll(error: LinkError, answered: bool) -> Self {
+        match error {
+            // It is full of connections and turned this one away, while it answers requests on others.
+            LinkError::Broken | LinkError::Refused if answered => Fault::Full,
+            error => Self::of_error(error, answered),
+        }
+    }
+
     /// The fault of a line that is not a sound reply.
     pub fn of_line(error: ReplyError) -> Self {
         match error {
@@ -112,6 +121,15 @@ mod tests {
         for line in ["hello", "HTTP/1.1 200 OK", "[]", "{}", r#"{"status":"OK"}"#, r#"{"data":NaN}"#] {
             assert_eq!(of(line), Some(Fault::Source), "{line}");
         }
+    }
+
+    #[test]
+    fn a_node_that_answers_others_fails_no_poll() {
+        for (error, fault) in [(LinkError::Broken, Fault::Full), (LinkError::Late, Fault::Document)] {
+            assert_eq!(Fault::of_poll(error, true), fault);
+            assert_eq!(Fault::of_poll(error, false), Fault::Source);
+        }
+        assert_eq!(Fault::of_poll(LinkError::Exhausted, true), Fault::Ours);
     }
 
     #[test]

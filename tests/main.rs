@@ -30,6 +30,7 @@ mod http_refusals;
 mod lb_faults;
 mod lb_limits;
 mod lb_members;
+mod lb_polls;
 mod lb_purge;
 mod lb_rescue;
 mod limits;

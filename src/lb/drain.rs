@@ -8,6 +8,9 @@ use super::metrics::state_of;
 use super::nodes::Nodes;
 use crate::wire::{Reply, Status};
 
+/// The refusal of a name that is not in the list.
+pub(super) const NO_SUCH_NODE: &str = "this balancer has no such node; METRICS names them";
+
 /// The `data` of the reply.
 #[derive(Serialize)]
 struct Drained<'a> {
@@ -19,7 +22,7 @@ struct Drained<'a> {
 /// Drains the node of this name, or ends that.
 pub(super) fn drain(nodes: &Nodes, name: &str, draining: bool) -> Reply {
     let Some(member) = nodes.named(name) else {
-        return Reply::text(Status::BadRequest, "this balancer has no such node; METRICS names them");
+        return Reply::text(Status::BadRequest, NO_SUCH_NODE);
     };
     let node = &*member.node;
     if node.drain(draining) {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -13,13 +14,14 @@ use super::health::State;
 use super::latency::Histogram;
 use super::node::Node;
 use super::nodes::Nodes;
-use super::polled::{Report, is_overloaded};
+use super::polled::Report;
 use super::polls::PollUnderWay;
 use super::purge::settle;
 use super::upstreams::Upstreams;
+use crate::blame::Fault;
 use crate::net::LinkError;
 use crate::stats::ratio;
-use crate::wire::Request;
+use crate::wire::{ReplyView, Request};
 
 /// The longest deadline of a poll; it is the health interval where that is shorter.
 const POLL_DEADLINE: Duration = Duration::from_secs(1);
@@ -47,6 +49,7 @@ pub(super) async fn run(upstreams: &Arc<Upstreams>) {
     // After a standstill of this process one look is enough: no burst of those that were missed.
     steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut turned = upstreams.clock.now();
+    let mut tuned = turned;
     loop {
         tokio::select! {
             biased;
@@ -59,7 +62,11 @@ pub(super) async fn run(upstreams: &Arc<Upstreams>) {
             attend_to(upstreams, &member.node, now);
         }
         upstreams.note_requests();
-        tune(&nodes, now, upstreams.slow_start);
+        // As often beside few nodes as they are looked at; a walk through the latencies of a thousand takes long.
+        if now >= tuned + nodes.0.len() as Millis {
+            tuned = now;
+            tune(&nodes, now, upstreams.slow_start);
+        }
         if upstreams.choice.balance().keeps_loads() {
             upstreams.members.note_change();
         }
@@ -117,26 +124,30 @@ fn begin(
     })
 }
 
+/// What a poll says of its node.
+enum Finding {
+    Well(Report),
+    /// It lives. Its METRICS are missing, for a reason that says nothing else of it.
+    Lives,
+    /// This balancer could not ask.
+    Nothing,
+    Failed(String),
+}
+
 /// Asks a node for its METRICS and takes over what they, or their absence, say of it.
 async fn check(upstreams: &Arc<Upstreams>, node: &Node, deadline: Duration, is_suspect: bool) {
     let began = upstreams.clock.now();
-    let line = node.link().check(Request::Metrics, Instant::now() + deadline).await;
-    let report = match &line {
-        // It is full: that is no failure, and says so itself.
-        Ok(line) if is_overloaded(line) => {
-            node.trust();
-            return node.heard(upstreams.clock.now());
-        }
-        Ok(line) => Report::read(line).ok_or_else(|| "its METRICS are no metrics".to_owned()),
-        // This balancer could not send the poll, so nothing was learned.
-        Err(error) if error.is_ours() => return,
-        // The node is full of connections and turned this one away, while it answers requests on others.
-        Err(LinkError::Broken | LinkError::Refused) if node.last_word() > began => return node.trust(),
-        Err(error) => Err(error.to_string()),
+    let finding = match ask(node, deadline, is_suspect).await {
+        Ok(line) => judge(&line),
+        Err(error) => match Fault::of_poll(error, node.last_word() > began) {
+            Fault::Ours => Finding::Nothing,
+            Fault::Full | Fault::Document => Finding::Lives,
+            Fault::Source => Finding::Failed(error.to_string()),
+        },
     };
     let now = upstreams.clock.now();
-    match report {
-        Ok(report) => {
+    match finding {
+        Finding::Well(report) => {
             node.trust();
             node.heard(now);
             node.polled.note(report, node.latency.sent(), now);
@@ -149,12 +160,41 @@ async fn check(upstreams: &Arc<Upstreams>, node: &Node, deadline: Duration, is_s
                 false => health.poll_succeeded(now),
             });
         }
-        Err(why) if is_suspect => {
+        Finding::Lives => {
+            node.trust();
+            node.heard(now);
+        }
+        Finding::Nothing => {}
+        Finding::Failed(why) if is_suspect => {
             let may_eject = upstreams.members.nodes().has_other(node);
             node.trust();
             node.change(now, |health| health.stalled(&why, now, may_eject, fastrand::f64()));
         }
-        Err(why) => node.change(now, |health| health.poll_failed(&why, now)),
+        Finding::Failed(why) => node.change(now, |health| health.poll_failed(&why, now)),
+    }
+}
+
+/// METRICS of a node: within half of the time on a session, while nothing speaks against it; else on a connection of its own,
+/// which shows whether it takes a new client.
+async fn ask(node: &Node, within: Duration, is_suspect: bool) -> Result<Bytes, LinkError> {
+    let now = Instant::now();
+    if node.is_available() && !node.is_failing() && !is_suspect {
+        let on_session = node.link().check_on_session(Request::Metrics, now + within / 2).await;
+        if let Some(line) = on_session {
+            return Ok(line);
+        }
+    }
+    node.link().check(Request::Metrics, now + within).await
+}
+
+fn judge(line: &[u8]) -> Finding {
+    let none = || Finding::Failed("its METRICS are no metrics".to_owned());
+    match ReplyView::parse(line) {
+        // It is full: that is no failure, and it says so itself.
+        Ok(reply) if Fault::of_reply(&reply) == Some(Fault::Full) => Finding::Lives,
+        Ok(_) => Report::read(line).map_or_else(none, Finding::Well),
+        Err(error) if Fault::of_line(error) == Fault::Document => Finding::Lives,
+        Err(_) => none(),
     }
 }
 

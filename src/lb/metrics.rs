@@ -11,6 +11,7 @@ use super::health::State;
 use super::latency::Percentiles;
 use super::node::Node;
 use super::nodes::Member;
+use super::polled::Shown;
 use super::upstreams::Upstreams;
 use crate::stats::{StartTime, ratio};
 
@@ -28,6 +29,9 @@ pub(super) struct Metrics {
     failures: u64,
     in_flight: u64,
     cluster: Cluster,
+    /// Only with summaries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more: Option<&'static str>,
 }
 
 /// All nodes together, as the balancer sees them.
@@ -42,7 +46,7 @@ struct Cluster {
 }
 
 #[derive(Serialize)]
-struct NodeMetrics {
+pub(super) struct NodeMetrics {
     healthy: bool,
     state: &'static str,
     since_seconds: f64,
@@ -61,6 +65,17 @@ struct NodeMetrics {
     latency_ms: Option<Percentiles>,
 }
 
+/// From so many nodes on, METRICS are written on the pool, not on a thread that serves connections.
+pub(super) const MANY: usize = 16;
+/// Of more nodes than this, only summaries of their own METRICS are shown.
+const MOST_WHOLE: usize = 256;
+const MORE: &str = "the proxies are too many for their whole metrics: METRICS <host:port> has those of one";
+
+/// The numbers of the node of this name.
+pub(super) fn metrics_of(upstreams: &Upstreams, name: &str) -> Option<NodeMetrics> {
+    Some(of_node(upstreams.members.nodes().named(name)?, upstreams.clock.now(), |shown| &shown.whole))
+}
+
 /// The numbers as of now.
 pub(super) fn metrics(upstreams: &Upstreams, start_time: &StartTime) -> Metrics {
     let (choice, totals) = (&upstreams.choice, &upstreams.totals);
@@ -74,10 +89,14 @@ pub(super) fn metrics(upstreams: &Upstreams, start_time: &StartTime) -> Metrics 
         hit_ratio: ratio(sum(|node| node.latency.hits()), sum(|node| node.latency.answered())),
         origin_fetches: sum(|node| node.polled.origin_fetches()),
     };
+    let is_summary = nodes.0.len() > MOST_WHOLE;
+    let show: fn(&Shown) -> &Box<RawValue> =
+        if is_summary { |shown| &shown.summary } else { |shown| &shown.whole };
+    let proxies = nodes.iter().map(|member| (member.name.to_string(), of_node(member, now, show)));
     Metrics {
         strategy: choice.strategy(),
         current_index: choice.balance().current_index(),
-        proxies: nodes.iter().map(|member| (member.name.to_string(), of_node(member, now))).collect(),
+        proxies: proxies.collect(),
         start_time: start_time.rfc3339(),
         total_requests: totals.requests.get(),
         retries: totals.retries.get(),
@@ -86,6 +105,7 @@ pub(super) fn metrics(upstreams: &Upstreams, start_time: &StartTime) -> Metrics 
         failures: totals.failures.get(),
         in_flight: cluster.in_flight,
         cluster,
+        more: is_summary.then_some(MORE),
     }
 }
 
@@ -99,7 +119,7 @@ pub(super) fn state_of(node: &Node) -> &'static str {
     }
 }
 
-fn of_node(member: &Member, now: Millis) -> NodeMetrics {
+fn of_node(member: &Member, now: Millis, show: fn(&Shown) -> &Box<RawValue>) -> NodeMetrics {
     let node = &*member.node;
     let (since, why, failures) = {
         let health = node.health();
@@ -110,7 +130,7 @@ fn of_node(member: &Member, now: Millis) -> NodeMetrics {
         state: state_of(node),
         since_seconds: now.saturating_sub(since) as f64 / 1_000.0,
         why,
-        metrics: node.polled.metrics(),
+        metrics: node.polled.metrics(show),
         weight: f64::from(member.weight) / 100.0,
         share: if node.is_available() { node.share() } else { 0 },
         in_flight: node.in_flight(),

@@ -49,10 +49,12 @@ use std::sync::Arc;
 
 use self::attempt::Terms;
 pub use self::config::{LbConfig, Members};
+use self::drain::NO_SUCH_NODE;
 use self::follow::{Follower, unresolved};
 use self::upstreams::Upstreams;
 use crate::admin::{Admins, FORBIDDEN};
 use crate::handler::{Answer, Ask, Handler};
+use crate::pool;
 use crate::stats::StartTime;
 use crate::wire::{Reply, Request, Status};
 
@@ -102,6 +104,17 @@ impl Lb {
         }
     }
 
+    /// METRICS; those of many nodes are written on the pool.
+    fn metrics(&self) -> Answer {
+        let (upstreams, start_time) = (self.upstreams.clone(), self.start_time);
+        let write = move || Reply::json(&metrics::metrics(&upstreams, &start_time));
+        if self.upstreams.members.nodes().0.len() < metrics::MANY {
+            return Answer::Now(write());
+        }
+        let cut_short = |_| Reply::text(Status::Overloaded, "METRICS were cut short; ask again");
+        Answer::later(async move { pool::run(write).await.unwrap_or_else(cut_short) })
+    }
+
     fn drain(&self, node: &str, draining: bool, from: IpAddr) -> Answer {
         let nodes = self.upstreams.members.nodes();
         self.administer(from, || Answer::Now(drain::drain(&nodes, node, draining)))
@@ -116,7 +129,11 @@ impl Handler for Lb {
                 let terms = Terms { deadline: ask.deadline, tell_times: ask.tell_times };
                 get::get(upstreams, key, terms, ask.now)
             }
-            Request::Metrics => Answer::Now(Reply::json(&metrics::metrics(upstreams, &self.start_time))),
+            Request::Metrics => self.metrics(),
+            Request::MetricsOf(node) => Answer::Now(match metrics::metrics_of(upstreams, node) {
+                Some(metrics) => Reply::json(&metrics),
+                None => Reply::text(Status::BadRequest, NO_SUCH_NODE),
+            }),
             Request::Explain(key) => {
                 let (upstreams, key) = (upstreams.clone(), key.to_owned());
                 Answer::later(async move { explain::explain(&upstreams, key.as_key()).await })

@@ -1,10 +1,11 @@
 //! The last METRICS of a node, and how a node that came back catches up with its peers.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::balance::WHOLE;
 use super::clock::Millis;
@@ -22,7 +23,7 @@ const ANSWERS: u64 = 50;
 /// A sound reply to METRICS. Older nodes print floats for whole numbers.
 #[derive(Debug)]
 pub(super) struct Report {
-    metrics: Box<RawValue>,
+    metrics: Shown,
     total: u64,
     origin_fetches: u64,
 }
@@ -39,16 +40,29 @@ impl Report {
         let reply = ReplyView::parse(line).ok().filter(|reply| reply.status == Status::Ok)?;
         let numbers: Numbers = serde_json::from_str(reply.data).ok()?;
         Some(Self {
-            metrics: RawValue::from_string(reply.data.to_owned()).ok()?,
+            metrics: Shown::of(reply.data)?,
             total: numbers.total_requests as u64,
             origin_fetches: numbers.origin_fetches as u64,
         })
     }
 }
 
-/// Whether a reply says that the node has no room for the request.
-pub(super) fn is_overloaded(line: &[u8]) -> bool {
-    ReplyView::parse(line).is_ok_and(|reply| reply.status == Status::Overloaded)
+/// METRICS of a node as the balancer's own show them.
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    /// As they came.
+    pub(super) whole: Box<RawValue>,
+    /// Their numbers and words, without lists and objects: for METRICS of very many nodes.
+    pub(super) summary: Box<RawValue>,
+}
+
+impl Shown {
+    fn of(data: &str) -> Option<Self> {
+        let mut members: BTreeMap<String, &RawValue> = serde_json::from_str(data).ok()?;
+        members.retain(|_, value| !value.get().starts_with(['{', '[']));
+        let whole = RawValue::from_string(data.to_owned()).ok()?;
+        Some(Self { whole, summary: to_raw_value(&members).ok()? })
+    }
 }
 
 /// What is known from polls of one node.
@@ -63,7 +77,7 @@ pub(super) struct Polled {
 
 #[derive(Default)]
 struct Details {
-    metrics: Option<Box<RawValue>>,
+    metrics: Option<Shown>,
     origin_fetches: u64,
     /// Fetches before the last restart of the node: it counts from 0 after each.
     fetches_before: u64,
@@ -106,8 +120,8 @@ impl Polled {
     }
 
     /// The last METRICS; `None` while the node is down.
-    pub(super) fn metrics(&self) -> Option<Box<RawValue>> {
-        self.lock().metrics.clone()
+    pub(super) fn metrics(&self, show: fn(&Shown) -> &Box<RawValue>) -> Option<Box<RawValue>> {
+        self.lock().metrics.as_ref().map(show).cloned()
     }
 
     /// Its fetches from the origin over all of its restarts that polls have seen.
@@ -162,6 +176,15 @@ mod tests {
         assert!(polled.is_reported(200, 6_000));
         assert_eq!(polled.beyond() + 9, 52);
         assert!(!polled.is_reported(6_101, 6_000));
+    }
+
+    #[test]
+    fn a_summary_has_the_numbers_and_no_lists() {
+        let data =
+            r#"{"hits":1.50,"hot_keys":[{"key":"a/1"}],"refused":{},"start_time":"t","total_requests":2}"#;
+        let shown = Shown::of(data).unwrap();
+        assert_eq!(shown.whole.get(), data);
+        assert_eq!(shown.summary.get(), r#"{"hits":1.50,"start_time":"t","total_requests":2}"#);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::health::State;
 use super::node::Node;
 use super::owed::request;
 use super::upstreams::Upstreams;
+use crate::blame::Fault;
 use crate::handler::Answer;
 use crate::pool;
 use crate::wire::{Pattern, Reply, ReplyView, Request, Status};
@@ -179,7 +180,11 @@ async fn send(upstreams: &Upstreams, node: &Node, request: Request<'_>) -> Purge
     let line = loop {
         match node.link().ask_apart(request, deadline).await {
             // Other purges have the connections, or this process lacks something: no reason to take the node out.
-            Err(error) if error.is_ours() && Instant::now() + PAUSE < deadline => sleep(PAUSE).await,
+            Err(error)
+                if Fault::of_error(error, false) == Fault::Ours && Instant::now() + PAUSE < deadline =>
+            {
+                sleep(PAUSE).await;
+            }
             line => break line,
         }
     };
@@ -193,7 +198,9 @@ async fn send(upstreams: &Upstreams, node: &Node, request: Request<'_>) -> Purge
             let purged = there.as_ref().map_or(0, |there| there.purged as u64);
             PurgeOutcome::Purged { purged, at_least: there.is_some_and(|there| there.at_least) }
         }
-        Ok(view) if view.status == Status::Overloaded => PurgeOutcome::NotDone("it is overloaded".to_owned()),
+        Ok(view) if Fault::of_reply(&view) == Some(Fault::Full) => {
+            PurgeOutcome::NotDone("it is overloaded".to_owned())
+        }
         // A node without PURGE, or that does not take it from us, will not change its mind.
         Ok(view) => {
             let (node, status) = (node.link().peer(), view.status);

@@ -23,6 +23,7 @@ use self::store::{Store, StoreError};
 use crate::handler::{Answer, Ask, Handler};
 use crate::pool;
 use crate::stats::{Counter, StartTime};
+use crate::wire::request::METRICS_ALONE;
 use crate::wire::{Document, KeyBuf, Reply, Request, Status};
 
 /// Concurrent reads: a slow disk must not use up the threads of the pool.
@@ -196,6 +197,7 @@ impl<S: Store> Handler for Origin<S> {
         match ask.request {
             Request::Get(key) => Answer::later(self.clone().get(key.to_owned())),
             Request::Metrics => Answer::Now(Reply::json(&self.metrics())),
+            Request::MetricsOf(_) => Answer::Now(Reply::text(Status::BadRequest, METRICS_ALONE)),
             Request::Purge { .. }
             | Request::Explain(_)
             | Request::Drain(_)

@@ -60,6 +60,7 @@ use crate::net::link::Peer;
 use crate::net::{Link, LinkLimits};
 use crate::stats::StartTime;
 use crate::trace;
+use crate::wire::request::METRICS_ALONE;
 use crate::wire::{Key, KeyBuf, Pattern, Reply, Request, Served, Status, Terms};
 
 /// The settings of a proxy.
@@ -349,6 +350,7 @@ impl Handler for Proxy {
         match ask.request {
             Request::Get(key) => self.get(key, ask.deadline, self.clock.at(ask.now)),
             Request::Metrics => Answer::Now(Reply::json(&self.metrics())),
+            Request::MetricsOf(_) => Answer::Now(self.failed(Status::BadRequest, METRICS_ALONE)),
             Request::Explain(key) => Answer::Now(Reply::json(&self.explain(key))),
             Request::Purge { pattern, soft } => self.if_admin(ask.from, || self.purge(pattern, soft)),
             Request::Drain(_) | Request::Undrain(_) | Request::Hello => Answer::Now(

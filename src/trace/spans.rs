@@ -43,7 +43,7 @@ impl Span {
             Request::Purge { .. } => ("PURGE", None),
             Request::Drain(_) => ("DRAIN", None),
             Request::Undrain(_) => ("UNDRAIN", None),
-            Request::Metrics | Request::Hello => return Self(None),
+            Request::Metrics | Request::MetricsOf(_) | Request::Hello => return Self(None),
         };
         let mut span = Self::start(verb, SpanKind::Server, parent, true);
         if let Some(key) = key {

@@ -9,6 +9,9 @@ use super::key::{Key, KeyError, Pattern};
 /// The longest request line in bytes, its end included.
 pub const MAX_LINE: usize = 8 * 1024;
 
+/// The refusal of METRICS with an argument, where that is not a proxy of a balancer.
+pub const METRICS_ALONE: &str = "METRICS stands alone";
+
 /// A request, borrowed from its line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request<'a> {
@@ -16,6 +19,8 @@ pub enum Request<'a> {
     Get(Key<'a>),
     /// `METRICS`
     Metrics,
+    /// `METRICS <host:port>`: all that a balancer knows of one proxy.
+    MetricsOf(&'a str),
     /// `PURGE [soft ]<pattern>`
     Purge {
         /// The documents to remove.
@@ -84,7 +89,10 @@ impl<'a> Request<'a> {
             ("", _) => Err(RequestError::Shape),
             ("GET", _) => Err(RequestError::Usage("GET needs a path: GET <resource>/<key>")),
             ("METRICS", None) => Ok(Request::Metrics),
-            ("METRICS", Some(_)) => Err(RequestError::Usage("METRICS stands alone")),
+            ("METRICS", Some(node)) => match node_name(node) {
+                Ok(node) => Ok(Request::MetricsOf(node)),
+                Err(_) => Err(RequestError::Usage(METRICS_ALONE)),
+            },
             ("PURGE", Some(argument)) => purge(argument),
             ("PURGE", None) => {
                 Err(RequestError::Usage("PURGE needs a path: PURGE [soft] <resource>/<key or *>"))
@@ -113,6 +121,7 @@ impl<'a> Request<'a> {
         let (verb, argument) = match self {
             Request::Get(key) => ("GET ", key.as_str()),
             Request::Metrics => ("METRICS", ""),
+            Request::MetricsOf(node) => ("METRICS ", *node),
             Request::Purge { pattern, soft } => {
                 out.extend_from_slice(if *soft { b"PURGE soft " } else { b"PURGE " });
                 match pattern {
@@ -224,6 +233,7 @@ mod tests {
     fn reads_every_verb() {
         assert_eq!(Request::parse("GET article/1"), Ok(get("article/1")));
         assert_eq!(Request::parse("METRICS"), Ok(Request::Metrics));
+        assert_eq!(Request::parse("METRICS [::1]:8001"), Ok(Request::MetricsOf("[::1]:8001")));
         assert_eq!(Request::parse("HELLO 2"), Ok(Request::Hello));
         assert_eq!(Request::parse("DRAIN 127.0.0.1:8001"), Ok(Request::Drain("127.0.0.1:8001")));
         assert_eq!(

@@ -164,6 +164,12 @@ impl Fake {
         all.iter().filter(|request| *request != "METRICS").cloned().collect()
     }
 
+    /// The number of METRICS so far.
+    pub(crate) fn polls(&self) -> usize {
+        let all = self.seen.requests.lock().expect("the requests");
+        all.iter().filter(|request| *request == "METRICS").count()
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.seen.connections.load(Ordering::SeqCst)
     }

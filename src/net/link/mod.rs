@@ -275,6 +275,18 @@ impl Link {
         plain::ask(&self.addresses, &self.limits, &self.checks, request, deadline).await
     }
 
+    /// Like [`Link::check`], but on a session: one that is open, or else one that is offered now. `None` without a reply: the
+    /// peer has no sessions, the session is busy or has ended, or what is in front of the request takes long. Then a check decides.
+    pub async fn check_on_session(&self, request: Request<'_>, deadline: Instant) -> Option<Bytes> {
+        let session = self.open_session().or_else(|| self.session())?;
+        if !session.spares_a_place() {
+            return None;
+        }
+        let now = Instant::now();
+        let outgoing = Outgoing { request, tell_times: false, step: None, deadline, now };
+        session.ask(&outgoing).await.ok()
+    }
+
     fn core(&self) -> MutexGuard<'_, Core> {
         // A panic of another holder cannot have left it half changed: nothing panics between two assignments.
         lock(self.cores.here())

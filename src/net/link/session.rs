@@ -25,6 +25,9 @@ const TICK: Duration = Duration::from_millis(1);
 /// A deadline further away than this is not sent as `deadline=`: by default a proxy gives up a fetch by then anyway.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(2);
 
+/// A session for fewer requests in flight than this leaves all of its places to them.
+const MANY: usize = 64;
+
 /// The stage of a session.
 ///
 /// ```text
@@ -185,6 +188,12 @@ impl Session {
             return reply.unwrap_or(Err(LinkError::Broken));
         }
         reply.await.unwrap_or(Err(LinkError::Broken))
+    }
+
+    /// Whether a check may take a place from requests: there are many, and most are free.
+    pub(super) fn spares_a_place(&self) -> bool {
+        let state = self.lock();
+        state.calls.limit() >= MANY && state.calls.len() < state.calls.limit() / 2
     }
 
     /// Ends the session; all requests on it end with `error`.
