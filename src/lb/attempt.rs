@@ -20,7 +20,7 @@ pub(super) struct Attempt {
     pub(super) upstreams: Arc<Upstreams>,
     pub(super) node: Held,
     /// The id of the node for the strategy.
-    id: u64,
+    pub(super) id: u64,
     pub(super) key: KeyBuf,
     /// When it was sent.
     pub(super) began: Instant,

@@ -118,7 +118,7 @@ fn look_at(attempt: &Attempt, tries: &Tries) -> Wait {
         is_down: node.state() == State::Down,
         may_hedge: upstreams.hedge
             && !tries.hedged
-            && upstreams.choice.balance().may_hedge(attempt.key.as_key()),
+            && upstreams.choice.balance().may_hedge(attempt.key.as_key(), attempt.id),
     }
 }
 

@@ -1,15 +1,18 @@
 //! Strategies: which of the candidates, healthy and not tried yet, gets a request.
 
+mod bound;
 mod candidates;
 mod hash;
+mod homes;
 mod least_loaded;
 mod p2c;
+mod popularity;
 mod ranking;
 mod round_robin;
 
 pub use self::candidates::{Candidate, Candidates, Load, WHOLE};
 use self::hash::Hash;
-pub(super) use self::hash::hash as hash_of;
+pub(super) use self::homes::hash as hash_of;
 use self::least_loaded::LeastLoaded;
 use self::p2c::TwoChoices;
 use self::round_robin::RoundRobin;
@@ -58,8 +61,8 @@ pub trait Balance: Send + Sync {
     /// Notes that it ended, and whether the document was cached there, if the reply says so.
     fn ended(&self, _key: Key<'_>, _node: u64, _load: &dyn Load, _hit: Option<bool>) {}
 
-    /// Whether the key may be requested from two nodes at once.
-    fn may_hedge(&self, _key: Key<'_>) -> bool {
+    /// Whether the key, requested from this node, may be requested from another one at the same time.
+    fn may_hedge(&self, _key: Key<'_>, _node: u64) -> bool {
         true
     }
 }
