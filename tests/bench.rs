@@ -287,7 +287,7 @@ fn wrong_usage_is_reported_before_the_run() {
 #[test]
 fn a_rate_beyond_what_is_possible_ends_with_its_window() {
     let origin = Fake::origin();
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     let (result, code) = measured(
         origin.address,
         "--plain --rate 1500000 --duration 1s --warmup 0s --connections 2 --timeout 60s",

@@ -171,7 +171,9 @@ mod tests {
             assert!(gets_requests(), "no longer {state}");
         }
         let before = Guard::into_inner(choice.standing(&members, 1));
-        (node.trust(), node.set_share(100), node.answered(Duration::ZERO, true, 1));
+        node.trust();
+        node.set_share(100);
+        node.answered(Duration::ZERO, true, 1);
         assert!(Arc::ptr_eq(&before, &choice.standing(&members, 1)));
         members.replace(&[]);
         assert!(choice.pick(key, &choice.standing(&members, 1), &Tried::new(), 1).is_none());

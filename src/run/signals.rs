@@ -29,7 +29,7 @@ pub(super) async fn explain(rereads: bool) {
             _ = first.recv() => (1, "SIGUSR1 changes nothing"),
             _ = second.recv() => (2, "SIGUSR2 changes nothing"),
         };
-        if !std::mem::replace(&mut said[index], true) && !(index == 0 && rereads) {
+        if !(std::mem::replace(&mut said[index], true) || index == 0 && rereads) {
             info!("{text}");
         }
     }

@@ -180,7 +180,10 @@ fn a_walk_in_slices_misses_no_entry_however_the_cache_changes_meanwhile() {
         let mut random = fastrand::Rng::with_seed(6);
         let (mut seen, mut slice) = (std::collections::HashSet::new(), 0);
         while slice < cache.slices() {
-            cache.retain(slice, &mut |entry| seen.insert(entry.key().to_owned()) || true);
+            cache.retain(slice, &mut |entry| {
+                seen.insert(entry.key().to_owned());
+                true
+            });
             slice += 1;
             for _ in 0..200 {
                 match random.u8(..4) {
