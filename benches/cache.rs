@@ -2,7 +2,8 @@
 //!
 //! `get-or-insert`: two threads look up keys of a zipf(1.0) distribution over a million, with a capacity of a hundred
 //! thousand, and insert missing ones; the time is per key. All hash with foldhash and hold the same entries; single
-//! flight is not measured, so each is used by its plain `get` and `insert`. `hit`: one thread, all keys cached.
+//! flight is not measured, so each is used by its plain `get` and `insert`. `hit`: one thread, all keys cached. `walk`: what
+//! sweeps and purges do.
 
 use std::hint::black_box;
 use std::sync::{Arc, Barrier};
@@ -175,5 +176,25 @@ fn hit(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, compare, hit);
+/// The time of a walk through a million entries, of which a third came later than the others, per entry.
+fn walk(criterion: &mut Criterion) {
+    let keys = keys();
+    let document = Document::parse(br#"{"id":1}"#, 100).expect("a document");
+    let mut group = criterion.benchmark_group("walk");
+    group.throughput(Throughput::Elements(KEYS as u64 * 2 / 3));
+    for cache_type in CacheType::ALL {
+        let cache = build(cache_type, Bounds { entries: KEYS * 2 / 3, bytes: usize::MAX });
+        keys.iter().for_each(|key| _ = cache.insert(entry(key, &document)));
+        group.bench_function(BenchmarkId::from_parameter(cache_type), |bencher| {
+            bencher.iter(|| {
+                for slice in 0..cache.slices() {
+                    cache.retain(slice, &mut |entry| black_box(entry).is_fresh(Millis(1)));
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, compare, hit, walk);
 criterion_main!(benches);

@@ -195,6 +195,38 @@ fn a_count_that_may_still_grow_is_passed_on_as_such() {
     assert!(data["proxies"][whole.address.to_string()].get("at_least").is_none(), "{data}");
 }
 
+/// It answers, so it is no reason to take it out; its clients would only meet the next proxy without room.
+#[test]
+fn proxies_without_room_for_a_purge_are_asked_again_and_none_is_taken_out() {
+    let busy = || {
+        let left = AtomicU64::new(20);
+        Fake::start(Hello::Granted, move |asked| match asked.request {
+            "METRICS" => asked.reply(METRICS),
+            request if request.starts_with("PURGE") => {
+                let has_room =
+                    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+                match has_room {
+                    Ok(_) => asked.reply(r#"{"status":"OVERLOADED","data":"too many purges wait"}"#),
+                    Err(_) => asked.reply(r#"{"status":"OK","data":{"purged":7}}"#),
+                }
+            }
+            _ => asked.reply(r#"{"status":"OK","data":{}}"#),
+        })
+    };
+    let proxies = [busy(), busy()];
+    let balancer = Start::balancer(&proxies.each_ref().map(|proxy| proxy.address), POLLS).run();
+    let mut session = Session::open(balancer.address);
+    session.send("1 PURGE a/*\n");
+    let has_begun = |proxy: &Fake| proxy.requests().iter().any(|line| line.starts_with("PURGE"));
+    until("it is under way", || proxies.iter().all(has_begun));
+    for i in 0..30 {
+        assert_eq!(get(balancer.address, &format!("a/{i}"))["status"], "OK");
+        pause(Duration::from_millis(10));
+    }
+    let reply = parse(&session.reply().1);
+    assert_eq!((&reply["status"], &reply["data"]["purged"]), (&"OK".into(), &14.into()), "{reply}");
+}
+
 #[test]
 fn when_every_proxy_owes_a_purge_the_error_says_so() {
     let gate = Gate::default();

@@ -3,6 +3,7 @@
 //! | | |
 //! |---|---|
 //! | `connections`, `peers`, `members`, `entries` | the cost of a request with many of them |
+//! | `purges` | hits while 256 prefixes are purged at once |
 //! | `stampede` | a thousand clients, one cold key |
 //! | `overload` | three times the peak |
 //! | `faults` | the clients' view of a cluster while a node fails |
@@ -22,6 +23,7 @@ mod made;
 mod map;
 mod node;
 mod overload;
+mod purges;
 mod relay;
 mod stampede;
 
@@ -30,11 +32,12 @@ use std::pin::Pin;
 
 type Topic = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
-const TOPICS: [(&str, Topic); 8] = [
+const TOPICS: [(&str, Topic); 9] = [
     ("connections", || Box::pin(growth::connections())),
     ("peers", || Box::pin(growth::peers())),
     ("members", || Box::pin(growth::members())),
     ("entries", || Box::pin(growth::entries())),
+    ("purges", || Box::pin(purges::storm())),
     ("stampede", || Box::pin(stampede::all())),
     ("overload", || Box::pin(overload::all())),
     ("faults", || Box::pin(faults::nodes())),

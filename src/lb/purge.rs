@@ -73,6 +73,8 @@ enum PurgeOutcome {
     },
     /// It may succeed later.
     NotDone(String),
+    /// The node answers, and has no room for it now.
+    Overloaded,
     /// It never will.
     Refused(String),
 }
@@ -129,6 +131,7 @@ async fn purge_at(upstreams: &Upstreams, node: &Node, pattern: Pattern<'_>, soft
                 PurgeOutcome::Purged { purged, at_least } => return AtNode::Purged { purged, at_least },
                 PurgeOutcome::Refused(error) => return AtNode::Refused { error },
                 PurgeOutcome::NotDone(why) => why,
+                PurgeOutcome::Overloaded => "it is overloaded".to_owned(),
             }
         }
     };
@@ -148,9 +151,19 @@ async fn send_while_up(upstreams: &Upstreams, node: &Node, request: Request<'_>)
             sleep(PAUSE).await;
         }
     };
+    let deadline = Instant::now() + upstreams.purge_deadline;
+    // Overloaded: the node has not begun it. It is asked again, as it would be in vain to take out a node that answers.
+    let done = async {
+        loop {
+            match send(node, request, deadline).await {
+                PurgeOutcome::Overloaded if Instant::now() + PAUSE < deadline => sleep(PAUSE).await,
+                outcome => break outcome,
+            }
+        }
+    };
     tokio::select! {
         biased;
-        outcome = send(upstreams, node, request) => outcome,
+        outcome = done => outcome,
         () = goes_down => PurgeOutcome::NotDone("the node went down meanwhile".to_owned()),
     }
 }
@@ -162,8 +175,8 @@ pub(super) async fn settle(upstreams: &Arc<Upstreams>, node: &Node) -> bool {
             node.owe(|owed| owed.done(&purge, number));
             continue;
         };
-        match send(upstreams, node, request).await {
-            PurgeOutcome::NotDone(_) => return false,
+        match send(node, request, Instant::now() + upstreams.purge_deadline).await {
+            PurgeOutcome::NotDone(_) | PurgeOutcome::Overloaded => return false,
             PurgeOutcome::Purged { .. } | PurgeOutcome::Refused(_) => {
                 node.owe(|owed| owed.done(&purge, number));
             }
@@ -175,8 +188,7 @@ pub(super) async fn settle(upstreams: &Arc<Upstreams>, node: &Node) -> bool {
     true
 }
 
-async fn send(upstreams: &Upstreams, node: &Node, request: Request<'_>) -> PurgeOutcome {
-    let deadline = Instant::now() + upstreams.purge_deadline;
+async fn send(node: &Node, request: Request<'_>, deadline: Instant) -> PurgeOutcome {
     let line = loop {
         match node.link().ask_apart(request, deadline).await {
             // Other purges have the connections, or this process lacks something: no reason to take the node out.
@@ -198,9 +210,7 @@ async fn send(upstreams: &Upstreams, node: &Node, request: Request<'_>) -> Purge
             let purged = there.as_ref().map_or(0, |there| there.purged as u64);
             PurgeOutcome::Purged { purged, at_least: there.is_some_and(|there| there.at_least) }
         }
-        Ok(view) if Fault::of_reply(&view) == Some(Fault::Full) => {
-            PurgeOutcome::NotDone("it is overloaded".to_owned())
-        }
+        Ok(view) if Fault::of_reply(&view) == Some(Fault::Full) => PurgeOutcome::Overloaded,
         // A node without PURGE, or that does not take it from us, will not change its mind.
         Ok(view) => {
             let (node, status) = (node.link().peer(), view.status);

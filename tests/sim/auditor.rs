@@ -85,6 +85,7 @@ async fn count(world: &World, host: &str) {
     assert_eq!(of("hits") + of("misses"), life.answered, "{life:?} {told}");
     assert_eq!(of("total_requests"), life.answered, "{told}");
     assert!(of("entries") <= world.plan.entries as u64, "{told}");
+    assert_eq!(of("purges_waiting"), 0, "every walk has ended: {told}");
     // Polls under way, and the request of this audit.
     let open = world.ledger.connections(host);
     assert!(open <= BALANCERS + 1, "{host} has {open} connections");
