@@ -82,7 +82,7 @@ impl Proxy {
         let key = entry.key();
         self.counters.not_kept.add_one();
         let mut not_kept = lock(&self.not_kept);
-        let forgotten = not_kept.note(key, entry.weight());
+        let forgotten = not_kept.note(key, self.cache.weight(entry));
         if not_kept.is_first() {
             let why = not_kept.why(key).unwrap_or_default();
             warn!(key, "a document is served and not kept: {why}; METRICS counts further ones as not_kept");

@@ -182,16 +182,13 @@ impl Entry {
         &self.marks
     }
 
-    /// Bytes in memory: key, document, the entry itself, and the bookkeeping of the cache for it.
+    /// Bytes in memory: key, document, and the entry itself.
     pub fn weight(&self) -> usize {
         /// The two counts of an `Arc`.
         const COUNTS: usize = 16;
-        /// Bookkeeping of the cache: a slot of a table, a place in an order, one in a ghost. From 52 to 92 bytes were
-        /// measured, by cache type and by how full the tables are.
-        const PLACE: usize = 80;
         let key = if self.key.is_heap_allocated() { block(COUNTS + self.key.len()) } else { 0 };
         let document = self.document.as_ref().map_or(0, |document| block(COUNTS + document.len()));
-        block(COUNTS + size_of::<Self>()) + key + document + PLACE
+        block(COUNTS + size_of::<Self>()) + key + document
     }
 }
 
@@ -239,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn weighs_key_document_and_bookkeeping() {
+    fn weighs_key_and_document() {
         let weight = |key: &str, document: Option<&str>| {
             let document = document.map(|text| Document::parse(text.as_bytes(), 1 << 20).expect("JSON"));
             Entry::new(key, document, Millis(0), None, Duration::ZERO).weight()

@@ -21,6 +21,8 @@ impl Fifo {
 }
 
 impl Order for Fifo {
+    const PLACE: usize = 64;
+
     fn len(&self) -> usize {
         self.chain.len()
     }

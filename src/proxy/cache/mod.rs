@@ -59,6 +59,9 @@ pub trait Cache: Send + Sync {
     /// Removes the entries of one slice for which `keep` is false, and returns their number. Counts no use and no eviction.
     fn retain(&self, slice: usize, keep: &mut dyn FnMut(&Entry) -> bool) -> usize;
 
+    /// Bytes that an entry takes in this cache: its own, and those of its place in a table and an order.
+    fn weight(&self, entry: &Entry) -> usize;
+
     /// The number of entries, their bytes, and the evictions so far.
     fn usage(&self) -> Usage;
 }

@@ -46,6 +46,9 @@ pub(super) trait Order: Send {
     /// Frees the memory of an order without entries.
     fn clear(&mut self);
 
+    /// Bytes of a place, and of the slot of the map that leads to it: the most that was measured.
+    const PLACE: usize;
+
     /// Marks an entry as used. Called by readers, concurrently with all of the above.
     fn mark_used(entry: &Entry);
 }
@@ -93,7 +96,7 @@ impl<O: Order> Ordered<O> {
             map: DashMap::with_capacity_and_hasher_and_shard_amount(0, hasher, shards),
             order: Mutex::new(order),
             bounds,
-            usage: UsageCounter::default(),
+            usage: UsageCounter::new(O::PLACE),
         }
     }
 
@@ -142,7 +145,7 @@ impl<O: Order> Cache for Ordered<O> {
     }
 
     fn insert(&self, entry: Arc<Entry>) -> bool {
-        let weight = entry.weight();
+        let weight = self.usage.weight(&entry);
         if !self.bounds.admit(weight) {
             return false;
         }
@@ -199,6 +202,10 @@ impl<O: Order> Cache for Ordered<O> {
         }
         drop(order);
         gone.len()
+    }
+
+    fn weight(&self, entry: &Entry) -> usize {
+        self.usage.weight(entry)
     }
 
     fn usage(&self) -> Usage {

@@ -120,6 +120,8 @@ impl S3Fifo {
 }
 
 impl Order for S3Fifo {
+    const PLACE: usize = 80;
+
     fn len(&self) -> usize {
         self.small.chain.len() + self.main.chain.len()
     }

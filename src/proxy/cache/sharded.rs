@@ -16,6 +16,9 @@ use super::usage::{Limit, UsageCounter};
 use super::{Bounds, Cache, Entry, SLICE, Usage};
 use crate::lock::lock;
 
+/// Bytes of a node of the crate's list, of the slot of its map, and of a place: the most that was measured.
+const PLACE: usize = 96;
+
 /// An LRU cache in shards.
 #[derive(Debug)]
 pub(super) struct ShardedLru {
@@ -37,7 +40,7 @@ impl ShardedLru {
             hasher,
             shards: (0..count).map(|_| Mutex::new(Lru::new())).collect(),
             bounds,
-            usage: UsageCounter::default(),
+            usage: UsageCounter::new(PLACE),
             parts: AtomicUsize::new(1),
             next: AtomicUsize::new(0),
         }
@@ -106,7 +109,7 @@ impl Cache for ShardedLru {
     }
 
     fn insert(&self, entry: Arc<Entry>) -> bool {
-        let weight = entry.weight();
+        let weight = self.usage.weight(&entry);
         if !self.bounds.admit(weight) {
             return false;
         }
@@ -156,6 +159,10 @@ impl Cache for ShardedLru {
         });
         drop(lru);
         removed.len()
+    }
+
+    fn weight(&self, entry: &Entry) -> usize {
+        self.usage.weight(entry)
     }
 
     fn usage(&self) -> Usage {

@@ -9,7 +9,7 @@ use super::Entry;
 pub struct Bounds {
     /// Entries.
     pub entries: usize,
-    /// Bytes, by [`Entry::weight`].
+    /// Bytes, by [`Cache::weight`](super::Cache::weight).
     pub bytes: usize,
 }
 
@@ -42,7 +42,7 @@ impl Bounds {
 pub struct Usage {
     /// Entries held.
     pub entries: usize,
-    /// Bytes held, by [`Entry::weight`].
+    /// Bytes held, by [`Cache::weight`](super::Cache::weight).
     pub bytes: usize,
     /// Entries evicted to keep the bounds, since the start.
     pub evictions: u64,
@@ -57,14 +57,26 @@ pub(super) enum Limit {
 
 /// The counts behind [`Usage`]. Each is changed under the lock that guards the entry in question, so that the sums are right
 /// whenever no thread holds such a lock.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub(super) struct UsageCounter {
+    /// Bytes that the cache takes for an entry beside the entry itself.
+    place: usize,
     entries: AtomicUsize,
     bytes: AtomicUsize,
     evictions: AtomicU64,
 }
 
 impl UsageCounter {
+    pub(super) const fn new(place: usize) -> Self {
+        let (entries, bytes, evictions) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicU64::new(0));
+        Self { place, entries, bytes, evictions }
+    }
+
+    /// Bytes that an entry takes in this cache.
+    pub(super) fn weight(&self, entry: &Entry) -> usize {
+        entry.weight() + self.place
+    }
+
     pub(super) fn entries(&self) -> usize {
         self.entries.load(Relaxed)
     }
@@ -84,7 +96,7 @@ impl UsageCounter {
 
     pub(super) fn subtract(&self, entry: &Entry) {
         self.entries.fetch_sub(1, Relaxed);
-        self.bytes.fetch_sub(entry.weight(), Relaxed);
+        self.bytes.fetch_sub(self.weight(entry), Relaxed);
     }
 
     pub(super) fn subtract_evicted(&self, entry: &Entry) {
