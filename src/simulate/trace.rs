@@ -89,14 +89,10 @@ impl TraceKeys {
         }
         file.rewind()?;
         let file = BufReader::with_capacity(BUFFER, file);
-        let mut reader: Box<dyn BufRead> = match start == ZSTD {
+        let reader: Box<dyn BufRead> = match start == ZSTD {
             true => Box::new(BufReader::with_capacity(BUFFER, decompress(file)?)),
             false => Box::new(file),
         };
-        // Some editors put it at the beginning of a text.
-        if reader.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
-            reader.consume(BYTE_ORDER_MARK.len());
-        }
         Ok(Self { reader, path: path.to_owned(), line: 0, buffer: Vec::new() })
     }
 
@@ -124,6 +120,8 @@ impl TraceKeys {
         }
         let line = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let marked = if self.line == 1 { line.strip_prefix(BYTE_ORDER_MARK) } else { None };
+        let line = marked.unwrap_or(line);
         if line.len() > MAX_KEY {
             return Err(self.bad_key("is longer than 4096 bytes"));
         }
