@@ -20,6 +20,8 @@ pub mod listed;
 mod origin;
 mod proxy;
 mod server;
+#[cfg(feature = "tools")]
+mod simulate;
 pub mod units;
 #[cfg(feature = "tools")]
 mod watch;
@@ -45,10 +47,10 @@ pub use origin::{LayoutArg, OriginArgs, StoreArgs};
 pub use proxy::{CacheArgs, ProxyArgs};
 pub use server::ServerArgs;
 #[cfg(feature = "tools")]
+pub use simulate::SimulateArgs;
+#[cfg(feature = "tools")]
 pub use watch::WatchArgs;
 
-#[cfg(feature = "tools")]
-use crate::simulate::command::SimulateArgs;
 use crate::terminal::Format;
 
 /// The place of global flags in the help: behind those of the subcommand.
@@ -168,9 +170,11 @@ pub enum Command {
     #[command(after_help = "Example:  dproxy cluster --proxies 3 --data data")]
     Cluster(ClusterArgs),
     #[cfg(feature = "tools")]
-    /// Run a log of keys through the cache, to choose its type and size.
+    /// Run a log through the cache, to choose its type and size.
     #[command(
-        after_help = "Example:  dproxy simulate --trace keys.txt --cache-type lru,s3fifo --capacity 1%,5%,10%"
+        after_help = "Examples:  dproxy simulate --trace keys.txt --cache-type lru,s3fifo --capacity 1%,5%,10%\n           \
+        dproxy simulate --trace access.log --max-bytes 256MiB,1GiB --ttl 30s\n           \
+        varnishncsa -d | dproxy simulate --trace - --capacity 2000,10000"
     )]
     Simulate(SimulateArgs),
     /// Tell what is wrong with a configuration file, and what all settings come to.

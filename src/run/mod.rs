@@ -47,7 +47,7 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
         }
         #[cfg(feature = "tools")]
         Command::Simulate(args) => {
-            simulate::command::run(args, terminal::print)?;
+            simulate::command::run(&args.plan(), terminal::print)?;
             Ok(ExitCode::SUCCESS)
         }
         #[cfg(feature = "tools")]

@@ -2,109 +2,114 @@
 
 use std::fmt::Write;
 use std::io::{self, stderr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use clap::Args;
-use clap::builder::{RangedU64ValueParser, ValueHint};
+use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Capacity, Replay, Survey, TraceError, TraceKeys, run as simulate, survey};
-use crate::proxy::cache::CacheType;
-use crate::terminal::{Format, can_draw};
+use super::sizes::Sizes;
+use super::{
+    Log, Needs, PROGRESS_EVERY, Plan, Replay, Request, Simulation, Survey, Trace, TraceError, TraceFormat,
+    survey,
+};
+use crate::proxy::cache::Millis;
+use crate::terminal::{Format, can_draw, complain};
+use crate::wire::Document;
 
-/// Runs a log of keys through the cache of a proxy, to choose its type and size.
-///
-/// A log of keys has no clock, so nothing expires in a simulation. There, `ttl` is a cache that evicts the oldest entry
-/// (FIFO).
-#[derive(Args, Clone, Debug)]
-pub struct SimulateArgs {
-    /// Files of one key a line, in the order of the requests; plain or compressed with zstd.
-    #[arg(long, required = true, num_args = 1.., value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub trace: Vec<PathBuf>,
-
-    /// Cache types to compare; ttl without a clock is first in, first out.
-    #[arg(
-        long,
-        alias = "cache_type",
-        value_name = "TYPE",
-        value_delimiter = ',',
-        default_value = "lru,s3fifo,ttl"
-    )]
-    pub cache_type: Vec<CacheType>,
-
-    /// Sizes to compare: entries such as 2000, or a part of the keys of the trace such as 1%.
-    #[arg(long, value_name = "SIZE", value_delimiter = ',', default_value = "1%,5%,10%")]
-    pub capacity: Vec<Capacity>,
-
-    /// Shards to divide the lru cache into; 1 makes it exact [default: as many as a proxy would choose].
-    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000), value_name = "N")]
-    pub shards: Option<usize>,
-
-    /// The format of the results.
-    #[arg(long, default_value = "text", value_name = "FORMAT")]
-    pub output: Format,
-}
-
-/// Replays each trace for each size and type, and prints each result as soon as it is known. Ends early once `print` returns
-/// false: its reader has closed.
-pub fn run(args: &SimulateArgs, mut print: impl FnMut(String) -> io::Result<bool>) -> anyhow::Result<()> {
-    let mut head = args.output == Format::Text;
-    for path in &args.trace {
-        let survey = count(path, args.output)?;
-        for capacity in &args.capacity {
-            for &cache_type in &args.cache_type {
-                let replay = run_one(path, survey, cache_type, *capacity, args)?;
-                if !print(written(&replay, std::mem::take(&mut head), args.output)?)? {
-                    return Ok(());
-                }
+/// Replays each trace for all sizes and types in one pass, and prints the results. A part of the keys as a size takes a pass
+/// before it, which counts them. Ends early once `print` returns false: its reader has closed.
+pub fn run(plan: &Plan, mut print: impl FnMut(String) -> io::Result<bool>) -> anyhow::Result<()> {
+    let mut head = plan.output == Format::Text;
+    for path in &plan.traces {
+        let replays = run_one(plan, path)?;
+        if let Some(note) = replays.first().and_then(note).filter(|_| plan.output == Format::Text) {
+            complain(note);
+        }
+        for replay in replays {
+            if !print(written(&replay, std::mem::take(&mut head), plan)?)? {
+                return Ok(());
             }
         }
     }
     Ok(())
 }
 
-fn count(trace: &Path, output: Format) -> Result<Survey, TraceError> {
-    let bar = bar(output, None, format!("counting keys of {}", trace.display()));
-    let survey = survey(TraceKeys::open(trace)?, |done| bar.set_position(done));
+fn run_one(plan: &Plan, path: &Path) -> Result<Vec<Replay>, TraceError> {
+    let name = path.display().to_string();
+    let survey = if plan.needs().again { Some(count(plan, path)?) } else { None };
+    let bar = bar(plan.output, survey.map(|survey| survey.requests), format!("replaying {name}"));
+    let mut simulations = plan.simulations(survey.unwrap_or_default().keys);
+    let mut trace = Trace::open(path, plan.trace_format, plan.needs())?;
+    let done = replay(plan, &mut trace, &mut simulations, &bar);
     bar.finish_and_clear();
-    match survey? {
-        Survey { requests: 0, .. } => Err(TraceError::Empty { path: trace.to_owned() }),
-        survey => Ok(survey),
+    done?;
+    let log = match trace.format() {
+        TraceFormat::Keys => None,
+        trace_format => Some(Log { trace_format, left_out: trace.left_out() }),
+    };
+    Ok(simulations.iter().map(|simulation| simulation.replay(&name, log)).collect())
+}
+
+fn count(plan: &Plan, path: &Path) -> Result<Survey, TraceError> {
+    let needs = Needs { again: true, ..plan.needs() };
+    let bar = bar(plan.output, None, format!("counting keys of {}", path.display()));
+    let survey = survey(Trace::open(path, plan.trace_format, needs)?, |done| bar.set_position(done));
+    bar.finish_and_clear();
+    survey
+}
+
+fn replay(
+    plan: &Plan,
+    trace: &mut Trace,
+    simulations: &mut [Simulation],
+    bar: &ProgressBar,
+) -> Result<(), TraceError> {
+    let mut sizes = plan.needs().sizes.then(|| Sizes::new(plan.too_large()));
+    let small = Document::parse(b"0", 1).ok();
+    for (done, request) in (1..).zip(trace) {
+        let request: Request = request?;
+        let now = request.at.filter(|_| plan.ttl.is_some()).unwrap_or(Millis(0));
+        let document = sizes.as_mut().map_or_else(|| small.clone(), |sizes| sizes.document(&request));
+        for simulation in &mut *simulations {
+            simulation.request(&request.key, now, document.as_ref());
+        }
+        if done % PROGRESS_EVERY == 0 {
+            bar.set_position(done);
+        }
     }
+    Ok(())
 }
 
-fn run_one(
-    trace: &Path,
-    survey: Survey,
-    cache_type: CacheType,
-    capacity: Capacity,
-    args: &SimulateArgs,
-) -> Result<Replay, TraceError> {
-    let bar = bar(args.output, Some(survey.requests), format!("{cache_type} of {capacity}"));
-    let name = trace.display().to_string();
-    let entries = capacity.entries(survey.keys);
-    let replay = simulate(&name, TraceKeys::open(trace)?, cache_type, entries, args.shards, |done| {
-        bar.set_position(done);
-    });
-    bar.finish_and_clear();
-    replay
+/// How an access log was read: `access.log is a combined log (…): 812 requests count, 12 are left out (…)`.
+fn note(replay: &Replay) -> Option<String> {
+    let Log { trace_format, left_out } = replay.log?;
+    let Replay { trace, requests, .. } = replay;
+    let what = trace_format.described();
+    Some(format!("{trace} is {what}: {requests} requests count, left out are {left_out}"))
 }
 
-/// The line of a result, after the head of the table if `head`.
-fn written(replay: &Replay, head: bool, output: Format) -> anyhow::Result<String> {
-    if output == Format::Json {
+/// The line of a result, after the head of the table if `head`. Bytes have a column when they are bounded.
+fn written(replay: &Replay, head: bool, plan: &Plan) -> anyhow::Result<String> {
+    if plan.output == Format::Json {
         return Ok(serde_json::to_string(replay)? + "\n");
     }
+    let bytes = |text: &str| match plan.max_bytes.is_empty() {
+        true => String::new(),
+        false => format!(" {text:>10}"),
+    };
     let mut text = String::new();
     if head {
         let [a, b, c, d, e] = ["capacity", "shards", "requests", "misses", "miss ratio"];
-        writeln!(text, "{:<10} {a:>10} {b:>6} {c:>12} {d:>12} {e:>10}  trace", "cache type")?;
+        let bytes = bytes("max bytes");
+        writeln!(text, "{:<10} {a:>10}{bytes} {b:>6} {c:>12} {d:>12} {e:>10}  trace", "cache type")?;
     }
-    let Replay { trace, cache_type, capacity, shards, requests, misses, miss_ratio } = replay;
+    let Replay { trace, cache_type, capacity, max_bytes, shards, requests, misses, miss_ratio, .. } = replay;
+    let capacity = capacity.map_or("-".to_owned(), |entries| entries.to_string());
+    let bytes = bytes(&max_bytes.map_or(String::new(), |bytes| ByteSize(bytes as u64).to_string()));
     writeln!(
         text,
-        "{cache_type:<10} {capacity:>10} {shards:>6} {requests:>12} {misses:>12} {miss_ratio:>10.4}  {trace}"
+        "{cache_type:<10} {capacity:>10}{bytes} {shards:>6} {requests:>12} {misses:>12} {miss_ratio:>10.4}  {trace}"
     )?;
     Ok(text)
 }
@@ -125,65 +130,4 @@ fn bar(output: Format, length: Option<u64>, what: String) -> ProgressBar {
         .with_style(style.progress_chars("=> "));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar.with_message(what)
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        simulate: SimulateArgs,
-    }
-
-    fn lines(arguments: &[&str]) -> anyhow::Result<Vec<String>> {
-        let cli = Cli::try_parse_from([&["dproxy"], arguments].concat())?;
-        let mut out = String::new();
-        run(&cli.simulate, |text| {
-            out.push_str(&text);
-            Ok(true)
-        })?;
-        Ok(out.lines().map(str::to_owned).collect())
-    }
-
-    /// A trace of 100 keys in order, ten times over.
-    fn trace(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("dproxy-simulate-{name}-{}", std::process::id()));
-        let text: String = (0..1000).map(|key| format!("article/{}\n", key % 100)).collect();
-        std::fs::write(&path, text).expect("a temporary file");
-        path
-    }
-
-    #[test]
-    fn prints_a_table_with_one_head() {
-        let path = trace("runs");
-        let file = path.display().to_string();
-        let text = lines(&["--trace", &file, "--cache-type=s3fifo", "--capacity=100", "--trace", &file]);
-        drop(std::fs::remove_file(&path));
-        let text = text.expect("two runs");
-        assert_eq!(text.len(), 3);
-        assert!(
-            text[0].starts_with("cache type") && text[1] == text[2] && text[1].contains("0.1000"),
-            "{text:?}"
-        );
-    }
-
-    #[test]
-    fn errors_say_what_to_do() {
-        let error = |arguments: &[&str]| lines(arguments).expect_err("an error").to_string();
-        let dash = lines(&["--trace", "-"]).expect_err("no file").source().map(ToString::to_string);
-        assert!(dash.expect("why").contains("it is read more than once; write it to one"));
-        assert!(error(&["--trace", "a", "--capacity", "1,0"]).contains("write entries such as 2000"));
-        assert!(
-            error(&["--trace", "a", "--cache-type", "arc"]).contains("[possible values: ttl, lru, s3fifo]")
-        );
-        let path = std::env::temp_dir().join(format!("dproxy-simulate-empty-{}", std::process::id()));
-        std::fs::write(&path, "\n").expect("a temporary file");
-        let empty = error(&["--trace", &path.display().to_string()]);
-        drop(std::fs::remove_file(&path));
-        assert!(empty.contains("holds no keys"), "{empty}");
-    }
 }

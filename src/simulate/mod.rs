@@ -1,52 +1,41 @@
-//! The misses of a cache for a trace: a file of one key per line. Each key is a get, and an insert after a miss.
+//! The misses of a cache for a trace: a list of keys, or an access log. Each request is a get, and an insert after a miss.
 //!
-//! The cache is the proxy's own code, so its misses are the proxy's, except that nothing expires. Pure but for reading the
-//! trace; [`command`] is the shell around it.
+//! The cache is the proxy's own code, so its misses are the proxy's. Without `--ttl` nothing expires; with it an entry past its
+//! time is a miss, without jitter and without stale replies. Pure but for reading the trace; [`command`] is the shell around
+//! it.
+//!
+//! ```text
+//! lines ─▶ formats ─▶ trace: requests that count ─▶ simulation, one a size and type, all in one pass
+//!                                    sizes ────────────┘
+//! ```
 
 pub mod command;
 
 mod capacity;
+mod error;
+mod formats;
+mod lines;
+mod plan;
+#[cfg(test)]
+mod scratch;
+mod simulation;
+mod sizes;
 mod trace;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use serde::Serialize;
-
 pub use capacity::{BadCapacity, Capacity};
-pub use trace::{Survey, TraceError, TraceKeys, survey};
+pub use error::TraceError;
+pub use formats::{LeftOut, Reason, Request, Size, TraceFormat};
+pub use plan::Plan;
+pub use simulation::{Log, Replay, Simulation};
+pub use trace::{Needs, Survey, Trace, survey};
 
-use crate::proxy::cache::{Bounds, CacheType, Entry, Layout, Millis, build_as};
+use smol_str::SmolStr;
+
+use crate::proxy::cache::{Bounds, CacheType, Millis};
 use crate::wire::Document;
 
-/// Keys between two reports of progress.
+/// Requests between two reports of progress.
 const PROGRESS_EVERY: u64 = 8192;
-/// Seed of the hash that maps keys to shards: every run gives the same result.
-const SEED: u64 = 0;
-
-/// The result of one replay.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Replay {
-    /// The name of the trace.
-    pub trace: String,
-    /// `ttl`, `lru` or `s3fifo`.
-    #[serde(serialize_with = "name")]
-    pub cache_type: CacheType,
-    /// In entries.
-    pub capacity: usize,
-    /// In how many parts the cache evicted: [`Layout::shards`].
-    pub shards: usize,
-    /// Number of keys in the trace.
-    pub requests: u64,
-    /// Requests whose key was not in the cache.
-    pub misses: u64,
-    /// `misses` over `requests`; 0 without requests.
-    pub miss_ratio: f64,
-}
-
-fn name<S: serde::Serializer>(cache_type: &CacheType, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(cache_type.name())
-}
 
 /// Replays keys against a new cache of `capacity` entries, in `shards` shards, or as many as a proxy would choose.
 ///
@@ -60,30 +49,19 @@ pub fn run<K: AsRef<str>, E>(
     shards: Option<usize>,
     mut progress: impl FnMut(u64),
 ) -> Result<Replay, E> {
-    let layout = Layout::of(Bounds { entries: capacity, bytes: usize::MAX }).with_seed(SEED);
-    let layout = match shards {
-        Some(shards) => layout.with_shards(shards),
-        None => layout,
-    };
-    let cache = build_as(cache_type, &layout);
+    let bounds = Bounds { entries: capacity, ..simulation::UNBOUNDED };
+    let mut simulation = Simulation::new(cache_type, bounds, shards, None);
     let document = Document::parse(b"0", 1).ok();
-    let (mut requests, mut misses) = (0, 0);
+    let mut requests = 0;
     for key in keys {
-        let key = key?;
-        let key = key.as_ref();
+        simulation.request(&SmolStr::new(key?.as_ref()), Millis(0), document.as_ref());
         requests += 1;
-        if cache.get(key).is_none() {
-            misses += 1;
-            cache.insert(Arc::new(Entry::new(key, document.clone(), Millis(0), None, Duration::ZERO)));
-        }
         if requests % PROGRESS_EVERY == 0 {
             progress(requests);
         }
     }
     progress(requests);
-    let miss_ratio = if requests == 0 { 0.0 } else { misses as f64 / requests as f64 };
-    let shards = layout.shards(cache_type);
-    Ok(Replay { trace: trace.to_owned(), cache_type, capacity, shards, requests, misses, miss_ratio })
+    Ok(simulation.replay(trace, None))
 }
 
 #[cfg(test)]

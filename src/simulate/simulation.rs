@@ -1,0 +1,155 @@
+//! One simulated cache, and what came of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use smol_str::SmolStr;
+
+use super::{LeftOut, TraceFormat};
+use crate::proxy::cache::{Bounds, Cache, CacheType, Entry, Layout, Millis, build_as};
+use crate::wire::Document;
+
+/// Seed of the hash that maps keys to shards: every run gives the same result.
+const SEED: u64 = 0;
+
+/// The bound in entries or bytes that is none.
+pub(super) const UNBOUNDED: Bounds = Bounds { entries: Bounds::MOST_ENTRIES, bytes: usize::MAX };
+
+/// The result of one replay.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Replay {
+    /// The name of the trace.
+    pub trace: String,
+    /// `ttl`, `lru` or `s3fifo`.
+    #[serde(serialize_with = "name")]
+    pub cache_type: CacheType,
+    /// In entries; `None` if only bytes were bounded.
+    pub capacity: Option<usize>,
+    /// In bytes, bookkeeping included; `None` if only entries were bounded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<usize>,
+    /// How long an entry was fresh, in seconds; `None` if it did not expire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<f64>,
+    /// In how many parts the cache evicted: [`Layout::shards`].
+    pub shards: usize,
+    /// Number of requests in the trace.
+    pub requests: u64,
+    /// Requests whose key was not in the cache, or not fresh.
+    pub misses: u64,
+    /// `misses` over `requests`; 0 without requests.
+    pub miss_ratio: f64,
+    /// Of an access log: what it is, and which of its lines did not count.
+    #[serde(flatten)]
+    pub log: Option<Log>,
+}
+
+/// What was read of an access log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Log {
+    /// Its format.
+    #[serde(serialize_with = "format_name")]
+    pub trace_format: TraceFormat,
+    /// Lines that did not count.
+    pub left_out: LeftOut,
+}
+
+fn name<S: serde::Serializer>(cache_type: &CacheType, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(cache_type.name())
+}
+
+fn format_name<S: serde::Serializer>(format: &TraceFormat, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(format.name())
+}
+
+/// A cache that requests are replayed against.
+pub struct Simulation {
+    cache: Box<dyn Cache>,
+    cache_type: CacheType,
+    bounds: Bounds,
+    shards: usize,
+    ttl: Option<Duration>,
+    requests: u64,
+    misses: u64,
+}
+
+impl Simulation {
+    /// An empty cache, in `shards` shards, or as many as a proxy would choose; entries are fresh for `ttl`, for ever without.
+    pub fn new(cache_type: CacheType, bounds: Bounds, shards: Option<usize>, ttl: Option<Duration>) -> Self {
+        let layout = Layout::of(bounds).with_seed(SEED);
+        let layout = match shards {
+            Some(shards) => layout.with_shards(shards),
+            None => layout,
+        };
+        let cache = build_as(cache_type, &layout);
+        let shards = layout.shards(cache_type);
+        Self { cache, cache_type, bounds, shards, ttl, requests: 0, misses: 0 }
+    }
+
+    /// A get at `now`, and after a miss an insert of `document`.
+    pub fn request(&mut self, key: &SmolStr, now: Millis, document: Option<&Document>) {
+        self.requests += 1;
+        if self.cache.get(key).is_none_or(|entry| !entry.is_fresh(now)) {
+            self.misses += 1;
+            let entry = Entry::new(key.clone(), document.cloned(), now, self.ttl, Duration::ZERO);
+            self.cache.insert(Arc::new(entry));
+        }
+    }
+
+    /// What came of the requests so far, which are those of `trace`.
+    pub fn replay(&self, trace: &str, log: Option<Log>) -> Replay {
+        let &Self { bounds, requests, misses, .. } = self;
+        Replay {
+            trace: trace.to_owned(),
+            cache_type: self.cache_type,
+            capacity: Some(bounds.entries).filter(|&entries| entries != UNBOUNDED.entries),
+            max_bytes: Some(bounds.bytes).filter(|&bytes| bytes != UNBOUNDED.bytes),
+            ttl: self.ttl.map(|ttl| ttl.as_secs_f64()),
+            shards: self.shards,
+            requests,
+            misses,
+            miss_ratio: if requests == 0 { 0.0 } else { misses as f64 / requests as f64 },
+            log,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_past_its_time_is_a_miss() {
+        let ttl = Some(Duration::from_secs(30));
+        for cache_type in CacheType::ALL {
+            let mut simulation = Simulation::new(cache_type, UNBOUNDED, None, ttl);
+            let key = SmolStr::new("a/1");
+            // Fetched at 0, again at 30 and at 75; a line that is late by a second is a hit.
+            for second in [0, 29, 30, 29, 45, 75] {
+                simulation.request(&key, Millis(1_000_000 + second * 1000), None);
+            }
+            let replay = simulation.replay("a", None);
+            assert_eq!((replay.requests, replay.misses, replay.ttl), (6, 3, Some(30.0)), "{cache_type}");
+            assert_eq!((replay.capacity, replay.max_bytes), (None, None));
+        }
+    }
+
+    #[test]
+    fn bytes_are_bounded_with_bookkeeping() {
+        let document = Document::parse(format!("\"{:x<998}\"", "").as_bytes(), 1000).expect("a text");
+        let entry = Entry::new("a/1", Some(document.clone()), Millis(0), None, Duration::ZERO);
+        let weight = Simulation::new(CacheType::Lru, UNBOUNDED, None, None).cache.weight(&entry);
+        let misses = |bytes| {
+            let bounds = Bounds { bytes, ..UNBOUNDED };
+            let mut simulation = Simulation::new(CacheType::Lru, bounds, None, None);
+            for request in 0..200 {
+                let key = SmolStr::new(format!("a/{}", request % 100));
+                simulation.request(&key, Millis(0), Some(&document));
+            }
+            simulation.replay("a", None).misses
+        };
+        assert_eq!((misses(100 * weight), misses(100 * weight - 1)), (100, 200));
+        assert_eq!(misses(16 * weight - 1), 200, "larger than a sixteenth: never kept");
+    }
+}
