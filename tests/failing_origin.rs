@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::support::ask::parse;
-use crate::support::fake::Fault;
+use crate::support::fake::{Fault, Gate, Hello, answer_soundly};
 use crate::support::moody::{Moody, assert_stale, explain, is_stale};
-use crate::support::{Data, Node, Session, Start, ask, at_once, get, pause, timed, until};
+use crate::support::{Data, Fake, Node, Session, Start, ask, at_once, get, pause, timed, until};
 
 #[test]
 fn a_failing_origin_gets_one_probe_per_pause() {
@@ -199,4 +199,37 @@ fn explain_tells_the_failure_of_this_key_and_of_no_other() {
     data.put("article/9", b"9");
     assert_eq!(get(proxy.address, "article/9")["data"], 9);
     assert!(explain(&proxy, "article/9")["last_error"].is_null());
+}
+
+#[test]
+fn a_failing_origin_is_tried_with_other_keys_while_the_known_one_is_fetched() {
+    // Of another kind than the keys that fail, and of theirs.
+    for good in ["good/1", "bad/good"] {
+        let (gate, known) = (Gate::default(), AtomicUsize::new(0));
+        let held = gate.clone();
+        let origin = Fake::start(Hello::Refused, move |asked| match asked.path() {
+            Some("k/1") if known.fetch_add(1, Ordering::SeqCst) > 0 => {
+                let held = held.clone();
+                asked.answer_soundly_after(move || held.wait());
+            }
+            Some("bad/1" | "bad/2" | "bad/3") => asked.close(),
+            _ => answer_soundly(asked),
+        });
+        let words = "--ttl 100ms --stale-while-revalidate 10m --fetch-deadline 20s";
+        let proxy = Start::proxy(origin.address, words).run();
+        get(proxy.address, "k/1");
+        until("it is fetched again", || {
+            get(proxy.address, "k/1");
+            explain(&proxy, "k/1")["fetch_under_way"] == true
+        });
+        for bad in 1..=3 {
+            assert_eq!(get(proxy.address, &format!("bad/{bad}"))["status"], "ORIGIN_FAILURE");
+        }
+        assert_eq!(proxy.metrics()["origin_failing"], true);
+        let reply = get(proxy.address, good);
+        assert_eq!(reply["status"], "OK", "{good}: {reply}");
+        assert_eq!(explain(&proxy, "k/1")["fetch_under_way"], true);
+        assert_eq!(proxy.metrics()["origin_failing"], false);
+        gate.open();
+    }
 }

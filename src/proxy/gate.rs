@@ -7,7 +7,7 @@
 //! Only failures that `blame` calls the source's come here. Any answer ends the row, so a source fails when it answers
 //! nobody. It is probed with a key that was answered before, if there is one: any other may be slow or broken itself. A key
 //! of a kind that has not failed, or has only once or twice, is tried between the probes, one at a time; when that fails the
-//! pause does not grow.
+//! pause does not grow. While the answered key is being fetched anyway, any key that has not failed is tried so.
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -139,6 +139,21 @@ impl Gate {
             return own(Some(Pass::Trial));
         }
         own(self.behind(is_guilty, has_fallback))
+    }
+
+    /// The known key cannot be fetched as the probe that was granted: it is being fetched already, or there is no room. A key
+    /// that has not failed is tried in its place, of whatever kind; with many that failed it is the probe itself. `None`: the
+    /// probe is to be given back.
+    pub(super) fn instead_of_probe(&mut self, key: Key<'_>, has_fallback: bool) -> Option<Pass> {
+        if has_fallback || self.accused.contains(&Mark::of(key)) {
+            return None;
+        }
+        if !self.trying && self.accused.len() >= MOST_ACCUSED {
+            return Some(Pass::Probe);
+        }
+        self.probing = false;
+        let is_first = !std::mem::replace(&mut self.trying, true);
+        Some(if is_first { Pass::Trial } else { Pass::Behind })
     }
 
     /// A key may wait for the verdict of what is under way; a guilty one only until the first probe has failed: so long the

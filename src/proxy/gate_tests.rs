@@ -185,3 +185,50 @@ fn a_slow_key_is_no_probe_of_a_source_that_answered_another() {
     assert_eq!(admission.pass, BEHIND, "it brought the probe about, and waits for it");
     assert_eq!(admit(&mut gate, "a/2", 2_021), None, "others do not: the last probe failed");
 }
+
+/// A gate before an origin that answered `k/1`, with the failures of these keys since.
+fn closed_after_an_answer(failed: &[&str]) -> Gate {
+    let mut gate = gate();
+    answers(&mut gate, "k/1", 0);
+    for path in failed {
+        fails(&mut gate, path, 1);
+    }
+    gate
+}
+
+/// What the gate admits when the known key, which it wants as the probe, is being fetched.
+fn admit_instead(gate: &mut Gate, path: &str) -> Option<Pass> {
+    let admission = gate.admit(key(path), Millis(2), false);
+    assert_eq!(admission.probe, Some(key("k/1").to_owned()), "{path}");
+    let instead = gate.instead_of_probe(key(path), false);
+    if instead.is_none() {
+        gate.give_back(Pass::Probe);
+    }
+    instead
+}
+
+#[test]
+fn while_the_known_key_is_fetched_other_keys_are_tried() {
+    let mut gate = closed_after_an_answer(&["bad/1", "bad/2", "bad/3"]);
+    assert_eq!(admit_instead(&mut gate, "bad/1"), None, "it has failed");
+    for path in ["good/1", "bad/4"] {
+        assert_eq!(admit_instead(&mut gate, path), TRIAL, "{path}");
+        assert_eq!(admit_instead(&mut gate, "good/2"), BEHIND, "one at a time");
+        gate.failed(key(path), Pass::Trial, Millis(2), "late");
+        gate.give_back(Pass::Trial);
+    }
+    assert_eq!(admit_instead(&mut gate, "good/3"), TRIAL);
+    answers(&mut gate, "good/3", 3);
+    gate.give_back(Pass::Trial);
+    assert_eq!(admit(&mut gate, "bad/1", 3), USUAL);
+}
+
+#[test]
+fn with_many_keys_that_failed_the_next_one_is_the_probe_while_the_known_key_is_fetched() {
+    let mut gate = closed_after_an_answer(&["a/1", "b/1", "c/1", "d/1", "e/1", "f/1", "g/1", "h/1"]);
+    assert_eq!(admit_instead(&mut gate, "i/1"), PROBE);
+    assert_eq!(admit(&mut gate, "j/1", 2), BEHIND);
+    gate.failed(key("i/1"), Pass::Probe, Millis(2), "late");
+    gate.give_back(Pass::Probe);
+    assert_eq!(admit(&mut gate, "j/1", 3), None, "the pause has begun");
+}

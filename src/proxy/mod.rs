@@ -205,14 +205,14 @@ impl Proxy {
         }
     }
 
-    /// The permission to fetch a key; a probe that the gate wants before is begun.
+    /// The permission to fetch a key; a probe that the gate wants before is begun, unless its key is being fetched.
     fn admit(self: &Arc<Self>, key: Key<'_>, now: Millis, has_fallback: bool) -> Option<Permit> {
         let admitted = self.upstream.admit(key, now, has_fallback);
-        if let Some((permit, known)) = admitted.probe
-            && let Some(ticket) = self.flights.begin(known.as_key())
-        {
-            tokio::spawn(trace::carried(self.clone().fly(permit, ticket)));
-        }
+        let Some((probe, known)) = admitted.probe else { return admitted.permit };
+        let Some(ticket) = self.flights.begin(known.as_key()) else {
+            return self.upstream.admit_instead(probe, key, has_fallback);
+        };
+        tokio::spawn(trace::carried(self.clone().fly(probe, ticket)));
         admitted.permit
     }
 

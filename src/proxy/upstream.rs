@@ -147,6 +147,18 @@ impl Upstream {
         }
     }
 
+    /// Whether a key may be fetched in place of a known one, which was to be the `probe` and cannot be begun.
+    pub(super) fn admit_instead(
+        &self,
+        mut probe: Permit,
+        key: Key<'_>,
+        has_fallback: bool,
+    ) -> Option<Permit> {
+        probe.pass = self.gate().instead_of_probe(key, has_fallback)?;
+        probe.has_fallback = has_fallback;
+        Some(probe)
+    }
+
     /// While the origin is failing, when it is probed next; and its last failure.
     pub(super) fn health(&self) -> (Option<Millis>, Option<(Millis, Cow<'static, str>)>) {
         let gate = self.gate();
@@ -319,7 +331,11 @@ impl Upstream {
             Some(Flip::Failing) => {
                 warn!(%origin, "the origin fails: what is held is served, and it is asked now and then");
             }
-            Some(Flip::Well) => info!(%origin, "the origin answers again"),
+            Some(Flip::Well) => {
+                info!(%origin, "the origin answers again");
+                // Whoever waits for a probe or a trial knows enough.
+                self.door.probe_ended.notify_waiters();
+            }
             None => {}
         }
     }
@@ -356,26 +372,5 @@ fn sentence(reply: &ReplyView<'_>) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::net::LinkLimits;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_probe_that_is_not_sent_is_given_back() {
-        let link = Link::new("127.0.0.1:9".parse().unwrap(), LinkLimits::default());
-        let (origin_retry, deadline) = (Duration::from_secs(10), Duration::from_secs(2));
-        // No fetch gets a turn.
-        let limits = FetchLimits { deadline, at_once: 0, max_document: 1024, origin_retry };
-        let upstream = Upstream::new(link, limits);
-        let key = KeyBuf::parse("a/1").unwrap();
-        for _ in 0..3 {
-            upstream.learn(&key, &failed(Fault::Source, "closed"), Pass::Usual, Millis(0));
-        }
-        let admit = || upstream.admit(key.as_key(), Millis(10_000), false).permit;
-        let probe = admit().unwrap();
-        assert!(admit().is_none_or(|permit| permit.pass != Pass::Probe), "one at a time");
-        let (fetched, _) = upstream.fetch(probe, &key, || Millis(10_000), || true).await;
-        assert!(matches!(fetched, Fetched::Failed(Failure { fault: Fault::Ours, .. })));
-        assert!(admit().is_some_and(|permit| permit.pass == Pass::Probe), "the next one probes at once");
-    }
-}
+#[path = "upstream_tests.rs"]
+mod tests;
