@@ -1,11 +1,13 @@
 //! The polls of a balancer, and what it shows of very many proxies.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::support::ask::parse;
 use crate::support::cluster::POLLS;
 use crate::support::fake::{Hello, METRICS, answer_soundly};
-use crate::support::{Address, Data, Fake, Start, TempDir, ask, get, until};
+use crate::support::{Address, Data, Fake, Start, TempDir, ask, get, pause, until};
 
 /// Waits for more polls of the node at this address: each brings new METRICS of a proxy, or counts as a request of a fake.
 fn await_polls(fake: &Fake, more: usize) {
@@ -43,6 +45,18 @@ fn a_poll_that_waits_behind_a_slow_request_is_asked_again_on_a_connection() {
     await_polls(&node, 5);
     assert!(balancer.holds_healthy(node.address), "{}", balancer.log());
     drop(slow.join());
+}
+
+#[test]
+fn a_node_whose_metrics_take_more_than_half_of_the_time_stays_healthy() {
+    let node = Fake::start(Hello::Granted, |asked| match asked.path() {
+        Some(_) => answer_soundly(asked),
+        None => asked.answer_soundly_after(|| pause(Duration::from_millis(650))),
+    });
+    let balancer = Start::balancer(&[node.address], "--health-interval 1s --max-failures 1").run();
+    assert_eq!(get(balancer.address, "a/1")["status"], "OK");
+    await_polls(&node, 8);
+    assert!(!balancer.log().contains("is down"), "{}", balancer.log());
 }
 
 #[test]

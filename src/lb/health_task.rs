@@ -2,12 +2,13 @@
 //!
 //! A node that is not healthy is polled faster; a suspect one is polled at once, with little time to answer.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::clock::Millis;
 use super::health::State;
@@ -174,17 +175,24 @@ async fn check(upstreams: &Arc<Upstreams>, node: &Node, deadline: Duration, is_s
     }
 }
 
-/// METRICS of a node: within half of the time on a session, while nothing speaks against it; else on a connection of its own,
-/// which shows whether it takes a new client.
+/// METRICS of a node: on a session, while nothing speaks against it; else, or beside that when it is late after half of the
+/// time, on a connection of its own, which shows whether it takes a new client. Either has the whole time from its start.
 async fn ask(node: &Node, within: Duration, is_suspect: bool) -> Result<Bytes, LinkError> {
-    let now = Instant::now();
-    if node.is_available() && !node.is_failing() && !is_suspect {
-        let on_session = node.link().check_on_session(Request::Metrics, now + within / 2).await;
-        if let Some(line) = on_session {
-            return Ok(line);
-        }
+    let link = node.link();
+    let on_connection = || link.check(Request::Metrics, Instant::now() + within);
+    if !node.is_available() || node.is_failing() || is_suspect {
+        return on_connection().await;
     }
-    node.link().check(Request::Metrics, now + within).await
+    let mut on_session = pin!(link.check_on_session(Request::Metrics, Instant::now() + within));
+    match timeout(within / 2, on_session.as_mut()).await {
+        Ok(Some(line)) => Ok(line),
+        Ok(None) => on_connection().await,
+        Err(_) => tokio::select! {
+            biased;
+            Some(line) = on_session => Ok(line),
+            answer = on_connection() => answer,
+        },
+    }
 }
 
 fn judge(line: &[u8]) -> Finding {
