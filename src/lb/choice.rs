@@ -138,6 +138,29 @@ mod tests {
     }
 
     #[test]
+    fn a_look_that_finds_nobody_loses_no_load_and_requests_at_suspect_nodes_are_no_load() {
+        let key = Key::parse("article/1").unwrap();
+        let (members, least) = (members(20), choice(Strategy::LeastLoaded));
+        let standing = least.standing(&members, 0);
+        let nodes = members.nodes();
+        let all: Tried = nodes.iter().map(|member| member.node.identity).collect();
+        let first = least.pick(key, &standing, &Tried::new(), 0).unwrap().id;
+        assert!(least.peek_beside(key, &standing, &all, 1, 0).is_none());
+        for member in nodes.iter().filter(|member| member.id != first) {
+            member.node.latency.begin();
+            least.balance().sent(key, member.id, &*member.node);
+        }
+        assert_eq!(least.pick(key, &standing, &Tried::new(), 0).unwrap().id, first, "all others have one");
+
+        let hash = choice(Strategy::Hash);
+        let (other, beside) = (&nodes.0[1].node, || hash.standing(&members, 1).in_flight_beside());
+        other.suspect(1);
+        assert_eq!((other.latency.in_flight(), beside()), (1, 1));
+        other.trust();
+        assert_eq!(beside(), 0);
+    }
+
+    #[test]
     fn every_change_of_a_node_is_seen_by_the_next_request_and_nothing_else_is_derived_anew() {
         type Change = fn(&Node);
         let changes: [(&str, Change, Change); 4] = [
@@ -146,7 +169,10 @@ mod tests {
             (
                 "down",
                 |node| node.change(1, |health| health.lost("no address", 1)),
-                |node| node.change(1, |health| health.is_needed(1)),
+                |node| {
+                    node.change(1, |health| health.is_needed(1));
+                    node.set_share(100);
+                },
             ),
             (
                 "owes",

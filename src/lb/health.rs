@@ -37,6 +37,8 @@ pub(super) struct Rules {
     pub(super) backoff: Duration,
     /// The longest back-off.
     pub(super) max_backoff: Duration,
+    /// Whether a node that came back gets less than its full share of requests at first.
+    pub(super) starts_slowly: bool,
 }
 
 /// The health of one node.
@@ -240,7 +242,7 @@ mod tests {
 
     fn health() -> Health {
         let (backoff, max_backoff) = (Duration::from_secs(1), Duration::from_secs(60));
-        Health::new(Rules { fails: 3, rises: 2, backoff, max_backoff }, 0)
+        Health::new(Rules { fails: 3, rises: 2, backoff, max_backoff, starts_slowly: true }, 0)
     }
 
     /// Fails requests until the node is ejected.

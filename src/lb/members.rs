@@ -83,6 +83,7 @@ impl Membership {
             rises: config.rises.max(1),
             backoff: config.backoff,
             max_backoff: config.max_backoff,
+            starts_slowly: !config.slow_start.is_zero(),
         };
         let owed_file = config.state_dir.as_deref().map(OwedFile::within);
         let absent = owed_file.as_ref().map(OwedFile::read).unwrap_or_default();

@@ -12,7 +12,7 @@ use super::clock::Millis;
 use super::health::{Health, Rules, State};
 use super::latency::Latency;
 use super::owed::{Owed, Purge};
-use super::polled::Polled;
+use super::polled::{LEAST, Polled};
 use super::polls::Polls;
 use crate::lock::lock;
 use crate::net::Link;
@@ -59,6 +59,7 @@ pub(super) struct Node {
     silence_us: AtomicU64,
     /// The part of its weight that counts, in percent: rising when it is new.
     share: AtomicU32,
+    starts_slowly: bool,
     pub(super) polled: Polled,
     pub(super) polls: Polls,
     /// Counts what decides whether it gets requests.
@@ -85,6 +86,7 @@ impl Node {
             hedge_after_us: AtomicU64::new(u64::MAX),
             silence_us: AtomicU64::new(100_000),
             share: AtomicU32::new(WHOLE),
+            starts_slowly: rules.starts_slowly,
             polled: Polled::default(),
             polls: Polls::default(),
             changes,
@@ -254,14 +256,18 @@ impl Node {
         if !flipped {
             return;
         }
+        if state == State::Healthy {
+            self.polled.came_back(now, self.latency.answered(), self.latency.hits());
+            if self.starts_slowly {
+                // At once: beside a thousand nodes shares are looked at once a second.
+                self.share.store(LEAST, Ordering::Relaxed);
+            }
+        }
         self.changes.note();
         let (failures, why, node) = (health.failures(), health.since().1.to_owned(), self.link.peer());
         drop(health);
         match state {
-            State::Healthy => {
-                self.polled.came_back(now, self.latency.answered(), self.latency.hits());
-                info!(%node, why, "the node is healthy again");
-            }
+            State::Healthy => info!(%node, why, "the node is healthy again"),
             State::Probing => info!(%node, why, "the node is tried with one request"),
             State::Down if failures == 0 => {}
             State::Down => {
@@ -322,9 +328,29 @@ mod tests {
         let node = |peer: &str| {
             let (backoff, max_backoff) = (Duration::from_secs(1), Duration::from_secs(60));
             let link = Link::new(peer.parse().unwrap(), LinkLimits::default());
-            Node::new(link, Rules { fails: 3, rises: 2, backoff, max_backoff }, 1, 0, Arc::default())
+            Node::new(
+                link,
+                Rules { fails: 3, rises: 2, backoff, max_backoff, starts_slowly: true },
+                1,
+                0,
+                Arc::default(),
+            )
         };
         assert_eq!(node("10.0.0.1:8001").identity, node("10.0.0.1:8001").identity);
         assert_ne!(node("10.0.0.1:8001").identity, node("10.0.0.1:8002").identity);
+    }
+
+    #[test]
+    fn a_node_that_came_back_has_the_least_share_at_once_unless_none_starts_slowly() {
+        for (starts_slowly, share) in [(true, LEAST), (false, WHOLE)] {
+            let link = Link::new("10.0.0.1:8001".parse().unwrap(), LinkLimits::default());
+            let backoff = Duration::from_secs(1);
+            let rules = Rules { fails: 3, rises: 1, backoff, max_backoff: backoff, starts_slowly };
+            let node = Node::new(link, rules, 1, 0, Arc::default());
+            assert_eq!(node.share(), WHOLE);
+            node.join(1);
+            node.change(2, |health| health.poll_succeeded(2));
+            assert_eq!((node.is_healthy(), node.share()), (true, share));
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::stats::ratio;
 use crate::wire::{ReplyView, Status};
 
 /// The first share of a node that came back, in percent.
-const LEAST: f64 = 10.0;
+pub(super) const LEAST: u32 = 10;
 /// A node has caught up at this part of its peers' hit ratio.
 const CAUGHT_UP: f64 = 0.9;
 /// The least number of answers for a hit ratio.
@@ -154,7 +154,7 @@ impl Polled {
             details.back = None;
             return WHOLE;
         }
-        (LEAST + (f64::from(WHOLE) - LEAST) * passed as f64 / slow_start as f64) as u32
+        LEAST + (f64::from(WHOLE - LEAST) * passed as f64 / slow_start as f64) as u32
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::balance::{Candidate, Candidates};
+use super::balance::{Candidate, Candidates, Load};
 use super::clock::Millis;
 use super::health::State;
 use super::node::Node;
@@ -61,6 +61,11 @@ impl Standing {
         self.probing.iter().map(|&index| &self.nodes.0[index])
     }
 
+    #[cfg(test)]
+    pub(super) fn in_flight_beside(&self) -> u64 {
+        self.preferred.in_flight_beside()
+    }
+
     /// The member that `choose` finds among the candidates that were not tried: among the suspect ones if it finds none
     /// among the others.
     pub(super) fn choose(
@@ -71,7 +76,8 @@ impl Standing {
         let may = |candidate: &Candidate| {
             tried.is_empty() || !tried.contains(&self.nodes.0[candidate.index].node.identity)
         };
-        let index = choose(&self.preferred, &may).or_else(|| choose(&self.suspect, &may))?;
+        let lists = [&self.preferred, &self.suspect];
+        let index = lists.iter().filter(|list| !list.all().is_empty()).find_map(|list| choose(list, &may))?;
         self.nodes.0.get(index)
     }
 }
@@ -87,5 +93,9 @@ fn candidates(nodes: &Nodes, view: View, now: Millis, may: &dyn Fn(&Node) -> boo
         share: member.node.share(),
         load: member.node.clone(),
     };
-    Candidates::new(members().map(candidate).collect(), view.by_key, are_reported)
+    // Only a strategy by key counts what is in flight in all.
+    let others =
+        nodes.iter().filter(|member| view.by_key && !may(&member.node) && member.node.in_flight() > 0);
+    let beside = others.map(|member| member.node.clone() as Arc<dyn Load>).collect();
+    Candidates::new(members().map(candidate).collect(), view.by_key, are_reported).beside(beside)
 }

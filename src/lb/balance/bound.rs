@@ -11,8 +11,6 @@ const BOUND: f64 = 1.25;
 const FLOOR: f64 = 8.0;
 /// … and this times its square root: arrivals at random scatter by it.
 const SCATTER: f64 = 2.0;
-/// With twice the bound of keys that are not hot, this part of them is passed on.
-const PASSED_AT_TWICE: f64 = 1.0;
 
 /// The requests in flight per weight, at all candidates and the request itself.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +31,8 @@ impl Bound {
             return with_it <= share;
         }
         let most = share + FLOOR + SCATTER * share.sqrt();
-        part >= PASSED_AT_TWICE * (with_it / most - 1.0)
+        // None of the keys is passed on at `most`, half of them at one and a half times that, all of them at twice that.
+        part >= with_it / most - 1.0
     }
 }
 

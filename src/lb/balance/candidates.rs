@@ -66,6 +66,8 @@ pub struct Candidates {
     runs: Box<[Range<usize>]>,
     most: u32,
     are_reported: bool,
+    /// The loads of nodes that are no candidates, and have requests in flight from before.
+    beside: Box<[Arc<dyn Load>]>,
 }
 
 impl Candidates {
@@ -91,7 +93,13 @@ impl Candidates {
             most: all.iter().map(Candidate::drawn).max().unwrap_or(1),
             all: all.into(),
             are_reported,
+            beside: Box::default(),
         }
+    }
+
+    /// The same list, beside nodes that are no candidates and have requests in flight.
+    pub fn beside(self, others: Vec<Arc<dyn Load>>) -> Self {
+        Self { beside: others.into(), ..self }
     }
 
     /// All of them.
@@ -106,6 +114,11 @@ impl Candidates {
 
     pub(super) fn are_reported(&self) -> bool {
         self.are_reported
+    }
+
+    /// Requests in flight at nodes that are no candidates.
+    pub(crate) fn in_flight_beside(&self) -> u64 {
+        self.beside.iter().map(|load| load.in_flight()).sum()
     }
 
     /// The sum of the weights.

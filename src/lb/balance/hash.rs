@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::bound::Bound;
-
 use super::homes::{hash, home, mix, part};
 use super::popularity::Popularity;
 use super::{Balance, Candidate, Candidates, Load, Pick};
@@ -66,6 +65,11 @@ impl Hash {
         sum.max(0).cast_unsigned()
     }
 
+    /// Requests in flight at the candidates.
+    fn in_flight_among(&self, among: &Candidates) -> u64 {
+        self.all_in_flight().saturating_sub(among.in_flight_beside())
+    }
+
     fn now(&self) -> u32 {
         self.began.elapsed().as_millis() as u32
     }
@@ -80,8 +84,7 @@ impl Hash {
 
     /// One of the homes of a hot key that makes this part of all requests, in no order; the key by which that is found.
     fn one_of_many(&self, key: u64, part: f64, among: &Candidates) -> u64 {
-        let nodes = among.all().len();
-        let homes = ((part * nodes as f64 * HOMES_PER_NODE) as usize + 1).min(nodes);
+        let homes = (part * among.all().len() as f64 * HOMES_PER_NODE) as usize + 1;
         match fastrand::usize(..homes) {
             0 => key,
             other => mix(key.wrapping_add(other as u64)),
@@ -92,7 +95,7 @@ impl Hash {
 impl Balance for Hash {
     fn pick(&self, pick: &Pick<'_>, among: &Candidates) -> Option<usize> {
         let key = hash_of(pick.key);
-        let hot = self.popularity.note(key);
+        let hot = self.popularity.note(key, among.all().len());
         let mut first = home(key, among, pick.may)?;
         let mut by = key;
         if let Some(part) = hot
@@ -105,7 +108,7 @@ impl Balance for Hash {
         if in_flight == 0 {
             return Some(first.index);
         }
-        let bound = Bound::of(self.all_in_flight(), among.weight());
+        let bound = Bound::of(self.in_flight_among(among), among.weight());
         let takes = |candidate: &Candidate, in_flight: u64| {
             // Another number than that by which the home was found: of its own keys all have high ones.
             let part = part(mix(mix(key ^ candidate.id)));

@@ -82,8 +82,8 @@ fn a_hot_key_leaves_a_home_with_too_much_in_flight_unless_it_is_cold() {
     let (key, load) = (any().key, fixed(0, 0, 0).load);
     let first = hash.pick(&any(), &three(&hash, [0; 3])).unwrap();
     let id = busy(first, 0).id;
-    (0..3_000).for_each(|other| _ = hash.popularity.note(mix(other % 300)));
-    while hash.popularity.note(hash_of(key)).is_none() {}
+    (0..3_000).for_each(|other| _ = hash.popularity.note(mix(other % 300), 3));
+    while hash.popularity.note(hash_of(key), 3).is_none() {}
     assert_eq!(hash.pick(&any(), &three(&hash, [2; 3])), Some(first), "evenly loaded");
     let uneven = uneven(&hash, first, 9);
     let second = hash.pick(&any(), &uneven).unwrap();
@@ -96,6 +96,23 @@ fn a_hot_key_leaves_a_home_with_too_much_in_flight_unless_it_is_cold() {
     assert_eq!(hash.pick(&any(), &uneven), Some(second), "it is a hot one and cached");
     assert!(hash.may_hedge(key, id));
     assert_eq!(hash.peek(&any(), &uneven), Some(first));
+}
+
+#[test]
+fn requests_at_a_node_that_is_no_candidate_hold_no_hot_key_at_its_home() {
+    let hash = Hash { settles: Duration::ZERO, ..Hash::default() };
+    let (key, load) = (any().key, fixed(0, 0, 0).load);
+    while hash.popularity.note(hash_of(key), 2).is_none() {}
+    nodes(2).iter().for_each(|node| hash.ended(key, node.id, &*load, Some(true)));
+    let first = home(hash_of(key), &among(&nodes(2)), |_| true).unwrap().index;
+    let loads = |index: usize| if index == first { 12 } else { 1 };
+    (0..2 + 13 + 200).for_each(|_| hash.sent(key, busy(0, 0).id, &*load));
+    let stopped = busy(2, 200).load;
+    let both = among(&[0, 1].map(|index| busy(index, loads(index)))).beside(vec![stopped]);
+    assert!(
+        (0..100).all(|_| hash.pick(&any(), &both) != Some(first)),
+        "14 are in flight, and 12 of them there"
+    );
 }
 
 #[test]
@@ -313,4 +330,17 @@ async fn the_busiest_node_under_uneven_keys_has_no_more_than_it_had_without_a_fl
         }
     }
     assert!(sum / 6.0 <= 1.0, "{sum}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_keys_load_all_nodes_alike() {
+    fastrand::seed(7);
+    for (keys, nodes) in [(1, 3), (2, 3), (4, 3), (1, 12), (8, 12)] {
+        let mut world = World::new(nodes, keys);
+        world.closed(256, 10_000, |random| random.usize(..keys)).await;
+        world.queues.iter().for_each(|queue| queue.total.store(0, Relaxed));
+        world.open(0.7, 20_000, |random| random.usize(..keys)).await;
+        let (_, busiest) = world.seen();
+        assert!(busiest <= 1.5, "{keys} keys at {nodes} nodes: {busiest}");
+    }
 }

@@ -17,7 +17,8 @@ use crate::wire::Key;
 pub(super) struct LeastLoaded {
     turn: RoundRobin,
     ranking: Mutex<Ranking>,
-    /// Whether `ranking` is in use: beside few nodes no request waits for its lock.
+    /// Whether `ranking` was ever in use: beside few nodes no request waits for its lock. A look at a list of few in between,
+    /// that of the suspect ones, loses no note.
     is_ranked: AtomicBool,
 }
 
@@ -39,11 +40,11 @@ impl LeastLoaded {
         may: impl Fn(&Candidate) -> bool,
     ) -> Option<usize> {
         let is_ranked = among.all().len() > FEW;
-        if self.is_ranked.load(Ordering::Relaxed) != is_ranked {
-            self.is_ranked.store(is_ranked, Ordering::Relaxed);
-        }
         if !is_ranked {
             return least(among, next, may);
+        }
+        if !self.is_ranked.load(Ordering::Relaxed) {
+            self.is_ranked.store(true, Ordering::Relaxed);
         }
         let mut ranking = lock(&self.ranking);
         ranking.follow(among);

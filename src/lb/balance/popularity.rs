@@ -1,4 +1,4 @@
-//! Which keys are hot: those with several times the requests of a usual one lately.
+//! Which keys are hot: those with several times the requests of a usual one lately, or with half of what a node takes.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -8,6 +8,8 @@ use crate::per_core::PerCore;
 const PLACES: usize = 8192;
 /// A key is hot from this many times the mean of all that were requested.
 const HOT: u64 = 4;
+/// … or from half of the fair share of a node, which is much however few other keys there are …
+const OF_A_NODE: u64 = 2;
 /// … and from this many requests: fewer say nothing.
 const LEAST: u64 = 16;
 /// Counts are halved when all requests are so many: they are those of lately.
@@ -21,7 +23,7 @@ pub(super) struct Popularity {
     noted: PerCore<AtomicU32>,
     /// The sum of the counts at the last look.
     all: AtomicU64,
-    /// The count from which a key is hot, as of then.
+    /// The count from which a key has several times the requests of a usual one, as of then.
     hot_from: AtomicU32,
 }
 
@@ -37,14 +39,18 @@ impl Default for Popularity {
 }
 
 impl Popularity {
-    /// Notes a request for the key of this hash: its part of all requests lately if it is hot, 0 to 1.
-    pub(super) fn note(&self, key: u64) -> Option<f64> {
+    /// Notes a request for the key of this hash, one of those that so many nodes share: its part of all requests lately if it
+    /// is hot, 0 to 1.
+    pub(super) fn note(&self, key: u64, nodes: usize) -> Option<f64> {
         let count = self.counts[key as usize % PLACES].fetch_add(1, Ordering::Relaxed) + 1;
         if self.noted.here().fetch_add(1, Ordering::Relaxed) % LOOK_EVERY == LOOK_EVERY - 1 {
             self.look();
         }
-        let is_hot = count >= self.hot_from.load(Ordering::Relaxed);
-        is_hot.then(|| f64::from(count) / self.all.load(Ordering::Relaxed).max(1) as f64)
+        let all = self.all.load(Ordering::Relaxed);
+        let of_a_node = (all / (OF_A_NODE * nodes.max(1) as u64)).max(LEAST);
+        let hot_from = u64::from(self.hot_from.load(Ordering::Relaxed)).min(of_a_node);
+        // Nothing is known before the first look.
+        (all > 0 && u64::from(count) >= hot_from).then(|| (f64::from(count) / all as f64).min(1.0))
     }
 
     /// Learns from all counts what is usual. Requests that are noted meanwhile may be lost, which is harmless.
@@ -71,16 +77,27 @@ mod tests {
     #[test]
     fn of_even_keys_none_is_hot_and_of_uneven_ones_the_first() {
         let popularity = Popularity::default();
-        let hot = (0..200_000).filter(|request| popularity.note(mix(request % 5_000)).is_some()).count();
+        let hot = (0..200_000).filter(|request| popularity.note(mix(request % 5_000), 3).is_some()).count();
         assert!(hot < 4_000, "{hot} of requests for even keys");
         for request in 0..200_000 {
-            let part = popularity.note(mix(if request % 10 == 0 { 7 } else { request % 5_000 }));
+            let part = popularity.note(mix(if request % 10 == 0 { 7 } else { request % 5_000 }), 3);
             assert!(
                 request < 100_000 || request % 10 != 0 || part.is_some_and(|part| part > 0.03),
                 "{part:?}"
             );
         }
-        let part = popularity.note(mix(7)).unwrap();
+        let part = popularity.note(mix(7), 3).unwrap();
         assert!((0.08..0.14).contains(&part), "{part}");
+    }
+
+    #[test]
+    fn of_few_keys_each_that_takes_half_of_a_node_is_hot() {
+        for (keys, nodes, are_hot) in [(1, 3, true), (4, 3, true), (5, 3, true), (7, 3, false), (7, 12, true)]
+        {
+            let popularity = Popularity::default();
+            (0..10_000).for_each(|request| _ = popularity.note(mix(request % keys), nodes));
+            let hot = (0..keys).filter(|key| popularity.note(mix(*key), nodes).is_some()).count() as u64;
+            assert_eq!(hot, if are_hot { keys } else { 0 }, "{keys} keys at {nodes} nodes");
+        }
     }
 }
