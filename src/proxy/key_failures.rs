@@ -78,9 +78,11 @@ impl KeyFailures {
         }
     }
 
-    /// Each key is to be fetched at once.
-    pub(super) fn forget_all(&mut self) {
-        self.by_key.clear();
+    /// The keys that begin with `prefix` are to be fetched at once.
+    pub(super) fn forget_beneath(&mut self, prefix: &str) {
+        let keys = self.by_key.iter().map(|(key, _)| key);
+        let beneath: Vec<KeyBuf> = keys.filter(|key| key.as_str().starts_with(prefix)).cloned().collect();
+        beneath.iter().for_each(|key| self.forget(key.as_str()));
     }
 }
 
@@ -137,8 +139,19 @@ mod tests {
         assert!(!failures.pauses("a/1", Millis(1_001)) && failures.of("a/1").is_none());
         fails(&mut failures, "a/1", Fault::Document, 2_000);
         assert!(!failures.pauses("a/1", Millis(3_000)));
-        failures.forget_all();
-        assert!(!failures.pauses("a/1", Millis(2_001)));
+    }
+
+    #[test]
+    fn a_purge_forgets_the_failures_beneath_its_prefix_and_no_others() {
+        let mut failures = failures();
+        for path in ["a/1", "a/10", "b/1"] {
+            fails(&mut failures, path, Fault::Document, 0);
+        }
+        failures.forget_beneath("zzz/");
+        assert!(["a/1", "a/10", "b/1"].iter().all(|path| failures.pauses(path, Millis(1))));
+        failures.forget_beneath("a/1");
+        assert!(!failures.pauses("a/1", Millis(1)) && !failures.pauses("a/10", Millis(1)));
+        assert!(failures.pauses("b/1", Millis(1)));
     }
 
     #[test]

@@ -47,14 +47,12 @@ impl Proxy {
             }
             Pattern::Beneath(prefix) => prefix,
         };
-        let forget = || {
-            lock(&self.key_failures).forget_all();
-            self.purges.add(prefix, soft)
-        };
-        let Some(mark) = self.flights.purge(pattern, forget) else {
+        let Some(mark) = self.flights.purge(pattern, || self.purges.add(prefix, soft)) else {
             let full = "too many purges wait until the memory of those before them is freed; ask again";
             return Answer::Now(self.failed(Status::Overloaded, full));
         };
+        // Fetches from before the purge note no failure any more.
+        lock(&self.key_failures).forget_beneath(prefix);
         tokio::spawn(self.clone().walk());
         let proxy = self.clone();
         Answer::later(async move {
