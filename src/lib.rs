@@ -61,6 +61,7 @@
 //! needs neither: `default-features = false`. `otlp` sends spans of requests to a collector, and is off by default.
 
 pub mod admin;
+pub mod blame;
 pub mod handler;
 pub mod http;
 pub mod lb;
@@ -83,7 +84,6 @@ pub mod args;
 #[cfg(feature = "tools")]
 #[doc(hidden)]
 pub mod bench;
-pub mod blame;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod client;

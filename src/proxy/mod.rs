@@ -131,7 +131,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy with an empty cache. It fetches a document only when a request for it has come.
+    /// A proxy with an empty cache. It fetches a document when a request for it has come, and while the origin fails one that
+    /// was answered before, to find out whether it is well.
     pub fn new(config: ProxyConfig) -> Arc<Self> {
         Arc::new(Self {
             node: config.node,
