@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use tokio::time::Instant;
 
+use crate::http::with_http;
 use crate::support::ask::parse;
 use crate::support::cluster::POLLS;
 use crate::support::command::make_fifo;
@@ -205,4 +206,16 @@ fn a_proxy_whose_name_has_no_address_is_down_at_once() {
     assert!(scraped.contains("dproxy_node_healthy{node=\"no-such-proxy.invalid:1\"} 0"), "{scraped}");
     assert_eq!(balancer.log().matches("the name cannot be resolved").count(), 1, "{}", balancer.log());
     assert_eq!(get(balancer.address, "article/1")["status"], "OK");
+}
+
+#[test]
+fn a_proxy_that_is_named_twice_is_drained_as_one_and_then_the_balancer_is_not_ready() {
+    let origin = Fake::origin();
+    let proxy = Start::proxy(origin.address, "").run();
+    let (balancer, http) = with_http(Start::balancer(&[proxy.address; 2], POLLS));
+    assert_eq!(balancer.metrics()["cluster"]["nodes"], 1);
+    until("it is ready", || fetch(http, "/readyz").code == 200);
+    assert_eq!(parse(&ask(balancer.address, &format!("DRAIN {}", proxy.address)))["status"], "OK");
+    assert!(ask(balancer.address, "GET article/1").contains("drained"), "the error says why");
+    assert_eq!(fetch(http, "/readyz").code, 503);
 }

@@ -21,7 +21,14 @@ const MOST: usize = 1_000_000_000_000;
 
 /// A duration: `250ms`, `30s`, `5m`, `1h`; a bare number is seconds, with a fraction if need be.
 pub fn duration(text: &str) -> Result<Duration, String> {
+    /// Not all that humantime takes: its `M` is a month.
+    const UNITS: [&str; 14] =
+        ["ns", "us", "ms", "s", "sec", "second", "seconds", "m", "min", "minutes", "h", "hours", "d", "days"];
     let shape = || "write a duration such as 250ms, 30s, 5m or 1h".to_owned();
+    let mut units = text.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+    if text.parse::<f64>().is_err() && !units.all(|unit| UNITS.contains(&unit)) {
+        return Err(shape());
+    }
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     // humantime takes whole numbers only; `2.5s` is what people write.
@@ -193,7 +200,7 @@ mod tests {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
         assert_eq!(duration("36500d").map(|century| century.as_secs()), Ok(LONGEST as u64));
-        for text in ["", "x", "1 parsec", "NaN", "1.5x", ".", "1e3x"] {
+        for text in ["", "x", "1 parsec", "NaN", "1.5x", ".", "1e3x", "5M", "1 month", "2y"] {
             assert!(duration(text).is_err_and(|why| why.contains("250ms")), "{text}");
         }
         for text in

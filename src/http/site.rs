@@ -187,10 +187,14 @@ impl<H: Handler> Site<H> {
         let is_served = match self.config.role {
             Role::Proxy => true,
             Role::Balancer => Sample::from_metrics(&self.metrics().await, "")
-                .is_some_and(|sample| sample.nodes.iter().any(|node| node.health != NodeHealth::Down)),
+                .is_some_and(|sample| sample.nodes.iter().any(|node| gets_requests(node.health))),
         };
         if is_served { Ok(()) } else { Err("there is no healthy proxy") }
     }
+}
+
+fn gets_requests(health: NodeHealth) -> bool {
+    !matches!(health, NodeHealth::Down | NodeHealth::Drained)
 }
 
 fn stale_directives(config: &HttpConfig) -> String {

@@ -29,8 +29,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
 
 impl Members {
+    /// The proxies of the command line; of one that is named twice, once, as in a file.
     fn given(&self) -> Vec<Listed> {
-        self.proxies.iter().map(|peer| Listed { peer: peer.clone(), weight: USUAL }).collect()
+        let mut given: Vec<Listed> = Vec::new();
+        for peer in &self.proxies {
+            if given.iter().all(|other| other.peer != *peer) {
+                given.push(Listed { peer: peer.clone(), weight: USUAL });
+            }
+        }
+        given
     }
 
     /// The list at the start; an error names the file and what is wrong with it.

@@ -133,7 +133,7 @@ impl Tries {
             0 if owes => {
                 (Status::ProxyError, "every healthy proxy owes a purge and gets no requests before it")
             }
-            0 => (Status::ProxyError, "there is no healthy proxy to try"),
+            0 => (Status::ProxyError, "there is no healthy proxy to try: all are down or drained"),
             tried if self.busy == tried => {
                 (Status::Overloaded, "every proxy has as many requests as it may have")
             }

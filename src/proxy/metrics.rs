@@ -125,11 +125,9 @@ impl Proxy {
         let entry = held.as_deref();
         let failure = lock(&self.key_failures).of(key.as_str()).cloned();
         let (next_probe, origin_error) = self.upstream.health();
-        let tried_again = failure.as_ref().map(|failure| {
-            // Without a document to serve meanwhile every request is a try, while the gate is open.
-            let own = entry.map_or(now, |_| failure.pauses_until);
-            own.max(next_probe.unwrap_or_default()).since(now).as_secs_f64()
-        });
+        // Without a document to serve meanwhile every request is a try, while the gate is open.
+        let own = failure.as_ref().map(|failure| entry.map_or(now, |_| failure.pauses_until));
+        let tried_again = own.max(next_probe).map(|at| at.since(now).as_secs_f64());
         Explanation {
             key: key.as_str(),
             node: self.node,

@@ -191,7 +191,8 @@ impl Upstream {
             Err(Refusal::TooMany) => {
                 return (unasked(Fault::Ours, "too many fetches are under way"), clock());
             }
-            Err(Refusal::SlowKind) => return (unasked(Fault::Document, SLOW_KIND), clock()),
+            // It may be this proxy's way to the origin that is slow: another proxy is worth a try.
+            Err(Refusal::SlowKind) => return (unasked(Fault::Source, SLOW_KIND), clock()),
         };
         // The gate may have closed while this fetch waited.
         if !is_single && self.gate().is_failing_since(waits_since) && clock() > waits_since {

@@ -20,6 +20,7 @@ use crate::watched::Watched;
 use crate::world::{Documents, KEYS, LARGEST, World};
 
 pub(crate) const BALANCERS: usize = 2;
+pub(crate) const MOST_PROXIES: usize = 5;
 pub(crate) const PORT: u16 = 9000;
 /// A fetch ends within this time.
 pub(crate) const FETCH: Duration = Duration::from_secs(2);
@@ -55,7 +56,7 @@ impl Plan {
         let caches = [CacheType::Ttl, CacheType::Lru, CacheType::S3fifo];
         let some_seconds = || Duration::from_secs([0, 0, 2, 5][fastrand::usize(..4)]);
         Self {
-            proxies: fastrand::usize(3..=5),
+            proxies: fastrand::usize(3..=MOST_PROXIES),
             strategy: strategies[fastrand::usize(..strategies.len())],
             cache: caches[fastrand::usize(..caches.len())],
             entries: [5, 1000][fastrand::usize(..2)],

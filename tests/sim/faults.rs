@@ -6,7 +6,7 @@ use std::time::Duration;
 use dproxy::net::transport;
 
 use crate::FAULTS_END;
-use crate::cluster::{BALANCERS, balancer, proxy};
+use crate::cluster::{BALANCERS, MOST_PROXIES, Plan, balancer, proxy};
 use crate::world::{Spoilt, World, pair};
 
 /// A balancer expects a sign of life from a silent proxy within this time.
@@ -40,14 +40,17 @@ pub(crate) struct Faults {
 }
 
 impl Kind {
-    fn random(proxies: usize) -> Self {
+    fn random(plan: &Plan) -> Self {
+        let proxies = plan.proxies;
+        // With two places on a link, one session lost without a port for the next is too much for the others.
+        let kinds = if plan.max_in_flight > 2 { 16 } else { 14 };
         let all = (0..proxies).map(proxy).collect();
         let proxy = || proxy(fastrand::usize(..proxies));
         let balancer = || balancer(fastrand::usize(..BALANCERS));
         // Upstream or downstream of a proxy.
         let link =
             || if fastrand::u8(..4) == 0 { (proxy(), "origin".to_owned()) } else { (balancer(), proxy()) };
-        match fastrand::u8(..16) {
+        match fastrand::u8(..kinds) {
             0..=4 => Kind::Crash(proxy()),
             5 => Kind::Crash(balancer()),
             6 => Kind::Crash("origin".to_owned()),
@@ -82,7 +85,12 @@ impl Kind {
             // A sign of life takes two round trips: a node too slow for that is rightly marked down.
             Kind::Slow(a, b, latency) if *latency * 4 > SIGN_OF_LIFE => vec![pair(a, b)],
             // It works slowly: only its deadline shows a fault.
-            Kind::Slow(..) | Kind::Starve(_) => Vec::new(),
+            Kind::Slow(..) => Vec::new(),
+            // Sessions go on. A proxy that has none to the origin cannot fetch, and says so.
+            Kind::Starve(hosts) if hosts[0] == "origin" => {
+                (0..MOST_PROXIES).map(|index| pair(&proxy(index), "origin")).collect()
+            }
+            Kind::Starve(_) => Vec::new(),
         }
     }
 
@@ -118,7 +126,7 @@ impl Faults {
         }
         if now >= self.next && now < FAULTS_END {
             self.next = now + Duration::from_millis(fastrand::u64(100..3_000));
-            let kind = Kind::random(self.world.plan.proxies);
+            let kind = Kind::random(&self.world.plan);
             if self.now.len() < 2 && !self.now.iter().any(|fault| fault.kind.touches(&kind)) {
                 let until = now + Duration::from_millis(fastrand::u64(50..6_000));
                 self.begin(sim, &kind, now);
