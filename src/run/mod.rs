@@ -62,9 +62,11 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
 fn serve(cli: &Cli, role: &str, build: impl FnOnce(&mut Process) -> Result<()>) -> Result<ExitCode> {
     // A variable that sets nothing would be noticed late.
     config::strays().iter().for_each(|stray| warn!("{stray}"));
-    signals::outlive().context("signals cannot be handled")?;
+    let descriptors = Descriptors::raise();
+    signals::outlive()
+        .context("signals cannot be handled; too few open files are mended by a higher ulimit -n")?;
     let memory = Memory::find(|path| std::fs::read_to_string(path).ok());
-    let mut process = Process::within(memory, Descriptors::raise(), Sockets::handed_over()?);
+    let mut process = Process::within(memory, descriptors, Sockets::handed_over()?);
     build(&mut process)?;
     #[cfg(feature = "otlp")]
     if let Some(export) = otlp::start(cli.spans.otlp_endpoint.as_deref(), role)? {
