@@ -15,6 +15,15 @@ fn counted(metrics: &str, status: &str) -> u64 {
     metrics.lines().find_map(|line| line.strip_prefix(&sample)?.parse().ok()).unwrap_or(0)
 }
 
+/// Such a connection once kept its thread busy for ever.
+#[test]
+fn a_connection_that_ends_within_the_preface_of_http_2_is_closed() {
+    let house = house("");
+    for part in ["P", "PRI", "PRI * HTTP/2.0\r\n\r"] {
+        assert_eq!(text(&exchange(house.http, part.as_bytes())), "", "{part:?}");
+    }
+}
+
 #[test]
 fn what_the_parser_refuses_is_problem_json_and_counted() {
     let house = house("");

@@ -25,11 +25,12 @@ pub(super) enum Protocol {
     Lines,
 }
 
-/// Reads until the protocol is known; these bytes are of the connection and have to be read again. `None` at its end.
+/// Reads until the protocol is known; these bytes are of the connection and have to be read again. `None` at its end, even
+/// within what may become the preface: no request can follow.
 pub(super) async fn read(stream: &mut Stream) -> io::Result<Option<(Protocol, Bytes)>> {
     let mut first = BytesMut::with_capacity(FIRST);
     loop {
-        if stream.read_buf(&mut first).await? == 0 && first.is_empty() {
+        if stream.read_buf(&mut first).await? == 0 {
             return Ok(None);
         }
         if let Some(protocol) = protocol(&first) {
