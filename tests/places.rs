@@ -58,6 +58,32 @@ fn silent_connections_hold_no_place_over_http() {
 }
 
 #[test]
+fn connections_of_the_reserve_make_room_after_a_head_in_two_pieces() {
+    let origin = Fake::origin();
+    let (_proxy, http) = with_http(Start::proxy(origin.address, &format!("{} --threads 1", words())));
+    let connect = || (0..PLACES).map(|_| Http::connect(http)).collect::<Vec<Http>>();
+    let mut first = connect();
+    for idle in &mut first {
+        assert_eq!(idle.ask("GET", "/article/1", &[], "").code, 200);
+    }
+    // Each takes the place of one of the first.
+    let mut second = Vec::new();
+    until("all places are taken by heads in two pieces", || {
+        let mut halves = Http::connect(http);
+        halves.send(b"GET /article/1 HTTP/1.1\r\n");
+        // The thread answers this after it has read the half.
+        assert_eq!(fetch(http, "/healthz").code, 200);
+        halves.send(b"host: a\r\n\r\n");
+        if halves.response(false).code == 200 {
+            second.push(halves);
+        }
+        second.len() == PLACES
+    });
+    until("one of them makes room", || fetch(http, "/article/1").code == 200);
+    drop((first, second));
+}
+
+#[test]
 fn a_client_that_waits_for_its_reply_keeps_its_place() {
     let gate = Gate::default();
     let origin = gate.peer();

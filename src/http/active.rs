@@ -82,7 +82,7 @@ impl Activity {
 
     /// Whether the next response has to say that it is the last one.
     pub(super) fn is_ending(&self) -> bool {
-        self.ending.load(Relaxed) || self.at.is_in_reserve()
+        self.ending.load(Relaxed) || self.at.is_in_reserve() || self.at.place().was_given_away()
     }
 
     /// The next response is to be the last one.

@@ -107,13 +107,7 @@ async fn run<C: Future>(
     limits: &ServerLimits,
     stop: &CancellationToken,
 ) -> End {
-    let overdue = async {
-        tokio::select! {
-            biased;
-            () = activity.at().place().is_given_away() => {}
-            () = overdue(activity, limits) => {}
-        }
-    };
+    let overdue = overdue(activity, limits);
     let stopped = async {
         stop.cancelled().await;
         activity.end_with_next();
@@ -123,6 +117,14 @@ async fn run<C: Future>(
     tokio::select! {
         biased;
         _ = conn.as_mut() => return End::Over,
+        is_idle = activity.at().given_away_idle() => {
+            if is_idle {
+                return End::Overdue;
+            }
+            // The client of a request that came just now gets its response.
+            activity.end_with_next();
+            end_soon(conn.as_mut());
+        }
         () = stopped => end_soon(conn.as_mut()),
         () = overdue.as_mut() => return End::Overdue,
     }
@@ -156,5 +158,57 @@ async fn overdue(activity: &Activity, limits: &ServerLimits) {
         if now - since >= activity.deadline(limits) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::task::yield_now;
+    use tokio::time::{advance, pause, resume};
+
+    use super::*;
+    use crate::handler::{Answer, Ask};
+    use crate::http::{Gateway, HttpConfig, Measured, Role};
+    use crate::net::transport::tests::narrow;
+    use crate::wire::{Reply, Status};
+
+    /// Answers in the next turn of the runtime.
+    struct Later;
+
+    impl Handler for Later {
+        fn answer(self: &Arc<Self>, _: Ask<'_>) -> Answer {
+            Answer::later(async {
+                yield_now().await;
+                Reply::null(Status::NotFound)
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_comes_as_the_place_is_given_away_gets_its_response() {
+        let (listener, mut client) = narrow().await;
+        let limits = ServerLimits { max_connections: 1, ..ServerLimits::default() };
+        let config = HttpConfig { limits, ..HttpConfig::new(Role::Proxy, 1) };
+        let (stop, close) = Default::default();
+        let gateway = Gateway::new(Measured::new(Arc::new(Later)), config, stop, close);
+        let door = gateway.door.clone();
+        tokio::spawn(async move { gateway.serve(listener).await });
+        while !door.are_seated(1) {
+            yield_now().await;
+        }
+        pause();
+        advance(Duration::from_secs(1)).await;
+        resume();
+        client.write_all(b"GET /a/1 HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        assert!(door.give_away());
+        let mut response = String::new();
+        client.read_to_string(&mut response).await.unwrap();
+        assert!(
+            response.starts_with("HTTP/1.1 404 ") && response.contains("connection: close"),
+            "{response}"
+        );
     }
 }

@@ -88,6 +88,19 @@ impl Door {
     }
 }
 
+#[cfg(test)]
+impl Door {
+    /// Whether so many connections have waited for their clients.
+    pub(crate) fn are_seated(&self, count: usize) -> bool {
+        self.places.are_seated(count)
+    }
+
+    /// Has the idlest connection make room. False if nobody is idle, or there is a free place.
+    pub(crate) fn give_away(&self) -> bool {
+        self.places.take_free().is_none() && self.places.take().is_some()
+    }
+}
+
 /// Accepts until `stop`; returns when the connections have ended. False when the drain ran out first.
 pub async fn accept<F: Front>(
     listener: Listener,

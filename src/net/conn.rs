@@ -22,7 +22,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::task::unconstrained;
+use tokio::task::{unconstrained, yield_now};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::accept::{Admitted, RESERVE_DEADLINE};
@@ -56,11 +56,11 @@ enum End {
 
 /// Serves one connection to its end.
 pub(super) async fn serve<H: Handler>(mut stream: Stream, from: IpAddr, shared: &Shared<H>, at: &Admitted) {
-    let end = {
+    let (end, is_leaving) = {
         let stop = shared.ending.cancelled();
         tokio::pin!(stop);
         let mut conn = Conn::new(&mut stream, from, shared, at);
-        std::future::poll_fn(|cx| {
+        let end = std::future::poll_fn(|cx| {
             let end = conn.poll(cx)?;
             // Only a connection that waits looks at the stop.
             if end.is_pending() && !conn.stopping && stop.as_mut().poll(cx).is_ready() {
@@ -69,8 +69,8 @@ pub(super) async fn serve<H: Handler>(mut stream: Stream, from: IpAddr, shared: 
             }
             end.map(Ok)
         })
-        .await
-        .unwrap_or(End::Cut)
+        .await;
+        (end.unwrap_or(End::Cut), conn.is_leaving)
     };
     let closed = async {
         match end {
@@ -82,7 +82,7 @@ pub(super) async fn serve<H: Handler>(mut stream: Stream, from: IpAddr, shared: 
     tokio::select! {
         biased;
         () = closed => {}
-        () = async { at.place().given_away(Instant::now()).await } => {}
+        () = async { at.place().given_away(Instant::now()).await }, if !is_leaving => {}
     }
 }
 
@@ -102,6 +102,10 @@ struct Conn<'a, H> {
     mid_line: bool,
     /// The server stops: requests that have arrived are answered, later ones are not.
     stopping: bool,
+    /// The place was given away as a request came: the connection ends once its replies are written.
+    is_leaving: bool,
+    /// The place was given away, and this is the last turn in which a request may come.
+    has_looked_again: bool,
     /// The deadline of the first line once the server stops.
     last_call: Instant,
 }
@@ -120,11 +124,14 @@ impl<'a, H: Handler> Conn<'a, H> {
             timer: Box::pin(sleep_until(now + shared.limits.line_deadline)),
             mid_line: false,
             stopping: false,
+            is_leaving: false,
+            has_looked_again: false,
             last_call: now,
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<End>> {
+        let mut has_moved = false;
         loop {
             self.exchange.now = Instant::now();
             if self.exchange.outbox.is_empty() {
@@ -139,14 +146,22 @@ impl<'a, H: Handler> Conn<'a, H> {
                 return Poll::Ready(Ok(if unread_input { End::UnreadInput } else { End::Clean }));
             }
             if progress {
+                has_moved = true;
+                self.has_looked_again = false;
                 continue;
             }
             let idle_since = self.idle_since();
-            if !self.exchange.at.place().waits(cx, idle_since) {
-                if idle_since.is_some() {
-                    return Poll::Ready(Ok(End::Cut));
+            if !self.is_leaving && !self.exchange.at.place().waits(cx, idle_since) {
+                if idle_since.is_some() && !has_moved {
+                    if self.has_looked_again {
+                        return Poll::Ready(Ok(End::Cut));
+                    }
+                    // A request may have come that the runtime has not seen yet: it looks before the next turn.
+                    self.has_looked_again = true;
+                    return pin!(yield_now()).poll(cx).map(|()| Ok(End::Cut));
                 }
-                self.stopping = true;
+                self.is_leaving = true;
+                self.stop();
             }
             // The kernel accepted the connection of a client whose first line is on its way: it gets until the last call.
             if !self.stopping || self.exchange.phase != Phase::Session || self.inbox.has_line() {
@@ -296,7 +311,7 @@ mod tests {
 
     use bytes::Bytes;
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-    use tokio::time::{pause, resume, sleep};
+    use tokio::time::{advance, pause, resume, sleep};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -332,5 +347,29 @@ mod tests {
         client.write_all(b"1 GET a/1\n").await.unwrap();
         client.read_until(b'\n', &mut line).await.unwrap();
         assert_eq!(line.len(), LONG + 3);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_comes_as_the_place_is_given_away_gets_its_whole_reply() {
+        let (listener, client) = narrow().await;
+        let limits = ServerLimits { max_connections: 1, ..ServerLimits::default() };
+        let server = Server::new(Arc::new(Long), limits, CancellationToken::new());
+        let door = server.door().clone();
+        tokio::spawn(async move { server.serve(listener).await });
+        let (mut client, mut line) = (BufReader::new(client), Vec::new());
+        client.write_all(b"HELLO 2\n").await.unwrap();
+        client.read_until(b'\n', &mut line).await.unwrap();
+        while !door.are_seated(1) {
+            yield_now().await;
+        }
+        pause();
+        advance(2 * FAVOUR).await;
+        resume();
+        client.write_all(b"1 GET a/1\n").await.unwrap();
+        assert!(door.give_away());
+        line.clear();
+        client.read_until(b'\n', &mut line).await.unwrap();
+        assert_eq!(line.len(), LONG + 3);
+        assert_eq!(client.read_until(b'\n', &mut line).await.unwrap(), 0, "and the session ends");
     }
 }

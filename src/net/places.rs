@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use crate::lock::lock;
@@ -53,6 +54,12 @@ struct Seat {
     /// Its index in [`Seats::all`]; written under the lock.
     at: AtomicUsize,
     task: Waker,
+}
+
+impl Seat {
+    fn is_given_away(&self) -> bool {
+        self.at.load(Relaxed) == GIVEN_AWAY
+    }
 }
 
 /// One place; free again once it is dropped, unless a newcomer has it already.
@@ -102,6 +109,15 @@ impl Admitted {
         }
         true
     }
+
+    /// Completes when the place that it has by then is given away; [`Place::note`] says when it may be. False if the
+    /// connection has been used at that very moment: a request came as the place went.
+    pub(crate) async fn given_away_idle(&self) -> bool {
+        std::future::poll_fn(|cx| self.place().poll_given_away(cx)).await;
+        // A request may have come that the runtime has not seen yet: it looks before the next turn.
+        yield_now().await;
+        self.place().is_idle()
+    }
 }
 
 impl Places {
@@ -132,6 +148,11 @@ impl Places {
 
     fn place(self: &Arc<Self>) -> Place {
         Place { places: self.clone(), seat: OnceLock::new(), is_left: AtomicBool::new(false) }
+    }
+
+    #[cfg(test)]
+    pub(super) fn are_seated(&self, count: usize) -> bool {
+        self.seats().all.len() == count
     }
 
     /// Takes the place of the idlest connection away from it, and tells it.
@@ -211,7 +232,7 @@ impl Place {
             None => self.seat.get_or_init(|| self.sit(cx.waker().clone())),
         };
         seat.idle_since.store(idle_since, Relaxed);
-        seat.at.load(Relaxed) != GIVEN_AWAY
+        !seat.is_given_away()
     }
 
     /// Like [`Place::waits`], for a connection that has a seat.
@@ -222,22 +243,31 @@ impl Place {
         }
     }
 
-    /// Completes when the place is given away; [`Place::note`] says when it may be.
-    pub(crate) async fn is_given_away(&self) {
-        std::future::poll_fn(|cx| {
-            let seat = self.seat.get_or_init(|| self.sit(cx.waker().clone()));
-            if seat.at.load(Relaxed) == GIVEN_AWAY { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+    /// Whether the place is given away, of which the task is told; [`Place::note`] says when it may be.
+    fn poll_given_away(&self, cx: &Context<'_>) -> Poll<()> {
+        let seat = self.seat.get_or_init(|| self.sit(cx.waker().clone()));
+        if seat.is_given_away() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Completes when the place is given away, while the connection waits for its client `since` that time.
+    /// Whether the place was given away.
+    pub(crate) fn was_given_away(&self) -> bool {
+        self.seat.get().is_some_and(|seat| seat.is_given_away())
+    }
+
+    /// Whether the connection was idle by its last note.
+    fn is_idle(&self) -> bool {
+        self.seat.get().is_some_and(|seat| seat.idle_since.load(Relaxed) != BUSY)
+    }
+
+    /// Completes a turn after the place was given away, while the connection waits for its client `since` that time.
     pub(crate) async fn given_away(&self, since: Instant) {
         std::future::poll_fn(|cx| match self.waits(cx, Some(since)) {
             true => Poll::Pending,
             false => Poll::Ready(()),
         })
         .await;
+        // As in [`Admitted::given_away_idle`].
+        yield_now().await;
     }
 
     fn sit(&self, task: Waker) -> Arc<Seat> {
