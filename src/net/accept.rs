@@ -37,6 +37,16 @@ const LOG_PAUSE: Duration = Duration::from_secs(1);
 /// The time for handshakes under way to end when the port is handed over.
 const HANDSHAKES_END: Duration = Duration::from_millis(200);
 
+/// The number of connections in the reserve, beyond `max_connections`.
+pub(crate) fn reserve(max_connections: usize) -> usize {
+    (max_connections / 4).clamp(FEW, RESERVE)
+}
+
+/// The most connections that open no more than so many `files` together with their reserve; at least one.
+pub(crate) fn connections_within(files: usize) -> usize {
+    files.saturating_sub(files.div_ceil(5).clamp(FEW, RESERVE)).max(1)
+}
+
 /// Serves accepted connections: the line server, and the HTTP gateway.
 pub trait Front: Send + Sync + 'static {
     /// Serves one connection to its end. Must return by itself, soon after a stop, and when its place is given away.
@@ -62,7 +72,7 @@ impl Door {
     /// At most `max_connections` are open; after a stop they must end within `drain`.
     pub fn new(max_connections: usize, drain: Duration) -> Self {
         let places = Places::new(max_connections, GRACE);
-        let reserve = Places::new((max_connections / 4).clamp(FEW, RESERVE), Duration::ZERO);
+        let reserve = Places::new(reserve(max_connections), Duration::ZERO);
         Self { places, reserve, drain, end: OnceLock::new(), hand_over: None }
     }
 

@@ -20,6 +20,8 @@ impl Process {
     /// Serves all nodes of a cluster.
     pub(super) fn cluster(&mut self, args: &ClusterArgs) -> Result<()> {
         self.is_cluster = true;
+        // Lines of each node, and HTTP of the balancer.
+        self.front_ends = Some(args.proxies + 3);
         if let Some(advice) = impatience(args.cache.fetch_deadline, args.balance.try_deadline) {
             warn!("{advice}");
         }

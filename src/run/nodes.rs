@@ -35,7 +35,7 @@ impl Process {
         }
         let bound = self.listen("origin", &self.lines("origin", args.port, &args.server), &args.server)?;
         let config = OriginConfig::default();
-        let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server) };
+        let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server, 1) };
         let address = self.serve("origin", bound, Origin::new(documents, config), limits)?;
         Ok((address, sample))
     }
@@ -54,7 +54,8 @@ impl Process {
         }
         let proxy = Proxy::new(config);
         self.in_background(proxy.clone().sweep());
-        let limits = self.limits(&args.server);
+        let front_ends = 1 + usize::from(self.has_http(&args.http));
+        let limits = self.limits(&args.server, front_ends);
         if !self.has_http(&args.http) {
             // Only HTTP shows what would be measured.
             return self.serve("proxy", bound, proxy, limits);
@@ -74,7 +75,8 @@ impl Process {
         let admins = Admins::new(listed::all(&args.admin_from));
         let balance = args.balance.config(args.members(), link, admins);
         let config = LbConfig { state_dir: args.state_dir.clone(), ..balance };
-        let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server) };
+        let front_ends = 1 + usize::from(self.has_http(&args.http));
+        let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server, front_ends) };
         let lb = Lb::new(config).map_err(|error| anyhow!("the list of proxies is bad: {error}"))?;
         self.in_background(lb.clone().check_health());
         self.in_background(lb.clone().follow());

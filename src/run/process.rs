@@ -39,6 +39,8 @@ pub(super) struct Process {
     stop: CancellationToken,
     /// Whether all roles are served by this process, each with flags of its own.
     pub(super) is_cluster: bool,
+    /// The number of front ends of a cluster. Any other process has those of its one role.
+    pub(super) front_ends: Option<usize>,
     /// The sockets that were handed over and are not served yet.
     sockets: Sockets,
     /// Whether SIGHUP has a file read anew.
@@ -89,12 +91,13 @@ impl Process {
         args.http_port.is_some() || !self.is_cluster && self.sockets.has(Front::Http)
     }
 
-    /// The limits of a server of this process.
-    pub(super) fn limits(&mut self, args: &ServerArgs) -> ServerLimits {
+    /// The limits of a server of a role with so many front ends.
+    pub(super) fn limits(&mut self, args: &ServerArgs, front_ends: usize) -> ServerLimits {
         let (memory, descriptors) = (self.memory, self.descriptors);
+        let front_ends = self.front_ends.unwrap_or(front_ends);
         let connections = *self
             .connections
-            .get_or_insert_with(|| descriptors.connections(args.max_connections, args.threads()));
+            .get_or_insert_with(|| descriptors.connections(args.max_connections, args.threads(), front_ends));
         let limits = args.limits(self.unread.get_or_insert_with(|| {
             let chosen = || said("max-unread", memory.unread(), memory);
             Arc::new(Unread::new(args.max_unread.unwrap_or_else(chosen)))
