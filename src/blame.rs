@@ -27,8 +27,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The fault of a request without a reply. `answered_others`: whether the upstream answered another request between the
-    /// sending of this one and its deadline.
+    /// The fault of a request without a reply. `answered_others`: whether the upstream answered another request while this one
+    /// waited, and not only at the beginning of that.
     pub fn of_error(error: LinkError, answered_others: bool) -> Self {
         match error {
             // The bytes may have been a document: one that is longer than we take, or not UTF-8.

@@ -219,7 +219,10 @@ impl Upstream {
                 if error == LinkError::Late {
                     self.turns.was_late(kind);
                 }
-                let answered_others = self.gate().has_answered_since(asked);
+                // In the second half of the wait: an answer soon after the request was sent says nothing of a link that
+                // was cut then.
+                let half = Millis(asked.0.midpoint(clock().0));
+                let answered_others = self.gate().has_answered_since(half);
                 let fault = Fault::of_error(error, answered_others);
                 if error == LinkError::Late && fault == Fault::Document {
                     // Nothing was learned of the origin.
