@@ -43,6 +43,7 @@ pub(crate) fn reserve(max_connections: usize) -> usize {
 }
 
 /// The most connections that open no more than so many `files` together with their reserve; at least one.
+#[cfg(feature = "cli")]
 pub(crate) fn connections_within(files: usize) -> usize {
     files.saturating_sub(files.div_ceil(5).clamp(FEW, RESERVE)).max(1)
 }
