@@ -104,7 +104,7 @@ mod tests {
         for (words, line) in [
             (
                 "dproxy origin --ttl 3s",
-                "unexpected argument '--ttl' found; it is a flag of dproxy proxy, cluster; see dproxy origin --help",
+                "unexpected argument '--ttl' found; it is a flag of dproxy proxy, cluster, simulate; see dproxy origin --help",
             ),
             (
                 "dproxy proxy --cache-typ lru",
