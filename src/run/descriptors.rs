@@ -3,12 +3,14 @@
 
 use anyhow::{Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::net::accept::connections_within;
 
 /// Open files of a process without nodes: standard streams, signals, the log, files that are read at the moment.
 const PROCESS: u64 = 16;
+/// So few connections are worth a warning, whatever was asked for.
+const FEW: usize = 1000;
 /// Open files of one runtime.
 const RUNTIME: u64 = 4;
 
@@ -40,10 +42,12 @@ impl Descriptors {
         let most = connections_within(share);
         if most < wanted {
             let limit = self.0;
-            warn!(
+            let told = format!(
                 "this process may open {limit} files (ulimit -n), which is enough for {most} connections of clients \
                  at each of its {front_ends} front ends, not for {wanted} (--max-connections)"
             );
+            // The default of --max-connections is more than most nodes will ever have.
+            if most < FEW { warn!("{told}") } else { info!("{told}") }
         }
         wanted.min(most)
     }

@@ -63,8 +63,9 @@ fn serve(cli: &Cli, role: &str, build: impl FnOnce(&mut Process) -> Result<()>) 
     // A variable that sets nothing would be noticed late.
     config::strays().iter().for_each(|stray| warn!("{stray}"));
     let descriptors = Descriptors::raise();
-    signals::outlive()
-        .context("signals cannot be handled; too few open files are mended by a higher ulimit -n")?;
+    // tokio panics where it cannot open what it needs for signals.
+    descriptors.suffice(1, 1)?;
+    signals::outlive().context("signals cannot be handled")?;
     let memory = Memory::find(|path| std::fs::read_to_string(path).ok());
     let mut process = Process::within(memory, descriptors, Sockets::handed_over()?);
     build(&mut process)?;
