@@ -153,7 +153,7 @@ impl Faults {
             Kind::Slow(a, b, latency) => sim.set_link_latency(a.as_str(), b.as_str(), *latency),
             Kind::Spoil(hosts, spoilt) => hosts.iter().for_each(|host| self.world.spoil(host, Some(*spoilt))),
             Kind::Starve(hosts) => {
-                hosts.iter().for_each(|host| transport::starve(sim.lookup(host.as_str()), true))
+                hosts.iter().for_each(|host| transport::starve(sim.lookup(host.as_str()), true));
             }
         }
     }
@@ -168,7 +168,7 @@ impl Faults {
             Kind::Slow(a, b, _) => sim.set_link_latency(a.as_str(), b.as_str(), Duration::from_millis(1)),
             Kind::Spoil(hosts, _) => hosts.iter().for_each(|host| self.world.spoil(host, None)),
             Kind::Starve(hosts) => {
-                hosts.iter().for_each(|host| transport::starve(sim.lookup(host.as_str()), false))
+                hosts.iter().for_each(|host| transport::starve(sim.lookup(host.as_str()), false));
             }
         }
     }

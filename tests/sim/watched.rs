@@ -45,7 +45,7 @@ impl<H: Handler> Handler for Watched<H> {
         let instead = world.spoilt(&host).and_then(|spoilt| spoilt.reply(ask.request));
         let from = turmoil::reverse_lookup(ask.from);
         let from = from.as_deref().unwrap_or("somebody");
-        let mut is_troubled = false;
+        let is_troubled;
         let answer = match ask.request {
             Request::Get(key) => {
                 is_troubled = Trouble::of(key.as_str()).is_some();
