@@ -115,6 +115,24 @@ fn note_panics() {
     });
 }
 
+/// Runs one schedule in a process of its own, as its replay is. Where two share one, they share the numbers that tokio gives to
+/// tasks, and a crash drops the tasks of a host in an order that follows those.
+fn run_apart(seed: u64) -> Option<u64> {
+    let output = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "whatever_happens_the_promises_hold", "--nocapture"])
+        .env("DPROXY_SIM_SEED", seed.to_string())
+        .env("DPROXY_SIM_LOUD", "0")
+        .output()
+        .expect("another process");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let is = format!("seed {seed} is ");
+    let digest = told.lines().find_map(|line| u64::from_str_radix(line.strip_prefix(&is)?, 16).ok());
+    if digest.is_none() {
+        println!("{}", String::from_utf8_lossy(&output.stderr));
+    }
+    digest
+}
+
 /// Runs these seeds on all cores; returns the failed ones and a digest of all.
 fn run_all(first: u64, last: u64) -> (Vec<u64>, u64) {
     let (next, all) = (AtomicU64::new(first), AtomicU64::new(0));
@@ -128,7 +146,7 @@ fn run_all(first: u64, last: u64) -> (Vec<u64>, u64) {
             if seed > last {
                 return failed;
             }
-            match run(seed, false) {
+            match run_apart(seed) {
                 // Independent of the order in which they end.
                 Some(digest) => drop(all.fetch_add(digest, Ordering::Relaxed)),
                 None => {
@@ -149,7 +167,8 @@ fn run_all(first: u64, last: u64) -> (Vec<u64>, u64) {
 #[test]
 fn whatever_happens_the_promises_hold() {
     if let Some(seed) = variable("DPROXY_SIM_SEED") {
-        let digest = run(seed, true).expect("the promises hold");
+        let is_loud = variable("DPROXY_SIM_LOUD").is_none_or(|loud| loud > 0);
+        let digest = run(seed, is_loud).expect("the promises hold");
         println!("seed {seed} is {digest:016x}");
         return;
     }
@@ -162,21 +181,13 @@ fn whatever_happens_the_promises_hold() {
 
 #[test]
 fn a_seed_is_the_same_run_every_time() {
-    // Not 3: two runs of it at once differ since strategy least_loaded keeps a ranking; why is not known yet.
-    for seed in [1, 2, 4] {
-        // At the same time, so that both share the machine.
-        let (one, other) = std::thread::scope(|scope| {
-            let other = scope.spawn(|| run(seed, false));
-            (run(seed, false), other.join().expect("a thread"))
+    for seed in [1, 2, 3] {
+        // At the same time, so that they share the machine.
+        let digests: Vec<Option<u64>> = std::thread::scope(|scope| {
+            let runs: Vec<_> = (0..3).map(|_| scope.spawn(|| run_apart(seed))).collect();
+            runs.into_iter().map(|run| run.join().expect("a thread")).collect()
         });
-        assert!(one.is_some() && one == other, "seed {seed}: {one:x?} and {other:x?} in one process");
-        let again = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "whatever_happens_the_promises_hold", "--nocapture"])
-            .env("DPROXY_SIM_SEED", seed.to_string())
-            .output()
-            .expect("another process");
-        let told = String::from_utf8_lossy(&again.stdout);
-        let same = format!("seed {seed} is {:016x}", one.unwrap_or_default());
-        assert!(told.lines().any(|line| line == same), "not `{same}` in another process");
+        let is_same = digests[0].is_some() && digests.iter().all(|digest| *digest == digests[0]);
+        assert!(is_same, "seed {seed}: {digests:x?}");
     }
 }
