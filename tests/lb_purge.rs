@@ -179,6 +179,31 @@ fn purges_that_take_long_at_every_proxy_take_none_out_and_are_begun_once() {
     assert_eq!(proxies.each_ref().map(purged), [purges as usize; 2]);
 }
 
+/// A proxy takes a moment for each purge of a prefix, however many there are.
+#[test]
+fn a_thousand_purges_at_once_take_no_proxy_out() {
+    let purging = || {
+        Fake::start(Hello::Granted, |asked| match asked.request {
+            "METRICS" => asked.reply(METRICS),
+            request => {
+                if request.starts_with("PURGE") {
+                    pause(Duration::from_millis(80));
+                }
+                asked.reply(r#"{"status":"OK","data":{"purged":1}}"#);
+            }
+        })
+    };
+    let proxies = [purging(), purging()];
+    let flags = format!("{POLLS} --purge-deadline 5s");
+    let balancer = Start::balancer(&proxies.each_ref().map(|proxy| proxy.address), &flags).run();
+    let mut session = Session::open(balancer.address);
+    session.send_many(0..1000, |id| format!("PURGE a{id}/*"));
+    for reply in session.replies_to(0..1000).values().map(|reply| parse(reply)) {
+        assert_eq!(reply["status"], "OK", "{reply}");
+    }
+    assert_eq!(get(balancer.address, "a/1")["status"], "OK");
+}
+
 #[test]
 fn a_count_that_may_still_grow_is_passed_on_as_such() {
     let proxy = |data: &'static str| {

@@ -288,9 +288,9 @@ impl Node {
         changed
     }
 
-    /// One purge that it owes, with its number.
-    pub(super) fn first_owed(&self) -> Option<(Purge, u64)> {
-        lock(&self.owed).first()
+    /// Some purges that it owes, each with its number.
+    pub(super) fn some_owed(&self, most: usize) -> Vec<(Purge, u64)> {
+        lock(&self.owed).some(most)
     }
 
     /// The number of purges that it owes.

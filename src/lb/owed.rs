@@ -62,9 +62,9 @@ impl Owed {
         self.purges.contains_key(&whole(&purge))
     }
 
-    /// One purge to be done, and its number.
-    pub(super) fn first(&self) -> Option<(Purge, u64)> {
-        self.purges.iter().next().map(|(purge, number)| (purge.clone(), *number))
+    /// At most so many purges to be done, with their numbers.
+    pub(super) fn some(&self, most: usize) -> Vec<(Purge, u64)> {
+        self.purges.iter().take(most).map(|(purge, number)| (purge.clone(), *number)).collect()
     }
 
     /// Removes a purge that was done, unless it was requested again meanwhile.
@@ -100,14 +100,14 @@ mod tests {
         let mut owed = Owed::default();
         assert!(add(&mut owed, "a/1") && add(&mut owed, "a/1") && add(&mut owed, "b/*"));
         assert_eq!(owed.len(), 2);
-        let (first, number) = owed.first().unwrap();
+        let (first, number) = owed.some(1).pop().unwrap();
         assert!(matches!(request(&first), Some(Request::Purge { pattern: Pattern::One(_), soft: false })));
         add(&mut owed, "a/1");
         owed.done(&first, number);
         assert_eq!(owed.len(), 2, "it was requested again while it was done");
-        let (first, number) = owed.first().unwrap();
+        let (first, number) = owed.some(1).pop().unwrap();
         owed.done(&first, number);
-        let (second, number) = owed.first().unwrap();
+        let (second, number) = owed.some(1).pop().unwrap();
         assert!(matches!(request(&second), Some(Request::Purge { pattern: Pattern::Beneath("b/"), .. })));
         owed.done(&second, number);
         assert!(owed.is_empty());

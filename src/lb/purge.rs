@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::health::State;
 use super::node::Node;
-use super::owed::request;
+use super::owed::{Purge, request};
 use super::upstreams::Upstreams;
 use crate::blame::Fault;
 use crate::handler::Answer;
@@ -23,6 +23,8 @@ use crate::wire::{Pattern, Reply, ReplyView, Request, Status};
 
 /// The pause before a purge that found no connection free is tried again, and between two looks whether a node is still up.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Owed purges that a node does at once: fewer than it may have connections, so that those of clients go on.
+const AT_ONCE: usize = 32;
 /// What the balancer cannot do for a purge that is owed.
 const LIMIT: &str = "other balancers do not know what is owed: purge through each of them";
 
@@ -170,17 +172,26 @@ async fn send_while_up(upstreams: &Upstreams, node: &Node, request: Request<'_>)
 
 /// Does the purges that a node owes, until one cannot be done. True when none is left.
 pub(super) async fn settle(upstreams: &Arc<Upstreams>, node: &Node) -> bool {
-    while let Some((purge, number)) = node.first_owed() {
-        let Some(request) = request(&purge) else {
-            node.owe(|owed| owed.done(&purge, number));
-            continue;
-        };
-        match send(node, request, Instant::now() + upstreams.purge_deadline).await {
-            PurgeOutcome::NotDone(_) | PurgeOutcome::Overloaded => return false,
-            PurgeOutcome::Purged { .. } | PurgeOutcome::Refused(_) => {
-                node.owe(|owed| owed.done(&purge, number));
+    loop {
+        let owed = node.some_owed(AT_ONCE);
+        if owed.is_empty() {
+            break;
+        }
+        let deadline = Instant::now() + upstreams.purge_deadline;
+        let settle_one = async |(purge, number): &(Purge, u64)| {
+            let outcome = match request(purge) {
+                Some(request) => Some(send(node, request, deadline).await),
+                None => None,
+            };
+            let is_done = !matches!(outcome, Some(PurgeOutcome::NotDone(_) | PurgeOutcome::Overloaded));
+            if is_done {
+                node.owe(|owed| owed.done(purge, *number));
             }
+            is_done
         };
+        if !join_all(owed.iter().map(settle_one)).await.iter().all(|is_done| *is_done) {
+            return false;
+        }
     }
     info!(node = %node.link().peer(), "the node has done all purges that it owed");
     // If this fails, a restart has them done once more.

@@ -47,8 +47,8 @@ use crate::per_core::PerCore;
 use crate::trace::{self, Step};
 use crate::wire::{MAX_DOCUMENT, Request};
 
-/// Connections at once for [`Link::ask_apart`].
-const APART: usize = 8;
+/// Connections at once for [`Link::ask_apart`]: a purge may take a proxy a tenth of a second, and a deploy may send a thousand.
+const APART: usize = 64;
 /// Connections at once for [`Link::check`].
 const CHECKS: usize = 2;
 
