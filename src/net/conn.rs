@@ -38,8 +38,6 @@ use crate::wire::request::MAX_LINE;
 
 /// The write deadline starts again after this many bytes.
 const PROGRESS: usize = 64 * 1024;
-/// A pause between two requests is shorter.
-const FAVOUR: Duration = Duration::from_secs(2);
 /// The time for a first line after a stop.
 const LAST_CALL: Duration = Duration::from_millis(500);
 
@@ -259,15 +257,13 @@ impl<'a, H: Handler> Conn<'a, H> {
         }
     }
 
-    /// Since when the client does nothing; `None` while it waits for us. A connection that was used is taken to be idle
-    /// [`FAVOUR`] later, so that those that were never used go first.
+    /// Since when the client does nothing; `None` while it waits for us.
     fn idle_since(&self) -> Option<Instant> {
-        let since = match (self.exchange.outbox.is_empty(), self.exchange.is_idle()) {
-            (false, _) => self.writing_since,
-            (true, true) => self.waiting_since,
-            (true, false) => return None,
-        };
-        Some(if self.exchange.taken > 0 { since + FAVOUR } else { since })
+        match (self.exchange.outbox.is_empty(), self.exchange.is_idle()) {
+            (false, _) => Some(self.writing_since),
+            (true, true) => Some(self.waiting_since),
+            (true, false) => None,
+        }
     }
 
     /// The deadline of the table at the top.
@@ -363,7 +359,8 @@ mod tests {
             yield_now().await;
         }
         pause();
-        advance(2 * FAVOUR).await;
+        // A session that was used a second ago makes room as any other.
+        advance(Duration::from_secs(1)).await;
         resume();
         client.write_all(b"1 GET a/1\n").await.unwrap();
         assert!(door.give_away());
