@@ -1,6 +1,7 @@
 //! A proxy over a proxy, directly or through a balancer: what is old at one tier is not fresh at the next.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -8,7 +9,7 @@ use crate::support::ask::parse;
 use crate::support::cluster::POLLS;
 use crate::support::fake::{Fault, Hello};
 use crate::support::moody::{Moody, explain, is_stale};
-use crate::support::{Address, Fake, Node, Session, Start, get, until};
+use crate::support::{Address, Fake, Node, Session, Start, get, pause, until};
 
 /// An inner proxy over `origin`, a balancer over that, and two tiers of proxies over the balancer; the last is on top.
 fn tiers(origin: Address, inner: &str, outer: &str) -> [Node; 4] {
@@ -82,17 +83,22 @@ fn a_document_older_than_the_time_to_live_of_a_tier_is_not_fresh_there() {
 
 #[test]
 fn a_stale_reply_does_not_replace_a_younger_document() {
+    const FETCH: Duration = Duration::from_millis(1_200);
     let asked = AtomicUsize::new(0);
     // Behind one address, two proxies: the second fetched the document long ago, and cannot now.
     let origin = Fake::start(Hello::Refused, move |request| match asked.fetch_add(1, Ordering::SeqCst) {
-        0 => request.reply(r#"{"status":"OK","data":2,"cache_hit":false,"node":1}"#),
+        0 => {
+            pause(FETCH);
+            request.reply(r#"{"status":"OK","data":2,"cache_hit":false,"node":1}"#);
+        }
         _ => request.reply(r#"{"status":"OK","data":1,"cache_hit":true,"node":2,"stale":true,"age":500}"#),
     });
-    let proxy = Start::proxy(origin.address, "--ttl 150ms").run();
+    let proxy = Start::proxy(origin.address, "--ttl 150ms --fetch-deadline 20s").run();
     assert_eq!(get(proxy.address, "article/1")["data"], 2);
     until("it is stale", || is_stale(&proxy, "article/1"));
     let reply = get(proxy.address, "article/1");
     assert_eq!((&reply["data"], &reply["stale"]), (&json!(2), &json!(true)), "{reply}");
+    assert!(reply["age"].as_u64() >= Some(1), "it has the age of its own fetch: {reply}");
     assert!(seconds(&explain(&proxy, "article/1"), "age_seconds") < 400.0);
 }
 

@@ -19,6 +19,8 @@ use crate::wire::KeyBuf;
 pub(super) enum Landed {
     /// A document, or NOT_FOUND; and whether it was stale when it came.
     Entry(Arc<Entry>, bool),
+    /// The document that was held, because it is younger than the one that came; and whether it is stale.
+    Held(Arc<Entry>, bool),
     Failed(Failure),
 }
 
@@ -47,10 +49,11 @@ impl Proxy {
         {
             let is_stale = !held.is_fresh(self.now());
             return ticket
-                .land(&Landed::Entry(held, is_stale), || lock(&self.key_failures).forget(key.as_str()));
+                .land(&Landed::Held(held, is_stale), || lock(&self.key_failures).forget(key.as_str()));
         }
         ticket.land(&landed, || match &landed {
             Landed::Entry(entry, _) => self.store(entry),
+            Landed::Held(..) => {}
             Landed::Failed(failure) => self.note(&key, failure),
         });
     }

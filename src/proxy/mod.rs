@@ -280,11 +280,13 @@ impl Proxy {
     /// The reply to a request that missed the cache, by the outcome of its fetch or the reason why there was none. Counts
     /// it as a hit if the `fallback` is served, else as a miss.
     fn settle(&self, landed: Landed, fallback: Option<Arc<Entry>>, collapsed: bool) -> Reply {
+        let was_held = matches!(landed, Landed::Held(..));
         match (landed, fallback) {
-            (Landed::Entry(entry, stale), fallback) => {
+            (Landed::Entry(entry, stale) | Landed::Held(entry, stale), fallback) => {
                 self.counters.misses.add_one();
                 // What was fetched for this request has no age but that which it brought.
-                let age = entry.age(self.now()).saturating_sub(entry.fetch_time());
+                let fetch_time = if was_held { Duration::ZERO } else { entry.fetch_time() };
+                let age = entry.age(self.now()).saturating_sub(fetch_time);
                 let terms =
                     Terms { was_stale: fallback.is_some(), collapsed, ..self.freshness.terms(&entry) };
                 self.reply(&entry, Served { stale, terms, ..self.served(&entry, age) })
