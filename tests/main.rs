@@ -49,6 +49,7 @@ mod purge;
 mod schedules;
 mod sessions;
 mod simulate;
+mod simulate_logs;
 mod slow;
 mod stampede;
 mod starting;

@@ -17,8 +17,8 @@ const CAPACITIES: [f64; 3] = [1.0, 5.0, 10.0];
 /// Runs a log through the cache of a proxy, to choose its type and size.
 ///
 /// A trace is a list of keys or an access log. Of a log, GET and HEAD with 200 and 304 count, the path without the query is
-/// the key, and what was left out is told. Without --ttl nothing expires: there, `ttl` is a cache that evicts the oldest entry
-/// (FIFO).
+/// the key, and the other lines are counted. Without --ttl no document expires, and `ttl` is a cache that evicts the oldest
+/// entry (FIFO).
 #[derive(Args, Clone, Debug)]
 pub struct SimulateArgs {
     /// Files of one key a line, or access logs, in the order of the requests; plain or compressed with zstd or gzip. `-` is

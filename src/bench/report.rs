@@ -45,7 +45,7 @@ pub(super) struct Report {
     pub mode: Mode,
     /// Requests due per second in an open loop; `null` for a closed loop.
     pub rate: Option<f64>,
-    /// How far behind that rate the load was at the end of an open loop, in seconds: what was due then was not sent.
+    /// The delay of an open loop at its end, in seconds: requests that were due within it were not sent.
     pub behind_seconds: f64,
 }
 

@@ -151,7 +151,7 @@ pub(super) struct ActiveStream<'a> {
     /// Bytes that were read already.
     first: Bytes,
     refuse: Refuse<'a>,
-    /// What is left to write of the response that is sent instead of the parser's.
+    /// The unwritten rest of our own response to a head that hyper refused, in place of hyper's.
     refusal: Option<Bytes>,
     activity: Arc<Activity>,
     backlog: Backlog<'a>,

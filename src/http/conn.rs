@@ -85,7 +85,7 @@ pub(super) async fn serve<H: Handler>(
     let mut stream = conn.into_parts().io.into_inner().into_stream();
     match end {
         End::Overdue => {}
-        // The client may still be sending what is not read.
+        // The client may still be sending a body, which is not read.
         End::Over if activity.is_unread() => closing::linger(&mut stream).await,
         End::Over => closing::close(&mut stream).await,
     }

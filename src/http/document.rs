@@ -35,8 +35,8 @@ struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    /// The seconds from the fetch for which the document is fresh; `None` for ever. Of an older proxy it is what is left
-    /// and the age.
+    /// The time to live in seconds, from the fetch on; `None` without an end. An older proxy does not send it: there it is the
+    /// rest of it plus the age.
     fn lifetime(&self) -> Option<u32> {
         let age = self.age.unwrap_or(0);
         let whole = self.terms.lifetime.or(self.fresh_for.map(|left| left.saturating_add(age)));

@@ -1,5 +1,5 @@
-//! The name that a request calls this node by. A page whose name was bound anew to 127.0.0.1 (DNS rebinding) runs in the
-//! browser of somebody who may reach a loopback listener, and would read what it serves.
+//! The name of this node in a request (Host). A foreign page whose name is bound anew to 127.0.0.1 (DNS rebinding) could read
+//! the documents of a loopback listener through the browser of this machine's user: it has another name, and gets 421.
 
 use std::net::{IpAddr, Ipv6Addr};
 

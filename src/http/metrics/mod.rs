@@ -96,7 +96,7 @@ impl Snapshot {
             by_status: by_status.filter(|(name, count)| *name == "OK" || *count > 0).collect(),
             durations: counters.durations(),
             in_flight: counters.in_flight(),
-            // Those who watch the page are no clients.
+            // Viewers of the live page are no clients.
             connections: site.door.open().saturating_sub(site.page.receiver_count()) as u64,
             process: Process::now(),
         }

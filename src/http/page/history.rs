@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(history.nodes().map(|(node, _)| node.name.as_str()).collect::<Vec<_>>(), ["a:1"]);
     }
 
-    /// The shortest of some times that it takes to add a moment with so many nodes, and to make its state.
+    /// The time for adding a moment of `nodes` nodes and making its state: the least of some measurements.
     fn time_of(nodes: usize) -> Duration {
         let node = |n: usize| {
             let keys: Vec<_> =
