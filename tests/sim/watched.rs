@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dproxy::handler::{Answer, Ask, Handler};
 use dproxy::trace;
-use dproxy::wire::{Reply, Request, Status};
+use dproxy::wire::{Content, Reply, ReplyView, Request, Status};
 use tokio::time::sleep;
 
 use crate::cluster::FETCH;
@@ -34,8 +34,16 @@ impl<H: Handler> Watched<H> {
     }
 
     fn answered(world: &World, host: &str, is_troubled: bool, reply: Reply) -> Reply {
-        world.ledger.answered(host, reply.status, is_troubled);
+        world.ledger.answered(host, reply.status, is_troubled || blames_document(&reply));
         reply
+    }
+}
+
+/// Whether a proxy blamed the document in what a balancer relays. A cut link may make a sound document look late.
+fn blames_document(reply: &Reply) -> bool {
+    match &reply.content {
+        Content::Relayed(line) => ReplyView::parse(line).is_ok_and(|view| view.blames_document),
+        Content::Own { .. } => false,
     }
 }
 
