@@ -145,8 +145,8 @@ impl Attempt {
                 node.latency.penalise(now);
                 Outcome::Soft(reply)
             }
-            // A document that fails at one node fails at all of them.
-            _ => Outcome::Reply(reply, self.hit == Some(false)),
+            // A document that fails at one node fails at all of them. It says nothing of nodes that did not get so far.
+            fault => Outcome::Reply(reply, fault.is_none() && self.hit == Some(false)),
         }
     }
 
@@ -266,6 +266,11 @@ mod tests {
             (r#"{"status":"OK","data":1,"cache_hit":true,"node":1}"#, "OK fetched: false"),
             (r#"{"status":"OK","data":1,"cache_hit":false,"node":1}"#, "OK fetched: true"),
             (r#"{"status":"NOT_FOUND","data":null}"#, "NOT_FOUND fetched: false"),
+            // The document is at fault: whoever says that has not fetched it, so nobody else need be blind.
+            (
+                r#"{"status":"ORIGIN_FAILURE","data":null,"cache_hit":false,"node":1,"fault":"document"}"#,
+                "ORIGIN_FAILURE fetched: false",
+            ),
             (r#"{"status":"OVERLOADED","data":null}"#, "soft OVERLOADED"),
             (r#"{"status":"ORIGIN_FAILURE","data":null}"#, "blind ORIGIN_FAILURE"),
             (

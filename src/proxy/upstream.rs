@@ -21,7 +21,7 @@ use crate::stats::{Counter, Gauge};
 use crate::wire::{Key, KeyBuf, MAX_DOCUMENT, ReplyView, Request, Status};
 
 /// The text for a client while the gate to a failing origin is closed.
-pub(super) const LEFT_ALONE: &str = "the origin fails and is left alone for a moment";
+pub const LEFT_ALONE: &str = "the origin fails and is left alone for a moment";
 
 /// A refused connection within this time of the first may be that of an origin that restarts: a fetch waits for it, at most
 /// half of its deadline, and tries again after pauses that grow from the first to the last.

@@ -20,7 +20,7 @@ pub mod traceparent;
 
 pub use document::{Document, MAX_DOCUMENT};
 pub use key::{Key, KeyBuf, Pattern};
-pub use reply::{Content, Frame, Reply, ReplyView};
+pub use reply::{Content, Data, Frame, Reply, ReplyView};
 pub use request::{Options, Request};
 pub use served::{Served, Terms};
 pub use status::Status;

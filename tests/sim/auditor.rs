@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::AT_REST;
-use crate::cluster::{BALANCERS, PORT, balancer, proxy};
+use crate::cluster::{BALANCERS, Lack, PORT, balancer, proxy};
 use crate::judge::Asked;
 use crate::readers::{PATIENCE, link, plain};
 use crate::world::{KEYS, World, is_gone, now, text};
@@ -53,6 +53,9 @@ async fn balance(world: &World, index: usize) {
     for (name, node) in proxies {
         assert_eq!(node["state"], "healthy", "{name}: {node}");
         assert_eq!((&node["in_flight"], &node["owed_purges"]), (&0.into(), &0.into()), "{name}: {node}");
+        // A proxy without a port to the origin fails what others serve.
+        let may_err = world.plan.calm != Some(Lack::Downstream);
+        assert!(may_err || node["errors"] == 0, "{host} blames {name}, which is well: {node}");
     }
     let of = |field: &str| told[field].as_u64().expect("a number");
     let sum = |field: &str| proxies.values().map(|node| node[field].as_u64().expect("a number")).sum::<u64>();

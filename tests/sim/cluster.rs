@@ -48,6 +48,17 @@ pub(crate) struct Plan {
     pub(crate) durable: bool,
     /// Requests in flight on one session between nodes: sometimes few, so that others wait.
     pub(crate) max_in_flight: usize,
+    /// If no host and no link fails: what nodes lack themselves now and then. No node and no origin is to be blamed.
+    pub(crate) calm: Option<Lack>,
+}
+
+/// What nodes lack while all others are well.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lack {
+    /// Ports for connections of proxies to the origin.
+    Upstream,
+    /// Ports for connections of balancers to proxies.
+    Downstream,
 }
 
 impl Plan {
@@ -68,7 +79,13 @@ impl Plan {
             hedge: fastrand::bool(),
             durable: fastrand::bool(),
             max_in_flight: [2, 1024][fastrand::usize(..2)],
+            calm: None,
         }
+    }
+
+    /// A cluster in which no host and no link fails.
+    pub(crate) fn calm(lack: Lack) -> Self {
+        Self { calm: Some(lack), max_in_flight: 1024, ..Self::random() }
     }
 
     fn link(&self) -> LinkLimits {

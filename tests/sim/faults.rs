@@ -6,7 +6,7 @@ use std::time::Duration;
 use dproxy::net::transport;
 
 use crate::FAULTS_END;
-use crate::cluster::{BALANCERS, MOST_PROXIES, Plan, balancer, proxy};
+use crate::cluster::{BALANCERS, Lack, MOST_PROXIES, Plan, balancer, proxy};
 use crate::world::{Spoilt, World, pair};
 
 /// A balancer expects a sign of life from a silent proxy within this time.
@@ -45,6 +45,11 @@ impl Kind {
         // With two places on a link, one session lost without a port for the next is too much for the others.
         let kinds = if plan.max_in_flight > 2 { 16 } else { 14 };
         let all = (0..proxies).map(proxy).collect();
+        match plan.calm {
+            Some(Lack::Upstream) => return Kind::Starve(vec!["origin".to_owned()]),
+            Some(Lack::Downstream) => return Kind::Starve(all),
+            None => {}
+        }
         let proxy = || proxy(fastrand::usize(..proxies));
         let balancer = || balancer(fastrand::usize(..BALANCERS));
         // Upstream or downstream of a proxy.
@@ -109,7 +114,10 @@ impl Kind {
 
 impl Faults {
     pub(crate) fn new(world: Arc<World>) -> Self {
-        Self { world, now: Vec::new(), next: Duration::from_secs(2) }
+        // Before any session to the origin is open, ports are lacking most.
+        let is_at_once = world.plan.calm == Some(Lack::Upstream);
+        let next = if is_at_once { Duration::ZERO } else { Duration::from_secs(2) };
+        Self { world, now: Vec::new(), next }
     }
 
     /// Starts and ends the faults that are due.

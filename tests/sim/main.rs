@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use crate::cluster::Plan;
+use crate::cluster::{Lack, Plan};
 use crate::faults::Faults;
 use crate::world::World;
 
@@ -57,7 +57,12 @@ fn run(seed: u64, is_loud: bool) -> Option<u64> {
 fn schedule(seed: u64, is_loud: bool) -> u64 {
     note_panics();
     fastrand::seed(seed);
-    let world = Arc::new(World::new(Plan::random(), is_loud));
+    let plan = match seed % 8 {
+        0 => Plan::calm(Lack::Upstream),
+        4 => Plan::calm(Lack::Downstream),
+        _ => Plan::random(),
+    };
+    let world = Arc::new(World::new(plan, is_loud));
     world.record.note(Duration::ZERO, format_args!("seed {seed}: {:?}", world.plan));
     let mut sim = turmoil::Builder::new()
         .rng_seed(fastrand::u64(..))

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use dproxy::handler::{Answer, Ask, Handler};
+use dproxy::proxy::LEFT_ALONE;
 use dproxy::trace;
-use dproxy::wire::{Content, Reply, ReplyView, Request, Status};
+use dproxy::wire::{Content, Data, Reply, ReplyView, Request, Status};
 use tokio::time::sleep;
 
 use crate::cluster::FETCH;
@@ -34,6 +35,9 @@ impl<H: Handler> Watched<H> {
     }
 
     fn answered(world: &World, host: &str, is_troubled: bool, reply: Reply) -> Reply {
+        let is_blamed =
+            matches!(&reply.content, Content::Own { data: Data::Text(text), .. } if text == LEFT_ALONE);
+        assert!(!is_blamed || world.plan.calm.is_none(), "{host} blames the origin, which is well");
         world.ledger.answered(host, reply.status, is_troubled || blames_document(&reply));
         reply
     }
