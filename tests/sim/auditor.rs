@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::AT_REST;
 use crate::cluster::{BALANCERS, Lack, PORT, balancer, proxy};
 use crate::judge::Asked;
+use crate::ledger::Life;
 use crate::readers::{PATIENCE, link, plain};
 use crate::world::{KEYS, World, is_gone, now, text};
 
@@ -26,6 +27,13 @@ pub(crate) async fn audit(world: &World) {
         count(world, &proxy(index)).await;
     }
     world.ledger.check_budgets(world);
+    // Beside other requests, which are answered all the time, few late ones can be the only ones under way.
+    let lives: Vec<_> = (0..world.plan.proxies).map(|index| world.ledger.life(&proxy(index))).collect();
+    let late = |of: fn(&Life) -> u64| lives.iter().map(of).sum::<u64>();
+    let (documents, origin) = (late(|life| life.late_documents), late(|life| life.late_origin));
+    let blames = format!("late documents were blamed {documents} times, the origin {origin} times");
+    world.record.say(|| blames.clone());
+    assert!(documents > 0 || origin < 10, "{blames}");
     for key in 0..KEYS {
         serves_what_is_true(world, &format!("article/{key}")).await;
     }

@@ -159,7 +159,7 @@ async fn run_proxy(world: Arc<World>, index: usize) -> turmoil::Result {
         node: index as u16,
         name: None,
         origin: peer("origin"),
-        link: plan.link(),
+        link: plan.link().with_max_document(LARGEST),
         cache_type: plan.cache,
         bounds: Bounds { entries: plan.entries, bytes: 16 << 20 },
         freshness: Freshness {

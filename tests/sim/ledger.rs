@@ -32,6 +32,9 @@ pub(crate) struct Life {
     pub(crate) failed: u64,
     /// Replies to requests for documents that no node can serve.
     pub(crate) troubled: u64,
+    /// Replies of a proxy that blame a late document, or the origin for it.
+    pub(crate) late_documents: u64,
+    pub(crate) late_origin: u64,
     /// GETs that wait.
     pub(crate) under_way: u64,
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dproxy::handler::{Answer, Ask, Handler};
 use dproxy::proxy::LEFT_ALONE;
 use dproxy::trace;
 use dproxy::wire::{Content, Data, Reply, ReplyView, Request, Status};
 use tokio::time::sleep;
 
-use crate::cluster::FETCH;
+use crate::cluster::{FETCH, Lack};
 use crate::world::{Trouble, World};
 
 /// A role and its ledger.
@@ -34,12 +35,45 @@ impl<H: Handler> Watched<H> {
         Arc::new(Self { inner, host: host.to_owned(), world: world.clone() })
     }
 
-    fn answered(world: &World, host: &str, is_troubled: bool, reply: Reply) -> Reply {
+    fn answered(world: &World, host: &str, trouble: Option<Trouble>, reply: Reply) -> Reply {
         let is_blamed =
             matches!(&reply.content, Content::Own { data: Data::Text(text), .. } if text == LEFT_ALONE);
         assert!(!is_blamed || world.plan.calm.is_none(), "{host} blames the origin, which is well");
-        world.ledger.answered(host, reply.status, is_troubled || blames_document(&reply));
+        judge_blame(world, host, trouble, &reply);
+        world.ledger.answered(host, reply.status, trouble.is_some() || blames_document(&reply));
         reply
+    }
+}
+
+/// The reply of an origin that checks nothing, as those that others write: some of the broken documents are no JSON.
+fn unchecked(host: &str, request: Request<'_>) -> Option<Reply> {
+    const BROKEN: &[u8] = br#"{"status":"OK","data":{"price":NaN}}"#;
+    match request {
+        Request::Get(key) if host == "origin" && matches!(key.as_str(), "broken/1" | "broken/3") => {
+            Some(Reply::relayed(Status::Ok, Bytes::from_static(BROKEN)))
+        }
+        _ => None,
+    }
+}
+
+/// Where nothing fails but documents, a proxy blames nothing else. A late one may also have been the only one under way.
+fn judge_blame(world: &World, host: &str, trouble: Option<Trouble>, reply: &Reply) {
+    let (Some(trouble), Content::Own { data: Data::Text(told), blames_document, .. }) =
+        (trouble, &reply.content)
+    else {
+        return;
+    };
+    if world.plan.calm != Some(Lack::Downstream) || reply.status != Status::OriginFailure {
+        return;
+    }
+    match trouble {
+        Trouble::Broken | Trouble::Large => assert!(blames_document, "{host} blames the origin: {reply:?}"),
+        // Not those whose place was given to others before their time was over.
+        Trouble::Slow if !told.contains("in time") => {}
+        Trouble::Slow => world.ledger.change(host, |life| match blames_document {
+            true => life.late_documents += 1,
+            false => life.late_origin += 1,
+        }),
     }
 }
 
@@ -54,20 +88,21 @@ fn blames_document(reply: &Reply) -> bool {
 impl<H: Handler> Handler for Watched<H> {
     fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer {
         let (world, host) = (self.world.clone(), self.host.clone());
-        let instead = world.spoilt(&host).and_then(|spoilt| spoilt.reply(ask.request));
+        let spoilt = world.spoilt(&host).and_then(|spoilt| spoilt.reply(ask.request));
+        let instead = spoilt.or_else(|| unchecked(&host, ask.request));
         let from = turmoil::reverse_lookup(ask.from);
         let from = from.as_deref().unwrap_or("somebody");
-        let is_troubled;
+        let trouble;
         let answer = match ask.request {
             Request::Get(key) => {
-                is_troubled = Trouble::of(key.as_str()).is_some();
+                trouble = Trouble::of(key.as_str());
                 world.note(format_args!("{from} asks {host} for {key}"));
                 match host.starts_with("lb") {
                     true => {
                         let id = world.ledger.came_to_balancer(&host, ask.trace);
                         trace::answer(&self.inner, Ask { trace: Some(&id), ..ask }, None)
                     }
-                    false if host == "origin" && Trouble::of(key.as_str()) == Some(Trouble::Slow) => {
+                    false if host == "origin" && trouble == Some(Trouble::Slow) => {
                         let answer = self.inner.answer(ask);
                         Answer::later(async move {
                             sleep(FETCH * 2).await;
@@ -87,13 +122,13 @@ impl<H: Handler> Handler for Watched<H> {
             _ => return instead.map_or_else(|| self.inner.answer(ask), Answer::Now),
         };
         match answer {
-            Answer::Now(reply) => Answer::Now(Self::answered(&world, &host, is_troubled, reply)),
+            Answer::Now(reply) => Answer::Now(Self::answered(&world, &host, trouble, reply)),
             Answer::Later(reply) => {
                 world.ledger.change(&host, |life| life.under_way += 1);
                 let under_way = UnderWay(host, world);
                 Answer::later(async move {
                     let reply = reply.await;
-                    Self::answered(&under_way.1, &under_way.0, is_troubled, reply)
+                    Self::answered(&under_way.1, &under_way.0, trouble, reply)
                 })
             }
         }

@@ -273,7 +273,9 @@ impl Store for Documents {
             None => {}
             Some(Trouble::Broken) => return Err(StoreError::Unfit("it is no document".to_owned())),
             Some(Trouble::Large | Trouble::Slow) => {
-                let text = format!("\"{}\"", "x".repeat(2 * LARGEST));
+                // Some are too long for a line, others hardly too large for a document.
+                let size = if key.as_str().ends_with(['0', '1']) { 2 * LARGEST } else { LARGEST };
+                let text = format!("\"{}\"", "x".repeat(size));
                 return Document::parse(text.as_bytes(), 3 * LARGEST)
                     .map_err(|error| StoreError::Unfit(error.to_string()));
             }
