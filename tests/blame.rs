@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -319,4 +319,19 @@ fn an_origin_that_restarts_costs_cold_keys_a_wait_and_no_error() {
         }
     });
     assert_eq!(proxy.metrics()["origin_failing"], false);
+}
+
+#[test]
+fn a_fetch_whose_connections_an_ending_origin_took_along_is_sent_once_more() {
+    for hello in [Hello::Granted, Hello::Refused] {
+        let cut = AtomicUsize::new(0);
+        let origin = Fake::start(hello, move |asked| match asked.path() {
+            // The kernel accepts the second connection as well before the port of a killed process closes.
+            Some("article/1") if cut.fetch_add(1, Ordering::Relaxed) < 2 => asked.close(),
+            _ => answer_soundly(asked),
+        });
+        let proxy = Start::proxy(origin.address, "--fetch-deadline 20s").run();
+        assert_eq!(get(proxy.address, "article/1")["status"], "OK", "{hello:?}");
+        assert_eq!((proxy.count("origin_fetches"), proxy.count("origin_failures")), (1.0, 0.0));
+    }
 }

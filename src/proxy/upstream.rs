@@ -236,7 +236,8 @@ impl Upstream {
         (fetched, asked)
     }
 
-    /// Asks the origin, again while it may be restarting. The line and the time that it took.
+    /// Asks the origin, again while it may be restarting: while connections are refused, and once after one was lost. The
+    /// line and the time that it took.
     async fn ask(
         &self,
         permit: &Permit,
@@ -247,19 +248,28 @@ impl Upstream {
         let _in_flight = self.in_flight.enter();
         self.fetches.add_one();
         let restarts_within = RESTARTS_WITHIN.min(self.limits.deadline / 2);
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut was_lost) = (FIRST_PAUSE, false);
         loop {
             let sent = Instant::now();
             let until = self.turns.answer_by(deadline, sent);
-            let error = match self.link.ask_with_times(Request::Get(key), until).await {
+            let asked = if was_lost {
+                self.link.ask_once(Request::Get(key), true, until, sent).await
+            } else {
+                self.link.ask_with_times(Request::Get(key), until).await
+            };
+            let error = match asked {
                 Ok(line) => return Ok((line, sent.elapsed())),
                 Err(error) => error,
             };
-            // A refusal comes at once: an origin that let us wait for a connection is silent, and does not restart.
-            let is_refused = matches!(error, LinkError::Refused | LinkError::Unresolved)
-                && sent.elapsed() < restarts_within;
-            let waits = is_refused
-                && self.gate().refused(clock(), restarts_within)
+            let may_restart = match error {
+                LinkError::Refused | LinkError::Unresolved => self.gate().refused(clock(), restarts_within),
+                // The kernel may have accepted even the second connection for a process that was ending.
+                LinkError::Broken => !std::mem::replace(&mut was_lost, true) && !self.gate().is_failing(),
+                _ => false,
+            };
+            // Both come at once: an origin that let us wait for a connection is silent, and does not restart.
+            let waits = may_restart
+                && sent.elapsed() < restarts_within
                 && !permit.has_fallback
                 && Instant::now() + pause < deadline;
             if !waits {
