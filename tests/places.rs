@@ -1,6 +1,7 @@
 //! Nobody holds a place by doing nothing: when all connections are taken, the one that is idle for longest makes room, over
 //! lines and HTTP. And no number of clients makes a node look dead: health checks have connections of their own.
 
+use std::io::Write;
 use std::net::TcpStream;
 
 use crate::http::with_http;
@@ -81,6 +82,41 @@ fn connections_of_the_reserve_make_room_after_a_head_in_two_pieces() {
     });
     until("one of them makes room", || fetch(http, "/article/1").code == 200);
     drop((first, second));
+}
+
+/// Beginnings of requests that never become whole, and bytes of other protocols.
+const HALVES: [&[u8]; 6] = [
+    b"G",
+    b"GET /article/1 HTTP/1.1\r\nhost: a\r\n",
+    b"GET article/1",
+    b"PRI * HTTP/2.0\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+    b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
+];
+
+#[test]
+fn halves_of_requests_keep_no_health_check_out() {
+    for half in HALVES {
+        let origin = Fake::origin();
+        let (proxy, http) = with_http(Start::proxy(origin.address, &words()));
+        let mut held = Vec::new();
+        for port in [proxy.address, http] {
+            // All places, the reserve, and a few more.
+            for _ in 0..PLACES + PLACES / 4 + 4 {
+                let mut stream = port.connect().expect("a connection");
+                // The node may close it to make room.
+                let _ = stream.write_all(half);
+                held.push(stream);
+            }
+        }
+        for _ in 0..5 {
+            assert_eq!(status_of(&ask(proxy.address, "METRICS")), "OK", "{half:?}");
+            for path in ["/healthz", "/readyz", "/metrics"] {
+                assert_eq!(fetch(http, path).code, 200, "{path} {half:?}");
+            }
+        }
+        until("a client is served", || is_served(proxy.address) && fetch(http, "/article/1").code == 200);
+    }
 }
 
 #[test]

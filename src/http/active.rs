@@ -117,11 +117,20 @@ impl Activity {
         self.at.place().note(None);
     }
 
-    fn has_read(&self) {
-        if self.between_heads.load(Relaxed) && !self.streams.load(Relaxed) {
+    /// Bytes were read. Whether they are the first ones of a head.
+    fn has_begun_head(&self) -> bool {
+        let has_begun = self.between_heads.load(Relaxed) && !self.streams.load(Relaxed);
+        if has_begun {
             self.between_heads.store(false, Relaxed);
             self.moved();
         }
+        has_begun
+    }
+
+    /// Whether nothing but the rest of a head is awaited, or in the reserve any request.
+    fn awaits_head(&self) -> bool {
+        let is_within = !self.between_heads.load(Relaxed) || self.at.is_in_reserve();
+        is_within && self.answering.load(Relaxed) == 0 && !self.blocked.load(Relaxed)
     }
 
     fn has_written<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -159,6 +168,8 @@ pub(super) struct ActiveStream<'a> {
     held: usize,
     /// Since when the client takes no bytes: the time of the first write that had to wait after one that succeeded.
     still_since: Option<Instant>,
+    /// Since when the head that is awaited is not whole; in the reserve, the begin of the connection.
+    head_since: Option<Instant>,
 }
 
 impl<'a> ActiveStream<'a> {
@@ -171,7 +182,8 @@ impl<'a> ActiveStream<'a> {
         refuse: Refuse<'a>,
     ) -> Self {
         let backlog = limits.unread.backlog();
-        Self { stream, first, refuse, refusal: None, activity, backlog, held: 0, still_since: None }
+        let (refusal, held, still_since, head_since) = Default::default();
+        Self { stream, first, refuse, refusal, activity, backlog, held, still_since, head_since }
     }
 
     /// The stream itself.
@@ -191,6 +203,21 @@ impl<'a> ActiveStream<'a> {
         Poll::Ready(Ok(own.len()))
     }
 
+    /// Notes that bytes are awaited. Within a head, and in the reserve, the client is idle from that moment on, however many
+    /// bytes trickle in: half heads on very many connections must not keep health checks out of the reserve.
+    fn awaits_bytes(&mut self, cx: &Context<'_>) {
+        if self.activity.awaits_head() {
+            let since = *self.head_since.get_or_insert_with(Instant::now);
+            self.activity.at.place().waits(cx, Some(since));
+        }
+    }
+
+    fn has_read(&mut self) {
+        if self.activity.has_begun_head() {
+            self.head_since = None;
+        }
+    }
+
     /// Notes the result of a write of `left` bytes.
     fn has_written(
         &mut self,
@@ -204,6 +231,9 @@ impl<'a> ActiveStream<'a> {
                 let now = Instant::now();
                 let since = *self.still_since.get_or_insert(now);
                 self.backlog.set(cx, self.held, since, now)?;
+                if self.activity.at.is_in_reserve() {
+                    self.activity.at.place().waits(cx, Some(since));
+                }
             }
             Poll::Ready(taken) => {
                 self.still_since = None;
@@ -235,13 +265,17 @@ impl AsyncRead for ActiveStream<'_> {
         if !self.first.is_empty() {
             let taken = self.first.len().min(buf.remaining());
             buf.put_slice(&self.first.split_to(taken));
-            self.activity.has_read();
+            self.has_read();
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_pending() {
+            self.awaits_bytes(cx);
+        }
+        ready!(read)?;
         if buf.filled().len() > before {
-            self.activity.has_read();
+            self.has_read();
         }
         Poll::Ready(Ok(()))
     }

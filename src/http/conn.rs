@@ -53,14 +53,14 @@ pub(super) async fn serve<H: Handler>(
         first = opening::read(&mut stream) => first,
         () = activity.at().place().given_away(Instant::now()) => return,
         () = sleep(RESERVE_DEADLINE), if activity.at().is_in_reserve() => {
-            return closing::turn_away(stream, &site.refuse_connection()).await;
+            return while_unneeded(&activity, closing::turn_away(stream, &site.refuse_connection())).await;
         }
         () = sleep(limits.line_deadline) => return,
         () = idle_end(stop, limits) => return,
     };
     let Ok(Some((protocol, first))) = first else { return };
     if protocol == Protocol::Lines {
-        return closing::turn_away(stream, &site.refuse_line()).await;
+        return while_unneeded(&activity, closing::turn_away(stream, &site.refuse_line())).await;
     }
     let refuse = |code| site.refuse_head(code);
     let io = TokioIo::new(ActiveStream::new(stream, first, activity.clone(), limits, &refuse));
@@ -86,8 +86,20 @@ pub(super) async fn serve<H: Handler>(
     match end {
         End::Overdue => {}
         // The client may still be sending a body, which is not read.
-        End::Over if activity.is_unread() => closing::linger(&mut stream).await,
-        End::Over => closing::close(&mut stream).await,
+        End::Over if activity.is_unread() => while_unneeded(&activity, closing::linger(&mut stream)).await,
+        End::Over => while_unneeded(&activity, closing::close(&mut stream)).await,
+    }
+}
+
+/// Closes a connection for as long as nobody needs its place. One that was given away already was so during a request, whose
+/// response has to arrive.
+async fn while_unneeded(activity: &Activity, closing: impl Future<Output = ()>) {
+    let place = activity.at().place();
+    let is_leaving = place.was_given_away();
+    tokio::select! {
+        biased;
+        () = closing => {}
+        () = place.given_away(Instant::now()), if !is_leaving => {}
     }
 }
 

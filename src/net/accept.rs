@@ -192,6 +192,11 @@ impl<F: Front> Acceptor<'_, F> {
             }
             tokio::time::sleep(LOOK_PAUSE).await;
         }
+        if is_time_to_log() {
+            warn!(
+                "connections are closed without an answer: all places and the reserve for health checks are busy; raise --max-connections"
+            );
+        }
     }
 }
 
