@@ -172,7 +172,10 @@ impl<H: Handler> Site<H> {
     /// The response, or `OVERLOADED` if too many bytes wait for slow clients already.
     pub(super) fn fitting(&self, response: Response) -> Response {
         match response.body() {
-            Body::Whole(text) if self.config.limits.unread.has_no_room_for(text.len(), Instant::now()) => {
+            // Of HTTP/1, which has one response at a time; streams share what their connection may have unread.
+            Body::Whole(text)
+                if self.config.limits.unread.has_no_room_for(text.len(), true, Instant::now()) =>
+            {
                 problem(Status::Overloaded, TOO_MUCH)
             }
             _ => response,

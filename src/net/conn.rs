@@ -136,6 +136,7 @@ impl<'a, H: Handler> Conn<'a, H> {
                 // The write deadline of a reply starts with the reply.
                 self.writing_since = self.exchange.now;
             }
+            self.exchange.more_wait = self.inbox.has_line();
             let mut progress = self.exchange.poll_pending(cx);
             progress |= self.poll_read(cx)?;
             progress |= self.poll_write(cx)?;

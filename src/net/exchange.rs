@@ -77,6 +77,8 @@ pub(super) struct Exchange<'a, H> {
     window: usize,
     /// In bytes, about the largest of the last replies that were not ready at once; it shrinks by an eighth per reply.
     largest: Option<usize>,
+    /// Whether requests have arrived that are not read yet.
+    pub(super) more_wait: bool,
     /// Whether the client may be sending bytes that will not be read.
     pub(super) unread_input: bool,
     /// Lines so far.
@@ -97,6 +99,7 @@ impl<'a, H: Handler> Exchange<'a, H> {
             share: shared.in_flight.share(),
             window: 1,
             largest: None,
+            more_wait: false,
             unread_input: false,
             taken: 0,
             now,
@@ -232,7 +235,8 @@ impl<'a, H: Handler> Exchange<'a, H> {
     fn frame(&mut self, id: Option<u64>, tell_times: bool, reply: &Reply) {
         let waiting = self.outbox.len();
         let unread = &self.shared.limits.unread;
-        if waiting < FLOODED && !unread.has_no_room_for(waiting + reply.size(), self.now) {
+        let is_only = waiting == 0 && self.pending.is_empty() && !self.more_wait;
+        if waiting < FLOODED && !unread.has_no_room_for(waiting + reply.size(), is_only, self.now) {
             return reply.frame(id, tell_times, &mut self.outbox);
         }
         self.frame_own(id, &self.shared.handler.error(Status::Overloaded, TOO_MUCH.to_owned()));

@@ -2,11 +2,14 @@
 //!
 //! Each connection has a limit, but there may be ten thousand of them, and sending requests costs a client less than reading
 //! replies. Over half of the process's limit, sessions are read one request at a time and only while their clients have read
-//! everything, and connections whose client has read nothing for [`STALLED`] are cut, the longest stalled first. A reply
-//! beyond the limit is OVERLOADED unless it is little. Bytes that a socket accepts at once are not counted: clients that read
-//! notice nothing. What the sockets hold themselves is bounded by [`Unread::unsent`].
+//! everything, and connections whose client has read nothing for [`STALLED`] are cut, the longest stalled first. For the
+//! reply to a client that has read everything and has one request only, the one that holds the most is cut, if it has read
+//! nothing for [`BRIEF`]: many that do not read would refuse it to one that does. Any other reply beyond the limit is
+//! OVERLOADED unless it is little. Bytes that a socket accepts at once are not counted: clients that read notice nothing.
+//! What the sockets hold themselves is bounded by [`Unread::unsent`].
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
@@ -20,6 +23,11 @@ use crate::lock::lock;
 
 /// When memory is short, connections whose client has read nothing for this time are cut.
 const STALLED: Duration = Duration::from_millis(500);
+/// For the reply to a client that reads, a connection is cut that has read nothing for this time: longer than the pause between
+/// two reads of a client nearby.
+const BRIEF: Duration = Duration::from_millis(25);
+/// Connections, from the one that holds the most on, that are looked at for one to cut.
+const LOOKS: usize = 16;
 /// Replies below this size are always sent: a socket accepts them at once, unless more is waiting for the same client.
 pub(crate) const LITTLE: usize = 16 * 1024;
 /// The text of the OVERLOADED for a reply over the limit.
@@ -39,6 +47,8 @@ pub struct Unread {
 struct Queue {
     next: u64,
     stalls: BTreeMap<u64, Stall>,
+    /// The bytes of each; among equals the longest stalled is the last.
+    sizes: BTreeSet<(usize, Reverse<u64>)>,
     /// Whether the lack of memory was logged.
     logged: bool,
 }
@@ -77,12 +87,15 @@ impl Unread {
         self.bytes.load(Relaxed) > self.limit / 2
     }
 
-    /// Whether there is no room for `size` bytes: a reply, and the bytes that wait for the same client.
-    pub(crate) fn has_no_room_for(&self, size: usize, now: Instant) -> bool {
+    /// Whether there is no room for `size` bytes: a reply, and the bytes that wait for the same client. `is_only`: its client
+    /// has read everything, and has no other request.
+    pub(crate) fn has_no_room_for(&self, size: usize, is_only: bool, now: Instant) -> bool {
         if size < LITTLE || self.fits(size) {
             return false;
         }
-        self.make_room(&mut self.queue(), now);
+        let mut queue = self.queue();
+        self.make_room(&mut queue, now);
+        while is_only && !self.fits(size) && self.cut_largest(&mut queue, now) {}
         !self.fits(size)
     }
 
@@ -111,20 +124,46 @@ impl Unread {
                     "many replies are not read; clients that read nothing are cut to make room (--max-unread)"
                 );
             }
-            let Some(first) = queue.stalls.first_entry() else { return };
-            if now.saturating_duration_since(first.get().since) < STALLED {
+            let Some((&at, first)) = queue.stalls.first_key_value() else { return };
+            if now.saturating_duration_since(first.since) < STALLED {
                 return;
             }
-            let Stall { bytes, task, .. } = first.remove();
-            debug!(bytes, "a connection whose replies are not read is cut");
-            self.bytes.fetch_sub(bytes, Relaxed);
-            task.wake();
+            self.cut(queue, at);
         }
         queue.logged &= self.bytes.load(Relaxed) > self.limit / 4;
     }
 
+    /// Cuts the connection that holds the most, unless its client has read just now. False when there is none.
+    fn cut_largest(&self, queue: &mut Queue, now: Instant) -> bool {
+        let is_still = |at: &u64| {
+            queue.stalls.get(at).is_some_and(|stall| now.saturating_duration_since(stall.since) >= BRIEF)
+        };
+        let largest = queue.sizes.iter().rev().take(LOOKS).map(|(_, Reverse(at))| *at).find(is_still);
+        largest.inspect(|&at| self.cut(queue, at)).is_some()
+    }
+
+    fn cut(&self, queue: &mut Queue, at: u64) {
+        let Some(Stall { bytes, task, .. }) = queue.remove(at) else { return };
+        debug!(bytes, "a connection whose replies are not read is cut");
+        self.bytes.fetch_sub(bytes, Relaxed);
+        task.wake();
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         lock(&self.queue)
+    }
+}
+
+impl Queue {
+    fn insert(&mut self, at: u64, stall: Stall) {
+        self.sizes.insert((stall.bytes, Reverse(at)));
+        self.stalls.insert(at, stall);
+    }
+
+    fn remove(&mut self, at: u64) -> Option<Stall> {
+        let stall = self.stalls.remove(&at)?;
+        self.sizes.remove(&(stall.bytes, Reverse(at)));
+        Some(stall)
     }
 }
 
@@ -139,22 +178,17 @@ impl Backlog<'_> {
     ) -> io::Result<()> {
         let unread = self.unread;
         let mut queue = unread.queue();
-        if let Some(at) = self.place {
-            let Some(stall) = queue.stalls.get_mut(&at) else { return Err(io::ErrorKind::TimedOut.into()) };
+        let mut at = queue.next;
+        if let Some(place) = self.place {
+            let Some(stall) = queue.remove(place) else { return Err(io::ErrorKind::TimedOut.into()) };
             unread.bytes.fetch_sub(stall.bytes, Relaxed);
             if stall.since == since {
-                (stall.bytes, stall.task) = (bytes, cx.waker().clone());
-            } else {
-                queue.stalls.remove(&at);
-                self.place = None;
+                at = place;
             }
         }
-        if self.place.is_none() {
-            let at = queue.next;
-            queue.next += 1;
-            queue.stalls.insert(at, Stall { bytes, since, task: cx.waker().clone() });
-            self.place = Some(at);
-        }
+        queue.next += u64::from(at == queue.next);
+        queue.insert(at, Stall { bytes, since, task: cx.waker().clone() });
+        self.place = Some(at);
         unread.bytes.fetch_add(bytes, Relaxed);
         unread.make_room(&mut queue, now);
         Ok(())
@@ -163,7 +197,7 @@ impl Backlog<'_> {
     /// The client has read everything.
     pub(crate) fn clear(&mut self) {
         let Some(at) = self.place.take() else { return };
-        if let Some(stall) = self.unread.queue().stalls.remove(&at) {
+        if let Some(stall) = self.unread.queue().remove(at) {
             self.unread.bytes.fetch_sub(stall.bytes, Relaxed);
         }
     }
@@ -207,11 +241,13 @@ mod tests {
         let unread = Unread::new(10 * MIB);
         let (begun, mut backlog) = (Instant::now(), unread.backlog());
         assert!(
-            !unread.has_no_room_for(12 * MIB, begun),
+            !unread.has_no_room_for(12 * MIB, true, begun),
             "nothing waits: a small limit refuses no large document"
         );
         assert!(set(&mut backlog, 6 * MIB, begun, begun));
-        assert!(unread.has_no_room_for(5 * MIB, begun) && !unread.has_no_room_for(4 * MIB, begun));
+        assert!(
+            unread.has_no_room_for(5 * MIB, true, begun) && !unread.has_no_room_for(4 * MIB, true, begun)
+        );
     }
 
     #[test]
@@ -220,14 +256,32 @@ mod tests {
         let begun = Instant::now();
         let mut backlogs: Vec<Backlog<'_>> = (0..10).map(|_| unread.backlog()).collect();
         for backlog in &mut backlogs {
-            assert!(!unread.has_no_room_for(MIB, begun) && set(backlog, MIB, begun, begun));
+            assert!(!unread.has_no_room_for(MIB, true, begun) && set(backlog, MIB, begun, begun));
         }
-        assert!(unread.has_no_room_for(MIB, begun));
-        assert!(!unread.has_no_room_for(LITTLE - 1, begun), "a little is always sent");
+        assert!(unread.has_no_room_for(MIB, true, begun));
+        assert!(!unread.has_no_room_for(LITTLE - 1, true, begun), "a little is always sent");
         assert!(backlogs.iter_mut().all(|backlog| set(backlog, MIB, begun, begun)), "none is cut");
         backlogs.pop();
-        assert!(!unread.has_no_room_for(MIB, begun));
+        assert!(!unread.has_no_room_for(MIB, true, begun));
         assert!(set(&mut backlogs[0], MIB, begun, begun + STALLED), "room is made by then");
         assert_eq!(unread.queue().stalls.len(), 5);
+    }
+    #[test]
+    fn a_client_that_reads_gets_the_room_of_the_one_that_holds_the_most_and_reads_nothing() {
+        let unread = Unread::new(10 * MIB);
+        let [mut small, mut first, mut second, mut reads] = [(); 4].map(|()| unread.backlog());
+        let begun = Instant::now();
+        let then = begun + BRIEF;
+        assert!(set(&mut small, MIB, begun, begun) && set(&mut first, 3 * MIB, begun, begun));
+        assert!(set(&mut second, 3 * MIB, begun, begun) && set(&mut reads, 3 * MIB, then, then));
+        assert!(unread.has_no_room_for(MIB, true, begun), "all have read just now");
+        assert!(unread.has_no_room_for(MIB, false, then), "it has other requests");
+        assert!(!unread.has_no_room_for(MIB, true, then));
+        assert!(!set(&mut first, 3 * MIB, begun, then), "it is cut");
+        assert!(set(&mut small, MIB, begun, then) && set(&mut second, 3 * MIB, begun, then));
+        assert!(set(&mut reads, 3 * MIB, then, then));
+        drop((small, first, second, reads));
+        let queue = unread.queue();
+        assert!(queue.stalls.is_empty() && queue.sizes.is_empty() && unread.bytes.load(Relaxed) == 0);
     }
 }
