@@ -1,8 +1,10 @@
 //! Bodies of requests that nobody wants: the response always arrives, and the connection goes on where it can.
 
+use std::process::Command;
 use std::time::Duration;
 
 use crate::http::{house, with_http};
+use crate::support::command::{has_command, run_to_end, text};
 use crate::support::front::Front;
 use crate::support::http::{Http, fetch};
 use crate::support::{Start, pause, timed};
@@ -46,6 +48,28 @@ fn a_body_that_is_too_long_is_answered_before_the_connection_ends() {
         assert_eq!((response.code, response.header("connection")), (405, "close"), "{length}");
         assert_eq!(response.json()["code"], "WRONG_METHOD", "the whole body");
         assert!(http.is_closed());
+    }
+}
+
+#[test]
+fn a_body_that_is_too_long_is_answered_in_every_version_of_http() {
+    if !has_command("curl", "curl") {
+        return;
+    }
+    let house = house("");
+    let url = format!("http://{}/article/1", house.http);
+    for version in ["--http1.0", "--http1.1", "--http2-prior-knowledge"] {
+        for header in ["x: y", "expect:", "transfer-encoding: chunked"] {
+            if header.starts_with("transfer") && version != "--http1.1" {
+                continue;
+            }
+            let mut curl = Command::new("curl");
+            curl.args(["-sS", version, "-H", header, "-w", " %{http_code}", "--data-binary", "@-", &url]);
+            let output = run_to_end(curl, &vec![b'x'; 3 << 20]);
+            let said = text(&output.stdout);
+            assert!(output.status.success(), "{version} {header}: {output:?}");
+            assert!(said.contains("WRONG_METHOD") && said.ends_with(" 405"), "{version} {header}: {said}");
+        }
     }
 }
 

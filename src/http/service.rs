@@ -212,14 +212,16 @@ impl<H: Handler> Service<H> {
     }
 
     /// Responds once the request's body, which nobody reads, has come whole; or at once, as the last of its connection.
-    fn after(&self, body: Incoming, responding: Responding, head: Parts) -> Responding {
+    fn after(&self, mut body: Incoming, responding: Responding, head: Parts) -> Responding {
         let activity = self.activity.clone();
         Responding::later(async move {
             let Ok(mut response) = responding.await;
-            if leftover::discard(body, &head.headers).await {
+            if leftover::discard(&mut body, &head.headers).await {
                 // Bytes of a body are none of the next head.
                 activity.head_received();
-            } else if head.version != Version::HTTP_2 {
+            } else if head.version == Version::HTTP_2 {
+                leftover::linger(body);
+            } else {
                 activity.leaves_unread();
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
