@@ -47,8 +47,34 @@ fn http_1_0_and_absolute_targets_are_served() {
     assert!(old.starts_with("HTTP/1.0 200 OK\r\n") && old.ends_with(&article(1)), "{old}");
     let kept = format!("GET /article/1 HTTP/1.0\nconnection: keep-alive\n\n{LAST}");
     assert_eq!(codes(http, &kept), [200, 200]);
-    let absolute = "GET http://elsewhere.example/article/1?x=1 HTTP/1.1\nhost: x\nconnection: close\n\n";
-    assert!(said(http, absolute).ends_with(&article(1)));
+    // The host of the target counts, and the header does not (RFC 9112, 3.2.2).
+    let absolute = |target: &str, host: &str| {
+        format!("GET http://{target}/article/1?x=1 HTTP/1.1\nhost: {host}\nconnection: close\n\n")
+    };
+    assert!(said(http, &absolute("x", "elsewhere.example")).ends_with(&article(1)));
+    assert_eq!(codes(http, &absolute("elsewhere.example", "x")), [421]);
+}
+
+#[test]
+fn a_host_that_is_none_is_refused() {
+    let house = house("");
+    for (host, code) in [
+        ("a b", 400),
+        ("a/b", 400),
+        ("a@b", 400),
+        ("a\"b", 400),
+        ("a?b", 400),
+        ("a, b", 400),
+        ("", 200),
+        ("a:80", 200),
+        ("[::1]:80", 200),
+        ("a%20b", 200),
+    ] {
+        for version in ["1.0", "1.1"] {
+            let request = format!("GET /article/1 HTTP/{version}\nhost: {host}\nconnection: close\n\n");
+            assert_eq!(codes(house.http, &request), [code], "{host:?} {version}");
+        }
+    }
 }
 
 #[test]

@@ -7,12 +7,29 @@ use hyper::Version;
 use hyper::header::HOST;
 use hyper::http::request::Parts;
 
+/// Exactly one `Host`, and a valid one (RFC 9112, 3.2), so that proxies between the client and us route the request as we do.
+pub(super) fn check(head: &Parts) -> Result<(), &'static str> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if host.as_bytes().iter().all(is_of_host) => Ok(()),
+        (Some(_), None) => Err("the Host header is no host (RFC 3986, 3.2.2)"),
+        (None, _) if head.version != Version::HTTP_11 => Ok(()),
+        _ => Err("HTTP/1.1 takes exactly one Host header"),
+    }
+}
+
+/// Whether the byte may stand in a host with a port (RFC 3986, 3.2.2 and 3.2.3).
+fn is_of_host(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte)
+}
+
 /// Whether the request's host is an address, `localhost`, one of `names`, or a name without a dot, which no stranger can
 /// have. A request without a host is of no browser.
 pub(super) fn is_known(head: &Parts, names: &[String]) -> bool {
-    let host = match head.version {
-        Version::HTTP_2 => head.uri.authority().map(|authority| authority.as_str()),
-        _ => match head.headers.get(HOST).map(|host| host.to_str()) {
+    // A target with a host of its own beats the header (RFC 9112, 3.2.2; RFC 9113, 8.3.1).
+    let host = match head.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => match head.headers.get(HOST).map(|host| host.to_str()) {
             Some(Err(_)) => return false,
             host => host.and_then(Result::ok),
         },

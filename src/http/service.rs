@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Version};
 use hyper_util::service::TowerToHyperService;
@@ -131,8 +131,8 @@ impl<H: Handler> Service<H> {
         if !CHECKS.contains(&head.uri.path()) && !self.activity.at().has_place() {
             return self.refuse(Status::Overloaded, "too many connections");
         }
-        if !names_one_host(head) {
-            return self.refuse(Status::BadRequest, "HTTP/1.1 takes exactly one Host header");
+        if let Err(why) = host::check(head) {
+            return self.refuse(Status::BadRequest, why);
         }
         if let Some(names) = &self.site.config.names
             && !host::is_known(head, names)
@@ -237,11 +237,6 @@ impl<H: Handler> Service<H> {
             response
         })
     }
-}
-
-/// Exactly one `Host` (RFC 9112, 3.2), so that proxies between the client and us route the request as we do.
-fn names_one_host(head: &Parts) -> bool {
-    head.version != Version::HTTP_11 || head.headers.get_all(HOST).iter().take(2).count() == 1
 }
 
 /// The response, as the last of its connection.
