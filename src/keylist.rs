@@ -1,10 +1,10 @@
 //! Lists of keys, one on each line, in a file or on standard input.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, stdin};
+use std::io::{self, BufRead, BufReader, Read, stdin};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail};
 
 use crate::wire::{Key, KeyBuf};
 
@@ -19,7 +19,8 @@ pub fn read(path: &Path) -> Result<Vec<KeyBuf>> {
     KeyLines::open(path)?.collect()
 }
 
-/// The keys of a list, one after another: never more than a line of it is in memory. It ends with the first error.
+/// The keys of a list, one after another: never more than a line of it is in memory. A line that is no key is a [`NoKey`], and
+/// the lines behind it follow; any other error is the end.
 pub struct KeyLines {
     reader: Box<dyn BufRead + Send>,
     name: String,
@@ -46,27 +47,42 @@ impl KeyLines {
         Self { reader: Box::new(reader), name: name.to_owned(), line: 0, is_over: false }
     }
 
-    /// The next line that is not empty; `None` at the end.
-    fn next_line(&mut self) -> Result<Option<Vec<u8>>> {
+    /// The next line that is not empty; `None` at the end. Of one that is too long the first bytes.
+    fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
-            let next = self.reader.by_ref().take(LONGEST as u64 + 1).split(LINE_END).next().transpose();
-            let next = next.with_context(|| format!("cannot read the keys in {}", self.name))?;
-            let Some(line) = next else { return Ok(None) };
+            let part =
+                |reader: &mut dyn BufRead| reader.take(LONGEST as u64 + 1).split(LINE_END).next().transpose();
+            let Some(line) = part(&mut *self.reader)? else { return Ok(None) };
             self.line += 1;
             if line.len() > LONGEST {
-                return Err(self.no_key(&format!("it is longer than {LONGEST} bytes")));
+                while part(&mut *self.reader)?.is_some_and(|rest| rest.len() > LONGEST) {}
+                return Ok(Some(line));
             }
-            let text = if self.line == 1 { line.strip_prefix(BYTE_ORDER_MARK) } else { None };
-            let text = text.unwrap_or(&line).trim_ascii();
+            // Files that begin with one may have been put together.
+            let text = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line).trim_ascii();
             if !text.is_empty() {
                 return Ok(Some(text.to_vec()));
             }
         }
     }
 
-    fn no_key(&self, why: &str) -> anyhow::Error {
-        anyhow!("line {} of {} is no key: {why}", self.line, self.name)
+    fn key(&self, line: &[u8]) -> Result<KeyBuf> {
+        let no_key = |why| NoKey { line: self.line, name: self.name.clone(), why };
+        if line.len() > LONGEST {
+            bail!(no_key(format!("it is longer than {LONGEST} bytes")));
+        }
+        Ok(Key::from_bytes(line).map_err(|why| no_key(why.to_string()))?.to_owned())
     }
+}
+
+/// A line that is no key.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line} of {name} is no key: {why}")]
+pub struct NoKey {
+    line: usize,
+    name: String,
+    /// The reason.
+    pub why: String,
 }
 
 impl Iterator for KeyLines {
@@ -76,12 +92,13 @@ impl Iterator for KeyLines {
         if self.is_over {
             return None;
         }
-        let key = self.next_line().transpose()?.and_then(|line| match Key::from_bytes(&line) {
-            Ok(key) => Ok(key.to_owned()),
-            Err(why) => Err(self.no_key(&why.to_string())),
-        });
-        self.is_over = key.is_err();
-        Some(key)
+        match self.next_line().transpose()? {
+            Ok(line) => Some(self.key(&line)),
+            Err(error) => {
+                self.is_over = true;
+                Some(Err(error).with_context(|| format!("cannot read the keys in {}", self.name)))
+            }
+        }
     }
 }
 
@@ -104,5 +121,17 @@ mod tests {
         }
         let long = vec![b'a'; 3 * LONGEST].leak();
         assert!(parse(long).unwrap_err().to_string().contains("longer"));
+    }
+
+    #[test]
+    fn lines_behind_one_that_is_no_key_are_read() {
+        let long = "a".repeat(3 * LONGEST);
+        for wrong in ["b", &long, &long[..LONGEST + 1], "\u{feff}\u{feff}a/1"] {
+            let text = format!("a/1\n{wrong}\n\u{feff}a/2\n{wrong}").leak();
+            let keys: Vec<Option<KeyBuf>> =
+                KeyLines::over(text.as_bytes(), "a list").map(Result::ok).collect();
+            let keys: Vec<Option<&str>> = keys.iter().map(|key| key.as_ref().map(KeyBuf::as_str)).collect();
+            assert_eq!(keys, [Some("a/1"), None, Some("a/2"), None]);
+        }
     }
 }

@@ -275,6 +275,20 @@ fn keys_come_from_a_file_or_from_the_standard_input() {
 }
 
 #[test]
+fn a_line_that_is_no_key_costs_no_other_its_reply() {
+    let (_data, origin) = origin();
+    let mut command = clean(BINARY);
+    command.args(["client", "--port", &origin.port().to_string(), "--keys", "-"]);
+    let input = format!("article/1\nwrong\n{}\n\u{feff}article/2\n", "x".repeat(100_000));
+    let output = run_to_end(command, input.as_bytes());
+    let statuses: Vec<Value> = replies(&output).into_iter().map(|mut reply| reply["status"].take()).collect();
+    assert_eq!(statuses, ["OK", "BAD_REQUEST", "BAD_REQUEST", "OK"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("line 2 of standard input") && said.contains("line 3 of standard input"), "{said}");
+}
+
+#[test]
 fn a_closed_output_is_no_crash() {
     let (_data, origin) = origin();
     for output in [">&-", ">/dev/full", "2>&-"] {

@@ -15,7 +15,7 @@ use futures_util::stream::{self, Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::keylist::KeyLines;
+use crate::keylist::{KeyLines, NoKey};
 use crate::net::link::Peer;
 use crate::net::{Link, LinkError, LinkLimits};
 use crate::terminal::{self, complain};
@@ -38,6 +38,20 @@ enum Exit {
 struct TimedReply {
     line: Result<Bytes, LinkError>,
     took: Duration,
+    /// Why it was not sent.
+    complaint: Option<String>,
+}
+
+impl TimedReply {
+    fn new(line: Result<Bytes, LinkError>, took: Duration) -> Self {
+        Self { line, took, complaint: None }
+    }
+
+    /// The reply that any node would give to a line that is no key. Nothing is sent.
+    fn to_no_key(error: &NoKey) -> Self {
+        let line = Reply::text(Status::BadRequest, error.why.clone()).to_line();
+        Self { line: Ok(line.into()), took: Duration::ZERO, complaint: Some(error.to_string()) }
+    }
 }
 
 /// One run of the client.
@@ -62,8 +76,8 @@ pub enum Requests {
     Keys(PathBuf),
 }
 
-/// Sends the requests and prints the replies. Exit code: 0 when all were OK, 1 when one had another status, 3 when one had no
-/// reply.
+/// Sends the requests and prints the replies. Exit code: 0 when all were OK, 1 when one had another status or a line of a file
+/// is no key, 3 when one had no reply.
 pub async fn run(config: ClientConfig) -> Result<ExitCode> {
     let limits = LinkLimits { max_reply: MAX_REPLY, patience: config.timeout, ..LinkLimits::default() };
     let link = Link::new(config.peer, limits);
@@ -95,7 +109,7 @@ async fn ask_one(link: &Link, line: &str, timeout: Duration) -> Result<Exit> {
     };
     let began = Instant::now();
     let line = link.ask_apart(request, began + timeout).await;
-    let reply = TimedReply { line, took: began.elapsed() };
+    let reply = TimedReply::new(line, began.elapsed());
     let (mut exit, _) = print(&reply, link.peer(), &mut String::new())?;
     if let (Request::Purge { .. }, Ok(line)) = (request, &reply.line) {
         for sentence in unreached::unreached(line) {
@@ -128,9 +142,13 @@ async fn ask_many(
 ) -> Result<Exit> {
     let mut replies = keys
         .map(|key| async move {
-            let (key, began) = (key?, Instant::now());
+            let key = match key {
+                Ok(key) => key,
+                Err(error) => return error.downcast().map(|error| TimedReply::to_no_key(&error)),
+            };
+            let began = Instant::now();
             let line = link.ask(Request::Get(key.as_key()), began + timeout).await;
-            anyhow::Ok(TimedReply { line, took: began.elapsed() })
+            anyhow::Ok(TimedReply::new(line, began.elapsed()))
         })
         .buffered(IN_FLIGHT);
     let (mut worst, mut complaint) = (Exit::Ok, String::new());
@@ -150,7 +168,7 @@ fn print(reply: &TimedReply, peer: &Peer, last_complaint: &mut String) -> Result
     let (exit, text, wrong) = match &reply.line {
         Ok(line) => match ReplyView::parse(line) {
             Ok(view) if view.status == Status::Ok => (Exit::Ok, String::from_utf8_lossy(line), None),
-            Ok(_) => (Exit::OtherStatus, String::from_utf8_lossy(line), None),
+            Ok(_) => (Exit::OtherStatus, String::from_utf8_lossy(line), reply.complaint.clone()),
             Err(error) => no_reply(format!("{peer} answered, but {error}; is it a dproxy node?")),
         },
         Err(error) => no_reply(error.advice(peer)),
