@@ -8,6 +8,7 @@ use dproxy::{config, run, terminal};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    run::outlive_signals(std::env::args_os());
     let cli = match config::command_line(std::env::args_os()) {
         Ok(cli) => cli,
         Err(refused) => return refused.report(),

@@ -1,12 +1,12 @@
 //! How nodes start under shells, service managers and files as people write them.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::Receiver;
 
-use crate::support::command::{BINARY, clean, dproxy, has_command, text};
+use crate::support::command::{BINARY, clean, dproxy, has_command, make_fifo, text};
 use crate::support::http::fetch;
 use crate::support::node::lines_of;
 use crate::support::{Address, Data, PATIENCE, Start, TempDir, ask, eventually, get, status_of, until};
@@ -22,6 +22,39 @@ fn no_signal_that_people_send_ends_a_node() {
     until("it says that there is nothing to read anew", || origin.log().contains("SIGHUP"));
     assert!(origin.is_running());
     assert_eq!(origin.log().matches("SIGHUP").count(), 1, "once");
+}
+
+#[test]
+fn a_signal_while_the_settings_are_read_ends_no_node() {
+    let data = Data::articles(1);
+    let files = TempDir::new();
+    let settings = files.path().join("settings");
+    make_fifo(&settings);
+    let mut origin =
+        Start::origin(data.path(), "").arg("--config").arg(settings.to_str().expect("text")).spawn();
+    // Opened once the node reads.
+    let mut written = fs::OpenOptions::new().write(true).open(&settings).expect("a reader");
+    for signal in ["HUP", "USR1", "USR2"] {
+        origin.signal(signal);
+    }
+    written.write_all(b"[log]\nlog = \"info\"\n").expect("a reader");
+    drop(written);
+    origin.address = origin.listens().1;
+    assert_eq!(get(origin.address, "article/1")["status"], "OK");
+}
+
+#[test]
+fn a_state_directory_that_keeps_nothing_is_refused() {
+    let files = TempDir::new();
+    let file = files.path().join("file");
+    fs::write(&file, "").expect("a file");
+    for directory in [file.clone(), file.join("beneath")] {
+        let output = dproxy(&["lb", "--port", "0", "--state-dir", directory.to_str().expect("text")]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let complaints: Vec<&str> = said.lines().filter(|line| line.starts_with("dproxy: ")).collect();
+        assert!(complaints.len() == 1 && complaints[0].contains("--state-dir"), "{said}");
+    }
 }
 
 #[test]

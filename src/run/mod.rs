@@ -17,6 +17,7 @@ mod signals;
 mod sockets;
 mod systemd;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -30,6 +31,20 @@ use crate::memory::Memory;
 #[cfg(feature = "tools")]
 use crate::{bench, simulate, watch};
 use crate::{client, config, cores, terminal};
+
+/// Has a node outlive the signals that end no node, before its settings are read: that may take a while, and a manager may send
+/// one at any time. The first word that is a subcommand tells whether there will be a node.
+pub fn outlive_signals(words: impl Iterator<Item = OsString>) {
+    let is_of_node = |word: OsString| match word.to_str()? {
+        "origin" | "proxy" | "lb" | "cluster" => Some(true),
+        "client" | "bench" | "simulate" | "check" | "completions" | "man" => Some(false),
+        _ => None,
+    };
+    if words.skip(1).find_map(is_of_node) == Some(true) && Descriptors::raise().suffice(1, 1).is_ok() {
+        // The start tries again, and tells what is wrong.
+        let _ = signals::outlive();
+    }
+}
 
 /// Does what the command line says, to its end.
 pub fn run(cli: &Cli) -> Result<ExitCode> {
