@@ -1,6 +1,7 @@
 //! The roles of a process, built from their flags.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
@@ -74,6 +75,11 @@ impl Process {
         let link = args.link.limits(args.server.threads(), args.max_document);
         let admins = Admins::new(listed::all(&args.admin_from));
         let balance = args.balance.config(args.members(), link, admins);
+        if let Some(directory) = &args.state_dir {
+            try_state_dir(directory).with_context(|| {
+                format!("nothing can be kept in {directory:?}; name another directory with --state-dir")
+            })?;
+        }
         let config = LbConfig { state_dir: args.state_dir.clone(), ..balance };
         let front_ends = 1 + usize::from(self.has_http(&args.http));
         let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server, front_ends) };
@@ -103,6 +109,14 @@ impl Process {
         };
         Listen { host: args.host, port, host_flag: "--host", port_flag }
     }
+}
+
+/// Makes a state directory and writes to it, so that a purge need not find out that nothing is kept there.
+fn try_state_dir(directory: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    let file = directory.join(format!("try.{}", std::process::id()));
+    std::fs::write(&file, b"")?;
+    std::fs::remove_file(&file)
 }
 
 /// Reads the file of members again at each SIGHUP.
