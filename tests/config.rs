@@ -116,6 +116,21 @@ fn a_file_describes_a_whole_cluster() {
 }
 
 #[test]
+fn a_cluster_ignores_no_table_in_silence() {
+    let (_directory, path) =
+        file("[cluster]\nproxies = 2\n\n[proxy]\nttl = \"5s\"\n[lb]\nmax-failures = 2\n");
+    let output = dproxy(&["cluster", "--config", &path]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(said.contains(":5: [proxy] ttl") && said.contains(":7: [lb] max-failures"), "{said}");
+    assert_eq!(
+        dproxy(&["check", "--config", &path]).status.code(),
+        Some(0),
+        "a file may be for several commands"
+    );
+}
+
+#[test]
 fn the_variable_names_a_file_too() {
     let (_directory, path) = file("[client]\nport = 1\n");
     let output = with_variables(&["client", "--get", "a/1"], &[("DPROXY_CONFIG", &path)]);

@@ -113,7 +113,8 @@ pub fn command_line(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Re
     let role = first.subcommand_name();
     let is_for_check = role == Some(CHECK);
     if let Some(path) = config_path(&first).filter(|_| !is_for_check) {
-        let settings = load(&path, &command).map_err(|problems| Refused::File(path, problems))?;
+        let settings = load(&path, &command).and_then(|settings| settings::unmixed(settings, role));
+        let settings = settings.map_err(|problems| Refused::File(path, problems))?;
         command = settings::apply(command, &settings);
     }
     let matches = unset::ignored(command.clone()).try_get_matches_from(words);

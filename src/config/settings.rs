@@ -74,6 +74,20 @@ pub(super) fn resolve(file: Tables, command: &Command) -> Result<Vec<Setting>, V
     if problems.is_empty() { Ok(settings) } else { Err(problems) }
 }
 
+/// The settings, unless those of single roles would be ignored in silence: a cluster is of all roles, and follows its own table.
+pub(super) fn unmixed(settings: Vec<Setting>, role: Option<&str>) -> Result<Vec<Setting>, Vec<Problem>> {
+    let is_ignored = |setting: &&Setting| {
+        role == Some("cluster") && ["origin", "proxy", "lb"].contains(&setting.table.as_str())
+    };
+    let problem = |Setting { table, id, line, .. }: &Setting| {
+        let name = id.replace('_', "-");
+        let text = format!("[{table}] {name} is not for a cluster, which follows [cluster] and [{COMMON}]");
+        Problem { line: *line, text }
+    };
+    let problems: Vec<Problem> = settings.iter().filter(is_ignored).map(problem).collect();
+    if problems.is_empty() { Ok(settings) } else { Err(problems) }
+}
+
 fn setting(entry: &Entry, owner: &Command) -> Result<Setting, String> {
     let Entry { table, name, line, value } = entry;
     let Some(arg) = settings_of(owner).find(|arg| is_named(arg, name)) else {
