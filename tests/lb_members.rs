@@ -112,6 +112,19 @@ fn a_list_that_is_no_regular_file_changes_nothing() {
 }
 
 #[test]
+fn a_new_proxy_was_not_healthy_before() {
+    let (first, second) = (Fake::origin(), Fake::origin());
+    let files = TempDir::new();
+    let file = files.path().join("proxies");
+    put(&file, &[first.address.to_string()]);
+    let words = format!("--port 0 --proxies-file {} {POLLS}", file.display());
+    let balancer = Start::role("lb", &words).run();
+    put(&file, &[first.address.to_string(), second.address.to_string()]);
+    until("it is used", || balancer.log().contains("the new node is healthy"));
+    assert!(!balancer.log().contains("healthy again"), "{}", balancer.log());
+}
+
+#[test]
 fn a_drained_proxy_gets_no_new_requests_until_it_is_undrained() {
     let _alone = heavy();
     let data = Data::articles(20);
@@ -129,6 +142,8 @@ fn a_drained_proxy_gets_no_new_requests_until_it_is_undrained() {
     load.go_on(100);
     assert_eq!(drained()["requests"], before);
     assert_eq!(drained()["share"], 0);
+    let unknown = ask(balancer.address, "DRAIN nobody:1");
+    assert!(unknown.contains(&addresses[1].to_string()), "it names those that there are: {unknown}");
     let reply = parse(&ask(balancer.address, &format!("UNDRAIN {}", addresses[0])));
     assert_eq!(reply["data"]["state"], "healthy", "{reply}");
     until("it is used again", || drained()["requests"] != before);

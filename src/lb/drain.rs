@@ -8,8 +8,15 @@ use super::metrics::state_of;
 use super::nodes::Nodes;
 use crate::wire::{Reply, Status};
 
+/// The most nodes that a refusal names.
+const NAMED: usize = 16;
+
 /// The refusal of a name that is not in the list.
-pub(super) const NO_SUCH_NODE: &str = "this balancer has no such node; METRICS names them";
+pub(super) fn no_such_node(nodes: &Nodes) -> Reply {
+    let names: Vec<&str> = nodes.iter().take(NAMED).map(|member| &*member.name).collect();
+    let (names, more) = (names.join(", "), if nodes.0.len() > NAMED { ", …; METRICS names all" } else { "" });
+    Reply::text(Status::BadRequest, format!("this balancer has no such node; it has {names}{more}"))
+}
 
 /// The `data` of the reply.
 #[derive(Serialize)]
@@ -22,7 +29,7 @@ struct Drained<'a> {
 /// Drains the node of this name, or ends that.
 pub(super) fn drain(nodes: &Nodes, name: &str, draining: bool) -> Reply {
     let Some(member) = nodes.named(name) else {
-        return Reply::text(Status::BadRequest, NO_SUCH_NODE);
+        return no_such_node(nodes);
     };
     let node = &*member.node;
     if node.drain(draining) {

@@ -66,6 +66,8 @@ pub(super) struct Health {
     trial: Option<Millis>,
     /// Whether the trial ended with ORIGIN_FAILURE, which proves nothing about the node.
     is_blind: bool,
+    /// Whether it has joined and was not healthy yet.
+    is_new: bool,
 }
 
 impl Health {
@@ -85,6 +87,7 @@ impl Health {
             last_backoff: 0,
             trial: None,
             is_blind: false,
+            is_new: false,
         }
     }
 
@@ -92,7 +95,13 @@ impl Health {
     pub(super) fn join(&mut self) -> bool {
         self.turn_into(State::Down, "it has joined and was not polled yet", self.since);
         self.rises = self.rules.rises.saturating_sub(1);
+        self.is_new = true;
         true
+    }
+
+    /// Whether it was never healthy.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// The node's name has no address: it is down at once, without a poll. Polls that succeed bring it back. True when
@@ -225,7 +234,7 @@ impl Health {
 
     fn become_healthy(&mut self, why: &str, now: Millis) -> bool {
         (self.failed_requests, self.failed_polls) = (0, 0);
-        self.ejected = false;
+        (self.ejected, self.is_new) = (false, false);
         self.turn_into(State::Healthy, why, now)
     }
 

@@ -49,7 +49,7 @@ use std::sync::Arc;
 
 use self::attempt::Terms;
 pub use self::config::{LbConfig, Members};
-use self::drain::NO_SUCH_NODE;
+use self::drain::no_such_node;
 use self::follow::{Follower, unresolved};
 use self::upstreams::Upstreams;
 use crate::admin::{Admins, FORBIDDEN};
@@ -132,7 +132,7 @@ impl Handler for Lb {
             Request::Metrics => self.metrics(),
             Request::MetricsOf(node) => Answer::Now(match metrics::metrics_of(upstreams, node) {
                 Some(metrics) => Reply::json(&metrics),
-                None => Reply::text(Status::BadRequest, NO_SUCH_NODE),
+                None => no_such_node(&upstreams.members.nodes()),
             }),
             Request::Explain(key) => {
                 let (upstreams, key) = (upstreams.clone(), key.to_owned());

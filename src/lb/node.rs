@@ -249,6 +249,7 @@ impl Node {
     /// Changes its health; `tell` returns whether the state has changed. That is logged here, once.
     pub(super) fn change(&self, now: Millis, tell: impl FnOnce(&mut Health) -> bool) {
         let mut health = self.health();
+        let was_new = health.is_new();
         let flipped = tell(&mut health);
         let state = health.state();
         self.state.store(state as u8, Ordering::Relaxed);
@@ -267,6 +268,7 @@ impl Node {
         let (failures, why, node) = (health.failures(), health.since().1.to_owned(), self.link.peer());
         drop(health);
         match state {
+            State::Healthy if was_new => info!(%node, why, "the new node is healthy"),
             State::Healthy => info!(%node, why, "the node is healthy again"),
             State::Probing => info!(%node, why, "the node is tried with one request"),
             State::Down if failures == 0 => {}
