@@ -1,5 +1,7 @@
 //! The polls of a balancer, and what it shows of very many proxies.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -7,7 +9,7 @@ use serde_json::Value;
 use crate::support::ask::parse;
 use crate::support::cluster::POLLS;
 use crate::support::fake::{Hello, METRICS, answer_soundly};
-use crate::support::{Address, Data, Fake, Start, TempDir, ask, get, pause, until};
+use crate::support::{Address, Data, Fake, Start, TempDir, ask, get, pause, timed, until};
 
 /// Waits for more polls of the node at this address: each brings new METRICS of a proxy, or counts as a request of a fake.
 fn await_polls(fake: &Fake, more: usize) {
@@ -45,6 +47,23 @@ fn a_poll_that_waits_behind_a_slow_request_is_asked_again_on_a_connection() {
     await_polls(&node, 5);
     assert!(balancer.holds_healthy(node.address), "{}", balancer.log());
     drop(slow.join());
+}
+
+#[test]
+fn a_proxy_that_falls_silent_without_requests_is_out_soon() {
+    let silent = Arc::new(AtomicBool::new(false));
+    let is_silent = silent.clone();
+    let node = Fake::start(Hello::Refused, move |asked| match is_silent.load(Ordering::Relaxed) {
+        true => asked.wait_for_close(),
+        false => answer_soundly(asked),
+    });
+    let balancer = Start::balancer(&[node.address], "--health-interval 3s --max-failures 4").run();
+    assert_eq!(get(balancer.address, "a/1")["status"], "OK");
+    silent.store(true, Ordering::Relaxed);
+    await_polls(&node, 1);
+    let (took, ()) = timed(|| until("it is down", || balancer.log().contains("the node is down")));
+    // Four polls of a second each, and no intervals between them.
+    assert!(took < Duration::from_secs(8), "{took:?}");
 }
 
 #[test]

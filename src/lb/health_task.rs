@@ -171,7 +171,14 @@ async fn check(upstreams: &Arc<Upstreams>, node: &Node, deadline: Duration, is_s
             node.trust();
             node.change(now, |health| health.stalled(&why, now, may_eject, fastrand::f64()));
         }
-        Finding::Failed(why) => node.change(now, |health| health.poll_failed(&why, now)),
+        Finding::Failed(why) => {
+            // One that is silent has had its time: without requests, intervals between the polls would only add to that. One that
+            // refuses at once may restart.
+            if now.saturating_sub(began) >= (deadline / 2).as_millis() as Millis {
+                node.polls.hasten(now);
+            }
+            node.change(now, |health| health.poll_failed(&why, now));
+        }
     }
 }
 

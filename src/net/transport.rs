@@ -37,7 +37,8 @@ impl Bound {
 /// Listens on `address` once per core: the kernel spreads connections over the listeners.
 ///
 /// All share one port; the kernel picks it if the port of `address` is 0. Fails with `AddrInUse` when another process listens
-/// there. With `share`, another process may listen there too if it also shares: the port is being handed over.
+/// there. With `share`, another process of the same user may listen there too, as long as it is one of ours: the port is being
+/// handed over. Whether that one shares, too, cannot be told: its own listeners need SO_REUSEPORT, and the kernel asks no more.
 #[cfg(not(sim))]
 pub fn bind(address: SocketAddr, count: usize, share: bool) -> io::Result<Vec<Bound>> {
     if !share && address.port() != 0 {
