@@ -2,6 +2,8 @@
 //! clients that read are served.
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use crate::support::fake::Hello;
@@ -52,6 +54,25 @@ fn pipelines(to: Address, of: usize) -> Vec<Http> {
         http
     };
     (0..PIPELINES).map(greedy).collect()
+}
+
+/// A client of HTTP/2 that asks for `count` large documents and grants no window for a byte of them (RFC 9113, 6.5.2 and 8.3.1; the
+/// fields of HPACK by RFC 7541, 6.1 and 6.2.2).
+fn without_window(to: Address, client: usize, count: usize, of: usize) -> TcpStream {
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = (payload.len() as u32).to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]));
+    for (index, key) in keys(client, count, of).enumerate() {
+        let path = format!("/large/{key}");
+        let head = [b"\x82\x86\x01\x01a\x04".as_slice(), &[path.len() as u8], path.as_bytes()].concat();
+        bytes.extend(frame(1, 5, 2 * index as u32 + 1, &head));
+    }
+    let mut stream = to.connect().expect("a connection");
+    stream.write_all(&bytes).expect("a node that reads");
+    stream
 }
 
 /// A client that reads is served beside such clients, and the node keeps to its limit.
@@ -161,6 +182,20 @@ fn unread_http_responses_are_bounded() {
     let mut balancer = Start::balancer(&[proxy.address], &format!("{} --try-deadline 25s", words())).run();
     let http = balancer.serves_http();
     bears(&balancer, &pipelines(http, 10), |path| {
+        let response = fetch(http, &format!("/{path}"));
+        if response.code == 200 { "OK".to_owned() } else { response.text().to_owned() }
+    });
+}
+
+#[test]
+fn responses_of_http_2_without_a_window_are_bounded() {
+    let _alone = heavy();
+    let origin = origin();
+    let proxy = Start::proxy(origin.address, SMALL).run();
+    let mut balancer = Start::balancer(&[proxy.address], &format!("{} --try-deadline 25s", words())).run();
+    let http = balancer.serves_http();
+    let greedy: Vec<TcpStream> = (0..20).map(|client| without_window(http, client, 100, 10)).collect();
+    bears(&balancer, &greedy, |path| {
         let response = fetch(http, &format!("/{path}"));
         if response.code == 200 { "OK".to_owned() } else { response.text().to_owned() }
     });

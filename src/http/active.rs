@@ -2,8 +2,8 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,10 +12,11 @@ use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use crate::net::ServerLimits;
+use super::streams::Streams;
 use crate::net::accept::Admitted;
 use crate::net::transport::Stream;
 use crate::net::unread::Backlog;
+use crate::net::{ServerLimits, Unread};
 
 /// Longer than each response of the parser.
 const MAX_OWN: usize = 256;
@@ -34,8 +35,8 @@ pub(super) struct Activity {
     ending: AtomicBool,
     /// The client may be sending bytes that are not read.
     unread: AtomicBool,
-    /// The connection is of HTTP/2: heads and frames come in any order.
-    streams: AtomicBool,
+    /// Of a connection of HTTP/2: heads and frames come in any order.
+    streams: OnceLock<Arc<Streams>>,
     /// Changes with each write, each whole head, and the first read of the next head. Its further bytes change nothing: a
     /// head that trickles in has one deadline.
     moves: AtomicU64,
@@ -101,9 +102,22 @@ impl Activity {
     }
 
     /// The connection is of HTTP/2.
-    pub(super) fn has_streams(&self) {
-        self.streams.store(true, Relaxed);
+    pub(super) fn has_streams(&self, unread: Arc<Unread>) {
+        self.streams.get_or_init(|| Streams::new(unread));
         self.between_heads.store(true, Relaxed);
+    }
+
+    /// The bodies of a connection of HTTP/2.
+    pub(super) fn streams(&self) -> Option<&Arc<Streams>> {
+        self.streams.get()
+    }
+
+    /// Completes when the connection is to make room because its client takes no bodies.
+    pub(super) async fn cut(&self) {
+        match self.streams() {
+            Some(streams) => streams.cut().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// A number that changes with each move.
@@ -119,7 +133,7 @@ impl Activity {
 
     /// Bytes were read. Whether they are the first ones of a head.
     fn has_begun_head(&self) -> bool {
-        let has_begun = self.between_heads.load(Relaxed) && !self.streams.load(Relaxed);
+        let has_begun = self.between_heads.load(Relaxed) && self.streams().is_none();
         if has_begun {
             self.between_heads.store(false, Relaxed);
             self.moved();
@@ -163,7 +177,7 @@ pub(super) struct ActiveStream<'a> {
     /// The unwritten rest of our own response to a head that hyper refused, in place of hyper's.
     refusal: Option<Bytes>,
     activity: Arc<Activity>,
-    backlog: Backlog<'a>,
+    backlog: Backlog<&'a Unread>,
     /// Bytes of the response that is being written, written ones included: all stay in memory until the last one has left.
     held: usize,
     /// Since when the client takes no bytes: the time of the first write that had to wait after one that succeeded.
@@ -237,6 +251,9 @@ impl<'a> ActiveStream<'a> {
             }
             Poll::Ready(taken) => {
                 self.still_since = None;
+                if let (Some(streams), Ok(taken)) = (self.activity.streams(), taken) {
+                    streams.wrote(*taken);
+                }
                 if taken.as_ref().is_ok_and(|&taken| taken == left) {
                     self.held = 0;
                     self.backlog.clear();

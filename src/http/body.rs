@@ -1,10 +1,13 @@
 //! Bodies of responses: whole texts, and streams of axum.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+
+use super::streams::Streams;
 
 /// A body.
 pub(super) enum Body {
@@ -12,6 +15,16 @@ pub(super) enum Body {
     Whole(Bytes),
     /// A page or an event stream of axum.
     Stream(axum::body::Body),
+}
+
+impl Body {
+    /// The same body, counted among those of its connection.
+    pub(super) fn counted(self, streams: &Arc<Streams>) -> Self {
+        match self {
+            Body::Whole(bytes) => Body::Whole(streams.counted(bytes)),
+            Body::Stream(body) => Body::Stream(body),
+        }
+    }
 }
 
 /// A response of this front end.

@@ -65,7 +65,7 @@ pub(super) async fn serve<H: Handler>(
     let refuse = |code| site.refuse_head(code);
     let io = TokioIo::new(ActiveStream::new(stream, first, activity.clone(), limits, &refuse));
     if protocol == Protocol::Http2 {
-        activity.has_streams();
+        activity.has_streams(limits.unread.clone());
         let mut conn = http2::Builder::new(TokioExecutor::new())
             .max_header_list_size(MAX_HEAD as u32)
             .max_concurrent_streams(MAX_STREAMS)
@@ -139,11 +139,13 @@ async fn run<C: Future>(
         }
         () = stopped => end_soon(conn.as_mut()),
         () = overdue.as_mut() => return End::Overdue,
+        () = activity.cut() => return End::Overdue,
     }
     tokio::select! {
         biased;
         _ = conn => End::Over,
         () = overdue => End::Overdue,
+        () = activity.cut() => End::Overdue,
     }
 }
 

@@ -29,6 +29,7 @@ mod query;
 mod router;
 mod service;
 mod site;
+mod streams;
 
 use std::net::IpAddr;
 use std::sync::Arc;

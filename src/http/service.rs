@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use axum::Router;
 use hyper::body::{Body as _, Incoming};
@@ -27,6 +27,7 @@ use super::path::decoded;
 use super::problem::{misdirected, problem};
 use super::query;
 use super::site::Site;
+use super::streams::Streams;
 use crate::handler::{Answer, Ask, Handler};
 use crate::pool;
 use crate::trace;
@@ -81,13 +82,19 @@ impl Future for Responding {
 pub(super) struct Watched {
     responding: Responding,
     _answering: Option<Answering>,
+    /// Of a connection of HTTP/2.
+    streams: Option<Arc<Streams>>,
 }
 
 impl Future for Watched {
     type Output = Result<Response, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.responding).poll(cx)
+        let Ok(response) = ready!(Pin::new(&mut self.responding).poll(cx));
+        Poll::Ready(Ok(match &self.streams {
+            Some(streams) => response.map(|body| body.counted(streams)),
+            None => response,
+        }))
     }
 }
 
@@ -105,7 +112,7 @@ impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
         };
         let responding = if self.activity.is_ending() { closing(responding) } else { responding };
         let answering = matches!(responding, Responding::Later(_)).then(|| self.activity.answering());
-        Watched { responding, _answering: answering }
+        Watched { responding, _answering: answering, streams: self.activity.streams().cloned() }
     }
 }
 

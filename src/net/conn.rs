@@ -32,7 +32,7 @@ use super::inbox::{Filled, Inbox};
 use super::lines::LineError;
 use super::shared::Shared;
 use super::transport::{Stream, cork};
-use super::unread::Backlog;
+use super::unread::{Backlog, Unread};
 use crate::handler::Handler;
 use crate::wire::request::MAX_LINE;
 
@@ -94,7 +94,7 @@ struct Conn<'a, H> {
     writing_since: Instant,
     /// Bytes written since then.
     written: usize,
-    backlog: Backlog<'a>,
+    backlog: Backlog<&'a Unread>,
     timer: Pin<Box<Sleep>>,
     /// Only a part of a line has arrived.
     mid_line: bool,

@@ -11,8 +11,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -63,8 +64,9 @@ struct Stall {
 }
 
 /// The unread bytes of one connection; none once it is dropped.
-pub(crate) struct Backlog<'a> {
-    unread: &'a Unread,
+#[derive(Debug)]
+pub(crate) struct Backlog<U: Deref<Target = Unread>> {
+    unread: U,
     place: Option<u64>,
 }
 
@@ -78,7 +80,12 @@ impl Unread {
     }
 
     /// The backlog of a new connection.
-    pub(crate) fn backlog(&self) -> Backlog<'_> {
+    pub(crate) fn backlog(&self) -> Backlog<&Self> {
+        Backlog { unread: self, place: None }
+    }
+
+    /// The backlog of a new connection that is shared by several tasks.
+    pub(crate) fn owned_backlog(self: Arc<Self>) -> Backlog<Arc<Self>> {
         Backlog { unread: self, place: None }
     }
 
@@ -167,7 +174,7 @@ impl Queue {
     }
 }
 
-impl Backlog<'_> {
+impl<U: Deref<Target = Unread>> Backlog<U> {
     /// Sets the backlog to `bytes`; the client has read nothing `since`. Fails when the connection was cut to make room.
     pub(crate) fn set(
         &mut self,
@@ -176,7 +183,7 @@ impl Backlog<'_> {
         since: Instant,
         now: Instant,
     ) -> io::Result<()> {
-        let unread = self.unread;
+        let unread = &*self.unread;
         let mut queue = unread.queue();
         let mut at = queue.next;
         if let Some(place) = self.place {
@@ -197,13 +204,14 @@ impl Backlog<'_> {
     /// The client has read everything.
     pub(crate) fn clear(&mut self) {
         let Some(at) = self.place.take() else { return };
-        if let Some(stall) = self.unread.queue().remove(at) {
+        let removed = self.unread.queue().remove(at);
+        if let Some(stall) = removed {
             self.unread.bytes.fetch_sub(stall.bytes, Relaxed);
         }
     }
 }
 
-impl Drop for Backlog<'_> {
+impl<U: Deref<Target = Unread>> Drop for Backlog<U> {
     fn drop(&mut self) {
         self.clear();
     }
@@ -215,7 +223,7 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    fn set(backlog: &mut Backlog<'_>, bytes: usize, since: Instant, now: Instant) -> bool {
+    fn set(backlog: &mut Backlog<&Unread>, bytes: usize, since: Instant, now: Instant) -> bool {
         backlog.set(&Context::from_waker(Waker::noop()), bytes, since, now).is_ok()
     }
 
@@ -254,7 +262,7 @@ mod tests {
     fn while_all_clients_read_the_next_reply_has_to_wait() {
         let unread = Unread::new(10 * MIB);
         let begun = Instant::now();
-        let mut backlogs: Vec<Backlog<'_>> = (0..10).map(|_| unread.backlog()).collect();
+        let mut backlogs: Vec<Backlog<&Unread>> = (0..10).map(|_| unread.backlog()).collect();
         for backlog in &mut backlogs {
             assert!(!unread.has_no_room_for(MIB, true, begun) && set(backlog, MIB, begun, begun));
         }
