@@ -6,7 +6,7 @@
 //! sweeps and purges do.
 
 use std::hint::black_box;
-use std::sync::{Arc, Barrier};
+use std::sync::Barrier;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -23,42 +23,42 @@ const ROUND: usize = 1 << 21;
 
 /// The operations that all of them have.
 trait Contender: Sync {
-    fn get(&self, key: &str) -> Option<Arc<Entry>>;
-    fn insert(&self, key: &str, entry: Arc<Entry>);
+    fn get(&self, key: &str) -> Option<Entry>;
+    fn insert(&self, key: &str, entry: Entry);
 }
 
 struct Ours(Box<dyn Cache>);
 
 impl Contender for Ours {
-    fn get(&self, key: &str) -> Option<Arc<Entry>> {
+    fn get(&self, key: &str) -> Option<Entry> {
         self.0.get(key)
     }
 
-    fn insert(&self, _: &str, entry: Arc<Entry>) {
+    fn insert(&self, _: &str, entry: Entry) {
         self.0.insert(entry);
     }
 }
 
-type QuickCache = quick_cache::sync::Cache<Box<str>, Arc<Entry>, quick_cache::UnitWeighter, RandomState>;
+type QuickCache = quick_cache::sync::Cache<Box<str>, Entry, quick_cache::UnitWeighter, RandomState>;
 
 impl Contender for QuickCache {
-    fn get(&self, key: &str) -> Option<Arc<Entry>> {
+    fn get(&self, key: &str) -> Option<Entry> {
         QuickCache::get(self, key)
     }
 
-    fn insert(&self, key: &str, entry: Arc<Entry>) {
+    fn insert(&self, key: &str, entry: Entry) {
         QuickCache::insert(self, key.into(), entry);
     }
 }
 
-type Moka = moka::sync::Cache<Box<str>, Arc<Entry>, RandomState>;
+type Moka = moka::sync::Cache<Box<str>, Entry, RandomState>;
 
 impl Contender for Moka {
-    fn get(&self, key: &str) -> Option<Arc<Entry>> {
+    fn get(&self, key: &str) -> Option<Entry> {
         Moka::get(self, key)
     }
 
-    fn insert(&self, key: &str, entry: Arc<Entry>) {
+    fn insert(&self, key: &str, entry: Entry) {
         Moka::insert(self, key.into(), entry);
     }
 }
@@ -105,14 +105,14 @@ fn zipf(seed: u64, count: usize) -> Vec<u32> {
     (0..count).map(|_| one()).collect()
 }
 
-fn entry(key: &str, document: &Document) -> Arc<Entry> {
-    Arc::new(Entry::new(key, Some(document.clone()), Millis(0), None, Duration::ZERO))
+fn entry(key: &str, document: &Document) -> Entry {
+    Entry::new(key, Some(document.clone()), Millis(0), None, Duration::ZERO)
 }
 
-fn get_or_insert(cache: &dyn Contender, key: &str, document: &Document) -> Arc<Entry> {
+fn get_or_insert(cache: &dyn Contender, key: &str, document: &Document) -> Entry {
     cache.get(key).unwrap_or_else(|| {
         let entry = entry(key, document);
-        cache.insert(key, Arc::clone(&entry));
+        cache.insert(key, entry.clone());
         entry
     })
 }

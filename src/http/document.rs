@@ -92,7 +92,7 @@ fn relayed(line: &Bytes, asked: &HeaderMap, stale_directives: &str) -> Result<Re
     });
     if view.status == Status::Ok {
         let stale_directives = directives_of(&view.terms, stale_directives);
-        return match view.document(usize::MAX) {
+        return match view.document("", usize::MAX) {
             Ok(document) => found(Bytes::from_owner(document), delivery.as_ref(), asked, &stale_directives),
             Err(_) => Ok(problem(Status::ProxyUnreachable, "the reply of the proxy is no document")),
         };

@@ -134,7 +134,7 @@ mod tests {
         let document = Some(Document::parse(b"1", 9).unwrap());
         let life = Some(Duration::from_secs(30));
         let entry = Entry::new("a/1", document, proxy.now(), life, Duration::ZERO);
-        proxy.cache.insert(Arc::new(entry));
+        proxy.cache.insert(entry);
         let state =
             || serde_json::to_value(proxy.explain(Key::parse("a/1").unwrap())).unwrap()["state"].take();
 

@@ -78,12 +78,12 @@ impl Freshness {
     /// What to do with an entry at the time `now`; `random` draws a number uniform in 0..1, if one is needed.
     pub fn verdict(&self, entry: &Entry, now: Millis, random: impl FnOnce() -> f64) -> Verdict {
         if entry.is_fresh(now) {
-            return match entry.document().is_some() && is_refreshed_early(entry, now, random) {
+            return match entry.has_document() && is_refreshed_early(entry, now, random) {
                 true => Verdict::FreshRefresh,
                 false => Verdict::Fresh,
             };
         }
-        if entry.document().is_none() {
+        if !entry.has_document() {
             return Verdict::Gone;
         }
         // A soft purge makes an entry stale before its time: its age past the end counts as zero.
@@ -103,7 +103,7 @@ impl Freshness {
     pub fn terms(&self, entry: &Entry) -> Terms {
         let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         let lifetime = entry.lifetime().map(|lifetime| seconds(lifetime + Duration::from_millis(500)));
-        let has_stale = lifetime.is_some() && entry.document().is_some();
+        let has_stale = lifetime.is_some() && entry.has_document();
         let of_stale = |time: Duration| if has_stale { seconds(time) } else { 0 };
         Terms {
             lifetime,
@@ -115,10 +115,10 @@ impl Freshness {
 
     /// Whether the entry can no longer be served, so that the sweep may remove it.
     pub fn is_gone(&self, entry: &Entry, now: Millis) -> bool {
-        match (entry.fresh_until(), entry.document()) {
+        match (entry.fresh_until(), entry.has_document()) {
             (None, _) => false,
-            (Some(until), None) => now >= until,
-            (Some(until), Some(_)) => {
+            (Some(until), false) => now >= until,
+            (Some(until), true) => {
                 now >= until && now.since(until) >= self.stale_while_revalidate.max(self.stale_if_error)
             }
         }

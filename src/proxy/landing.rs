@@ -18,9 +18,9 @@ use crate::wire::KeyBuf;
 #[derive(Clone, Debug)]
 pub(super) enum Landed {
     /// A document, or NOT_FOUND; and whether it was stale when it came.
-    Entry(Arc<Entry>, bool),
+    Entry(Entry, bool),
     /// The document that was held, because it is younger than the one that came; and whether it is stale.
-    Held(Arc<Entry>, bool),
+    Held(Entry, bool),
     Failed(Failure),
 }
 
@@ -32,7 +32,7 @@ impl Proxy {
         let key = ticket.key().clone();
         let entry = |document, past, lifetime| {
             let (begun, lifetime) = Freshness::inherited(past, asked, lifetime);
-            Arc::new(Entry::new(key.clone(), document, begun, lifetime, self.now().since(asked)))
+            Entry::new(key.as_str(), document, begun, lifetime, self.now().since(asked))
         };
         let landed = match fetched {
             Fetched::Document(document, past) => {
@@ -59,18 +59,18 @@ impl Proxy {
     }
 
     /// The document that is held, if it is younger. What another node serves as stale is no reason to give that up.
-    fn younger(&self, entry: &Entry) -> Option<Arc<Entry>> {
+    fn younger(&self, entry: &Entry) -> Option<Entry> {
         let (held, now) = (self.cache.peek(entry.key()).filter(|held| self.purges.shows(held))?, self.now());
-        (held.document().is_some() && held.age(now) < entry.age(now)).then_some(held)
+        (held.has_document() && held.age(now) < entry.age(now)).then_some(held)
     }
 
     /// Puts a fetched entry into the cache. One that is in the cache already is older than the origin's answer. No purge is
     /// marked meanwhile: it waits for the landing of the flight.
-    fn store(&self, entry: &Arc<Entry>) {
+    fn store(&self, entry: &Entry) {
         self.purges.stamp(entry);
         let key = entry.key();
         lock(&self.key_failures).forget(key);
-        let is_kept = entry.document().is_some() || !self.freshness.negative_ttl.is_zero();
+        let is_kept = entry.has_document() || !self.freshness.negative_ttl.is_zero();
         if is_kept && !self.cache.insert(entry.clone()) {
             return self.not_kept(entry);
         }

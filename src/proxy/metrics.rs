@@ -122,7 +122,7 @@ impl Proxy {
     pub(super) fn explain<'a>(&self, key: Key<'a>) -> Explanation<'a> {
         let now = self.now();
         let held = self.peek(key);
-        let entry = held.as_deref();
+        let entry = held.as_ref();
         let failure = lock(&self.key_failures).of(key.as_str()).cloned();
         let (next_probe, origin_error) = self.upstream.health();
         // Without a document to serve meanwhile every request is a try, while the gate is open.
@@ -134,12 +134,12 @@ impl Proxy {
             name: self.name,
             cached: entry.is_some(),
             state: entry.map(|entry| if entry.is_fresh(now) { "fresh" } else { "stale" }),
-            negative: entry.is_some_and(|entry| entry.document().is_none()),
+            negative: entry.is_some_and(|entry| !entry.has_document()),
             age_seconds: entry.map(|entry| entry.age(now).as_secs_f64()),
             ttl_left_seconds: entry
                 .and_then(|entry| entry.fresh_until())
                 .map(|until| (until.0 as f64 - now.0 as f64) / 1000.0),
-            size: entry.and_then(|entry| entry.document()).map(|document| document.len()),
+            size: entry.filter(|entry| entry.has_document()).map(|entry| entry.size()),
             hits: entry.map_or(0, |entry| entry.uses()),
             fetch_under_way: self.flights.is_under_way(key.as_str()),
             not_kept: lock(&self.not_kept).why(key.as_str()),

@@ -177,10 +177,10 @@ impl Proxy {
         self.counters.hits.add_one();
         self.hot_spots.count(key, true);
         entry.count_use();
-        if entry.document().is_none() {
+        if !entry.has_document() {
             self.counters.negative_hits.add_one();
         }
-        Answer::Now(self.hit(&entry, now))
+        Answer::Now(self.hit(entry, now))
     }
 
     /// Whether the last fetch of a key failed so lately that what is held is served without another.
@@ -218,12 +218,7 @@ impl Proxy {
     }
 
     /// The cache has no fresh entry: joins or starts a fetch and waits. When it fails `fallback` is served.
-    fn miss(
-        self: &Arc<Self>,
-        key: Key<'_>,
-        fallback: Option<Arc<Entry>>,
-        deadline: Option<Instant>,
-    ) -> Answer {
+    fn miss(self: &Arc<Self>, key: Key<'_>, fallback: Option<Entry>, deadline: Option<Instant>) -> Answer {
         self.hot_spots.count(key, false);
         let mut collapsed = false;
         let joined = match self.flights.join(key) {
@@ -268,18 +263,18 @@ impl Proxy {
     }
 
     /// The entry of a flight that landed after this request missed the cache and before it began a flight.
-    fn landed_meanwhile(&self, key: Key<'_>) -> Option<Arc<Entry>> {
+    fn landed_meanwhile(&self, key: Key<'_>) -> Option<Entry> {
         self.peek(key).filter(|entry| entry.is_fresh(self.now()))
     }
 
     /// The entry of a key, fresh or not, unless it was purged. Does not count as a use.
-    fn peek(&self, key: Key<'_>) -> Option<Arc<Entry>> {
+    fn peek(&self, key: Key<'_>) -> Option<Entry> {
         self.cache.peek(key.as_str()).filter(|entry| self.purges.shows(entry))
     }
 
     /// The reply to a request that missed the cache, by the outcome of its fetch or the reason why there was none. Counts
     /// it as a hit if the `fallback` is served, else as a miss.
-    fn settle(&self, landed: Landed, fallback: Option<Arc<Entry>>, collapsed: bool) -> Reply {
+    fn settle(&self, landed: Landed, fallback: Option<Entry>, collapsed: bool) -> Reply {
         let was_held = matches!(landed, Landed::Held(..));
         match (landed, fallback) {
             (Landed::Entry(entry, stale) | Landed::Held(entry, stale), fallback) => {
@@ -289,12 +284,13 @@ impl Proxy {
                 let age = entry.age(self.now()).saturating_sub(fetch_time);
                 let terms =
                     Terms { was_stale: fallback.is_some(), collapsed, ..self.freshness.terms(&entry) };
-                self.reply(&entry, Served { stale, terms, ..self.served(&entry, age) })
+                let served = self.served(&entry, age);
+                Self::reply(entry, Served { stale, terms, ..served })
             }
             (Landed::Failed(_), Some(entry)) if !self.freshness.is_gone(&entry, self.now()) => {
                 self.counters.hits.add_one();
                 entry.count_use();
-                self.hit(&entry, self.now())
+                self.hit(entry, self.now())
             }
             (Landed::Failed(failure), _) => {
                 self.counters.misses.add_one();
@@ -305,13 +301,14 @@ impl Proxy {
     }
 
     /// The reply from the cache.
-    fn hit(&self, entry: &Entry, now: Millis) -> Reply {
+    fn hit(&self, entry: Entry, now: Millis) -> Reply {
         let stale = !entry.is_fresh(now);
         if stale {
             self.counters.stale_served.add_one();
         }
-        let served = self.served(entry, entry.age(now));
-        self.reply(entry, Served { cache_hit: true, stale, terms: self.freshness.terms(entry), ..served })
+        let served = self.served(&entry, entry.age(now));
+        let terms = self.freshness.terms(&entry);
+        Self::reply(entry, Served { cache_hit: true, stale, terms, ..served })
     }
 
     /// The members of a reply with an entry of this age.
@@ -326,9 +323,9 @@ impl Proxy {
         }
     }
 
-    fn reply(&self, entry: &Entry, served: Served) -> Reply {
-        match entry.document() {
-            Some(document) => Reply::document(document.clone()),
+    fn reply(entry: Entry, served: Served) -> Reply {
+        match entry.into_document() {
+            Some(document) => Reply::document(document),
             None => Reply::null(Status::NotFound),
         }
         .with(served)

@@ -212,7 +212,7 @@ impl Upstream {
         let fetched = match answer {
             Ok((line, took)) => {
                 self.turns.answered(kind, took);
-                self.read(&line)
+                self.read(key, &line)
             }
             Err(error) => {
                 debug!(%key, origin = %self.link.peer(), %error, "a fetch failed");
@@ -299,7 +299,7 @@ impl Upstream {
     }
 
     /// The outcome that the origin's line stands for.
-    fn read(&self, line: &[u8]) -> Fetched {
+    fn read(&self, key: &KeyBuf, line: &[u8]) -> Fetched {
         let reply = match ReplyView::parse(line) {
             Ok(reply) => reply,
             Err(error) => {
@@ -310,7 +310,7 @@ impl Upstream {
             }
         };
         let Some(fault) = Fault::of_reply(&reply) else {
-            return match (reply.status, reply.document(self.limits.max_document)) {
+            return match (reply.status, reply.document(key.as_str(), self.limits.max_document)) {
                 (Status::NotFound, _) => Fetched::Missing(Past::of(&reply)),
                 (_, Ok(document)) => Fetched::Document(document, Past::of(&reply)),
                 (_, Err(_)) => Fetched::Failed(Failure::new(Fault::Document, self.too_large())),

@@ -15,7 +15,6 @@ use super::{
 };
 use crate::proxy::cache::Millis;
 use crate::terminal::{Format, can_draw, complain};
-use crate::wire::Document;
 
 /// Replays each trace for all sizes and types in one pass, and prints the results. A part of the keys as a size takes a pass
 /// before it, which counts them. Ends early once `print` returns false: its reader has closed.
@@ -66,13 +65,12 @@ fn replay(
     bar: &ProgressBar,
 ) -> Result<(), TraceError> {
     let mut sizes = plan.needs().sizes.then(|| Sizes::new(plan.too_large()));
-    let small = Document::parse(b"0", 1).ok();
     for (done, request) in (1..).zip(trace) {
         let request: Request = request?;
         let now = request.at.filter(|_| plan.ttl.is_some()).unwrap_or(Millis(0));
-        let document = sizes.as_mut().map_or_else(|| small.clone(), |sizes| sizes.document(&request));
+        let size = sizes.as_mut().map_or(1, |sizes| sizes.size(&request));
         for simulation in &mut *simulations {
-            simulation.request(&request.key, now, document.as_ref());
+            simulation.request(&request.key, now, size);
         }
         if done % PROGRESS_EVERY == 0 {
             bar.set_position(done);

@@ -29,10 +29,7 @@ pub use plan::Plan;
 pub use simulation::{Log, Replay, Simulation};
 pub use trace::{Needs, Survey, Trace, survey};
 
-use smol_str::SmolStr;
-
 use crate::proxy::cache::{Bounds, CacheType, Millis};
-use crate::wire::Document;
 
 /// Requests between two reports of progress.
 const PROGRESS_EVERY: u64 = 8192;
@@ -51,10 +48,9 @@ pub fn run<K: AsRef<str>, E>(
 ) -> Result<Replay, E> {
     let bounds = Bounds { entries: capacity, ..simulation::UNBOUNDED };
     let mut simulation = Simulation::new(cache_type, bounds, shards, None);
-    let document = Document::parse(b"0", 1).ok();
     let mut requests = 0;
     for key in keys {
-        simulation.request(&SmolStr::new(key?.as_ref()), Millis(0), document.as_ref());
+        simulation.request(key?.as_ref(), Millis(0), 1);
         requests += 1;
         if requests % PROGRESS_EVERY == 0 {
             progress(requests);

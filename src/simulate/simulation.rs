@@ -1,14 +1,10 @@
 //! One simulated cache, and what came of it.
 
-use std::sync::Arc;
 use std::time::Duration;
-
-use serde::Serialize;
-use smol_str::SmolStr;
 
 use super::{LeftOut, TraceFormat};
 use crate::proxy::cache::{Bounds, Cache, CacheType, Entry, Layout, Millis, build_as};
-use crate::wire::Document;
+use serde::Serialize;
 
 /// Seed of the hash that maps keys to shards: every run gives the same result.
 const SEED: u64 = 0;
@@ -87,13 +83,12 @@ impl Simulation {
         Self { cache, cache_type, bounds, shards, ttl, requests: 0, misses: 0 }
     }
 
-    /// A get at `now`, and after a miss an insert of `document`.
-    pub fn request(&mut self, key: &SmolStr, now: Millis, document: Option<&Document>) {
+    /// A get at `now`, and after a miss an insert of a document of `size` bytes.
+    pub fn request(&mut self, key: &str, now: Millis, size: usize) {
         self.requests += 1;
         if self.cache.get(key).is_none_or(|entry| !entry.is_fresh(now)) {
             self.misses += 1;
-            let entry = Entry::new(key.clone(), document.cloned(), now, self.ttl, Duration::ZERO);
-            self.cache.insert(Arc::new(entry));
+            self.cache.insert(Entry::stand_in(key, size, now, self.ttl));
         }
     }
 
@@ -124,10 +119,9 @@ mod tests {
         let ttl = Some(Duration::from_secs(30));
         for cache_type in CacheType::ALL {
             let mut simulation = Simulation::new(cache_type, UNBOUNDED, None, ttl);
-            let key = SmolStr::new("a/1");
             // Fetched at 0, again at 30 and at 75; a line that is late by a second is a hit.
             for second in [0, 29, 30, 29, 45, 75] {
-                simulation.request(&key, Millis(1_000_000 + second * 1000), None);
+                simulation.request("a/1", Millis(1_000_000 + second * 1000), 1);
             }
             let replay = simulation.replay("a", None);
             assert_eq!((replay.requests, replay.misses, replay.ttl), (6, 3, Some(30.0)), "{cache_type}");
@@ -137,15 +131,13 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_with_bookkeeping() {
-        let document = Document::parse(format!("\"{:x<998}\"", "").as_bytes(), 1000).expect("a text");
-        let entry = Entry::new("a/1", Some(document.clone()), Millis(0), None, Duration::ZERO);
+        let entry = Entry::stand_in("a/10", 1000, Millis(0), None);
         let weight = Simulation::new(CacheType::Lru, UNBOUNDED, None, None).cache.weight(&entry);
         let misses = |bytes| {
             let bounds = Bounds { bytes, ..UNBOUNDED };
             let mut simulation = Simulation::new(CacheType::Lru, bounds, None, None);
             for request in 0..200 {
-                let key = SmolStr::new(format!("a/{}", request % 100));
-                simulation.request(&key, Millis(0), Some(&document));
+                simulation.request(&format!("a/{}", request % 100), Millis(0), 1000);
             }
             simulation.replay("a", None).misses
         };

@@ -1,18 +1,19 @@
 //! A document: the JSON text of a stored file (RFC 8259), white space outside of strings removed and nothing else changed:
 //! the order of members, duplicate names, the digits of numbers and the escapes in strings stay as they are.
 
-use std::sync::Arc;
+use std::fmt;
 
 use thiserror::Error;
 
 use super::json::{self, JsonError};
+use super::record::{Notes, Record};
 
 /// The default limit of a document, in bytes.
 pub const MAX_DOCUMENT: usize = 1 << 20;
 
 /// The text of a document: checked once, then shared. A clone costs a reference count.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Document(Arc<str>);
+#[derive(Clone)]
+pub struct Document(Record);
 
 /// The reason why bytes are not a document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -36,36 +37,66 @@ impl Document {
             return Err(DocumentError::TooLarge(limit));
         }
         let text = simdutf8::basic::from_utf8(bytes).map_err(|_| JsonError::Encoding)?;
-        Ok(Self::from_checked(text, json::check(text)?))
+        Ok(Self::from_checked("", text, json::check(text)?))
     }
 
-    /// A document of a text that [`json::check`] or [`json::members`] has accepted; `spaced` as they reported it.
-    pub(super) fn from_checked(text: &str, spaced: bool) -> Self {
+    /// A document of a text that [`json::check`] or [`json::members`] has accepted; `spaced` as they reported it. It is read
+    /// to be held under `key`.
+    pub(super) fn from_checked(key: &str, text: &str, spaced: bool) -> Self {
         match spaced {
-            true => Self(json::strip(text).into()),
-            false => Self(text.into()),
+            true => Self(Record::new(key, json::strip(text).as_bytes(), Notes::default())),
+            false => Self(Record::new(key, text.as_bytes(), Notes::default())),
         }
     }
 
-    /// The text.
+    /// The document of a record; `None` if that has no text.
+    pub fn of(record: Record) -> Option<Self> {
+        record.has_text().then_some(Self(record))
+    }
+
+    /// A record of a document under a key, or of there being none, with notes. Nothing is copied if the document was read for this key
+    /// and is not shared.
+    pub fn into_record(document: Option<Self>, key: &str, notes: Notes) -> Record {
+        match document {
+            Some(Self(record)) => record.under(key, notes),
+            None => Record::new(key, b"", notes),
+        }
+    }
+
+    /// The text. It was checked to be UTF-8, and is once more: bytes are what nodes pass on.
     pub fn as_str(&self) -> &str {
-        &self.0
+        simdutf8::basic::from_utf8(self.0.text()).unwrap_or_default()
     }
 
     /// Its length in bytes.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.text().len()
     }
 
     /// Always false: the shortest JSON value has one byte.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.text().is_empty()
+    }
+}
+
+/// By the text alone.
+impl PartialEq for Document {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.text() == other.0.text()
+    }
+}
+
+impl Eq for Document {}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Document").field(&self.as_str()).finish()
     }
 }
 
 impl AsRef<[u8]> for Document {
     fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
+        self.0.text()
     }
 }
 

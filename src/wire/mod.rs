@@ -12,6 +12,7 @@
 pub mod document;
 pub mod json;
 pub mod key;
+pub mod record;
 pub mod reply;
 pub mod request;
 pub mod served;
@@ -20,6 +21,7 @@ pub mod traceparent;
 
 pub use document::{Document, MAX_DOCUMENT};
 pub use key::{Key, KeyBuf, Pattern};
+pub use record::{Notes, Record};
 pub use reply::{Content, Data, Frame, Reply, ReplyView};
 pub use request::{Options, Request};
 pub use served::{Served, Terms};

@@ -303,12 +303,12 @@ impl<'a> ReplyView<'a> {
         }
     }
 
-    /// The `data` of an OK as a document.
+    /// The `data` of an OK as a document, which is read to be held under `key`; to be held under none if that is empty.
     ///
     /// # Errors
     /// `TooLarge` for more than `limit` bytes, white space outside of strings not counted.
-    pub fn document(&self, limit: usize) -> Result<Document, DocumentError> {
-        let document = Document::from_checked(self.data, self.spaced);
+    pub fn document(&self, key: &str, limit: usize) -> Result<Document, DocumentError> {
+        let document = Document::from_checked(key, self.data, self.spaced);
         match document.len() <= limit {
             true => Ok(document),
             false => Err(DocumentError::TooLarge(limit)),

@@ -215,9 +215,14 @@ impl Node {
 
     /// Resident memory in MiB.
     pub(crate) fn resident_mib(&self) -> u64 {
+        self.resident_kib() / 1024
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
         let status = proc_file(self.pid(), "status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("kB") / 1024
+        line.trim().trim_end_matches(" kB").parse().expect("kB")
     }
 
     /// Peak resident memory in MiB.

@@ -1,20 +1,19 @@
 //! The promises of the `Cache` trait, tested for each cache type.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
 use crate::wire::Document;
 
 /// An entry whose document is a string of `size` letters.
-pub(super) fn entry(key: &str, size: usize) -> Arc<Entry> {
+pub(super) fn entry(key: &str, size: usize) -> Entry {
     let text = format!("\"{}\"", "x".repeat(size));
     let document = Document::parse(text.as_bytes(), usize::MAX).expect("a JSON string");
-    Arc::new(Entry::new(key, Some(document), Millis(0), None, Duration::from_millis(1)))
+    Entry::new(key, Some(document), Millis(0), None, Duration::from_millis(1))
 }
 
 fn size(entry: &Entry) -> usize {
-    entry.document().map_or(0, |document| document.len() - 2)
+    entry.size() - 2
 }
 
 fn bounds(entries: usize, bytes: usize) -> Bounds {
@@ -61,13 +60,13 @@ fn replaces_the_entry_of_a_key() {
         let mut new_ones = Vec::new();
         for size_of_it in [5, 500, 50] {
             let new = entry("a/1", size_of_it);
-            assert!(cache.insert(Arc::clone(&new)), "{name}");
-            assert!(cache.get("a/1").is_some_and(|held| Arc::ptr_eq(&held, &new)), "{name}");
+            assert!(cache.insert(new.clone()), "{name}");
+            assert!(cache.get("a/1").is_some_and(|held| held.is_same(&new)), "{name}");
             let usage = Usage { entries: 1, bytes: cache.weight(&new), evictions: 0 };
             assert_eq!(cache.usage(), usage, "{name}");
             new_ones.push(new);
         }
-        let free = new_ones.iter().filter(|entry| Arc::strong_count(entry) == 1).count();
+        let free = new_ones.iter().filter(|entry| entry.holders() == 1).count();
         assert_eq!(free, 2, "{name}: replaced entries are freed");
     });
 }
@@ -78,7 +77,7 @@ fn keeps_the_bound_of_entries_exactly() {
         for_each(bounds(entries, usize::MAX), |cache, name| {
             for key in 0..3000 {
                 let new = entry(&format!("a/{key}"), 1);
-                assert!(cache.insert(Arc::clone(&new)), "{name}");
+                assert!(cache.insert(new.clone()), "{name}");
                 assert!(cache.usage().entries <= entries, "{name} of {entries}");
                 assert!(cache.peek(new.key()).is_some(), "{name} of {entries}: the newest is held");
             }
@@ -111,7 +110,7 @@ fn keeps_the_bound_of_bytes() {
         for _ in 0..4000 {
             let new = entry(&format!("a/{}", random.u16(..2000)), 1 << random.u32(..14));
             let admitted = cache.weight(&new) <= limit / 16;
-            assert_eq!(cache.insert(Arc::clone(&new)), admitted, "{name}");
+            assert_eq!(cache.insert(new.clone()), admitted, "{name}");
             assert!(cache.usage().bytes <= limit, "{name}");
             if random.bool() {
                 cache.get(&format!("a/{}", random.u16(..2000)));
@@ -130,7 +129,7 @@ fn large_documents_fit_into_any_shard_and_evict_no_others() {
         let small = cache.usage().entries;
         for key in 0..30 {
             let large = entry(&format!("large/{key}"), 45_000);
-            assert!(cache.insert(Arc::clone(&large)), "{name}");
+            assert!(cache.insert(large.clone()), "{name}");
             assert!(cache.peek(large.key()).is_some(), "{name}: the newest is held");
         }
         assert!(cache.usage().bytes <= limit, "{name}");
@@ -142,12 +141,9 @@ fn large_documents_fit_into_any_shard_and_evict_no_others() {
 fn refuses_an_entry_that_is_too_large() {
     for_each(bounds(100, 16_000), |cache, name| {
         let old = entry("a/1", 10);
-        assert!(cache.insert(Arc::clone(&old)), "{name}");
+        assert!(cache.insert(old.clone()), "{name}");
         assert!(!cache.insert(entry("a/1", 1000)), "{name}");
-        assert!(
-            cache.peek("a/1").is_some_and(|held| Arc::ptr_eq(&held, &old)),
-            "{name}: the old entry stays"
-        );
+        assert!(cache.peek("a/1").is_some_and(|held| held.is_same(&old)), "{name}: the old entry stays");
     });
     for_each(bounds(0, 1 << 20), |cache, name| assert!(!cache.insert(entry("a/1", 1)), "{name}"));
     for_each(bounds(10, 0), |cache, name| assert!(!cache.insert(entry("a/1", 1)), "{name}"));
@@ -215,7 +211,7 @@ fn an_emptied_cache_weighs_nothing() {
         assert_eq!(clear(cache), held, "{name}");
         let Usage { entries, bytes, .. } = cache.usage();
         assert_eq!((entries, bytes), (0, 0), "{name}");
-        assert!(last.is_none_or(|last| Arc::strong_count(&last) == 1), "{name}: removed entries are freed");
+        assert!(last.is_none_or(|last| last.holders() == 1), "{name}: removed entries are freed");
         assert!(cache.insert(entry("a/1", 1)) && cache.get("a/1").is_some(), "{name}: it can be used again");
     });
 }

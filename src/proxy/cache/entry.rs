@@ -1,13 +1,10 @@
 //! An entry of a cache: the document of a key, or the fact that there is none, and when it was fetched.
 
-use std::mem::size_of;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use smol_str::SmolStr;
-
 use super::Stamp;
-use crate::wire::Document;
+use crate::wire::{Document, Notes, Record};
 
 /// Milliseconds since the start of the proxy. A cache has no clock: its callers pass the time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
@@ -20,33 +17,31 @@ impl Millis {
     }
 }
 
-/// A fetched document, or the origin's answer that there is none.
-#[derive(Debug)]
-pub struct Entry {
-    // A short key is stored inline: one allocation less, and one cache miss less when keys are compared.
-    key: SmolStr,
-    document: Option<Document>,
-    /// When the origin was asked, in milliseconds, 48 bits, and how long that took, 16 bits; a minute counts as the longest.
-    /// Age counts from the former: the origin may have read the document as early as this (RFC 9111, 4.2.3).
-    times: u64,
-    /// How long it is fresh, in milliseconds; `u32::MAX` if it does not expire.
-    lifetime: u32,
-    stamp: AtomicU32,
-    marks: Marks,
-}
+/// A fetched document, or the origin's answer that there is none. A clone costs a reference count.
+///
+/// Key, document and times are one allocation, a [`Record`]. Its long note is the moment when the origin was asked, in
+/// milliseconds, 48 bits, and how long that took, 16 bits; a minute counts as the longest. Age counts from the former: the
+/// origin may have read the document as early as this (RFC 9111, 4.2.3). Its short note is how long the document is fresh,
+/// in milliseconds; `u32::MAX` if it does not expire.
+#[derive(Clone, Debug)]
+pub struct Entry(Record);
+
+/// The marks of the record: the bits of the stamp, and those of [`Marks`].
+const STAMP: usize = 0;
+const USES: usize = 1;
+const PLACE: usize = 2;
 
 /// Uses, and what an order of eviction notes on an entry: two words.
-#[derive(Default, Debug)]
-pub(super) struct Marks {
+pub(super) struct Marks<'a> {
     /// Replies from the cache, 30 bits, and uses since the order last looked at the entry, two bits. Written by readers
     /// without a lock: of two uses at the same moment one may be lost.
-    uses: AtomicU32,
+    uses: &'a AtomicU32,
     /// Where the order has the entry, 31 bits, and whether that is in the main queue of `s3fifo`. Written only under the lock
     /// of the order.
-    place: AtomicU32,
+    place: &'a AtomicU32,
 }
 
-impl Marks {
+impl Marks<'_> {
     const RECENT: u32 = 3;
     const REPLY: u32 = Self::RECENT + 1;
 
@@ -89,31 +84,43 @@ impl Entry {
     /// The origin's answer to a request for `key` sent at `asked`: a document, or `None` if there is none. It came after
     /// `fetch` and is fresh for `lifetime`, for ever without one.
     pub fn new(
-        key: impl Into<SmolStr>,
+        key: &str,
         document: Option<Document>,
         asked: Millis,
         lifetime: Option<Duration>,
         fetch: Duration,
     ) -> Self {
-        let millis = |duration: Duration| duration.as_millis().min(u128::from(u32::MAX - 1)) as u32;
-        Self {
-            key: key.into(),
-            document,
-            times: asked.0 << 16 | fetch.as_millis().min(60_000) as u64,
-            lifetime: lifetime.map_or(u32::MAX, millis),
-            stamp: AtomicU32::new(0),
-            marks: Marks::default(),
-        }
+        Self(Document::into_record(document, key, notes(asked, lifetime, fetch)))
+    }
+
+    /// An entry that weighs what one with a document of `size` bytes does, and takes next to no memory: for replays.
+    pub fn stand_in(key: &str, size: usize, asked: Millis, lifetime: Option<Duration>) -> Self {
+        Self(Record::stand_in(key, size, notes(asked, lifetime, Duration::ZERO)))
     }
 
     /// The key.
     pub fn key(&self) -> &str {
-        &self.key
+        std::str::from_utf8(self.0.key()).unwrap_or_default()
     }
 
-    /// The document; `None` if the origin has none under the key.
-    pub fn document(&self) -> Option<&Document> {
-        self.document.as_ref()
+    /// The key as bytes: what tables hash and compare.
+    pub(super) fn key_bytes(&self) -> &[u8] {
+        self.0.key()
+    }
+
+    /// The document, which keeps the memory of the entry; `None` if the origin has none under the key.
+    pub fn into_document(self) -> Option<Document> {
+        Document::of(self.0)
+    }
+
+    /// Whether the origin has a document under the key.
+    pub fn has_document(&self) -> bool {
+        self.0.has_text()
+    }
+
+    /// Bytes of the document.
+    pub fn size(&self) -> usize {
+        self.0.size()
     }
 
     /// The time since the origin was asked.
@@ -123,17 +130,18 @@ impl Entry {
 
     /// How long the fetch took.
     pub fn fetch_time(&self) -> Duration {
-        Duration::from_millis(self.times & 0xFFFF)
+        Duration::from_millis(self.times() & 0xFFFF)
     }
 
     /// How long it is fresh; `None` if it does not expire.
     pub fn lifetime(&self) -> Option<Duration> {
-        (self.lifetime != u32::MAX).then(|| Duration::from_millis(self.lifetime.into()))
+        let millis = self.0.notes().short;
+        (millis != u32::MAX).then(|| Duration::from_millis(millis.into()))
     }
 
     /// When it stops being fresh; `None` if it does not expire.
     pub fn fresh_until(&self) -> Option<Millis> {
-        match self.lifetime {
+        match self.0.notes().short {
             u32::MAX => None,
             lifetime => Some(Millis(self.asked().0 + u64::from(lifetime))),
         }
@@ -146,7 +154,7 @@ impl Entry {
 
     /// Makes it stale at once.
     pub fn purge_softly(&self) {
-        self.stamp.fetch_or(Stamp::default().softened().bits(), Relaxed);
+        self.mark(STAMP).fetch_or(Stamp::default().softened().bits(), Relaxed);
     }
 
     /// Whether a soft purge made it stale.
@@ -156,46 +164,83 @@ impl Entry {
 
     /// The last purge that it was checked against, and what was found.
     pub fn stamp(&self) -> Stamp {
-        Stamp::from_bits(self.stamp.load(Relaxed))
+        Stamp::from_bits(self.mark(STAMP).load(Relaxed))
     }
 
     /// Replaces the stamp `from`; false if it is another one by now.
     pub fn restamp(&self, from: Stamp, to: Stamp) -> bool {
-        self.stamp.compare_exchange(from.bits(), to.bits(), Relaxed, Relaxed).is_ok()
+        self.mark(STAMP).compare_exchange(from.bits(), to.bits(), Relaxed, Relaxed).is_ok()
     }
 
     /// Counts one reply from the cache. A load and a store cost a hit less than one atomic addition.
     pub fn count_use(&self) {
-        self.marks.count_reply();
+        self.marks().count_reply();
     }
 
     /// Number of replies from the cache.
     pub fn uses(&self) -> u32 {
-        self.marks.uses.load(Relaxed) / Marks::REPLY
+        self.marks().uses.load(Relaxed) / Marks::REPLY
     }
 
     fn asked(&self) -> Millis {
-        Millis(self.times >> 16)
+        Millis(self.times() >> 16)
     }
 
-    pub(super) fn marks(&self) -> &Marks {
-        &self.marks
+    fn times(&self) -> u64 {
+        self.0.notes().long
     }
 
-    /// Bytes in memory: key, document, and the entry itself.
+    fn mark(&self, mark: usize) -> &AtomicU32 {
+        &self.0.notes().marks[mark]
+    }
+
+    pub(super) fn marks(&self) -> Marks<'_> {
+        Marks { uses: self.mark(USES), place: self.mark(PLACE) }
+    }
+
+    /// Bytes in memory: the block of key, document and notes.
     pub fn weight(&self) -> usize {
-        /// The two counts of an `Arc`.
-        const COUNTS: usize = 16;
-        let key = if self.key.is_heap_allocated() { block(COUNTS + self.key.len()) } else { 0 };
-        let document = self.document.as_ref().map_or(0, |document| block(COUNTS + document.len()));
-        block(COUNTS + size_of::<Self>()) + key + document
+        block(Record::BESIDE + self.0.key().len() + self.size())
+    }
+
+    /// Whether both are one entry in memory.
+    #[cfg(test)]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.0.is_same(&other.0)
+    }
+
+    /// How many hold it.
+    #[cfg(test)]
+    pub(crate) fn holders(&self) -> usize {
+        self.0.holders()
     }
 }
 
-/// The block that jemalloc takes for an allocation: one of four sizes between two powers of two, and 16 bytes at least.
+fn notes(asked: Millis, lifetime: Option<Duration>, fetch: Duration) -> Notes {
+    let millis = |duration: Duration| duration.as_millis().min(u128::from(u32::MAX - 1)) as u32;
+    Notes {
+        long: asked.0 << 16 | fetch.as_millis().min(60_000) as u64,
+        short: lifetime.map_or(u32::MAX, millis),
+        ..Notes::default()
+    }
+}
+
+/// What jemalloc takes for an allocation. A small one gets one of four sizes between two powers of two, 16 bytes at least,
+/// and its share of the 128 bytes that describe a slab: the fewest whole pages that blocks of this size fill. A larger one
+/// has pages and a description of its own, and begins anywhere in the first page.
 fn block(bytes: usize) -> usize {
+    /// The largest size in slabs.
+    const SMALL: usize = 14 << 10;
+    const PAGE: usize = 4096;
+    const DESCRIPTION: usize = 128;
+    if bytes > SMALL {
+        return bytes + PAGE + DESCRIPTION;
+    }
     let step = (bytes.next_power_of_two() / 8).max(16);
-    bytes.next_multiple_of(step)
+    let size = bytes.next_multiple_of(step);
+    // A slab has as many blocks as pages would have of the highest power of two that divides the size.
+    let divisor = (size & size.wrapping_neg()).min(PAGE);
+    size + DESCRIPTION * divisor / PAGE
 }
 
 #[cfg(test)]
@@ -203,16 +248,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_never_smaller_and_a_quarter_larger_at_most() {
-        for bytes in (1..5000).chain([1 << 20, (1 << 20) + 1]) {
-            assert!(block(bytes) >= bytes && block(bytes) <= (bytes + bytes / 4).max(bytes + 15), "{bytes}");
+    fn blocks_are_never_smaller_and_little_larger() {
+        for bytes in (1_usize..20_000).chain([1 << 20, (1 << 20) + 1]) {
+            let least = bytes.next_multiple_of(16);
+            assert!(block(bytes) >= bytes && block(bytes) <= least + least / 3 + 128, "{bytes}");
         }
-        assert_eq!([1, 16, 17, 200, 257, 1025].map(block), [16, 16, 32, 224, 320, 1280]);
-    }
-
-    #[test]
-    fn an_entry_is_one_cache_line() {
-        assert_eq!(size_of::<Entry>(), 64);
+        assert_eq!([1, 16, 17, 129, 200].map(block), [16, 16, 33, 161, 225]);
+        assert_eq!([500, 1000, 1025, 4000, 3000].map(block), [528, 1056, 1288, 4224, 3104]);
+        assert_eq!(block(20_000), 24_224);
     }
 
     #[test]
@@ -236,14 +279,27 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_in_the_memory_of_another_knows_nothing_of_it() {
+        let text = Document::parse(b"1", 9).unwrap();
+        let old = Entry::new("a/1", Some(text), Millis(1), Some(Duration::from_secs(1)), Duration::ZERO);
+        old.count_use();
+        old.purge_softly();
+        old.marks().set_place(7);
+        let new = Entry::new("a/1", old.into_document(), Millis(2), None, Duration::ZERO);
+        assert_eq!((new.uses(), new.stamp(), new.marks().place()), (0, Stamp::default(), 0));
+        assert_eq!((new.lifetime(), new.age(Millis(2))), (None, Duration::ZERO));
+    }
+
+    #[test]
     fn weighs_key_and_document() {
         let weight = |key: &str, document: Option<&str>| {
             let document = document.map(|text| Document::parse(text.as_bytes(), 1 << 20).expect("JSON"));
             Entry::new(key, document, Millis(0), None, Duration::ZERO).weight()
         };
-        let none = weight("a/1", None);
-        assert_eq!(weight("a/1", Some("1")), none + 32);
-        assert_eq!(weight(&"a".repeat(24), None), none + 48);
-        assert_eq!(weight("a/1", Some(&format!("\"{}\"", "x".repeat(998)))), none + 1024);
+        assert_eq!(weight("a/1", None), block(42 + 3));
+        assert_eq!(weight("a/1", Some("1234")), block(42 + 3 + 4));
+        assert_eq!(weight(&"a".repeat(24), None), block(42 + 24));
+        assert_eq!(weight("article/123456", Some(&format!("\"{}\"", "x".repeat(98)))), 161);
+        assert_eq!(Entry::stand_in("article/123456", 100, Millis(0), None).weight(), 161);
     }
 }

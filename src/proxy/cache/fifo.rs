@@ -1,7 +1,5 @@
 //! First in, first out: the order of `--cache-type ttl`. A replaced entry counts as new.
 
-use std::sync::Arc;
-
 use super::Entry;
 use super::chain::{Chain, Slab};
 use super::ordered::Order;
@@ -10,7 +8,7 @@ use super::usage::Limit;
 /// Entries in the order of their insertion.
 #[derive(Debug)]
 pub(super) struct Fifo {
-    slab: Slab<Arc<Entry>>,
+    slab: Slab<Entry>,
     chain: Chain,
 }
 
@@ -21,7 +19,7 @@ impl Fifo {
 }
 
 impl Order for Fifo {
-    const PLACE: usize = 64;
+    const PLACE: usize = 48;
 
     fn len(&self) -> usize {
         self.chain.len()
@@ -31,26 +29,26 @@ impl Order for Fifo {
         self.slab.extent()
     }
 
-    fn get(&self, place: u32) -> Option<&Arc<Entry>> {
+    fn get(&self, place: u32) -> Option<&Entry> {
         self.slab.get(place)
     }
 
-    fn push(&mut self, entry: Arc<Entry>) {
-        let place = self.chain.push(&mut self.slab, Arc::clone(&entry));
+    fn push(&mut self, entry: Entry) {
+        let place = self.chain.push(&mut self.slab, entry.clone());
         entry.marks().set_place(place);
     }
 
-    fn replace(&mut self, place: u32, entry: Arc<Entry>) -> Arc<Entry> {
+    fn replace(&mut self, place: u32, entry: Entry) -> Entry {
         let old = self.remove(place);
         self.push(entry);
         old
     }
 
-    fn remove(&mut self, place: u32) -> Arc<Entry> {
+    fn remove(&mut self, place: u32) -> Entry {
         self.chain.remove(&mut self.slab, place)
     }
 
-    fn evict(&mut self, _: Limit) -> Option<Arc<Entry>> {
+    fn evict(&mut self, _: Limit) -> Option<Entry> {
         self.chain.pop(&mut self.slab)
     }
 

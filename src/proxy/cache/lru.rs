@@ -6,7 +6,6 @@
 use std::hash::{BuildHasherDefault, Hasher};
 use std::hint::black_box;
 use std::ops::Range;
-use std::sync::Arc;
 
 use ::lru::LruCache;
 
@@ -19,10 +18,10 @@ const AHEAD: usize = 32;
 #[derive(Debug)]
 pub(super) struct Lru {
     // The crate's own bound is not used: it cannot count bytes, and one place that keeps the bounds is enough.
-    entries: LruCache<u64, Arc<Entry>, BuildHasherDefault<Identity>>,
+    entries: LruCache<u64, Entry, BuildHasherDefault<Identity>>,
     /// The same entries at places that no use changes, for walks in slices. (The crate's list can be walked only as a whole,
     /// and each step of it waits for the memory of the one before.)
-    places: Vec<Option<Arc<Entry>>>,
+    places: Vec<Option<Entry>>,
     vacant: Vec<u32>,
 }
 
@@ -60,18 +59,18 @@ impl Lru {
     }
 
     /// The entry of a key; counts as a use.
-    pub(super) fn get(&mut self, hash: u64, key: &str) -> Option<&Arc<Entry>> {
-        self.entries.get(&hash).filter(|entry| entry.key() == key)
+    pub(super) fn get(&mut self, hash: u64, key: &[u8]) -> Option<&Entry> {
+        self.entries.get(&hash).filter(|entry| entry.key_bytes() == key)
     }
 
     /// The entry of a key; does not count as a use.
-    pub(super) fn peek(&self, hash: u64, key: &str) -> Option<&Arc<Entry>> {
-        self.entries.peek(&hash).filter(|entry| entry.key() == key)
+    pub(super) fn peek(&self, hash: u64, key: &[u8]) -> Option<&Entry> {
+        self.entries.peek(&hash).filter(|entry| entry.key_bytes() == key)
     }
 
     /// Adds an entry, and returns the one that had its hash.
-    pub(super) fn insert(&mut self, hash: u64, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        let old = self.entries.put(hash, Arc::clone(&entry));
+    pub(super) fn insert(&mut self, hash: u64, entry: Entry) -> Option<Entry> {
+        let old = self.entries.put(hash, entry.clone());
         match &old {
             Some(old) => self.place(old.marks().place(), entry),
             None => {
@@ -82,13 +81,13 @@ impl Lru {
         old
     }
 
-    pub(super) fn remove(&mut self, hash: u64, key: &str) -> Option<Arc<Entry>> {
+    pub(super) fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
         self.peek(hash, key)?;
         self.entries.pop(&hash).map(|entry| self.vacate(entry))
     }
 
     /// Removes the least recently used entry.
-    pub(super) fn evict(&mut self) -> Option<Arc<Entry>> {
+    pub(super) fn evict(&mut self) -> Option<Entry> {
         self.entries.pop_lru().map(|(_, entry)| self.vacate(entry))
     }
 
@@ -99,9 +98,9 @@ impl Lru {
     pub(super) fn retain(
         &mut self,
         places: Range<usize>,
-        hash: impl Fn(&str) -> u64,
+        hash: impl Fn(&[u8]) -> u64,
         keep: &mut dyn FnMut(&Entry) -> bool,
-        removed: &mut dyn FnMut(Arc<Entry>),
+        removed: &mut dyn FnMut(Entry),
     ) {
         let (end, mut seen) = (places.end.min(self.extent()), 0);
         for place in places.start.min(end)..end {
@@ -113,7 +112,7 @@ impl Lru {
             let Some(entry) = self.places[place].as_ref().filter(|entry| !keep(entry)).cloned() else {
                 continue;
             };
-            if let Some(entry) = self.remove(hash(entry.key()), entry.key()) {
+            if let Some(entry) = self.remove(hash(entry.key_bytes()), entry.key_bytes()) {
                 removed(entry);
             }
         }
@@ -132,13 +131,13 @@ impl Lru {
         self.places.len() as u32 - 1
     }
 
-    fn place(&mut self, place: u32, entry: Arc<Entry>) {
+    fn place(&mut self, place: u32, entry: Entry) {
         entry.marks().set_place(place);
         self.places[place as usize] = Some(entry);
     }
 
     /// Frees the place of an entry that has left the order.
-    fn vacate(&mut self, entry: Arc<Entry>) -> Arc<Entry> {
+    fn vacate(&mut self, entry: Entry) -> Entry {
         let place = entry.marks().place();
         self.places[place as usize] = None;
         self.vacant.push(place);
@@ -159,9 +158,9 @@ mod tests {
     fn two_keys_of_one_hash_are_never_mixed_up() {
         let mut lru = Lru::new();
         lru.insert(7, entry("a", 1));
-        assert!(lru.get(7, "b").is_none() && lru.remove(7, "b").is_none());
+        assert!(lru.get(7, b"b").is_none() && lru.remove(7, b"b").is_none());
         assert_eq!(lru.insert(7, entry("b", 1)).expect("replaced").key(), "a");
-        assert!(lru.get(7, "a").is_none());
+        assert!(lru.get(7, b"a").is_none());
         assert_eq!(keys(&mut lru), ["b"]);
     }
 
@@ -174,10 +173,16 @@ mod tests {
             let key = hash.to_string();
             let held = model.iter().position(|&other| other == hash);
             match random.u8(..4) {
-                0 => assert_eq!(lru.remove(hash, &key).is_some(), held.map(|at| model.remove(at)).is_some()),
-                1 => assert_eq!(lru.peek(hash, &key).is_some(), held.is_some()),
+                0 => assert_eq!(
+                    lru.remove(hash, key.as_bytes()).is_some(),
+                    held.map(|at| model.remove(at)).is_some()
+                ),
+                1 => assert_eq!(lru.peek(hash, key.as_bytes()).is_some(), held.is_some()),
                 _ => {
-                    assert_eq!(lru.get(hash, &key).is_some(), held.map(|at| model.remove(at)).is_some());
+                    assert_eq!(
+                        lru.get(hash, key.as_bytes()).is_some(),
+                        held.map(|at| model.remove(at)).is_some()
+                    );
                     // A replaced entry counts as used, as one that was found does.
                     if held.is_none() || random.bool() {
                         lru.insert(hash, entry(&key, 1));

@@ -25,8 +25,6 @@ mod usage;
 #[cfg(test)]
 mod contract;
 
-use std::sync::Arc;
-
 pub use entry::{Entry, Millis};
 pub use layout::{CacheType, Layout, build, build_as};
 pub use stamp::Stamp;
@@ -39,18 +37,18 @@ const SLICE: usize = if cfg!(sim) { 2 } else { 2048 };
 /// A bounded map from keys to entries. `ttl`, `lru` and `s3fifo` differ in which entry they evict when a bound is reached.
 pub trait Cache: Send + Sync {
     /// The entry of a key, fresh or not. Counts as a use of the entry.
-    fn get(&self, key: &str) -> Option<Arc<Entry>>;
+    fn get(&self, key: &str) -> Option<Entry>;
 
     /// The entry of a key, fresh or not. Does not count as a use.
-    fn peek(&self, key: &str) -> Option<Arc<Entry>>;
+    fn peek(&self, key: &str) -> Option<Entry>;
 
     /// Adds an entry or replaces the one of its key, and evicts others to keep the bounds.
     ///
     /// Returns false, and changes nothing, for an entry that weighs more than a sixteenth of the bound in bytes.
-    fn insert(&self, entry: Arc<Entry>) -> bool;
+    fn insert(&self, entry: Entry) -> bool;
 
     /// Removes the entry of a key and returns it.
-    fn remove(&self, key: &str) -> Option<Arc<Entry>>;
+    fn remove(&self, key: &str) -> Option<Entry>;
 
     /// The number of slices in which [`Cache::retain`] goes through the cache. Each holds one lock for a bounded time. An
     /// entry stays in its slice until it leaves the cache; while the cache grows, slices are added at the end.

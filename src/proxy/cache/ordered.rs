@@ -9,7 +9,7 @@
 
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
@@ -29,19 +29,19 @@ pub(super) trait Order: Send {
     fn extent(&self) -> u32;
 
     /// The entry at a place, if the place is in use.
-    fn get(&self, place: u32) -> Option<&Arc<Entry>>;
+    fn get(&self, place: u32) -> Option<&Entry>;
 
     /// Adds an entry under a key that is not in the order.
-    fn push(&mut self, entry: Arc<Entry>);
+    fn push(&mut self, entry: Entry);
 
     /// Replaces the entry at a place by a newer one of the same key; returns the old entry.
-    fn replace(&mut self, place: u32, entry: Arc<Entry>) -> Arc<Entry>;
+    fn replace(&mut self, place: u32, entry: Entry) -> Entry;
 
     /// Removes the entry at a place in use.
-    fn remove(&mut self, place: u32) -> Arc<Entry>;
+    fn remove(&mut self, place: u32) -> Entry;
 
     /// Removes the entry least worth its memory; `None` only if there is none.
-    fn evict(&mut self, limit: Limit) -> Option<Arc<Entry>>;
+    fn evict(&mut self, limit: Limit) -> Option<Entry>;
 
     /// Frees the memory of an order without entries.
     fn clear(&mut self);
@@ -66,23 +66,23 @@ pub(super) struct Ordered<O> {
 
 /// An entry that hashes and compares as its key, so that the key is not stored twice.
 #[derive(Debug)]
-struct Keyed(Arc<Entry>);
+struct Keyed(Entry);
 
-impl Borrow<str> for Keyed {
-    fn borrow(&self) -> &str {
-        self.0.key()
+impl Borrow<[u8]> for Keyed {
+    fn borrow(&self) -> &[u8] {
+        self.0.key_bytes()
     }
 }
 
 impl Hash for Keyed {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.key().hash(state);
+        self.0.key_bytes().hash(state);
     }
 }
 
 impl PartialEq for Keyed {
     fn eq(&self, other: &Self) -> bool {
-        self.0.key() == other.0.key()
+        self.0.key_bytes() == other.0.key_bytes()
     }
 }
 
@@ -107,12 +107,12 @@ impl<O: Order> Ordered<O> {
     }
 
     /// Adds an entry, or replaces the one at `place`, which is returned.
-    fn put(&self, order: &mut O, place: Option<u32>, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+    fn put(&self, order: &mut O, place: Option<u32>, entry: Entry) -> Option<Entry> {
         // The order comes first: it may have to grow, and readers of the map do not wait for that.
         let old = match place {
-            Some(place) => Some(order.replace(place, Arc::clone(&entry))),
+            Some(place) => Some(order.replace(place, entry.clone())),
             None => {
-                order.push(Arc::clone(&entry));
+                order.push(entry.clone());
                 None
             }
         };
@@ -124,27 +124,27 @@ impl<O: Order> Ordered<O> {
         old
     }
 
-    fn evict(&self, order: &mut O, limit: Limit) -> Option<Arc<Entry>> {
+    fn evict(&self, order: &mut O, limit: Limit) -> Option<Entry> {
         let entry = order.evict(limit)?;
-        self.map.remove(entry.key());
+        self.map.remove(entry.key_bytes());
         self.usage.subtract_evicted(&entry);
         Some(entry)
     }
 }
 
 impl<O: Order> Cache for Ordered<O> {
-    fn get(&self, key: &str) -> Option<Arc<Entry>> {
-        self.map.view(key, |held, ()| {
+    fn get(&self, key: &str) -> Option<Entry> {
+        self.map.view(key.as_bytes(), |held, ()| {
             O::mark_used(&held.0);
-            Arc::clone(&held.0)
+            held.0.clone()
         })
     }
 
-    fn peek(&self, key: &str) -> Option<Arc<Entry>> {
-        self.map.view(key, |held, ()| Arc::clone(&held.0))
+    fn peek(&self, key: &str) -> Option<Entry> {
+        self.map.view(key.as_bytes(), |held, ()| held.0.clone())
     }
 
-    fn insert(&self, entry: Arc<Entry>) -> bool {
+    fn insert(&self, entry: Entry) -> bool {
         let weight = self.usage.weight(&entry);
         if !self.bounds.admit(weight) {
             return false;
@@ -152,7 +152,7 @@ impl<O: Order> Cache for Ordered<O> {
         // Dropped after the lock is free: freeing a large document can take long.
         let mut gone = Vec::new();
         let mut order = self.order();
-        let place = self.map.view(entry.key(), |held, ()| held.0.marks().place());
+        let place = self.map.view(entry.key_bytes(), |held, ()| held.0.marks().place());
         // Room is made before the new entry is in the order: it had no time to be used, so it might be the one to go.
         if place.is_none() && self.usage.entries() >= self.bounds.entries {
             gone.extend(self.evict(&mut order, Limit::Entries));
@@ -170,9 +170,9 @@ impl<O: Order> Cache for Ordered<O> {
         true
     }
 
-    fn remove(&self, key: &str) -> Option<Arc<Entry>> {
+    fn remove(&self, key: &str) -> Option<Entry> {
         let mut order = self.order();
-        let (held, ()) = self.map.remove(key)?;
+        let (held, ()) = self.map.remove(key.as_bytes())?;
         let entry = order.remove(held.0.marks().place());
         self.usage.subtract(&entry);
         Some(entry)
@@ -191,7 +191,7 @@ impl<O: Order> Cache for Ordered<O> {
             let place = place as u32;
             if order.get(place).is_some_and(|entry| !keep(entry)) {
                 let entry = order.remove(place);
-                self.map.remove(entry.key());
+                self.map.remove(entry.key_bytes());
                 self.usage.subtract(&entry);
                 gone.push(entry);
             }

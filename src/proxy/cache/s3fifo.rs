@@ -12,10 +12,8 @@
 //! A hit writes one byte of its entry and moves nothing. As in libCacheSim, whose miss ratios are the reference: the second
 //! hit promotes, and the shares of the queues are those of the entries held when one has to be evicted.
 
-use std::hash::BuildHasher;
-use std::sync::Arc;
-
 use foldhash::quality::SeedableRandomState;
+use std::hash::BuildHasher;
 
 use super::Entry;
 use super::chain::{Chain, Slab};
@@ -36,7 +34,7 @@ const MAX_PASSED_OVER: usize = 4096;
 pub(super) struct S3Fifo {
     small: Queue,
     main: Queue,
-    slab: Slab<Arc<Entry>>,
+    slab: Slab<Entry>,
     ghost: Ghost,
     hasher: SeedableRandomState,
 }
@@ -60,7 +58,7 @@ impl S3Fifo {
     }
 
     fn hash(&self, entry: &Entry) -> u32 {
-        self.hasher.hash_one(entry.key()) as u32
+        self.hasher.hash_one(entry.key_bytes()) as u32
     }
 
     fn queue(&mut self, in_main: bool) -> &mut Queue {
@@ -82,7 +80,7 @@ impl S3Fifo {
     }
 
     /// Evicts the oldest entry of the small queue that was not used twice, and promotes older ones, at most `budget`.
-    fn evict_small(&mut self, budget: &mut usize) -> Option<Arc<Entry>> {
+    fn evict_small(&mut self, budget: &mut usize) -> Option<Entry> {
         let ghosts = self.len() * 9 / 10;
         while let Some(place) = self.small.chain.oldest() {
             let entry = self.slab.get(place)?;
@@ -103,7 +101,7 @@ impl S3Fifo {
 
     /// Evicts the oldest entry of the main queue that was not used since its last turn, and requeues older ones, at most
     /// `budget`.
-    fn evict_main(&mut self, budget: &mut usize) -> Option<Arc<Entry>> {
+    fn evict_main(&mut self, budget: &mut usize) -> Option<Entry> {
         while let Some(place) = self.main.chain.oldest() {
             let marks = self.slab.get(place)?.marks();
             let uses = marks.uses();
@@ -120,7 +118,7 @@ impl S3Fifo {
 }
 
 impl Order for S3Fifo {
-    const PLACE: usize = 80;
+    const PLACE: usize = 72;
 
     fn len(&self) -> usize {
         self.small.chain.len() + self.main.chain.len()
@@ -130,21 +128,21 @@ impl Order for S3Fifo {
         self.slab.extent()
     }
 
-    fn get(&self, place: u32) -> Option<&Arc<Entry>> {
+    fn get(&self, place: u32) -> Option<&Entry> {
         self.slab.get(place)
     }
 
-    fn push(&mut self, entry: Arc<Entry>) {
+    fn push(&mut self, entry: Entry) {
         let in_main = self.ghost.forget(self.hash(&entry));
         entry.marks().set(0, in_main);
         let queue = if in_main { &mut self.main } else { &mut self.small };
         queue.bytes += entry.weight();
-        let place = queue.chain.push(&mut self.slab, Arc::clone(&entry));
+        let place = queue.chain.push(&mut self.slab, entry.clone());
         entry.marks().set_place(place);
     }
 
-    fn replace(&mut self, place: u32, entry: Arc<Entry>) -> Arc<Entry> {
-        let old = self.slab.replace(place, Arc::clone(&entry));
+    fn replace(&mut self, place: u32, entry: Entry) -> Entry {
+        let old = self.slab.replace(place, entry.clone());
         let in_main = old.marks().is_main();
         entry.marks().set(MAX_USES.min(old.marks().uses() + 1), in_main);
         entry.marks().set_place(place);
@@ -153,7 +151,7 @@ impl Order for S3Fifo {
         old
     }
 
-    fn remove(&mut self, place: u32) -> Arc<Entry> {
+    fn remove(&mut self, place: u32) -> Entry {
         let in_main = self.slab.get(place).is_some_and(|entry| entry.marks().is_main());
         let queue = if in_main { &mut self.main } else { &mut self.small };
         let entry = queue.chain.remove(&mut self.slab, place);
@@ -161,7 +159,7 @@ impl Order for S3Fifo {
         entry
     }
 
-    fn evict(&mut self, limit: Limit) -> Option<Arc<Entry>> {
+    fn evict(&mut self, limit: Limit) -> Option<Entry> {
         let mut budget = MAX_PASSED_OVER;
         // All of the small queue may have been promoted: then the main one has to give.
         let from_small = self.is_small_next(limit).then(|| self.evict_small(&mut budget)).flatten();

@@ -7,7 +7,7 @@
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 
 use foldhash::quality::SeedableRandomState;
 
@@ -47,7 +47,7 @@ impl ShardedLru {
     }
 
     /// The shard of a key, and the hash of the key.
-    fn find(&self, key: &str) -> (usize, u64) {
+    fn find(&self, key: &[u8]) -> (usize, u64) {
         let hash = self.hasher.hash_one(key);
         // Bits from the middle: the tables in the shards use those at both ends.
         let middle = (hash >> 16) & 0xFFFF_FFFF;
@@ -98,27 +98,27 @@ impl ShardedLru {
 }
 
 impl Cache for ShardedLru {
-    fn get(&self, key: &str) -> Option<Arc<Entry>> {
-        let (shard, hash) = self.find(key);
-        self.lock(shard).get(hash, key).cloned()
+    fn get(&self, key: &str) -> Option<Entry> {
+        let (shard, hash) = self.find(key.as_bytes());
+        self.lock(shard).get(hash, key.as_bytes()).cloned()
     }
 
-    fn peek(&self, key: &str) -> Option<Arc<Entry>> {
-        let (shard, hash) = self.find(key);
-        self.lock(shard).peek(hash, key).cloned()
+    fn peek(&self, key: &str) -> Option<Entry> {
+        let (shard, hash) = self.find(key.as_bytes());
+        self.lock(shard).peek(hash, key.as_bytes()).cloned()
     }
 
-    fn insert(&self, entry: Arc<Entry>) -> bool {
+    fn insert(&self, entry: Entry) -> bool {
         let weight = self.usage.weight(&entry);
         if !self.bounds.admit(weight) {
             return false;
         }
-        let (shard, hash) = self.find(entry.key());
+        let (shard, hash) = self.find(entry.key_bytes());
         // Dropped after the lock is free: freeing a large document can take long.
         let mut evicted = None;
         let mut lru = self.lock(shard);
         let full = self.usage.entries() >= self.bounds.entries && self.is_average(lru.len());
-        if full && lru.peek(hash, entry.key()).is_none() {
+        if full && lru.peek(hash, entry.key_bytes()).is_none() {
             evicted = lru.evict().inspect(|entry| self.usage.subtract_evicted(entry));
         }
         let replaced = lru.insert(hash, entry);
@@ -136,10 +136,10 @@ impl Cache for ShardedLru {
         true
     }
 
-    fn remove(&self, key: &str) -> Option<Arc<Entry>> {
-        let (shard, hash) = self.find(key);
+    fn remove(&self, key: &str) -> Option<Entry> {
+        let (shard, hash) = self.find(key.as_bytes());
         let mut lru = self.lock(shard);
-        lru.remove(hash, key).inspect(|entry| self.usage.subtract(entry))
+        lru.remove(hash, key.as_bytes()).inspect(|entry| self.usage.subtract(entry))
     }
 
     fn slices(&self) -> usize {
@@ -150,7 +150,7 @@ impl Cache for ShardedLru {
         // The first part of each shard, then the second: a part that is added is beyond all others.
         let (part, shard) = (slice / self.shards.len(), slice % self.shards.len());
         let first = part.saturating_mul(SLICE);
-        let hash = |key: &str| self.hasher.hash_one(key);
+        let hash = |key: &[u8]| self.hasher.hash_one(key);
         let mut removed = Vec::new();
         let mut lru = self.lock(shard);
         lru.retain(first..first.saturating_add(SLICE), hash, keep, &mut |entry| {

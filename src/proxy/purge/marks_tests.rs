@@ -10,12 +10,12 @@ use super::marks::{MOST, Mark, Marks};
 use crate::wire::Document;
 
 /// An entry of which the origin was asked at this moment.
-fn entry(key: &str, asked: u64) -> Arc<Entry> {
+fn entry(key: &str, asked: u64) -> Entry {
     let document = Document::parse(b"1", 1).ok();
-    Arc::new(Entry::new(key, document, Millis(asked), None, Duration::ZERO))
+    Entry::new(key, document, Millis(asked), None, Duration::ZERO)
 }
 
-fn stamped(key: &str, marks: &Marks) -> Arc<Entry> {
+fn stamped(key: &str, marks: &Marks) -> Entry {
     let entry = entry(key, 0);
     entry.restamp(entry.stamp(), marks.newest());
     entry
@@ -100,7 +100,7 @@ struct Answered {
 /// A request on its way: it looked into the cache at a moment, and may still have to look at the marks.
 struct Reader {
     began: u64,
-    entry: Arc<Entry>,
+    entry: Entry,
     marks: Option<Arc<Marks>>,
     read: Option<Stamp>,
 }
@@ -117,7 +117,7 @@ struct Walk {
 struct Model {
     now: u64,
     marks: Arc<Marks>,
-    cache: BTreeMap<&'static str, Arc<Entry>>,
+    cache: BTreeMap<&'static str, Entry>,
     flights: BTreeMap<&'static str, u64>,
     readers: Vec<Reader>,
     walk: Option<Walk>,
@@ -147,12 +147,8 @@ impl Model {
             3..6 => drop(self.flights.entry(key).or_insert(self.now)),
             6..9 => self.land(key),
             9..12 => {
-                let reader = |entry: &Arc<Entry>| Reader {
-                    began: self.now,
-                    entry: entry.clone(),
-                    marks: None,
-                    read: None,
-                };
+                let reader =
+                    |entry: &Entry| Reader { began: self.now, entry: entry.clone(), marks: None, read: None };
                 self.readers.extend(self.cache.get(key).map(reader));
             }
             12..16 if !self.readers.is_empty() => {
@@ -219,12 +215,12 @@ impl Model {
             self.shown += 1;
             assert_eq!(of(false, *began), 0, "{key} is shown after the answer to its purge");
             // A soft purge of one key finds only the entry that is held.
-            let is_held = self.cache.get(key).is_some_and(|held| Arc::ptr_eq(held, entry));
+            let is_held = self.cache.get(key).is_some_and(|held| held.is_same(entry));
             assert!(!is_held || of(true, *began) == 0 || entry.is_soft_purged(), "{key} is shown as fresh");
             return;
         }
         self.refused += 1;
-        let is_held = self.cache.get(key).is_some_and(|held| Arc::ptr_eq(held, entry));
+        let is_held = self.cache.get(key).is_some_and(|held| held.is_same(entry));
         assert!(!is_held || of(false, self.now) > 0, "{key} was never purged");
     }
 

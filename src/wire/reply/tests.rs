@@ -58,7 +58,7 @@ fn reads_what_older_nodes_write() {
     let line = br#"{"status": "OK", "data": {"a": [1, 2]}, "cache_hit": false, "node": 8001.0}"#;
     let view = ReplyView::parse(line).unwrap();
     assert_eq!((view.status, view.cache_hit), (Status::Ok, Some(false)));
-    assert_eq!(view.document(100).unwrap().as_str(), r#"{"a":[1,2]}"#);
+    assert_eq!(view.document("", 100).unwrap().as_str(), r#"{"a":[1,2]}"#);
     let view = ReplyView::parse(br#"{"status": "WRONG_METHOD: PUT", "data": null}"#).unwrap();
     assert_eq!(view.status, Status::WrongMethod);
     let view = ReplyView::parse(br#"{"status":"NOT_FOUND","data":"no such thing","new":[{}]}"#).unwrap();
