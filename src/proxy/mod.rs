@@ -30,6 +30,7 @@ mod turns;
 #[cfg(test)]
 mod turns_tests;
 mod upstream;
+mod walk;
 
 use std::borrow::Cow;
 use std::net::IpAddr;

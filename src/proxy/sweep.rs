@@ -1,14 +1,17 @@
 //! Removes entries that can no longer be served, so that their memory is freed before a request for them comes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::sleep;
 
 use super::Proxy;
-use crate::pool;
+
+/// The shortest time between two bursts.
+const PAUSE: Duration = Duration::from_millis(5);
 
 impl Proxy {
-    /// Removes expired entries for ever, one slice of the cache at a time, off the serving threads. Returns at once where no
+    /// Removes expired entries for ever, some slices of the cache at a time, off the serving threads. Returns at once where no
     /// entry expires.
     pub async fn sweep(self: Arc<Self>) {
         let Some(round) = self.freshness.sweep_round() else { return };
@@ -16,17 +19,14 @@ impl Proxy {
         loop {
             // The number of slices grows with the cache.
             let slices = self.cache.slices().max(1);
-            sleep(round / slices as u32).await;
-            let (proxy, at) = (self.clone(), slice % slices);
+            let pause = (round / slices as u32).max(PAUSE);
+            sleep(pause).await;
+            let due = (pause.as_secs_f64() / round.as_secs_f64() * slices as f64).ceil() as usize;
+            let (proxy, now, at) = (self.clone(), self.now(), slice % slices);
+            let swept = self.burst(at, due, move |entry| !proxy.freshness.is_gone(entry, now)).await;
             // A sweep that is cut short by a panic leaves the rest to the next round.
-            let _ = pool::run(move || proxy.sweep_slice(at)).await;
-            slice = (at + 1) % slices;
+            slice = swept.as_ref().map_or(at + 1, |burst| burst.next);
+            self.counters.expirations.add(swept.map_or(0, |burst| burst.removed) as u64);
         }
-    }
-
-    fn sweep_slice(&self, slice: usize) {
-        let now = self.now();
-        let expired = self.cache.retain(slice, &mut |entry| !self.freshness.is_gone(entry, now));
-        self.counters.expirations.add(expired as u64);
     }
 }

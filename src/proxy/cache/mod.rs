@@ -30,9 +30,9 @@ pub use layout::{CacheType, Layout, build, build_as};
 pub use stamp::Stamp;
 pub use usage::{Bounds, Usage};
 
-/// Places in one slice of [`Cache::retain`]: few enough to look at, and remove all, in about a millisecond. In a simulation
-/// others come in between even with few entries.
-const SLICE: usize = if cfg!(sim) { 2 } else { 2048 };
+/// Places in one slice of [`Cache::retain`]: few enough to look at, and remove all, in a part of a millisecond. In a
+/// simulation others come in between even with few entries.
+const SLICE: usize = if cfg!(sim) { 2 } else { 512 };
 
 /// A bounded map from keys to entries. `ttl`, `lru` and `s3fifo` differ in which entry they evict when a bound is reached.
 pub trait Cache: Send + Sync {

@@ -19,13 +19,10 @@ pub(super) use self::purges::Purges;
 use super::Proxy;
 use crate::handler::Answer;
 use crate::lock::lock;
-use crate::pool;
 use crate::wire::{Key, Pattern, Reply, Status};
 
 /// How long a reply waits for the walk, so that it tells how much was purged.
-const PATIENCE: Duration = Duration::from_millis(80);
-/// The pause of a walk between two slices: others get the locks that it takes, and most of the core.
-const PAUSE: Duration = Duration::from_millis(1);
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The `data` of the reply to PURGE.
 #[derive(Serialize)]
@@ -75,18 +72,16 @@ impl Proxy {
     async fn walk(self: Arc<Self>) {
         let Some(mut turn) = self.purges.begin_walk() else { return };
         while let Some(marks) = turn.round() {
-            let mut slice = 0;
+            let (mut slice, mut rest) = (0, Duration::ZERO);
             // An entry that comes while the walk is under way is newer than its marks.
             while slice < self.cache.slices() {
-                if slice > 0 {
-                    sleep(PAUSE).await;
-                }
-                let (proxy, marks) = (self.clone(), marks.clone());
-                let check = move || proxy.cache.retain(slice, &mut |entry| marks.check(entry));
-                if pool::run(check).await.is_err() {
+                sleep(rest).await;
+                let checked = marks.clone();
+                let Some(burst) = self.burst(slice, usize::MAX, move |entry| checked.check(entry)).await
+                else {
                     return;
-                }
-                slice += 1;
+                };
+                (slice, rest) = (burst.next, burst.rest());
             }
             self.purges.end_round(&marks);
         }
