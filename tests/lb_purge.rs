@@ -179,6 +179,45 @@ fn purges_that_take_long_at_every_proxy_take_none_out_and_are_begun_once() {
     assert_eq!(proxies.each_ref().map(purged), [purges as usize; 2]);
 }
 
+#[test]
+fn a_debt_that_takes_long_is_begun_once_and_others_serve_meanwhile() {
+    let gate = Gate::default();
+    let sound = r#"{"status":"OK","data":{"purged":1}}"#;
+    let owing = Fake::start(Hello::Granted, {
+        let (gate, was_asked) = (gate.clone(), AtomicBool::new(false));
+        move |asked| match asked.request {
+            "METRICS" => asked.reply(METRICS),
+            "PURGE a/*" if !was_asked.swap(true, Ordering::SeqCst) => asked.close(),
+            "PURGE a/*" => {
+                gate.wait();
+                asked.reply(sound);
+            }
+            _ => asked.reply(r#"{"status":"OK","data":{}}"#),
+        }
+    });
+    let other = Fake::start(Hello::Granted, move |asked| match asked.request {
+        "METRICS" => asked.reply(METRICS),
+        _ => asked.reply(sound),
+    });
+    let balancer = Start::balancer(&[owing.address, other.address], POLLS).run();
+    let purged = parse(&ask(balancer.address, "PURGE a/*"));
+    assert_eq!(purged["data"]["proxies"][owing.address.to_string()]["owed"], true, "{purged}");
+    let count = |verb: &str| owing.requests().iter().filter(|line| line.starts_with(verb)).count();
+    until("it does what it owes", || count("PURGE") == 2);
+    // Many polls long.
+    for i in 0..40 {
+        assert_eq!(get(balancer.address, &format!("a/{i}"))["status"], "OK");
+        pause(Duration::from_millis(50));
+    }
+    assert_eq!((count("PURGE"), count("GET")), (2, 0), "it may hold old documents yet");
+    gate.open();
+    until("it gets requests again", || {
+        assert_eq!(get(balancer.address, "a/1")["status"], "OK");
+        count("GET") > 0
+    });
+    assert_eq!(count("PURGE"), 2);
+}
+
 /// A proxy takes a moment for each purge of a prefix, however many there are.
 #[test]
 fn a_thousand_purges_at_once_take_no_proxy_out() {
