@@ -42,7 +42,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("reference", &[]),
     ("wire", &[]),
     ("net", &["lock", "wire", "handler", "per_core", "stats", "trace"]),
-    ("http", &["wire", "handler", "per_core", "stats", "net", "pool", "samples", "trace"]),
+    ("http", &["lock", "wire", "handler", "per_core", "stats", "net", "pool", "samples", "trace"]),
     ("origin", &["lock", "wire", "handler", "stats", "pool"]),
     ("proxy", &["blame", "lock", "wire", "handler", "stats", "net", "admin", "pool", "trace"]),
     ("lb", &["blame", "lock", "wire", "handler", "per_core", "stats", "net", "admin", "pool"]),
