@@ -29,6 +29,8 @@ pub(super) struct Activity {
     answering: AtomicUsize,
     /// A whole head has been received, and no byte of the next one.
     between_heads: AtomicBool,
+    /// A request has come: until then nothing else makes the client busy.
+    has_asked: AtomicBool,
     /// The client does not read: the last write had to wait.
     blocked: AtomicBool,
     /// The next response is the last one.
@@ -54,8 +56,9 @@ impl Drop for Answering {
 impl Activity {
     /// Before the first byte of a connection.
     pub(super) fn new(at: Admitted) -> Self {
-        let (answering, between_heads, blocked, ending, unread, streams, moves) = Default::default();
-        Self { at, answering, between_heads, blocked, ending, unread, streams, moves }
+        let (answering, between_heads, has_asked, blocked) = Default::default();
+        let (ending, unread, streams, moves) = Default::default();
+        Self { at, answering, between_heads, has_asked, blocked, ending, unread, streams, moves }
     }
 
     /// The place of the connection.
@@ -78,6 +81,7 @@ impl Activity {
     /// A whole head has been received.
     pub(super) fn head_received(&self) {
         self.between_heads.store(true, Relaxed);
+        self.has_asked.store(true, Relaxed);
         self.moved();
     }
 
@@ -128,7 +132,9 @@ impl Activity {
     fn moved(&self) {
         // A load and a store, not an atomic addition: only the task of the connection writes.
         self.moves.store(self.moves.load(Relaxed).wrapping_add(1), Relaxed);
-        self.at.place().note(None);
+        if self.has_asked.load(Relaxed) {
+            self.at.place().note(None);
+        }
     }
 
     /// Bytes were read. Whether they are the first ones of a head.
@@ -141,10 +147,12 @@ impl Activity {
         has_begun
     }
 
-    /// Whether nothing but the rest of a head is awaited, or in the reserve any request.
+    /// Whether nothing but the first head or the rest of one is awaited, or in the reserve any request.
     fn awaits_head(&self) -> bool {
-        let is_within = !self.between_heads.load(Relaxed) || self.at.is_in_reserve();
-        is_within && self.answering.load(Relaxed) == 0 && !self.blocked.load(Relaxed)
+        let is_within = !self.between_heads.load(Relaxed) || !self.has_asked.load(Relaxed);
+        (is_within || self.at.is_in_reserve())
+            && self.answering.load(Relaxed) == 0
+            && !self.blocked.load(Relaxed)
     }
 
     fn has_written<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -260,7 +268,12 @@ impl<'a> ActiveStream<'a> {
                 }
             }
         }
-        self.activity.has_written(written)
+        let written = self.activity.has_written(written);
+        if self.activity.at.is_in_reserve() {
+            // Acknowledgements of HTTP/2 are no work for the client either.
+            self.awaits_bytes(cx);
+        }
+        written
     }
 }
 
