@@ -225,9 +225,10 @@ fn many_purges_at_once_are_one_walk_that_counts_each_entry_once() {
         let mut session = Session::open(proxy.address);
         let keys = || 0..PREFIXES * EACH;
         let path = |id: u64| format!("GET a/{}/{id}", id % PREFIXES);
-        for first in (0..PREFIXES * EACH).step_by(100) {
-            session.send_many(first..first + 100, path);
-            session.replies_to(first..first + 100);
+        // No more at once than are fetched at once: on a busy machine a queue refuses some.
+        for first in (0..PREFIXES * EACH).step_by(50) {
+            session.send_many(first..first + 50, path);
+            session.replies_to(first..first + 50);
         }
         assert_eq!(proxy.count("entries"), keys().end as f64, "{kind}");
 
