@@ -269,10 +269,9 @@ impl<'a> ReplyView<'a> {
             "data" => twice |= data.replace((value, spaced)).is_some(),
             "cache_hit" => cache_hit = value.parse().ok(),
             "stale" => stale = value == "true",
-            // Older nodes print floats for whole numbers.
-            "age" => age = value.parse::<f64>().ok().map(|seconds| seconds as u32),
+            "age" => age = whole(value),
             "fresh_for" => fresh_for = value.parse().ok(),
-            "node" => node = value.parse::<f64>().ok().map(|port| port as u16),
+            "node" => node = whole(value).map(|port| port.min(u16::MAX.into()) as u16),
             "name" => name_of_node = unquoted(value).filter(|name| is_node_name(name)),
             "fault" => blames_document = value == "\"document\"",
             _ => terms.read(name, value),
@@ -337,6 +336,11 @@ fn begins_with_a_document(line: &[u8]) -> bool {
         Status::parse(std::str::from_utf8(&rest[..end]).ok()?)
     };
     status().is_some()
+}
+
+/// A whole number. Older nodes print a float for it.
+fn whole(number: &str) -> Option<u32> {
+    number.parse().ok().or_else(|| number.parse::<f64>().ok().map(|number| number as u32))
 }
 
 fn unquoted(text: &str) -> Option<&str> {

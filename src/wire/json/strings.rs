@@ -1,5 +1,7 @@
 //! Finds the end of a JSON string (RFC 8259, section 7): most of a document is the inside of strings.
 
+use memchr::memchr2;
+
 use super::JsonError;
 
 /// The offset of the quote that ends a string, for an offset `at` within the string.
@@ -37,7 +39,7 @@ fn escape_end(text: &[u8], at: usize) -> Result<usize, JsonError> {
 /// The offset of the first quote, backslash or control character at or after `at`.
 ///
 /// Checking a relayed reply spends most of its time here. Names and short values end within the first two words of eight
-/// bytes; long texts are skipped in blocks.
+/// bytes; of a long text the end is searched first, and then what lies before it for control characters.
 fn plain_end(text: &[u8], mut at: usize) -> usize {
     for _ in 0..2 {
         match special_in_word(text, at) {
@@ -46,31 +48,16 @@ fn plain_end(text: &[u8], mut at: usize) -> usize {
             None => break,
         }
     }
-    while let Some(block) = text.get(at..).and_then(|text| text.first_chunk())
-        && !has_special(block)
-    {
-        at += BLOCK;
+    let end = memchr2(b'"', b'\\', &text[at..]).map_or(text.len(), |offset| at + offset);
+    match lowest(&text[at..end]) < 0x20 {
+        true => at + text[at..end].iter().position(|&byte| byte < 0x20).unwrap_or_default(),
+        false => end,
     }
-    while let Some(offset) = special_in_word(text, at) {
-        at += offset;
-        if offset < 8 {
-            return at;
-        }
-    }
-    at + text[at..].iter().position(|&byte| is_special(byte)).unwrap_or(text.len() - at)
 }
 
-/// Bytes that are skipped at a time when none of them is special.
-const BLOCK: usize = 64;
-
-fn is_special(byte: u8) -> bool {
-    byte == b'"' || byte == b'\\' || byte < 0x20
-}
-
-/// Written for vector instructions: a constant length, no branch, and a result as wide as a byte.
-fn has_special(block: &[u8; BLOCK]) -> bool {
-    let special = |byte: u8| u8::from(byte == b'"') | u8::from(byte == b'\\') | u8::from(byte < 0x20);
-    block.iter().fold(0, |any, &byte| any | special(byte)) != 0
+/// Written for vector instructions: no branch, and a result as wide as a byte.
+fn lowest(text: &[u8]) -> u8 {
+    text.iter().fold(u8::MAX, |lowest, &byte| lowest.min(byte))
 }
 
 /// The offset of the first special byte among the next eight, 8 when there is none; `None` when there are fewer.

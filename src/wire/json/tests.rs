@@ -92,6 +92,24 @@ fn agrees_with_serde_json_on_mutations() {
 }
 
 #[test]
+fn finds_every_special_byte_at_every_place_of_a_string() {
+    for length in (0..100).chain([1_000, 5_000]) {
+        let plain = format!("\"{}\"", "x".repeat(length));
+        assert_eq!(check(&plain), Ok(false));
+        for at in (1..=length).rev().take(100) {
+            let with = |byte: &str| [&plain[..at], byte, &plain[at + 1..]].concat();
+            for control in ["\0", "\n", "\u{1f}"] {
+                assert_eq!(check(&with(control)), Err(JsonError::Unexpected(at)), "{length} {at}");
+            }
+            assert_eq!(check(&with("\"")), Err(JsonError::Trailing(at + 1)), "{length} {at}");
+            for sound in [" ", "\u{7f}", "é", "\\n"] {
+                assert_eq!(check(&with(sound)), Ok(false), "{length} {at}");
+            }
+        }
+    }
+}
+
+#[test]
 fn strips_only_outside_of_strings() {
     let text = "{\r\n  \"a b\" : [ 1.10, \"\\\" x \\\\\" , -0 ]\t}\n";
     assert_eq!(check(text), Ok(true));
