@@ -79,7 +79,8 @@ impl Handler for Role {
         self.asked.add_one();
         let id = key.name().parse().unwrap_or_default();
         let document = document(id, self.made.size);
-        let reply = Reply::document(Document::parse(document.as_bytes(), 1 << 20).expect("a document"));
+        let reply =
+            Reply::document(Document::parse(document.as_bytes(), self.made.size).expect("a document"));
         if self.made.work.is_zero() {
             return Answer::Now(reply);
         }

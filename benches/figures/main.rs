@@ -3,6 +3,7 @@
 //! | | |
 //! |---|---|
 //! | `connections`, `peers`, `members`, `entries` | the cost of a request with many of them |
+//! | `large` | a megabyte through the balancer, nginx and haproxy, by the size of a document |
 //! | `purges` | hits while 256 prefixes are purged at once |
 //! | `stampede` | a thousand clients, one cold key |
 //! | `overload` | three times the peak |
@@ -18,6 +19,7 @@ mod ask;
 mod echo;
 mod faults;
 mod growth;
+mod large;
 mod load;
 mod made;
 mod map;
@@ -32,11 +34,12 @@ use std::pin::Pin;
 
 type Topic = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
-const TOPICS: [(&str, Topic); 9] = [
+const TOPICS: [(&str, Topic); 10] = [
     ("connections", || Box::pin(growth::connections())),
     ("peers", || Box::pin(growth::peers())),
     ("members", || Box::pin(growth::members())),
     ("entries", || Box::pin(growth::entries())),
+    ("large", || Box::pin(large::large())),
     ("purges", || Box::pin(purges::storm())),
     ("stampede", || Box::pin(stampede::all())),
     ("overload", || Box::pin(overload::all())),

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 /// The kernel counts processor time in hundredths of a second.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -46,6 +48,19 @@ impl Node {
         BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
         let address = line.trim().rsplit(' ').next().and_then(|word| word.parse().ok());
         Self { child, address: address.expect("a line that tells where it listens") }
+    }
+
+    /// Starts another program, which will listen at this address; `None` when it does not.
+    pub(crate) async fn foreign(program: &mut Command, address: SocketAddr) -> Option<Self> {
+        let child = program.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+        let mut node = Self { child, address };
+        while std::net::TcpStream::connect(address).is_err() {
+            if node.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                return None;
+            }
+            sleep(TICK).await;
+        }
+        Some(node)
     }
 
     pub(crate) fn kill(&mut self) {

@@ -12,28 +12,31 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use memchr::memrchr;
+use memchr::{memchr, memrchr};
 use tokio::io::{AsyncRead, ReadBuf};
-
-use crate::wire::MAX_DOCUMENT;
+use tokio::time::{Duration, Instant};
 
 /// The size of the smallest chunk.
 const SMALLEST: usize = 64 * 1024;
-/// For long lines, a chunk has room for this many: with 1, part of nearly every line would have to be moved to the next
-/// chunk; more would not stay in the core's cache.
+/// A chunk has room for this many long lines: with 1, part of nearly every line would have to be moved to the next chunk; more
+/// would not stay in the core's cache.
 const LINES: usize = 2;
-/// A larger chunk is not kept for reuse. A line with a document of the default limit and all that stands around it fits: in a
-/// chunk of twice the size, half would be held for nothing while its client does not read.
-const LARGEST: usize = MAX_DOCUMENT + 64 * 1024;
-/// The most bytes in chunks that a thread keeps for reuse.
+/// A chunk above this size has room for one line and a little of the next: half of one for two would be held for nothing
+/// while its client does not read.
+const LARGE: usize = 1024 * 1024;
+/// The most bytes in chunks that a thread keeps for reuse; or [`FEW`] of the largest among them, if those are more.
 const SPARE: usize = 4 * 1024 * 1024;
+const FEW: usize = 4;
+/// A chunk above [`LARGE`] that was not used for this time is let go by the next one that is kept.
+const UNUSED: Duration = Duration::from_secs(1);
 /// Lines with fewer bytes than this in all are copied: one short reply must not keep a whole chunk in use.
 const COPY_BELOW: usize = 4 * 1024;
 
 /// The chunks that a thread keeps for reuse.
 #[derive(Default)]
 struct Spares {
-    chunks: Vec<Vec<u8>>,
+    /// Each with the time since when it is not used.
+    chunks: Vec<(Vec<u8>, Instant)>,
     bytes: usize,
 }
 
@@ -43,17 +46,25 @@ thread_local! {
 
 impl Spares {
     fn take(&mut self, room: usize) -> Option<Vec<u8>> {
-        let at = self.chunks.iter().rposition(|chunk| (room..=room * LINES).contains(&chunk.len()))?;
-        let chunk = self.chunks.swap_remove(at);
+        let fits = |(chunk, _): &(Vec<u8>, _)| (room..=room * LINES).contains(&chunk.len());
+        let at = self.chunks.iter().rposition(fits)?;
+        let (chunk, _) = self.chunks.remove(at);
         self.bytes -= chunk.len();
         Some(chunk)
     }
 
-    fn keep(&mut self, chunk: Vec<u8>) {
-        if chunk.len() <= LARGEST && self.bytes + chunk.len() <= SPARE {
-            self.bytes += chunk.len();
-            self.chunks.push(chunk);
-        }
+    fn keep(&mut self, chunk: Vec<u8>, now: Instant) {
+        self.bytes += chunk.len();
+        self.chunks.push((chunk, now));
+        let largest = self.chunks.iter().map(|(chunk, _)| chunk.len()).max().unwrap_or_default();
+        let (bytes, most) = (&mut self.bytes, SPARE.max(FEW * largest));
+        // The one that was not used for longest is in front.
+        self.chunks.retain(|(chunk, since)| {
+            let is_unused = chunk.len() > LARGE && now.saturating_duration_since(*since) >= UNUSED;
+            let is_kept = *bytes <= most && !is_unused;
+            *bytes -= if is_kept { 0 } else { chunk.len() };
+            is_kept
+        });
     }
 }
 
@@ -63,7 +74,7 @@ fn chunk(room: usize) -> Vec<u8> {
 
 fn give_back(chunk: Vec<u8>) {
     // Fails while the thread ends: its spares are gone already.
-    let _ = SPARES.try_with(|spares| spares.borrow_mut().keep(chunk));
+    let _ = SPARES.try_with(|spares| spares.borrow_mut().keep(chunk, Instant::now()));
 }
 
 /// The owner of a chunk whose lines were handed out. Dropped with the last slice of them.
@@ -82,7 +93,6 @@ impl Drop for HandedOut {
 }
 
 /// Bytes that were read and not handed out yet.
-#[derive(Default)]
 pub(super) struct Reading {
     /// Without bytes to hold it is empty: an idle session keeps no chunk.
     chunk: Vec<u8>,
@@ -91,12 +101,22 @@ pub(super) struct Reading {
     scanned: usize,
     /// The approximate length of recent lines.
     line_length: usize,
+    /// The size of a chunk that the longest line fits into.
+    largest: usize,
 }
 
 impl Reading {
+    /// For lines of at most `max_line` bytes; the caller drops the part of one that is longer.
+    pub(super) fn new(max_line: usize) -> Self {
+        Self { chunk: Vec::new(), filled: 0, scanned: 0, line_length: 0, largest: max_line + SMALLEST }
+    }
+
     /// The size of the next chunk.
     fn room(&self) -> usize {
-        (self.line_length * LINES).next_power_of_two().clamp(SMALLEST, LARGEST)
+        match (self.line_length * LINES).next_power_of_two() {
+            lines if lines <= LARGE => lines.max(SMALLEST),
+            _ => (self.line_length + SMALLEST).next_multiple_of(SMALLEST),
+        }
     }
 
     /// Reads once; 0 at the end of the stream.
@@ -110,7 +130,7 @@ impl Reading {
         } else if self.filled == self.chunk.len() {
             // A line is longer than the chunk. Later chunks will be larger from the start.
             self.line_length = self.filled;
-            let mut larger = chunk(self.filled * 2);
+            let mut larger = chunk((self.filled * 2).min(self.largest.max(self.filled + SMALLEST)));
             larger[..self.filled].copy_from_slice(&self.chunk);
             give_back(std::mem::replace(&mut self.chunk, larger));
         }
@@ -123,16 +143,19 @@ impl Reading {
         Poll::Ready(Ok(n))
     }
 
-    /// All whole lines that were read, with their line ends.
-    pub(super) fn take_lines(&mut self) -> Option<Bytes> {
-        let Some(end) = memrchr(b'\n', &self.chunk[self.scanned..self.filled]) else {
+    /// All whole lines that were read, with their line ends; and the offset of the first end, so that a long line is not
+    /// searched again.
+    pub(super) fn take_lines(&mut self) -> Option<(Bytes, usize)> {
+        let Some(first) = memchr(b'\n', &self.chunk[self.scanned..self.filled]) else {
             self.scanned = self.filled;
             return None;
         };
-        let end = self.scanned + end + 1;
+        let first = self.scanned + first;
+        let end = first + memrchr(b'\n', &self.chunk[first..self.filled]).unwrap_or_default() + 1;
         let part = self.filled - end;
-        // The rest is a part of a line, so a line is at least as long. The estimate falls by 1/8 with each read.
-        self.line_length = part.max(self.line_length - self.line_length / 8);
+        // The rest is a part of a line, so a line is at least as long. The estimate falls slowly: a health check between long
+        // replies must not make the next chunk too small.
+        self.line_length = first.max(part).max(self.line_length - self.line_length / 64);
         let lines = if end < COPY_BELOW.max(self.chunk.len() / 16) {
             let lines = Bytes::copy_from_slice(&self.chunk[..end]);
             self.chunk.copy_within(end..self.filled, 0);
@@ -144,7 +167,7 @@ impl Reading {
         };
         (self.filled, self.scanned) = (part, part);
         self.release_empty();
-        Some(lines)
+        Some((lines, first))
     }
 
     /// After [`Reading::take_lines`]: the beginning of the line whose end has not come.
@@ -178,14 +201,14 @@ mod tests {
     #[tokio::test]
     async fn hands_out_whole_lines_and_joins_their_parts() {
         let (mut far, mut near) = tokio::io::duplex(1 << 20);
-        let mut reading = Reading::default();
+        let mut reading = Reading::new(1 << 20);
         far.write_all(b"1 a\n2 b").await.unwrap();
         fill(&mut reading, &mut near).await;
-        assert_eq!(reading.take_lines().as_deref(), Some(&b"1 a\n"[..]));
+        assert_eq!(reading.take_lines(), Some((Bytes::from_static(b"1 a\n"), 3)));
         assert_eq!(reading.part(), b"2 b");
         far.write_all(b"b\n").await.unwrap();
         fill(&mut reading, &mut near).await;
-        assert_eq!(reading.take_lines().as_deref(), Some(&b"2 bb\n"[..]));
+        assert_eq!(reading.take_lines(), Some((Bytes::from_static(b"2 bb\n"), 4)));
         assert!(reading.take_lines().is_none() && reading.part().is_empty());
         assert!(reading.chunk.is_empty(), "an idle session keeps no chunk");
         drop(far);
@@ -195,14 +218,14 @@ mod tests {
     #[tokio::test]
     async fn a_chunk_is_not_reused_while_its_lines_are_held() {
         let (mut far, mut near) = tokio::io::duplex(1 << 22);
-        let mut reading = Reading::default();
+        let mut reading = Reading::new(1 << 20);
         let mut held = Vec::new();
         let line = |number: usize| format!("{number} {}\n", "x".repeat(number * 37 % 9_000));
         let all: String = (0..400).map(line).collect();
         far.write_all(all.as_bytes()).await.unwrap();
         drop(far);
         while fill(&mut reading, &mut near).await > 0 {
-            held.extend(reading.take_lines());
+            held.extend(reading.take_lines().map(|(lines, _)| lines));
         }
         assert!(reading.part().is_empty());
         assert_eq!(held.concat(), all.into_bytes());
@@ -214,16 +237,62 @@ mod tests {
     #[tokio::test]
     async fn a_line_may_be_longer_than_a_chunk() {
         let (mut far, mut near) = tokio::io::duplex(1 << 20);
-        let mut reading = Reading::default();
+        let mut reading = Reading::new(1 << 20);
         let line = "y".repeat(3 * SMALLEST) + "\n";
         far.write_all(line.as_bytes()).await.unwrap();
         far.write_all(b"z").await.unwrap();
         drop(far);
         let mut lines = Vec::new();
         while fill(&mut reading, &mut near).await > 0 {
-            lines.extend(reading.take_lines());
+            lines.extend(reading.take_lines().map(|(lines, _)| lines));
         }
         assert!(lines == [line.as_bytes()]);
         assert_eq!(reading.part(), b"z");
+    }
+
+    #[tokio::test]
+    async fn long_lines_of_one_length_go_through_the_same_chunks() {
+        for length in [600 * 1024, 1 << 20, (1 << 20) + 100, 3 << 20] {
+            let (mut far, mut near) = tokio::io::duplex(200 * 1024);
+            let mut reading = Reading::new(4 << 20);
+            let line = "y".repeat(length - 1) + "\n";
+            let writer = tokio::spawn(async move {
+                for _ in 0..20 {
+                    far.write_all(line.as_bytes()).await.unwrap();
+                }
+            });
+            let (mut held, mut sizes, mut places) = (Vec::new(), Vec::new(), Vec::new());
+            while fill(&mut reading, &mut near).await > 0 {
+                let Some((lines, first)) = reading.take_lines() else { continue };
+                assert_eq!((lines.len(), first), (length, length - 1));
+                places.push(lines.as_ptr());
+                sizes.push(reading.room());
+                // A client that is slow by one reply.
+                held.push(lines);
+                held.drain(..held.len() - 1);
+            }
+            writer.await.unwrap();
+            assert!(sizes.iter().all(|size| *size <= length + 2 * SMALLEST), "{sizes:?}");
+            let mut settled = places.split_off(5);
+            settled.sort_unstable();
+            settled.dedup();
+            assert!(settled.len() <= 3, "{} chunks for lines of {length} B", settled.len());
+        }
+    }
+
+    #[test]
+    fn spares_are_bounded_and_large_ones_are_let_go_when_they_are_not_used() {
+        let (mut spares, now) = (Spares::default(), Instant::now());
+        (0..100).for_each(|_| spares.keep(vec![0; SMALLEST], now));
+        assert_eq!(spares.bytes, SPARE);
+        let mut spares = Spares::default();
+        (0..10).for_each(|_| spares.keep(vec![0; SPARE], now));
+        assert_eq!(spares.bytes, FEW * SPARE);
+        spares.keep(vec![0; SMALLEST], now);
+        assert!(spares.take(SMALLEST).is_some(), "the oldest makes room");
+        spares.keep(vec![0; SMALLEST], now + UNUSED);
+        assert_eq!((spares.bytes, spares.chunks.len()), (SMALLEST, 1));
+        assert!(spares.take(SPARE).is_none() && spares.take(SMALLEST).is_some());
+        assert_eq!(spares.bytes, 0);
     }
 }

@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use memchr::memchr;
 use tokio::io::AsyncWrite;
 use tokio::task::unconstrained;
@@ -46,7 +47,7 @@ impl<'a> SessionIo<'a> {
             stream,
             sending: Vec::new(),
             sent: 0,
-            reading: Reading::default(),
+            reading: Reading::new(session.limits.max_reply + ID_LENGTH),
             skipped: None,
             timer: Box::pin(sleep_until(Instant::now() + FAR)),
         }
@@ -111,13 +112,17 @@ impl<'a> SessionIo<'a> {
         if n == 0 {
             return Poll::Ready(Err(LinkError::Broken));
         }
-        let lines = self.reading.take_lines().unwrap_or_default();
+        let (lines, mut next_end) = match self.reading.take_lines() {
+            Some((lines, first_end)) => (lines, Some(first_end)),
+            None => (Bytes::new(), None),
+        };
         let max_reply = self.session.limits.max_reply;
         let mut state = self.session.lock();
         let mut from = 0;
-        while let Some(end) = memchr(b'\n', &lines[from..]).map(|at| from + at) {
+        while let Some(end) = next_end {
             let line = without_cr(&lines[from..end]);
             from = end + 1;
+            next_end = memchr(b'\n', &lines[from..]).map(|at| from + at);
             if self.skipped.take().is_some() {
                 continue;
             }
