@@ -125,8 +125,8 @@ fn growth(kind: &str, size: usize) -> (f64, f64) {
         Start::proxy(origin.address, &format!("--cache-type {kind} --ttl 1h --capacity 1000000")).run();
     let mut session = Session::open(proxy.address);
     let mut fill = |keys: Range<u64>| {
-        for first in keys.step_by(50) {
-            session.ask_many(first..first + 50, |id| format!("GET article/{id}"));
+        for first in keys.step_by(200) {
+            session.ask_many(first..first + 200, |id| format!("GET article/{id}"));
         }
         (proxy.resident_kib() as f64 * 1024.0, proxy.count("bytes"))
     };
