@@ -15,6 +15,7 @@
 //! | [`net`] | bytes: [`net::Server`] serves a role, [`net::Link`] asks a node |
 //! | [`origin`] | the role that holds documents, over any [`origin::store::Store`] |
 //! | [`proxy`] | the role that caches them in front of an origin |
+//! | [`source`] | the seam between a proxy and what it fetches from: a node of ours, or an API |
 //! | [`lb`] | the role that spreads requests over proxies and hides their failures |
 //! | [`http`] | the second front end: documents, `/metrics` and the live page over HTTP |
 //! | [`admin`], [`stats`], [`trace`] | who may purge and drain; counters; the spans of a request |
@@ -73,6 +74,7 @@ mod pool;
 pub mod proxy;
 pub mod reference;
 pub mod samples;
+pub mod source;
 pub mod stats;
 pub mod trace;
 pub mod wire;

@@ -1,10 +1,10 @@
 //! The outcome of a fetch: a document, its absence, or a failure and whose it is.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use crate::blame::Fault;
-use crate::wire::{Document, ReplyView, Status};
+use crate::source::Past;
+use crate::wire::{Document, Status};
 
 /// The outcome of a fetch.
 #[derive(Clone, Debug)]
@@ -15,21 +15,6 @@ pub(super) enum Fetched {
     Missing(Past),
     /// Neither a document nor NOT_FOUND.
     Failed(Failure),
-}
-
-/// What a reply says of the time before it: another proxy may have held the document.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) struct Past {
-    /// How long ago it was fetched, in whole seconds; zero where the reply does not say.
-    pub(super) age: Duration,
-    /// Whether it is past its time to live there.
-    pub(super) is_stale: bool,
-}
-
-impl Past {
-    pub(super) fn of(reply: &ReplyView<'_>) -> Self {
-        Self { age: Duration::from_secs(reply.age.unwrap_or_default().into()), is_stale: reply.stale }
-    }
 }
 
 /// Why a fetch brought no document.

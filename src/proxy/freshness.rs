@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::cache::{Entry, Millis};
-use super::fetched::Past;
+use crate::source::Past;
 use crate::wire::Terms;
 
 /// How long documents are fresh, and for how long they are served when stale.

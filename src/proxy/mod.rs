@@ -59,6 +59,7 @@ use crate::handler::{Answer, Ask, Handler};
 use crate::lock::lock;
 use crate::net::link::Peer;
 use crate::net::{Link, LinkLimits};
+use crate::source::LinkSource;
 use crate::stats::StartTime;
 use crate::trace;
 use crate::wire::request::METRICS_ALONE;
@@ -135,6 +136,8 @@ impl Proxy {
     /// A proxy with an empty cache. It fetches a document when a request for it has come, and while the origin fails one that
     /// was answered before, to find out whether it is well.
     pub fn new(config: ProxyConfig) -> Arc<Self> {
+        let link = Link::new(config.origin, config.link);
+        let source = LinkSource::new(link, config.fetch.max_document);
         Arc::new(Self {
             node: config.node,
             // It lives as long as the process, and each reply has it.
@@ -144,7 +147,7 @@ impl Proxy {
             key_failures: Mutex::new(KeyFailures::new(config.fetch.origin_retry)),
             purges: Purges::new(),
             not_kept: Mutex::new(NotKept::new(config.bounds.largest())),
-            upstream: Upstream::new(Link::new(config.origin, config.link), config.fetch),
+            upstream: Upstream::new(Box::new(source), config.fetch),
             freshness: config.freshness,
             counters: Counters::default(),
             hot_spots: HotSpots::new(),

@@ -1,24 +1,24 @@
-//! A fetch: one request to the origin, within a limit of concurrent ones, and the meaning of its reply.
+//! A fetch: one request to the origin, within a limit of concurrent ones, and what its outcome says of the origin.
 
 use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::cache::Millis;
-use super::fetched::{Failure, Fetched, Past};
+use super::fetched::{Failure, Fetched};
 use super::gate::{Flip, Gate, Mark, Pass};
 use super::turns::{Refusal, Turns};
 use crate::blame::Fault;
 use crate::lock::lock;
-use crate::net::{Link, LinkError};
+use crate::net::LinkError;
+use crate::source::{Brought, Source, Unmet, Wanted};
 use crate::stats::{Counter, Gauge};
-use crate::wire::{Key, KeyBuf, MAX_DOCUMENT, ReplyView, Request, Status};
+use crate::wire::{Key, KeyBuf, MAX_DOCUMENT};
 
 /// The text for a client while the gate to a failing origin is closed.
 pub const LEFT_ALONE: &str = "the origin fails and is left alone for a moment";
@@ -84,14 +84,6 @@ impl Default for FetchLimits {
     }
 }
 
-/// The text for a line that is not a reply: most often the origin is an HTTP server.
-const NOT_A_REPLY: &str =
-    "the origin answered with something that is no reply of dproxy's protocol; HTTP is none";
-/// The longest sentence of an origin that a client gets, in bytes as JSON.
-const LONGEST_SENTENCE: usize = 300;
-/// The text for a document that its origin cannot read, or that cannot be read here.
-const NO_SOUND_DOCUMENT: &str = "the origin has no sound document under this key";
-
 /// The text for a key of a kind that is late.
 const SLOW_KIND: &str =
     "the origin was late with documents of this kind, and few of them are fetched at once";
@@ -108,7 +100,7 @@ fn unasked(fault: Fault, why: &'static str) -> Fetched {
 
 /// The origin, as a proxy sees it.
 pub(super) struct Upstream {
-    link: Link,
+    source: Box<dyn Source>,
     limits: FetchLimits,
     door: Arc<Door>,
     turns: Arc<Turns>,
@@ -121,10 +113,10 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    /// The origin behind `link`.
-    pub(super) fn new(link: Link, limits: FetchLimits) -> Self {
+    /// The origin that `source` asks.
+    pub(super) fn new(source: Box<dyn Source>, limits: FetchLimits) -> Self {
         Self {
-            link,
+            source,
             limits,
             door: Arc::new(Door {
                 gate: Mutex::new(Gate::new(limits.origin_retry)),
@@ -209,13 +201,13 @@ impl Upstream {
             }
         };
         drop(turn);
+        let (answer, took) = answer;
+        if !matches!(answer, Err(Unmet::NoAnswer(..))) {
+            self.turns.answered(kind, took);
+        }
         let fetched = match answer {
-            Ok((line, took)) => {
-                self.turns.answered(kind, took);
-                self.read(key, &line)
-            }
-            Err(error) => {
-                debug!(%key, origin = %self.link.peer(), %error, "a fetch failed");
+            Err(Unmet::NoAnswer(error, why)) => {
+                debug!(%key, origin = %self.source, %error, "a fetch failed");
                 if error == LinkError::Late {
                     self.turns.was_late(kind);
                 }
@@ -227,44 +219,44 @@ impl Upstream {
                 if error == LinkError::Late && fault == Fault::Document {
                     // Nothing was learned of the origin.
                     self.failures.add_one();
-                    return (failed(fault, self.text_of(error)), asked);
+                    return (failed(fault, why), asked);
                 }
-                failed(fault, self.text_of(error))
+                failed(fault, why)
             }
+            Err(Unmet::Unfit(fault, why)) => failed(fault, why),
+            Ok(Brought::Document(document, past)) => Fetched::Document(document, past),
+            Ok(Brought::Missing(past)) => Fetched::Missing(past),
         };
         self.learn(key, &fetched, permit.pass, clock());
         (fetched, asked)
     }
 
     /// Asks the origin, again while it may be restarting: while connections are refused, and once after one was lost. The
-    /// line and the time that it took.
+    /// answer to the last try, and the time that it took.
     async fn ask(
         &self,
         permit: &Permit,
         key: Key<'_>,
         clock: &impl Fn() -> Millis,
         deadline: Instant,
-    ) -> Result<(Bytes, Duration), LinkError> {
+    ) -> (Result<Brought, Unmet>, Duration) {
         let _in_flight = self.in_flight.enter();
         self.fetches.add_one();
         let restarts_within = RESTARTS_WITHIN.min(self.limits.deadline / 2);
         let (mut pause, mut was_lost) = (FIRST_PAUSE, false);
         loop {
             let sent = Instant::now();
-            let until = self.turns.answer_by(deadline, sent);
-            let asked = if was_lost {
-                self.link.ask_once(Request::Get(key), true, until, sent).await
-            } else {
-                self.link.ask_with_times(Request::Get(key), until).await
-            };
-            let error = match asked {
-                Ok(line) => return Ok((line, sent.elapsed())),
-                Err(error) => error,
-            };
-            let may_restart = match error {
-                LinkError::Refused | LinkError::Unresolved => self.gate().refused(clock(), restarts_within),
+            let deadline_of_try = self.turns.answer_by(deadline, sent);
+            let wanted = Wanted { key, deadline: deadline_of_try, is_again: was_lost };
+            let answer = self.source.ask(wanted).await;
+            let may_restart = match answer {
+                Err(Unmet::NoAnswer(LinkError::Refused | LinkError::Unresolved, _)) => {
+                    self.gate().refused(clock(), restarts_within)
+                }
                 // The kernel may have accepted even the second connection for a process that was ending.
-                LinkError::Broken => !std::mem::replace(&mut was_lost, true) && !self.gate().is_failing(),
+                Err(Unmet::NoAnswer(LinkError::Broken, _)) => {
+                    !std::mem::replace(&mut was_lost, true) && !self.gate().is_failing()
+                }
                 _ => false,
             };
             // Both come at once: an origin that let us wait for a connection is silent, and does not restart.
@@ -273,7 +265,7 @@ impl Upstream {
                 && !permit.has_fallback
                 && Instant::now() + pause < deadline;
             if !waits {
-                return Err(error);
+                return (answer, sent.elapsed());
             }
             sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
@@ -298,37 +290,9 @@ impl Upstream {
         }
     }
 
-    /// The outcome that the origin's line stands for.
-    fn read(&self, key: &KeyBuf, line: &[u8]) -> Fetched {
-        let reply = match ReplyView::parse(line) {
-            Ok(reply) => reply,
-            Err(error) => {
-                debug!(origin = %self.link.peer(), %error, "the origin's reply is not one");
-                let fault = Fault::of_line(error);
-                let why = if fault == Fault::Source { NOT_A_REPLY } else { NO_SOUND_DOCUMENT };
-                return Fetched::Failed(Failure::new(fault, why));
-            }
-        };
-        let Some(fault) = Fault::of_reply(&reply) else {
-            return match (reply.status, reply.document(key.as_str(), self.limits.max_document)) {
-                (Status::NotFound, _) => Fetched::Missing(Past::of(&reply)),
-                (_, Ok(document)) => Fetched::Document(document, Past::of(&reply)),
-                (_, Err(_)) => Fetched::Failed(Failure::new(Fault::Document, self.too_large())),
-            };
-        };
-        let (is_its_own, why) = match reply.status {
-            Status::BadDocument => (true, NO_SOUND_DOCUMENT),
-            Status::Overloaded => (true, "the origin is overloaded"),
-            Status::OriginFailure => (true, "the origin cannot read its documents"),
-            _ => (false, "the origin answered with another status"),
-        };
-        let sentence = sentence(&reply).filter(|_| is_its_own).map_or(Cow::Borrowed(why), Cow::Owned);
-        Fetched::Failed(Failure::new(fault, sentence))
-    }
-
     /// Tells the gate how a fetch ended, and counts failures. A fault of this proxy says nothing of the origin.
     fn learn(&self, key: &KeyBuf, fetched: &Fetched, pass: Pass, now: Millis) {
-        let origin = self.link.peer();
+        let origin = &self.source;
         let flip = match fetched {
             Fetched::Document(..) | Fetched::Missing(_) => self.gate().answered(key, now),
             Fetched::Failed(Failure { fault: Fault::Ours, .. }) => None,
@@ -353,36 +317,6 @@ impl Upstream {
             None => {}
         }
     }
-
-    fn too_large(&self) -> String {
-        format!(
-            "the document is larger than {} bytes, the --max-document of this proxy",
-            self.limits.max_document
-        )
-    }
-
-    /// The text for the client when the link brought no reply.
-    fn text_of(&self, error: LinkError) -> Cow<'static, str> {
-        match error {
-            LinkError::Refused | LinkError::Unresolved => "the origin cannot be reached".into(),
-            LinkError::Late => "the origin did not answer in time".into(),
-            LinkError::Broken => "the origin closed the connection before it had answered".into(),
-            LinkError::Busy => "too many requests wait for the origin".into(),
-            LinkError::Exhausted => {
-                "this proxy has no ports, descriptors or memory left for a connection".into()
-            }
-            LinkError::TooLong => self.too_large().into(),
-            LinkError::NotText => NO_SOUND_DOCUMENT.into(),
-            LinkError::Garbage => NOT_A_REPLY.into(),
-        }
-    }
-}
-
-/// The origin's own sentence for people; a longer text is no sentence.
-fn sentence(reply: &ReplyView<'_>) -> Option<String> {
-    let is_short = reply.data.len() <= LONGEST_SENTENCE;
-    let text: Option<String> = is_short.then(|| serde_json::from_str(reply.data).ok()).flatten();
-    text.filter(|text| !text.trim().is_empty())
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
 //! Fetches while the gate is closed.
 
 use super::*;
-use crate::net::LinkLimits;
+use crate::net::{Link, LinkLimits};
+use crate::source::{LinkSource, Past};
 
 const LATER: Millis = Millis(10_000);
 
 /// An origin that has failed, and a key of it.
 fn failing(at_once: usize) -> (Upstream, KeyBuf) {
     let link = Link::new("127.0.0.1:9".parse().unwrap(), LinkLimits::default());
-    let upstream = Upstream::new(link, FetchLimits { at_once, ..FetchLimits::default() });
+    let source = Box::new(LinkSource::new(link, MAX_DOCUMENT));
+    let upstream = Upstream::new(source, FetchLimits { at_once, ..FetchLimits::default() });
     let key = KeyBuf::parse("a/1").unwrap();
     for _ in 0..3 {
         upstream.learn(&key, &failed(Fault::Source, "closed"), Pass::Usual, Millis(0));

@@ -1,0 +1,61 @@
+//! What a source says of a key: a document, its absence, or why neither came.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::blame::Fault;
+use crate::net::LinkError;
+use crate::wire::{Document, ReplyView};
+
+/// What a source brought for a key.
+#[derive(Clone, Debug)]
+pub enum Brought {
+    /// The document.
+    Document(Document, Past),
+    /// The source says that there is no such document.
+    Missing(Past),
+}
+
+/// What an answer says of the time before it: the source may have held the document in a cache.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Past {
+    /// How long ago it was fetched, in whole seconds; zero where the answer does not say.
+    pub age: Duration,
+    /// Whether it is past its time to live there.
+    pub is_stale: bool,
+}
+
+impl Past {
+    /// What a reply of another node says.
+    pub(super) fn of(reply: &ReplyView<'_>) -> Self {
+        Self { age: Duration::from_secs(reply.age.unwrap_or_default().into()), is_stale: reply.stale }
+    }
+}
+
+/// Why a source brought nothing. The texts are for the client: they name no address and no secret.
+#[derive(Clone, Debug)]
+pub enum Unmet {
+    /// No answer came. Whose fault that is depends on what else the source answered meanwhile: [`Fault::of_error`].
+    NoAnswer(LinkError, Cow<'static, str>),
+    /// An answer came, and it is neither a document nor the word that there is none.
+    Unfit(Fault, Cow<'static, str>),
+}
+
+/// The text for a document above the limit.
+pub(super) fn too_large(max_document: usize) -> Cow<'static, str> {
+    format!("the document is larger than {max_document} bytes, the --max-document of this proxy").into()
+}
+
+/// The text for an error that says nothing of the document.
+pub(super) fn text_of(error: LinkError) -> &'static str {
+    match error {
+        LinkError::Refused | LinkError::Unresolved => "the origin cannot be reached",
+        LinkError::Late => "the origin did not answer in time",
+        LinkError::Broken => "the origin closed the connection before it had answered",
+        LinkError::Busy => "too many requests wait for the origin",
+        LinkError::Exhausted => "this proxy has no ports, descriptors or memory left for a connection",
+        LinkError::TooLong | LinkError::NotText | LinkError::Garbage => {
+            "the origin answered with no document"
+        }
+    }
+}

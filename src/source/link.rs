@@ -1,0 +1,102 @@
+//! An origin, or another proxy, that speaks the protocol of lines.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::{Answering, Brought, Past, Source, Unmet, Wanted};
+use crate::blame::Fault;
+use crate::net::{Link, LinkError};
+use crate::wire::{Key, ReplyView, Request, Status};
+
+/// The text for a line that is not a reply: most often the origin is an HTTP server.
+const NOT_A_REPLY: &str =
+    "the origin answered with something that is no reply of dproxy's protocol; HTTP is none";
+/// The longest sentence of an origin that a client gets, in bytes as JSON.
+const LONGEST_SENTENCE: usize = 300;
+/// The text for a document that its origin cannot read, or that cannot be read here.
+const NO_SOUND_DOCUMENT: &str = "the origin has no sound document under this key";
+
+/// A node of ours as a source.
+pub struct LinkSource {
+    link: Link,
+    /// The largest document in bytes.
+    max_document: usize,
+}
+
+impl LinkSource {
+    /// The node at the other end of `link`.
+    pub fn new(link: Link, max_document: usize) -> Self {
+        Self { link, max_document }
+    }
+
+    /// What the node's line stands for.
+    fn read(&self, key: Key<'_>, line: &[u8]) -> Result<Brought, Unmet> {
+        let reply = ReplyView::parse(line).map_err(|error| {
+            debug!(origin = %self, %error, "the origin's reply is not one");
+            let fault = Fault::of_line(error);
+            let why = if fault == Fault::Source { NOT_A_REPLY } else { NO_SOUND_DOCUMENT };
+            Unmet::Unfit(fault, why.into())
+        })?;
+        let Some(fault) = Fault::of_reply(&reply) else {
+            return match (reply.status, reply.document(key.as_str(), self.max_document)) {
+                (Status::NotFound, _) => Ok(Brought::Missing(Past::of(&reply))),
+                (_, Ok(document)) => Ok(Brought::Document(document, Past::of(&reply))),
+                (_, Err(_)) => Err(Unmet::Unfit(Fault::Document, self.too_large())),
+            };
+        };
+        let (is_its_own, why) = match reply.status {
+            Status::BadDocument => (true, NO_SOUND_DOCUMENT),
+            Status::Overloaded => (true, "the origin is overloaded"),
+            Status::OriginFailure => (true, "the origin cannot read its documents"),
+            _ => (false, "the origin answered with another status"),
+        };
+        let sentence = sentence(&reply).filter(|_| is_its_own).map_or(Cow::Borrowed(why), Cow::Owned);
+        Err(Unmet::Unfit(fault, sentence))
+    }
+
+    fn too_large(&self) -> Cow<'static, str> {
+        super::answer::too_large(self.max_document)
+    }
+
+    /// The text for the client when the link brought no reply.
+    fn text_of(&self, error: LinkError) -> Cow<'static, str> {
+        match error {
+            LinkError::TooLong => self.too_large(),
+            LinkError::NotText => NO_SOUND_DOCUMENT.into(),
+            LinkError::Garbage => NOT_A_REPLY.into(),
+            error => super::answer::text_of(error).into(),
+        }
+    }
+}
+
+impl fmt::Display for LinkSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.link.peer().fmt(f)
+    }
+}
+
+impl Source for LinkSource {
+    fn ask<'a>(&'a self, wanted: Wanted<'a>) -> Answering<'a> {
+        Box::pin(async move {
+            let request = Request::Get(wanted.key);
+            let asked = match wanted.is_again {
+                true => self.link.ask_once(request, true, wanted.deadline, Instant::now()).await,
+                false => self.link.ask_with_times(request, wanted.deadline).await,
+            };
+            match asked {
+                Ok(line) => self.read(wanted.key, &line),
+                Err(error) => Err(Unmet::NoAnswer(error, self.text_of(error))),
+            }
+        })
+    }
+}
+
+/// The origin's own sentence for people; a longer text is no sentence.
+fn sentence(reply: &ReplyView<'_>) -> Option<String> {
+    let is_short = reply.data.len() <= LONGEST_SENTENCE;
+    let text: Option<String> = is_short.then(|| serde_json::from_str(reply.data).ok()).flatten();
+    text.filter(|text| !text.trim().is_empty())
+}

@@ -1,0 +1,41 @@
+//! Where documents come from: the seam between a proxy and what it stands before.
+//!
+//! ```text
+//!   proxy ──Wanted──▶ Source ─┬─ link   an origin or a proxy of ours, over lines
+//!                             └─ http   an API
+//! ```
+//! A source is asked for one key, with a deadline. What it brings is an answer about the key, or a failure and whose that
+//! is; it keeps nothing. Turns, retries and the gate to a failing source are the proxy's.
+
+mod answer;
+mod link;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use tokio::time::Instant;
+
+pub use self::answer::{Brought, Past, Unmet};
+pub use self::link::LinkSource;
+use crate::wire::Key;
+
+/// A key, and until when its document is of use.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The key of the document.
+    pub key: Key<'a>,
+    /// The answer must have come by then.
+    pub deadline: Instant,
+    /// The connection of the last try was lost: this one is sent once, and not again on a second connection.
+    pub is_again: bool,
+}
+
+/// The answer of a source. Boxed: only a miss waits for one.
+pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Brought, Unmet>> + Send + 'a>>;
+
+/// A place that documents come from. Displays as its address, for logs.
+pub trait Source: fmt::Display + Send + Sync + 'static {
+    /// Asks for a document once. The future ends soon after the deadline.
+    fn ask<'a>(&'a self, wanted: Wanted<'a>) -> Answering<'a>;
+}
