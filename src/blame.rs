@@ -1,10 +1,12 @@
-//! Whose fault a failure is: the one place that says so. The proxy's gate, the balancer's health and its retries, and the
-//! counts of both ask here, and nothing else decides. `tests/README.md` has the same as a table, with what follows.
+//! Whose fault a failure is: the one place that judges what came over a connection, or did not. The proxy's gate
+//! (`proxy/gate.rs`), the balancer's health (`lb/health.rs`) and its retries (`lb/attempt.rs`) follow it. What was not even sent is
+//! judged where it is held back (`proxy/upstream.rs`). `tests/README.md` has the same as a table, with what follows.
 //!
 //! ```text
 //!   no reply ────── LinkError ──▶ of_error ──┐
 //!   no sound line ─ ReplyError ─▶ of_line ───┼──▶ Document | Source | Full | Ours
-//!   a reply ─────── ReplyView ──▶ of_reply ──┘
+//!   a reply ─────── ReplyView ──▶ of_reply ──┤
+//!   a failed poll ─ LinkError ──▶ of_poll ───┘
 //! ```
 //! Only [`Fault::Source`] counts against a source or a node. Where two cannot be told apart the milder one is taken: a
 //! source that is taken for a failing one fails all of its keys.

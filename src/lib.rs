@@ -25,6 +25,16 @@
 //!
 //! Roles are named as the subcommands of the program, mechanisms as what they are.
 //!
+//! | to change | look in |
+//! |---|---|
+//! | the default of a setting | the `Default` of its role: `proxy/mod.rs`, `lb/config.rs`, `net/shared.rs`, `net/link/mod.rs` |
+//! | a field of METRICS | `proxy/metrics.rs`, `lb/metrics.rs`; then `http/metrics/families.rs` and `reference/metrics.md` |
+//! | a strategy, a type of cache | `lb/balance/mod.rs`, `proxy/cache/layout.rs`; then `args/choices.rs` |
+//! | what counts as a failure of a node | `blame.rs` judges, `lb/health.rs` and `proxy/gate.rs` count |
+//! | what a node owes after a purge | `lb/purge.rs` sends, `lb/owed.rs` holds, `lb/node.rs` keeps requests away |
+//! | the text of an error | beside what refuses: `proxy/upstream.rs`, `lb/tries.rs`, `wire/key.rs`, `origin/complaints.rs` |
+//! | connections to an upstream | `net/link/session.rs` for sessions, `net/link/pace.rs` for plain ones |
+//!
 //! # A node within a program
 //!
 //! ```

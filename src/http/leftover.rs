@@ -14,9 +14,9 @@ use hyper::header::EXPECT;
 use tokio::time::timeout;
 
 /// The most bytes that are read: the default of other servers for a whole body.
-const BYTES: u64 = 1 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 /// The longest wait for the end of a body.
-const TIME: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// How long the rest of a body of HTTP/2 is read and dropped beside its response, as on a connection that closes.
 const LINGER: Duration = Duration::from_secs(2);

@@ -1,4 +1,5 @@
-//! Purges that a node could not do while it was down: kept until it is back, and done before it gets requests again.
+//! Purges that a node could not do while it was down: kept until it is back, and done before it gets requests again:
+//! `purge` sends them, `Node::is_open` keeps requests away meanwhile.
 //!
 //! Bounded. Past the bound, the purges of single keys become one purge of their whole resource. When that is not enough,
 //! further purges are refused, and the client reads so.

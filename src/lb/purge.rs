@@ -1,7 +1,7 @@
 //! PURGE at every node. A node that cannot do it now owes it, and gets no requests until it is done.
 //!
-//! A node that is up may take long: the purge is waited for, never sent twice, and the node gets requests meanwhile. Nobody
-//! is told yet that the purge is done.
+//! A node that is up may take long: the purge is waited for, and the node gets requests meanwhile. Nobody is told yet that the
+//! purge is done. It is sent again only if the node has not begun it, or owes it. A node that refuses it keeps what it holds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -193,7 +193,7 @@ pub(super) async fn settle(upstreams: &Arc<Upstreams>, node: &Node) -> bool {
             return false;
         }
     }
-    info!(node = %node.link().peer(), "the node has done all purges that it owed");
+    info!(node = %node.link().peer(), "the node owes no purge any more");
     // If this fails, a restart has them done once more.
     keep_owed(upstreams).await;
     true

@@ -93,7 +93,7 @@ fn candidates(nodes: &Nodes, view: View, now: Millis, may: &dyn Fn(&Node) -> boo
         share: member.node.share(),
         load: member.node.clone(),
     };
-    // Only a strategy by key counts what is in flight in all.
+    // A strategy by key compares with the load of all nodes, also of those that are no candidates.
     let others =
         nodes.iter().filter(|member| view.by_key && !may(&member.node) && member.node.in_flight() > 0);
     let beside = others.map(|member| member.node.clone() as Arc<dyn Load>).collect();

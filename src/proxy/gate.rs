@@ -1,8 +1,8 @@
 //! A circuit breaker before the origin: pure state, times come in as arguments.
 //!
 //! ```text
-//!   healthy ──3 failures in a row──▶ failing: one probe at a time, at once, after retry, 2 · retry, … up to 30 s
-//!      ◀──────────an answer──────────┘
+//!   healthy ──3 failures in a row──▶ failing: one probe at a time, after pauses of up to 30 s
+//!      ◀──────────an answer──────────┘          a key that was answered: 0, 2, 4 … · retry; any other: 1, 2, 4 … · retry
 //! ```
 //! Only failures that `blame` calls the source's come here. Any answer ends the row, so a source fails when it answers
 //! nobody. It is probed with a key that was answered before, if there is one: any other may be slow or broken itself. A key
@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::cache::Millis;
 use crate::wire::{Key, KeyBuf};
 
-/// From this many failures in a row on the origin counts as failing, and from this many keys on a kind.
+/// From this many failures in a row on the origin counts as failing, and a kind from this many failed keys on.
 const FAILING_FROM: u32 = 3;
 /// With this many keys that failed, no further key is tried beside the probes.
 const MOST_ACCUSED: usize = 8;
@@ -79,7 +79,7 @@ pub(super) enum Pass {
 pub(super) struct Admission {
     /// Its own fetch; `None` while the gate is closed.
     pub(super) pass: Option<Pass>,
-    /// The key to probe the origin with, before this request: one that was answered lately.
+    /// The key to probe the origin with, before this request: the last that was answered.
     pub(super) probe: Option<KeyBuf>,
 }
 
@@ -195,7 +195,7 @@ impl Gate {
     }
 
     /// A failure that is the origin's. Only a failed probe lengthens the pause: many fetches that were under way together
-    /// fail together, and count as one failure. The first probe, with a key that was answered before, is due at once.
+    /// fail together, and lengthen nothing. The first probe, with a key that was answered before, is due at once.
     pub(super) fn failed(
         &mut self,
         key: Key<'_>,

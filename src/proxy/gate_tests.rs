@@ -75,7 +75,7 @@ fn with_something_stale_to_serve_a_key_that_failed_waits() {
 }
 
 #[test]
-fn many_that_fail_together_are_one_failure() {
+fn many_that_fail_together_lengthen_no_pause() {
     let mut gate = gate();
     for path in ["a/1", "a/2", "a/3", "a/4"].repeat(16) {
         fails(&mut gate, path, 10);

@@ -1,4 +1,4 @@
-//! Whose turn it is to fetch: a limited number at once, the others wait in order. Refused is only what would be late.
+//! Whose turn it is to fetch: a limited number at once, the others wait in order. Refused is what would be late, and what is of a kind that was.
 //!
 //! ```text
 //!   take ──a place is free──────────────▶ Turn ──dropped──▶ the next one's turn
@@ -42,7 +42,7 @@ pub(super) enum Refusal {
 /// The places of fetches, and the queue for them.
 pub(super) struct Turns {
     at_once: usize,
-    /// The time for a fetch, its wait included.
+    /// The time for a fetch, its wait included; one whose turn came in time may take an eighth longer.
     time: Duration,
     state: Mutex<State>,
 }
@@ -209,7 +209,7 @@ impl Turns {
             }
             let result = match self.is_too_late_to_begin(&state, deadline, now) {
                 true => Err(Refusal::TooMany),
-                // A kind that is late never waits here.
+                // Its kind was not late when it came here.
                 false => Ok(self.begin(&mut state, now, false, is_awaited)),
             };
             handed_out.push((turn, result));

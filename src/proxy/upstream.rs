@@ -63,7 +63,7 @@ pub(super) struct Admitted {
 /// Limits and deadline of fetches.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchLimits {
-    /// A fetch ends within this time, its wait for a turn included.
+    /// A fetch ends within this time, its wait for a turn included. One whose turn came in time may take an eighth longer.
     pub deadline: Duration,
     /// Concurrent fetches; more wait for their turn.
     pub at_once: usize,

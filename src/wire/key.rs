@@ -1,7 +1,8 @@
 //! The name of a document, `<resource>/<key>`: checked once when a line is read, then trusted everywhere.
 //!
 //! At most 512 bytes; every segment between slashes is 1 to 128 of `A-Z a-z 0-9 _ - . ~ @ : + = ,` and does not begin with
-//! a dot. To change the grammar, change `ALLOWED`, the two lengths and `check_segments`: no other file knows it.
+//! a dot. To change the grammar, change `ALLOWED`, the two lengths, `check_segments` and the texts of
+//! `KeyError` here; `reference/protocol.md` tells it to users.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;

@@ -235,7 +235,7 @@ pub struct ReplyView<'a> {
     pub blames_document: bool,
 }
 
-/// The reason why a line is not a reply. The upstream has failed then: nothing of the line is cached or relayed.
+/// The reason why a line is not a reply: nothing of it is cached or relayed. `blame` says whose fault that is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum ReplyError {
     /// Not UTF-8, or not exactly one JSON object.

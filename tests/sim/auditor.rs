@@ -27,13 +27,13 @@ pub(crate) async fn audit(world: &World) {
         count(world, &proxy(index)).await;
     }
     world.ledger.check_budgets(world);
-    // Beside other requests, which are answered all the time, few late ones can be the only ones under way.
+    // Others are answered all the time, so few of the late ones can have been the only ones under way.
     let lives: Vec<_> = (0..world.plan.proxies).map(|index| world.ledger.life(&proxy(index))).collect();
     let late = |of: fn(&Life) -> u64| lives.iter().map(of).sum::<u64>();
     let (documents, origin) = (late(|life| life.late_documents), late(|life| life.late_origin));
     let blames = format!("late documents were blamed {documents} times, the origin {origin} times");
     world.record.say(|| blames.clone());
-    assert!(documents > 0 || origin < 10, "{blames}");
+    assert!(documents >= origin || origin < 10, "{blames}");
     for key in 0..KEYS {
         serves_what_is_true(world, &format!("article/{key}")).await;
     }

@@ -63,8 +63,7 @@ pub(crate) enum Lack {
 
 impl Plan {
     pub(crate) fn random() -> Self {
-        let strategies = [Strategy::RoundRobin, Strategy::LeastLoaded, Strategy::Hash, Strategy::TwoChoices];
-        let caches = [CacheType::Ttl, CacheType::Lru, CacheType::S3fifo];
+        let (strategies, caches) = (Strategy::ALL, CacheType::ALL);
         let some_seconds = || Duration::from_secs([0, 0, 2, 5][fastrand::usize(..4)]);
         Self {
             proxies: fastrand::usize(3..=MOST_PROXIES),

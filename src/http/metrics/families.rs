@@ -78,7 +78,7 @@ pub(super) const ONE: &[Family] = &[
     },
     counter(&["origin_fetches"], "dproxy_origin_fetches", "Requests to the origin"),
     counter(&["origin_failures"], "dproxy_origin_failures", "Requests to the origin without an answer"),
-    gauge(&["origin_failing"], "dproxy_origin_failing", "1 while the origin fails and gets no requests"),
+    gauge(&["origin_failing"], "dproxy_origin_failing", "1 while the origin fails and is only probed"),
     gauge(&["fetches_in_flight"], "dproxy_origin_fetches_in_flight", "Requests to the origin under way"),
     counter(&["retries"], "dproxy_balancer_retries", "Tries of a GET at another proxy"),
     counter(&["failures"], "dproxy_balancer_failures", "GETs that no proxy answered"),
