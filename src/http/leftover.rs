@@ -24,7 +24,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Reads the body to its end. False when that would take too much, or when the client waits to be asked for it.
 pub(super) async fn discard(body: &mut Incoming, asked: &HeaderMap) -> bool {
     // Nobody asks for it: whether it comes nevertheless is not known (RFC 9110, 10.1.1).
-    if asked.contains_key(EXPECT) || body.size_hint().lower() > BYTES {
+    if asked.contains_key(EXPECT) || body.size_hint().lower() > MAX_BYTES {
         return false;
     }
     let whole = async {
@@ -32,13 +32,13 @@ pub(super) async fn discard(body: &mut Incoming, asked: &HeaderMap) -> bool {
         while let Some(frame) = next(body).await {
             let Ok(frame) = frame else { return false };
             read += frame.data_ref().map_or(0, Bytes::len) as u64;
-            if read > BYTES {
+            if read > MAX_BYTES {
                 return false;
             }
         }
         true
     };
-    timeout(TIME, whole).await.unwrap_or(false)
+    timeout(MAX_WAIT, whole).await.unwrap_or(false)
 }
 
 /// Reads the rest of a body of HTTP/2 while its response is sent. A body that is dropped resets its stream (RFC 9113, 8.1), and
