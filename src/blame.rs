@@ -1,6 +1,6 @@
-//! Whose fault a failure is: the one place that judges what came over a connection, or did not. The proxy's gate
-//! (`proxy/gate.rs`), the balancer's health (`lb/health.rs`) and its retries (`lb/attempt.rs`) follow it. What was not even sent is
-//! judged where it is held back (`proxy/upstream.rs`). `tests/README.md` has the same as a table, with what follows.
+//! The fault behind a failure: every reply of an upstream, and every absence of one, is judged here. The proxy's gate
+//! (`proxy/gate.rs`), the balancer's health (`lb/health.rs`) and its retries (`lb/attempt.rs`) follow it. A request that was never sent is
+//! judged where it is refused (`proxy/upstream.rs`). `tests/README.md` has the same as a table, with what follows.
 //!
 //! ```text
 //!   no reply ────── LinkError ──▶ of_error ──┐

@@ -134,6 +134,19 @@ async fn round(node: &Node, words: &str) -> Round {
     Round { per_second: found.rps(), cpu_us, kernel_us, p99: found.ms("p99") }
 }
 
+/// The lines of nodes, a line each, after a first round that does not count and [`ROUNDS`] that do, in turns.
+async fn rounds<T>(nodes: &[(Node, T)], words: &str, mut lines: Vec<Line>) -> Vec<Line> {
+    for (node, _) in nodes {
+        round(node, words).await;
+    }
+    for _ in 0..ROUNDS {
+        for (line, (node, _)) in lines.iter_mut().zip(nodes) {
+            line.1.push(round(node, words).await);
+        }
+    }
+    lines
+}
+
 /// Ten requests in flight on more and more connections.
 pub(crate) async fn connections() {
     let origin = Made::of(1000).start();
@@ -178,15 +191,7 @@ pub(crate) async fn peers() {
             nodes.push((balancer(&listed, ""), vec![proxy]));
             lines.push(Line(format!("{count} addresses of one proxy"), Vec::new()));
         }
-        for (lb, _) in &nodes {
-            round(lb, words).await;
-        }
-        for _ in 0..ROUNDS {
-            for (line, (lb, _)) in lines.iter_mut().zip(&nodes) {
-                line.1.push(round(lb, words).await);
-            }
-        }
-        tell(lines);
+        tell(rounds(&nodes, words, lines).await);
     }
 }
 
@@ -208,16 +213,8 @@ pub(crate) async fn members() {
             ("64 sessions with 16 in flight", "--connections 64 --in-flight 16"),
         ] {
             println!("\nA balancer, {name}, {title}");
-            let mut lines: Vec<Line> = counts.iter().map(|count| Line(count.clone(), Vec::new())).collect();
-            for (lb, _) in &nodes {
-                round(lb, words).await;
-            }
-            for _ in 0..ROUNDS {
-                for (line, (lb, _)) in lines.iter_mut().zip(&nodes) {
-                    line.1.push(round(lb, words).await);
-                }
-            }
-            tell(lines);
+            let lines = counts.iter().map(|count| Line(count.clone(), Vec::new())).collect();
+            tell(rounds(&nodes, words, lines).await);
         }
     }
 }

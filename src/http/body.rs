@@ -18,7 +18,7 @@ pub(super) enum Body {
 }
 
 impl Body {
-    /// The same body, counted among those of its connection.
+    /// This body, its bytes counted as unread until the socket of its connection has taken them.
     pub(super) fn counted(self, streams: &Arc<Streams>) -> Self {
         match self {
             Body::Whole(bytes) => Body::Whole(streams.counted(bytes)),

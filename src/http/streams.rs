@@ -49,7 +49,7 @@ impl Streams {
         Arc::new(Self { held, cut: Arc::default() })
     }
 
-    /// The same bytes, counted until the last part of them is dropped; a little is not counted.
+    /// These bytes, counted as unread until their last slice is dropped. Fewer than `LITTLE` are not counted.
     pub(super) fn counted(self: &Arc<Self>, bytes: Bytes) -> Bytes {
         if bytes.len() < LITTLE {
             return bytes;
@@ -64,7 +64,7 @@ impl Streams {
         Bytes::from_owner(Counted { bytes, streams: self.clone() })
     }
 
-    /// The socket has taken so many bytes.
+    /// The socket has taken this number of bytes: progress of the client, if it is more than acknowledgements.
     pub(super) fn wrote(&self, bytes: usize) {
         if bytes >= PROGRESS {
             let mut held = lock(&self.held);

@@ -266,7 +266,7 @@ mod tests {
             (r#"{"status":"OK","data":1,"cache_hit":true,"node":1}"#, "OK fetched: false"),
             (r#"{"status":"OK","data":1,"cache_hit":false,"node":1}"#, "OK fetched: true"),
             (r#"{"status":"NOT_FOUND","data":null}"#, "NOT_FOUND fetched: false"),
-            // The document is at fault: whoever says that has not fetched it, so nobody else need be blind.
+            // A node that blames the document has not fetched it: that does not make other nodes blind.
             (
                 r#"{"status":"ORIGIN_FAILURE","data":null,"cache_hit":false,"node":1,"fault":"document"}"#,
                 "ORIGIN_FAILURE fetched: false",

@@ -97,7 +97,7 @@ impl Candidates {
         }
     }
 
-    /// The same list, beside nodes that are no candidates and have requests in flight.
+    /// These candidates, with the nodes that are none and have requests in flight noted for strategies that compare with all.
     pub fn beside(self, others: Vec<Arc<dyn Load>>) -> Self {
         Self { beside: others.into(), ..self }
     }

@@ -17,8 +17,8 @@ use crate::wire::Key;
 pub(super) struct LeastLoaded {
     turn: RoundRobin,
     ranking: Mutex<Ranking>,
-    /// Whether `ranking` was ever in use: beside few nodes no request waits for its lock. A look at a list of few in between,
-    /// that of the suspect ones, loses no note.
+    /// Whether `ranking` was ever in use: with few nodes no request waits for its lock. Once set it stays set: a short list of
+    /// suspect nodes in between must not make the ranking miss a change of load.
     is_ranked: AtomicBool,
 }
 
