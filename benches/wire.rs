@@ -142,6 +142,7 @@ fn freshness(c: &mut Criterion) {
         stale_while_revalidate: 5 * second,
         stale_if_error: 60 * second,
         negative_ttl: second,
+        ..Freshness::default()
     };
     let fetch = Duration::from_millis(20);
     let entry = Entry::new("article/1", Some(tight(100)), Millis(0), Some(30 * second), fetch);

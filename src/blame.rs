@@ -6,7 +6,8 @@
 //!   no reply ────── LinkError ──▶ of_error ──┐
 //!   no sound line ─ ReplyError ─▶ of_line ───┼──▶ Document | Source | Full | Ours
 //!   a reply ─────── ReplyView ──▶ of_reply ──┤
-//!   a failed poll ─ LinkError ──▶ of_poll ───┘
+//!   a failed poll ─ LinkError ──▶ of_poll ───┤
+//!   a response ──── its status ─▶ of_http ───┘
 //! ```
 //! Only [`Fault::Source`] counts against a source or a node. Where two cannot be told apart the milder one is taken: a
 //! source that is taken for a failing one fails all of its keys.
@@ -79,6 +80,21 @@ impl Fault {
         }
     }
 
+    /// The fault of a response of an API with a status that is neither a document nor the word that there is none.
+    ///
+    /// What comes before the API (a gateway, a load balancer) speaks for all of it; what the API itself says is about one
+    /// document first: 401 and 403 of what needs other rights, 500 of a program that fails for this one.
+    pub fn of_http(status: u16) -> Self {
+        match status {
+            // The limit is that of whoever asks, not of the API.
+            429 => Fault::Full,
+            // Request timeout, proxy authentication; unavailable, a bad or silent way behind a gateway, and what networks
+            // before APIs have for the same (520 to 530).
+            407 | 408 | 502 | 503 | 504 | 511 | 520..=530 => Fault::Source,
+            _ => Fault::Document,
+        }
+    }
+
     /// Whether a proxy or a balancer in front of this node need not doubt it, nor ask another: `"fault":"document"`.
     pub fn is_of_document(self) -> bool {
         matches!(self, Fault::Document | Fault::Full)
@@ -122,6 +138,26 @@ mod tests {
         assert_eq!(Fault::of_line(latin), Fault::Document);
         for line in ["hello", "HTTP/1.1 200 OK", "[]", "{}", r#"{"status":"OK"}"#, r#"{"data":NaN}"#] {
             assert_eq!(of(line), Some(Fault::Source), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_status_of_http_has_a_fault() {
+        for (status, fault) in [
+            (204, Fault::Document),
+            (400, Fault::Document),
+            (401, Fault::Document),
+            (403, Fault::Document),
+            (408, Fault::Source),
+            (429, Fault::Full),
+            (451, Fault::Document),
+            (500, Fault::Document),
+            (502, Fault::Source),
+            (503, Fault::Source),
+            (504, Fault::Source),
+            (522, Fault::Source),
+        ] {
+            assert_eq!(Fault::of_http(status), fault, "{status}");
         }
     }
 

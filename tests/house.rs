@@ -15,14 +15,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "run",
         &[
             "admin", "args", "bench", "client", "config", "cores", "handler", "http", "lb", "memory", "net",
-            "origin", "proxy", "simulate", "stats", "terminal", "trace", "watch", "wire",
+            "origin", "proxy", "simulate", "source", "stats", "terminal", "trace", "watch", "wire",
         ],
     ),
     (
         "args",
         &[
-            "admin", "bench", "client", "http", "lb", "net", "origin", "proxy", "simulate", "terminal",
-            "watch", "wire",
+            "admin", "bench", "client", "http", "lb", "net", "origin", "proxy", "simulate", "source",
+            "terminal", "watch", "wire",
         ],
     ),
     ("cores", &["per_core"]),
@@ -44,7 +44,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("net", &["lock", "wire", "handler", "per_core", "stats", "trace"]),
     ("http", &["lock", "wire", "handler", "per_core", "stats", "net", "pool", "samples", "trace"]),
     ("origin", &["lock", "wire", "handler", "stats", "pool"]),
-    ("source", &["blame", "net", "wire"]),
+    ("source", &["blame", "lock", "net", "pool", "wire"]),
     ("proxy", &["blame", "lock", "wire", "handler", "stats", "net", "source", "admin", "pool", "trace"]),
     ("lb", &["blame", "lock", "wire", "handler", "per_core", "stats", "net", "admin", "pool"]),
     ("keylist", &["wire"]),
@@ -186,7 +186,9 @@ fn arrows_within_the_balancer_go_one_way() {
 #[test]
 fn no_two_types_of_one_name_in_one_folder() {
     // Stand-ins for a build without the feature, or for the simulation, have the names of what they stand in for.
-    let is_stand_in = |name: &str| name.ends_with("_sim.rs") || name.ends_with("/no_spans.rs");
+    let is_stand_in = |name: &str| {
+        name.ends_with("_sim.rs") || ["/no_spans.rs", "/no_tls.rs"].iter().any(|end| name.ends_with(end))
+    };
     let mut seen: HashMap<(String, String), String> = HashMap::new();
     for source in sources().into_iter().filter(|source| !is_stand_in(&source.name)) {
         let folder = source.name.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();

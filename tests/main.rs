@@ -5,6 +5,9 @@
 
 mod support;
 
+mod api;
+mod api_cached;
+mod api_servers;
 mod bad_files;
 mod bad_input;
 mod bad_upstream;

@@ -18,6 +18,7 @@ mod lb;
 mod link;
 pub mod listed;
 mod origin;
+mod place;
 mod proxy;
 mod server;
 #[cfg(feature = "tools")]
@@ -44,6 +45,7 @@ pub use lb::{BalanceArgs, LbArgs, impatience};
 pub use link::LinkArgs;
 pub use listed::Listed;
 pub use origin::{LayoutArg, OriginArgs, StoreArgs};
+pub use place::{ApiArgs, Place};
 pub use proxy::{CacheArgs, ProxyArgs};
 pub use server::ServerArgs;
 #[cfg(feature = "tools")]
@@ -142,7 +144,10 @@ pub enum Command {
     )]
     Origin(OriginArgs),
     /// Cache documents in front of an origin.
-    #[command(after_help = "Example:  dproxy proxy --port 8001 --cache-type lru --capacity 50000")]
+    #[command(
+        after_help = "Examples:  dproxy proxy --port 8001 --cache-type lru --capacity 50000\n           \
+        dproxy proxy --origin https://api.example.com/v1/{path}"
+    )]
     Proxy(ProxyArgs),
     /// Balance clients over proxies.
     #[command(
@@ -167,7 +172,8 @@ pub enum Command {
     )]
     Bench(BenchArgs),
     /// Run origin, proxies and balancer in one process.
-    #[command(after_help = "Example:  dproxy cluster --proxies 3 --data data")]
+    #[command(after_help = "Examples:  dproxy cluster --proxies 3 --data data\n           \
+        dproxy cluster --data https://api.example.com/v1/{path}")]
     Cluster(ClusterArgs),
     #[cfg(feature = "tools")]
     /// Run a log through the cache, to choose its type and size.

@@ -1,11 +1,10 @@
 //! The flags of `dproxy origin`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::{ServerArgs, defaults, units};
+use super::{Place, ServerArgs, defaults, place, units};
 use crate::origin::store::{DirConfig, Layout};
 use crate::wire::MAX_DOCUMENT;
 
@@ -27,9 +26,10 @@ pub struct OriginArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Documents")]
 pub struct StoreArgs {
-    /// The directory of the documents.
-    #[arg(long, env = "DPROXY_DATA", default_value = "data", value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub data: PathBuf,
+    /// The directory of the documents; for a cluster the URL of an API as well, in which {path}, {resource} and {key} stand
+    /// for those of a document: https://api.example.com/v1/{path}.
+    #[arg(long, env = "DPROXY_DATA", default_value = "data", value_parser = place::data, value_name = "DIR|URL", value_hint = ValueHint::DirPath)]
+    pub data: Place,
     /// flat: <data>/<resource><key>.json; nested: <data>/<resource>/<key>.json.
     #[arg(long, env = "DPROXY_LAYOUT", default_value = "flat", value_name = "LAYOUT")]
     pub layout: LayoutArg,

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{HttpArgs, LinkArgs, Listed, ServerArgs, defaults, listed, server, units};
+use super::{ApiArgs, HttpArgs, LinkArgs, Listed, Place, ServerArgs, defaults, listed, place, server, units};
 use crate::admin::{Admins, Network};
 use crate::net::LinkLimits;
 use crate::net::link::Peer;
 use crate::proxy::cache::{Bounds, CacheType};
 use crate::proxy::{FetchLimits, Freshness, MAX_WAITERS, ProxyConfig};
+use crate::source::HttpConfig;
 use crate::wire::MAX_DOCUMENT;
 
 /// The heading of the flags of fetches in the help.
@@ -21,6 +22,10 @@ pub struct ProxyArgs {
     /// The port to listen on; 0 picks a free one.
     #[arg(long, env = "DPROXY_PORT", default_value = "8001", value_parser = units::port)]
     pub port: u16,
+    /// The URL that documents come from, in place of a host and a port: an API, in which {path}, {resource} and {key} stand for
+    /// those of a document, or dproxy://host:port [default: an origin at --origin-host and --origin-port].
+    #[arg(long, env = "DPROXY_ORIGIN", value_parser = place::origin, value_name = "URL", conflicts_with_all = ["origin_host", "origin_port"])]
+    pub origin: Option<Place>,
     /// The host of the origin.
     #[arg(
         long,
@@ -41,6 +46,9 @@ pub struct ProxyArgs {
         value_name = "PORT"
     )]
     pub origin_port: u16,
+    /// Requests to an API.
+    #[command(flatten)]
+    pub api: ApiArgs,
     /// The cache.
     #[command(flatten)]
     pub cache: CacheArgs,
@@ -81,6 +89,15 @@ pub struct CacheArgs {
     /// How long the word that there is no such document is kept.
     #[arg(long, env = "DPROXY_NEGATIVE_TTL", default_value = defaults::time(Freshness::default().negative_ttl), value_parser = life, value_name = "TIME")]
     pub negative_ttl: Duration,
+    /// The shortest time that a document of an API is fresh, whatever the API says, unless that is no-cache or no-store.
+    #[arg(long, env = "DPROXY_MIN_TTL", default_value = defaults::time(Freshness::default().min_ttl), value_parser = life, value_name = "TIME")]
+    pub min_ttl: Duration,
+    /// The longest time that a document of an API is fresh, whatever the API says [default: none].
+    #[arg(long, env = "DPROXY_MAX_TTL", value_parser = time_to_live, value_name = "TIME")]
+    pub max_ttl: Option<Duration>,
+    /// Serve documents for --stale-if-error while an API fails, even if it says must-revalidate or no-cache.
+    #[arg(long, env = "DPROXY_STALE_IF_ERROR_ALWAYS")]
+    pub stale_if_error_always: bool,
     /// Entries to hold at most; --max-bytes may be reached first.
     #[arg(long, aliases = ["lru_capacity", "lru-capacity"], env = "DPROXY_CAPACITY", default_value_t = Bounds::default().entries,
         value_parser = |text: &str| units::count_to(Bounds::MOST_ENTRIES, text), value_name = "N")]
@@ -145,6 +162,31 @@ fn cache_size(text: &str) -> Result<usize, String> {
     }
 }
 
+impl ProxyArgs {
+    /// Where the node is that documents come from, if it is one.
+    pub fn peer(&self) -> Peer {
+        match &self.origin {
+            Some(Place::Node(peer)) => peer.clone(),
+            _ => Peer { host: self.origin_host.clone(), port: self.origin_port },
+        }
+    }
+
+    /// The API that documents come from, if it is one.
+    pub fn api(&self) -> Option<HttpConfig> {
+        let Some(Place::Api(template)) = &self.origin else { return None };
+        Some(HttpConfig {
+            template: template.clone(),
+            headers: self.api.origin_header.clone(),
+            ca: self.api.origin_ca.clone(),
+            connect_deadline: self.link.connect_deadline,
+            resolve_interval: self.link.resolve_interval,
+            max_document: self.max_document,
+            most_idle: self.cache.max_fetches,
+            stale_if_error_always: self.cache.stale_if_error_always,
+        })
+    }
+}
+
 impl CacheArgs {
     /// The configuration of a proxy on `port` in front of `origin`. `link` gives the limits of the link to it.
     pub fn config(&self, port: u16, origin: Peer, link: LinkLimits, max_document: usize) -> ProxyConfig {
@@ -168,6 +210,8 @@ impl CacheArgs {
                 stale_while_revalidate: self.stale_while_revalidate,
                 stale_if_error: self.stale_if_error,
                 negative_ttl: self.negative_ttl,
+                min_ttl: self.min_ttl,
+                max_ttl: self.max_ttl,
             },
             fetch: FetchLimits {
                 deadline: self.fetch_deadline,

@@ -15,6 +15,8 @@ use crate::args::{self, CheckArgs, impatience};
 use crate::memory::Memory;
 use crate::terminal::{self, print};
 
+/// A setting whose values are headers: they may hold a secret, and only their names are shown.
+const SECRET: &str = "origin_header";
 /// Values that are longer push what follows to the right.
 const WIDEST: usize = 40;
 
@@ -141,7 +143,11 @@ fn duration(matches: &ArgMatches, id: &str) -> Option<Duration> {
 
 fn value(matches: &ArgMatches, arg: &Arg) -> String {
     let raw = matches.get_raw(arg.get_id().as_str());
-    let values: Vec<String> = raw.into_iter().flatten().map(|value| value.to_string_lossy().into()).collect();
+    let values = raw.into_iter().flatten().map(|value| value.to_string_lossy());
+    let values: Vec<String> = match arg.get_id() == SECRET {
+        true => values.filter_map(|value| Some(format!("{}: …", value.split_once(':')?.0))).collect(),
+        false => values.map(Into::into).collect(),
+    };
     if values.is_empty() { default_in_words(arg) } else { values.join(",") }
 }
 

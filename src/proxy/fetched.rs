@@ -1,18 +1,21 @@
 //! The outcome of a fetch: a document, its absence, or a failure and whose it is.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::blame::Fault;
-use crate::source::Past;
+use crate::source::Known;
 use crate::wire::{Document, Status};
 
 /// The outcome of a fetch.
 #[derive(Clone, Debug)]
 pub(super) enum Fetched {
     /// The document.
-    Document(Document, Past),
+    Document(Document, Known),
+    /// The document is the one that is held.
+    NotModified(Known),
     /// The origin said NOT_FOUND.
-    Missing(Past),
+    Missing(Known),
     /// Neither a document nor NOT_FOUND.
     Failed(Failure),
 }
@@ -26,12 +29,14 @@ pub(super) struct Failure {
     pub(super) was_asked: bool,
     /// The text for the client.
     pub(super) why: Cow<'static, str>,
+    /// For how long the origin asks for no request at all.
+    pub(super) wait: Option<Duration>,
 }
 
 impl Failure {
     /// The origin was asked for the document.
     pub(super) fn new(fault: Fault, why: impl Into<Cow<'static, str>>) -> Self {
-        Self { fault, was_asked: true, why: why.into() }
+        Self { fault, was_asked: true, why: why.into(), wait: None }
     }
 
     /// The origin was not asked.

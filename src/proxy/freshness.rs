@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::cache::{Entry, Millis};
-use crate::source::Past;
+use crate::source::{Known, Past, Policy};
 use crate::wire::Terms;
 
 /// How long documents are fresh, and for how long they are served when stale.
@@ -21,6 +21,10 @@ pub struct Freshness {
     pub stale_if_error: Duration,
     /// Time to live of a NOT_FOUND; zero keeps none. Counted and cut as `ttl` is.
     pub negative_ttl: Duration,
+    /// A document is fresh for at least this time from its fetch on, whatever its source says, unless each use of it must ask.
+    pub min_ttl: Duration,
+    /// A document is fresh for at most this time from its fetch on, whatever its source says; `None` is no bound.
+    pub max_ttl: Option<Duration>,
 }
 
 impl Default for Freshness {
@@ -32,9 +36,14 @@ impl Default for Freshness {
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::from_secs(3600),
             negative_ttl: Duration::ZERO,
+            min_ttl: Duration::ZERO,
+            max_ttl: None,
         }
     }
 }
+
+/// How long an entry that nobody may be served any more is kept for its validator: a request may find it unchanged.
+const KEPT_FOR_VALIDATION: Duration = Duration::from_secs(3600);
 
 /// What to do with an entry of the cache.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +84,47 @@ impl Freshness {
         }
     }
 
+    /// When the time of an answer begins that was asked for at `asked`, and how long it is fresh from there on: as its source
+    /// says, else as the flags do. `random` is uniform in 0..1.
+    pub(super) fn span(
+        &self,
+        known: &Known,
+        asked: Millis,
+        is_document: bool,
+        random: f64,
+    ) -> (Millis, Option<Duration>) {
+        let (age, policy) = (known.past.age, known.policy.as_deref());
+        let lifetime = match policy.and_then(Policy::lifetime) {
+            Some(said) => Some(age + said.mul_f64(1.0 - self.ttl_jitter * random)),
+            None if is_document => self.lifetime(random),
+            None => Some(self.negative_ttl),
+        };
+        let is_bounded = is_document && !policy.is_some_and(|policy| policy.is_revalidated);
+        let lifetime = if is_bounded { self.bounded(lifetime, age) } else { lifetime };
+        Self::inherited(known.past, asked, lifetime)
+    }
+
+    fn bounded(&self, lifetime: Option<Duration>, age: Duration) -> Option<Duration> {
+        let least = if self.min_ttl.is_zero() { Duration::ZERO } else { age + self.min_ttl };
+        let lifetime = lifetime.map(|lifetime| lifetime.max(least));
+        match self.max_ttl {
+            Some(most) => Some(lifetime.map_or(age + most, |lifetime| lifetime.min(age + most))),
+            None => lifetime,
+        }
+    }
+
+    /// How long past its time an entry is served while it is fetched anew.
+    fn while_revalidate(&self, entry: &Entry) -> Duration {
+        let said = entry.policy().and_then(|policy| policy.stale_while_revalidate());
+        said.unwrap_or(self.stale_while_revalidate)
+    }
+
+    /// How long past its time an entry is served while its source fails.
+    pub(super) fn if_error(&self, entry: &Entry) -> Duration {
+        let said = entry.policy().and_then(|policy| policy.stale_if_error());
+        said.unwrap_or(self.stale_if_error)
+    }
+
     /// What to do with an entry at the time `now`; `random` draws a number uniform in 0..1, if one is needed.
     pub fn verdict(&self, entry: &Entry, now: Millis, random: impl FnOnce() -> f64) -> Verdict {
         if entry.is_fresh(now) {
@@ -92,9 +142,10 @@ impl Freshness {
             _ => Duration::ZERO,
         };
         match () {
+            () if entry.policy().is_some_and(|policy| policy.is_never_stale()) => Verdict::Gone,
             () if entry.is_soft_purged() && past.is_zero() => Verdict::StaleRefresh,
-            () if past < self.stale_while_revalidate => Verdict::StaleRefresh,
-            () if past < self.stale_if_error => Verdict::IfError,
+            () if past < self.while_revalidate(entry) => Verdict::StaleRefresh,
+            () if past < self.if_error(entry) => Verdict::IfError,
             () => Verdict::Gone,
         }
     }
@@ -107,27 +158,31 @@ impl Freshness {
         let of_stale = |time: Duration| if has_stale { seconds(time) } else { 0 };
         Terms {
             lifetime,
-            stale_while_revalidate: of_stale(self.stale_while_revalidate),
-            stale_if_error: of_stale(self.stale_if_error),
+            stale_while_revalidate: of_stale(self.while_revalidate(entry)),
+            stale_if_error: of_stale(self.if_error(entry)),
             ..Terms::default()
         }
     }
 
-    /// Whether the entry can no longer be served, so that the sweep may remove it.
+    /// Whether the entry can no longer be served.
     pub fn is_gone(&self, entry: &Entry, now: Millis) -> bool {
-        match (entry.fresh_until(), entry.has_document()) {
-            (None, _) => false,
-            (Some(until), false) => now >= until,
-            (Some(until), true) => {
-                now >= until && now.since(until) >= self.stale_while_revalidate.max(self.stale_if_error)
-            }
-        }
+        let Some(until) = entry.fresh_until() else { return false };
+        let stale = || self.while_revalidate(entry).max(self.if_error(entry));
+        now >= until && (!entry.has_document() || now.since(until) >= stale())
+    }
+
+    /// Whether the entry is of no use any more, so that the sweep may remove it: not to be served, nor to be validated.
+    pub fn is_useless(&self, entry: &Entry, now: Millis) -> bool {
+        let is_validated = entry.has_document()
+            && entry.policy().is_some_and(|policy| policy.validator.is_some())
+            && entry.fresh_until().is_some_and(|until| now.since(until) < KEPT_FOR_VALIDATION);
+        !is_validated && self.is_gone(entry, now)
     }
 }
 
 impl Freshness {
     /// The time for one sweep of the whole cache: a quarter of the shortest life, within 1 s to 60 s. `None` where no entry
-    /// expires.
+    /// expires, unless its source says when.
     pub fn sweep_round(&self) -> Option<Duration> {
         let lives = self.ttl.map(|ttl| ttl + self.stale_while_revalidate.max(self.stale_if_error));
         let shortest =
@@ -161,12 +216,83 @@ mod tests {
             stale_while_revalidate: 5 * SECOND,
             stale_if_error: 60 * SECOND,
             negative_ttl: SECOND,
+            ..Freshness::default()
         }
     }
 
+    fn known(age: u32, policy: Policy<'static>) -> Known {
+        let past = Past { age: age * SECOND, is_stale: false };
+        Known { past, policy: Some(Box::new(policy)), not_stored: None }
+    }
+
+    fn times(lifetime: u32, while_revalidate: Option<u32>, if_error: Option<u32>) -> Policy<'static> {
+        let (stale_while_revalidate, stale_if_error) = (while_revalidate, if_error);
+        Policy { lifetime: Some(lifetime), stale_while_revalidate, stale_if_error, ..Policy::default() }
+    }
+
+    #[test]
+    fn what_a_source_says_counts_within_the_bounds() {
+        let asked = Millis(1_000_000);
+        let bounded = Freshness { min_ttl: 5 * SECOND, max_ttl: Some(100 * SECOND), ..rules() };
+        let left = |rules: &Freshness, known: &Known| {
+            let (begun, lifetime) = rules.span(known, asked, true, 0.0);
+            (
+                asked.since(begun).as_secs(),
+                lifetime.map(|life| life.as_secs() as i64 - asked.since(begun).as_secs() as i64),
+            )
+        };
+        for (said, age, free, within) in
+            [(60, 0, 60, 60), (60, 20, 60, 60), (2, 0, 2, 5), (0, 20, 0, 5), (500, 20, 500, 100)]
+        {
+            let known = known(age, times(said, None, None));
+            assert_eq!(left(&rules(), &known), (age.into(), Some(free)), "{said} {age}");
+            assert_eq!(left(&bounded, &known), (age.into(), Some(within)), "{said} {age}");
+        }
+        let each_use = known(0, Policy { is_revalidated: true, ..times(0, Some(0), Some(0)) });
+        assert_eq!(left(&bounded, &each_use), (0, Some(0)));
+        assert_eq!(left(&bounded, &Known::default()), (0, Some(30)));
+        let for_ever = Freshness { ttl: None, ..bounded };
+        assert_eq!(left(&for_ever, &Known::default()), (0, Some(100)));
+        let missing = |known: &Known| rules().span(known, asked, false, 0.0).1;
+        assert_eq!(missing(&Known::default()), Some(SECOND));
+        assert_eq!(missing(&known(0, times(60, None, None))), Some(60 * SECOND));
+    }
+
+    #[test]
+    fn what_a_source_says_of_stale_documents_counts() {
+        let rules = rules();
+        let verdict = |policy: Policy<'_>, seconds: u64| {
+            let entry = entry_of(true, Some(&policy));
+            (
+                rules.verdict(&entry, Millis(seconds * 1000), || 0.5),
+                rules.is_gone(&entry, Millis(seconds * 1000)),
+            )
+        };
+        assert_eq!(verdict(times(30, None, None), 31), (Verdict::StaleRefresh, false));
+        assert_eq!(verdict(times(30, Some(0), None), 31), (Verdict::IfError, false));
+        assert_eq!(verdict(times(30, Some(0), Some(0)), 31), (Verdict::Gone, true));
+        assert_eq!(verdict(times(30, Some(100), Some(0)), 100), (Verdict::StaleRefresh, false));
+        assert_eq!(verdict(times(30, None, Some(600)), 500), (Verdict::IfError, false));
+    }
+
+    #[test]
+    fn an_entry_with_a_validator_outlives_its_use() {
+        let etag = Some(crate::source::Validator::Etag(b"1"[..].into()));
+        let policy = Policy { validator: etag, ..times(30, Some(0), Some(0)) };
+        let entry = entry_of(true, Some(&policy));
+        let rules = rules();
+        assert!(rules.is_gone(&entry, Millis(30_000)) && !rules.is_useless(&entry, Millis(30_000)));
+        assert!(rules.is_useless(&entry, Millis(30_000 + KEPT_FOR_VALIDATION.as_millis() as u64)));
+    }
+
     fn entry(document: bool) -> Entry {
+        entry_of(document, None)
+    }
+
+    fn entry_of(document: bool, policy: Option<&Policy<'_>>) -> Entry {
         let document = document.then(|| Document::parse(b"1", 9).unwrap());
-        Entry::new("a/1", document, Millis(0), Some(30 * SECOND), Duration::from_millis(100))
+        let fetch = Duration::from_millis(100);
+        Entry::of_policy("a/1", document, Millis(0), Some(30 * SECOND), fetch, policy)
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! nobody. It is probed with a key that was answered before, if there is one: any other may be slow or broken itself. A key
 //! of a kind that has not failed, or has only once or twice, is tried between the probes, one at a time; when that fails the
 //! pause does not grow. While the answered key is being fetched anyway, any key that has not failed is tried so.
+//! An origin that asks for a pause gets no request until it is over, and is probed then.
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -20,6 +21,8 @@ use crate::wire::{Key, KeyBuf};
 const FAILING_FROM: u32 = 3;
 /// With this many keys that failed, no further key is tried beside the probes.
 const MOST_ACCUSED: usize = 8;
+/// The longest pause that an origin may ask for.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 /// The longest pause between two probes, unless the first pause is longer.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
@@ -44,6 +47,8 @@ pub(super) struct Gate {
     last_answer: Option<(KeyBuf, Millis)>,
     /// Since when connections are refused.
     refused_since: Option<Millis>,
+    /// Until when the origin asked for no request.
+    closed_until: Option<Millis>,
 }
 
 /// A key, and its kind: the first segment.
@@ -106,12 +111,16 @@ impl Gate {
             last_error: None,
             last_answer: None,
             refused_since: None,
+            closed_until: None,
         }
     }
 
     /// Whether to send a fetch now. With a stale entry to serve (`has_fallback`) a key that failed waits for an answer to another.
     pub(super) fn admit(&mut self, key: Key<'_>, now: Millis, has_fallback: bool) -> Admission {
         let own = |pass| Admission { pass, probe: None };
+        if self.is_closed(now) {
+            return own(None);
+        }
         if self.failures == 0 {
             return own(Some(Pass::Usual));
         }
@@ -186,6 +195,10 @@ impl Gate {
 
     /// The origin answered this key, with any status.
     pub(super) fn answered(&mut self, key: &KeyBuf, now: Millis) -> Option<Flip> {
+        if self.is_closed(now) {
+            // It was asked before the origin wanted its pause.
+            return None;
+        }
         let was_failing = std::mem::take(&mut self.failures) >= FAILING_FROM;
         self.accused.clear();
         self.probes_failed = 0;
@@ -221,6 +234,28 @@ impl Gate {
             false => later(now, self.pause()),
         };
         flips.then_some(Flip::Failing)
+    }
+
+    /// The origin asks for no request for `wait` (Retry-After), which is cut. Then it is probed, as one that has failed: of all
+    /// that wait one request goes first.
+    pub(super) fn close(
+        &mut self,
+        now: Millis,
+        wait: Duration,
+        error: impl Into<Cow<'static, str>>,
+    ) -> Option<Flip> {
+        let was_failing = self.is_failing();
+        let until = later(now, wait.min(MAX_WAIT)).max(self.closed_until.unwrap_or_default());
+        self.failures = self.failures.max(FAILING_FROM);
+        self.closed_until = Some(until);
+        self.next_probe = until;
+        self.last_error = Some((now, error.into()));
+        (!was_failing).then_some(Flip::Failing)
+    }
+
+    /// Whether the origin has asked for a pause that is not over.
+    pub(super) fn is_closed(&self, now: Millis) -> bool {
+        self.closed_until.is_some_and(|until| now < until)
     }
 
     /// A connection was refused. Whether that is so new that the origin may be restarting.

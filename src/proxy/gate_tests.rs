@@ -232,3 +232,25 @@ fn with_many_keys_that_failed_the_next_one_is_the_probe_while_the_known_key_is_f
     gate.give_back(Pass::Probe);
     assert_eq!(admit(&mut gate, "j/1", 3), None, "the pause has begun");
 }
+
+#[test]
+fn an_origin_that_asks_for_a_pause_gets_one_and_then_a_probe() {
+    let mut gate = gate();
+    answers(&mut gate, "a/1", 0);
+    assert_eq!(gate.close(Millis(1), Duration::from_secs(5), "busy"), Some(Flip::Failing));
+    // An answer to a request from before is no reason to go on.
+    assert_eq!(answers(&mut gate, "a/2", 2), None);
+    for now in [2, 5_000] {
+        assert!(gate.is_closed(Millis(now)));
+        assert_eq!(admit(&mut gate, "cold/1", now), None);
+    }
+    let after = gate.admit(key("cold/1"), Millis(5_001), false);
+    assert_eq!((after.pass, after.probe.is_some()), (BEHIND, true), "one goes first");
+    // It asks again, and for longer than anybody waits.
+    assert_eq!(gate.close(Millis(5_002), Duration::from_secs(86_400), "busy"), None);
+    gate.give_back(Pass::Probe);
+    assert_eq!((admit(&mut gate, "a/9", 65_001), gate.is_closed(Millis(65_002))), (None, false));
+    assert!(gate.admit(key("a/9"), Millis(65_002), true).probe.is_some());
+    assert_eq!(answers(&mut gate, "a/1", 65_003), Some(Flip::Well));
+    assert_eq!(admit(&mut gate, "cold/1", 65_003), USUAL);
+}

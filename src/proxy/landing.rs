@@ -1,17 +1,18 @@
 //! The end of a fetch: what it brought is kept, noted, and told to all who wait for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::warn;
 
 use super::Proxy;
-use super::cache::Entry;
+use super::cache::{Entry, Millis};
 use super::fetched::{Failure, Fetched};
 use super::flight::Ticket;
-use super::freshness::Freshness;
 use super::upstream::Permit;
 use crate::blame::Fault;
 use crate::lock::lock;
+use crate::source::{Known, Policy, Validator};
 use crate::wire::KeyBuf;
 
 /// The outcome of a flight, for all requests that wait for it.
@@ -27,23 +28,14 @@ pub(super) enum Landed {
 impl Proxy {
     /// Fetches, stores the entry, and lands the ticket. Runs in a task, so it outlives the request that started it.
     pub(super) async fn fly(self: Arc<Self>, permit: Permit, ticket: Ticket<Landed>) {
-        let (fetched, asked) =
-            self.upstream.fetch(permit, ticket.key(), || self.now(), ticket.awaited()).await;
         let key = ticket.key().clone();
-        let entry = |document, past, lifetime| {
-            let (begun, lifetime) = Freshness::inherited(past, asked, lifetime);
-            Entry::new(key.as_str(), document, begun, lifetime, self.now().since(asked))
-        };
-        let landed = match fetched {
-            Fetched::Document(document, past) => {
-                let entry = entry(Some(document), past, self.freshness.lifetime(fastrand::f64()));
-                Landed::Entry(entry, past.is_stale)
-            }
-            Fetched::Missing(past) => {
-                Landed::Entry(entry(None, past, Some(self.freshness.negative_ttl)), false)
-            }
-            Fetched::Failed(failure) => Landed::Failed(failure),
-        };
+        let held = self.to_validate(&key);
+        let validator = held.as_ref().and_then(validator_of);
+        let in_doubt = self.upstream.kind().says_times() && self.upstream.health().0.is_some();
+        let (fetched, asked) =
+            self.upstream.fetch(permit, &key, || self.now(), ticket.awaited(), validator.as_ref()).await;
+        let fetched = if in_doubt { self.believed(&key, fetched) } else { fetched };
+        let (landed, not_stored) = self.landed(&key, fetched, asked, held.as_ref());
         if let Landed::Entry(entry, true) = &landed
             && let Some(held) = self.younger(entry)
         {
@@ -52,10 +44,70 @@ impl Proxy {
                 .land(&Landed::Held(held, is_stale), || lock(&self.key_failures).forget(key.as_str()));
         }
         ticket.land(&landed, || match &landed {
-            Landed::Entry(entry, _) => self.store(entry),
+            Landed::Entry(entry, _) => self.store(&key, entry, not_stored),
             Landed::Held(..) => {}
             Landed::Failed(failure) => self.note(&key, failure),
         });
+    }
+
+    /// Fetches for one request alone, and stores nothing: no other waits, because the answer must not be kept.
+    pub(super) async fn fetch_alone(self: Arc<Self>, permit: Permit, key: KeyBuf) -> Landed {
+        let (fetched, asked) = self.upstream.fetch(permit, &key, || self.now(), || true, None).await;
+        let (landed, not_stored) = self.landed(&key, fetched, asked, None);
+        match &landed {
+            // The next request flies, and what it brings is kept.
+            Landed::Entry(..) if not_stored.is_none() => lock(&self.not_stored).forget(key.as_str()),
+            Landed::Entry(..) | Landed::Held(..) => {}
+            Landed::Failed(failure) => self.note(&key, failure),
+        }
+        landed
+    }
+
+    /// A balancer before an API whose programs are down may say that there is nothing at all. So the first NOT_FOUND of an API
+    /// that was failing removes no document: one more does, once it is well.
+    fn believed(&self, key: &KeyBuf, fetched: Fetched) -> Fetched {
+        let held = self.peek(key.as_key()).filter(Entry::has_document);
+        match (fetched, held) {
+            (Fetched::Missing(_), Some(held)) if !self.freshness.is_gone(&held, self.now()) => {
+                let why = "the origin was failing, and says that there is no such document";
+                Fetched::Failed(Failure::new(Fault::Document, why))
+            }
+            (fetched, _) => fetched,
+        }
+    }
+
+    /// The document that is held and that its source can be asked about.
+    fn to_validate(&self, key: &KeyBuf) -> Option<Entry> {
+        self.peek(key.as_key()).filter(|entry| entry.has_document() && validator_of(entry).is_some())
+    }
+
+    /// What a fetch comes to, and why it must not be stored, if so. `held` is the document whose validator was sent.
+    fn landed(
+        &self,
+        key: &KeyBuf,
+        fetched: Fetched,
+        asked: Millis,
+        held: Option<&Entry>,
+    ) -> (Landed, Option<&'static str>) {
+        let (document, known) = match fetched {
+            Fetched::Document(document, known) => (Some(document), known),
+            Fetched::Missing(known) => (None, known),
+            Fetched::NotModified(known) => {
+                let document = held.and_then(|held| held.clone().into_document());
+                (document, known.renewed(held.and_then(Entry::policy)))
+            }
+            Fetched::Failed(failure) => return (Landed::Failed(failure), None),
+        };
+        // Caches in front keep it no more than this one does.
+        let known = match known.not_stored {
+            Some(_) => Known { policy: Some(Box::new(Policy::of_no_time())), ..known },
+            None => known,
+        };
+        let is_document = document.is_some();
+        let (begun, lifetime) = self.freshness.span(&known, asked, is_document, fastrand::f64());
+        let (fetch, policy) = (self.now().since(asked), known.policy.as_deref());
+        let entry = Entry::of_policy(key.as_str(), document, begun, lifetime, fetch, policy);
+        (Landed::Entry(entry, known.past.is_stale && is_document), known.not_stored)
     }
 
     /// The document that is held, if it is younger. What another node serves as stale is no reason to give that up.
@@ -66,11 +118,17 @@ impl Proxy {
 
     /// Puts a fetched entry into the cache. One that is in the cache already is older than the origin's answer. No purge is
     /// marked meanwhile: it waits for the landing of the flight.
-    fn store(&self, entry: &Entry) {
+    fn store(&self, path: &KeyBuf, entry: &Entry, not_stored: Option<&'static str>) {
         self.purges.stamp(entry);
         let key = entry.key();
         lock(&self.key_failures).forget(key);
-        let is_kept = entry.has_document() || !self.freshness.negative_ttl.is_zero();
+        match not_stored {
+            Some(why) => self.must_not_store(path, why),
+            None => lock(&self.not_stored).forget(key),
+        }
+        // A NOT_FOUND without a time is not kept; a document without one may be validated.
+        let is_worth_it = entry.has_document() || entry.lifetime() != Some(Duration::ZERO);
+        let is_kept = not_stored.is_none() && is_worth_it;
         if is_kept && !self.cache.insert(entry.clone()) {
             return self.not_kept(entry);
         }
@@ -78,6 +136,14 @@ impl Proxy {
             self.cache.remove(key);
         }
         lock(&self.not_kept).forget(key);
+    }
+
+    /// The source forbids that its answer for this key is stored.
+    fn must_not_store(&self, key: &KeyBuf, why: &'static str) {
+        let resource = key.as_key().resource();
+        if lock(&self.not_stored).note(key.as_str(), resource, why, self.now()) {
+            warn!(%key, "documents of {resource}/ are served and not stored: {why}");
+        }
     }
 
     /// The cache has no room for this document. An older one is stale from now on, and served only if a fetch fails.
@@ -92,7 +158,7 @@ impl Proxy {
         }
         drop(not_kept);
         match self.cache.peek(key) {
-            Some(held) if !self.freshness.stale_if_error.is_zero() => held.purge_softly(),
+            Some(held) if !self.freshness.if_error(&held).is_zero() => held.purge_softly(),
             Some(_) => drop(self.cache.remove(key)),
             None => {}
         }
@@ -108,4 +174,9 @@ impl Proxy {
             lock(&self.key_failures).failed(key, failure, self.now());
         }
     }
+}
+
+/// What the source knows an entry's document by.
+fn validator_of(entry: &Entry) -> Option<Validator<'_>> {
+    entry.policy()?.validator
 }

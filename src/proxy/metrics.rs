@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use super::Proxy;
+use super::cache::Millis;
 use super::hot_spots::{HotKey, Prefix};
 use crate::lock::lock;
 use crate::stats::{BusyCounter, Counter, ratio};
@@ -40,6 +41,11 @@ pub(super) struct Metrics {
     origin_fetches: u64,
     origin_failures: u64,
     origin_failing: bool,
+    /// What documents are fetched from: `node` or `http`.
+    source: &'static str,
+    /// Fetches that asked whether a document had changed, and those of them to which it had not.
+    revalidations: u64,
+    not_modified: u64,
     fetches_in_flight: u64,
     entries: usize,
     bytes: usize,
@@ -74,6 +80,10 @@ pub(super) struct Explanation<'a> {
     size: Option<usize>,
     hits: u32,
     fetch_under_way: bool,
+    /// What it is fetched from: `node` or `http`.
+    source: &'static str,
+    /// Whether its source can be asked if it has changed.
+    validator: bool,
     /// Why the document that was fetched last is not in the cache; null if it was kept.
     not_kept: Option<String>,
     /// Why the last fetch of this key failed; null once one has succeeded.
@@ -101,6 +111,9 @@ impl Proxy {
             origin_fetches: self.upstream.fetches.get(),
             origin_failures: self.upstream.failures.get(),
             origin_failing: self.upstream.health().0.is_some(),
+            source: self.upstream.kind().as_str(),
+            revalidations: self.upstream.revalidations.get(),
+            not_modified: self.upstream.not_modified.get(),
             fetches_in_flight: self.upstream.in_flight.get(),
             entries: usage.entries,
             bytes: usage.bytes,
@@ -116,6 +129,11 @@ impl Proxy {
             prefixes: self.hot_spots.prefixes(),
             hot_keys: self.hot_spots.hot_keys(),
         }
+    }
+
+    fn why_not_kept(&self, key: Key<'_>, now: Millis) -> Option<String> {
+        let forbidden = lock(&self.not_stored).why(key.as_str(), now);
+        forbidden.map(str::to_owned).or_else(|| lock(&self.not_kept).why(key.as_str()))
     }
 
     /// Describes the entry of a key. Fetches nothing, counts nothing.
@@ -142,7 +160,11 @@ impl Proxy {
             size: entry.filter(|entry| entry.has_document()).map(|entry| entry.size()),
             hits: entry.map_or(0, |entry| entry.uses()),
             fetch_under_way: self.flights.is_under_way(key.as_str()),
-            not_kept: lock(&self.not_kept).why(key.as_str()),
+            source: self.upstream.kind().as_str(),
+            validator: entry
+                .and_then(|entry| entry.policy())
+                .is_some_and(|policy| policy.validator.is_some()),
+            not_kept: self.why_not_kept(key, now),
             last_error_age_seconds: failure.as_ref().map(|failure| now.since(failure.at).as_secs_f64()),
             tried_again_in_seconds: tried_again,
             last_error: failure.map(|failure| failure.why),

@@ -20,7 +20,9 @@ mod hot_spots;
 mod key_failures;
 mod landing;
 mod metrics;
+mod miss;
 mod not_kept;
+mod not_stored;
 mod pace;
 mod purge;
 mod sketch;
@@ -37,12 +39,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use self::cache::{Bounds, Cache, CacheType, Entry, Millis};
 use self::clock::Clock;
-use self::fetched::Failure;
-use self::flight::{Flights, Joined};
+use self::flight::Flights;
 pub use self::freshness::Freshness;
 use self::freshness::Verdict;
 use self::hot_spots::HotSpots;
@@ -50,16 +51,16 @@ use self::key_failures::KeyFailures;
 use self::landing::Landed;
 use self::metrics::Counters;
 use self::not_kept::NotKept;
+use self::not_stored::NotStored;
 use self::purge::Purges;
 pub use self::upstream::{FetchLimits, LEFT_ALONE};
 use self::upstream::{Permit, Upstream};
 use crate::admin::{Admins, FORBIDDEN};
-use crate::blame::Fault;
 use crate::handler::{Answer, Ask, Handler};
 use crate::lock::lock;
 use crate::net::link::Peer;
 use crate::net::{Link, LinkLimits};
-use crate::source::LinkSource;
+use crate::source::{LinkSource, Source};
 use crate::stats::StartTime;
 use crate::trace;
 use crate::wire::request::METRICS_ALONE;
@@ -123,6 +124,7 @@ pub struct Proxy {
     key_failures: Mutex<KeyFailures>,
     purges: Purges,
     not_kept: Mutex<NotKept>,
+    not_stored: Mutex<NotStored>,
     upstream: Upstream,
     freshness: Freshness,
     counters: Counters,
@@ -136,8 +138,13 @@ impl Proxy {
     /// A proxy with an empty cache. It fetches a document when a request for it has come, and while the origin fails one that
     /// was answered before, to find out whether it is well.
     pub fn new(config: ProxyConfig) -> Arc<Self> {
-        let link = Link::new(config.origin, config.link);
+        let link = Link::new(config.origin.clone(), config.link);
         let source = LinkSource::new(link, config.fetch.max_document);
+        Self::over(config, Box::new(source))
+    }
+
+    /// A proxy with an empty cache over any source: the `origin` and the `link` of the configuration are of no concern to it.
+    pub fn over(config: ProxyConfig, source: Box<dyn Source>) -> Arc<Self> {
         Arc::new(Self {
             node: config.node,
             // It lives as long as the process, and each reply has it.
@@ -147,7 +154,8 @@ impl Proxy {
             key_failures: Mutex::new(KeyFailures::new(config.fetch.origin_retry)),
             purges: Purges::new(),
             not_kept: Mutex::new(NotKept::new(config.bounds.largest())),
-            upstream: Upstream::new(Box::new(source), config.fetch),
+            not_stored: Mutex::new(NotStored::new()),
+            upstream: Upstream::new(source, config.fetch),
             freshness: config.freshness,
             counters: Counters::default(),
             hot_spots: HotSpots::new(),
@@ -219,56 +227,6 @@ impl Proxy {
         };
         tokio::spawn(trace::carried(self.clone().fly(probe, ticket)));
         admitted.permit
-    }
-
-    /// The cache has no fresh entry: joins or starts a fetch and waits. When it fails `fallback` is served.
-    fn miss(self: &Arc<Self>, key: Key<'_>, fallback: Option<Entry>, deadline: Option<Instant>) -> Answer {
-        self.hot_spots.count(key, false);
-        let mut collapsed = false;
-        let joined = match self.flights.join(key) {
-            Joined::Following(answer) => {
-                self.counters.coalesced.add_one();
-                collapsed = true;
-                answer
-            }
-            Joined::Leading(ticket, answer) => {
-                if let Some(entry) = self.landed_meanwhile(key) {
-                    let landed = Landed::Entry(entry, false);
-                    ticket.land(&landed, || ());
-                    return Answer::Now(self.settle(landed, fallback, false));
-                }
-                let Some(permit) = self.admit(key, self.now(), fallback.is_some()) else {
-                    let failed = Landed::Failed(Failure::unasked(Fault::Source, LEFT_ALONE));
-                    ticket.land(&failed, || ());
-                    return Answer::Now(self.settle(failed, fallback, false));
-                };
-                tokio::spawn(trace::carried(self.clone().fly(permit, ticket)));
-                answer
-            }
-            Joined::Full => {
-                let full = Failure::unasked(Fault::Ours, "too many requests wait for fetches at this proxy");
-                return Answer::Now(self.settle(Landed::Failed(full), fallback, false));
-            }
-        };
-        let proxy = self.clone();
-        Answer::later(async move {
-            // The fetch ends at its own deadline; the client's may come earlier, and ends only this wait.
-            let landing = async {
-                match deadline {
-                    None => joined.await.ok(),
-                    Some(deadline) => timeout_at(deadline, joined).await.ok().and_then(Result::ok),
-                }
-            };
-            let _step = trace::step("the fetch");
-            let landed = landing.await;
-            let late = || Failure::new(Fault::Document, "the fetch did not end in time");
-            proxy.settle(landed.unwrap_or_else(|| Landed::Failed(late())), fallback, collapsed)
-        })
-    }
-
-    /// The entry of a flight that landed after this request missed the cache and before it began a flight.
-    fn landed_meanwhile(&self, key: Key<'_>) -> Option<Entry> {
-        self.peek(key).filter(|entry| entry.is_fresh(self.now()))
     }
 
     /// The entry of a key, fresh or not, unless it was purged. Does not count as a use.

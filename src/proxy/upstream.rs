@@ -16,12 +16,17 @@ use super::turns::{Refusal, Turns};
 use crate::blame::Fault;
 use crate::lock::lock;
 use crate::net::LinkError;
-use crate::source::{Brought, Source, Unmet, Wanted};
+use crate::source::{Brought, Kind, Source, Unmet, Validator, Wanted};
 use crate::stats::{Counter, Gauge};
 use crate::wire::{Key, KeyBuf, MAX_DOCUMENT};
 
 /// The text for a client while the gate to a failing origin is closed.
 pub const LEFT_ALONE: &str = "the origin fails and is left alone for a moment";
+
+/// The text for a client while the origin has a pause that it asked for.
+const ASKED_FOR_A_PAUSE: &str = "the origin asked for a pause";
+/// By how much such a pause is longer at most, so that many nodes do not come back at once.
+const WAIT_JITTER: f64 = 0.1;
 
 /// A refused connection within this time of the first may be that of an origin that restarts: a fetch waits for it, at most
 /// half of its deadline, and tries again after pauses that grow from the first to the last.
@@ -108,6 +113,9 @@ pub(super) struct Upstream {
     pub(super) fetches: Counter,
     /// Requests that ended in neither a document nor NOT_FOUND, except by a fault of this proxy.
     pub(super) failures: Counter,
+    /// Requests that asked whether a document had changed, and those of them that were told that it had not.
+    pub(super) revalidations: Counter,
+    pub(super) not_modified: Counter,
     /// Requests under way.
     pub(super) in_flight: Gauge,
 }
@@ -125,6 +133,8 @@ impl Upstream {
             turns: Turns::new(limits.at_once, limits.deadline),
             fetches: Counter::default(),
             failures: Counter::default(),
+            revalidations: Counter::default(),
+            not_modified: Counter::default(),
             in_flight: Gauge::default(),
         }
     }
@@ -157,6 +167,16 @@ impl Upstream {
         (gate.is_failing().then_some(gate.next_probe), gate.last_error())
     }
 
+    /// What the origin is.
+    pub(super) fn kind(&self) -> Kind {
+        self.source.kind()
+    }
+
+    /// Why no request is sent now, while the origin has a pause that it asked for.
+    pub(super) fn is_closed(&self, now: Millis) -> Option<Failure> {
+        self.gate().is_closed(now).then(|| Failure::unasked(Fault::Full, ASKED_FOR_A_PAUSE))
+    }
+
     fn gate(&self) -> MutexGuard<'_, Gate> {
         lock(&self.door.gate)
     }
@@ -169,12 +189,15 @@ impl Upstream {
         key: &KeyBuf,
         clock: impl Fn() -> Millis,
         is_awaited: impl Fn() -> bool + Send + 'static,
+        validator: Option<&Validator<'_>>,
     ) -> (Fetched, Millis) {
         let deadline = Instant::now() + self.limits.deadline;
         let waits_since = clock();
         let kind = Mark::of(key.as_key()).kind;
         if permit.pass == Pass::Behind && !self.probe_was_answered(deadline).await {
-            return (unasked(Fault::Source, LEFT_ALONE), clock());
+            let refused =
+                self.is_closed(clock()).map_or_else(|| unasked(Fault::Source, LEFT_ALONE), Fetched::Failed);
+            return (refused, clock());
         }
         let is_single = matches!(permit.pass, Pass::Probe | Pass::Trial);
         let turn = self.turns.take(kind, is_single, deadline, is_awaited).await;
@@ -187,13 +210,16 @@ impl Upstream {
             Err(Refusal::SlowKind) => return (unasked(Fault::Source, SLOW_KIND), clock()),
         };
         // The gate may have closed while this fetch waited.
+        if let Some(refused) = self.is_closed(clock()) {
+            return (Fetched::Failed(refused), clock());
+        }
         if !is_single && self.gate().is_failing_since(waits_since) && clock() > waits_since {
             return (unasked(Fault::Source, LEFT_ALONE), clock());
         }
         let asked = clock();
         let answer = tokio::select! {
             biased;
-            answer = self.ask(&permit, key.as_key(), &clock, deadline) => answer,
+            answer = self.ask(&permit, key.as_key(), validator, &clock, deadline) => answer,
             () = turn.lost() => {
                 self.turns.was_late(kind);
                 self.failures.add_one();
@@ -223,9 +249,15 @@ impl Upstream {
                 }
                 failed(fault, why)
             }
-            Err(Unmet::Unfit(fault, why)) => failed(fault, why),
-            Ok(Brought::Document(document, past)) => Fetched::Document(document, past),
-            Ok(Brought::Missing(past)) => Fetched::Missing(past),
+            Err(Unmet::Unfit { fault, why, wait }) => {
+                Fetched::Failed(Failure { wait, ..Failure::new(fault, why) })
+            }
+            Ok(Brought::Document(document, known)) => Fetched::Document(document, known),
+            Ok(Brought::Missing(known)) => Fetched::Missing(known),
+            Ok(Brought::NotModified(known)) => {
+                self.not_modified.add_one();
+                Fetched::NotModified(known)
+            }
         };
         self.learn(key, &fetched, permit.pass, clock());
         (fetched, asked)
@@ -237,17 +269,21 @@ impl Upstream {
         &self,
         permit: &Permit,
         key: Key<'_>,
+        validator: Option<&Validator<'_>>,
         clock: &impl Fn() -> Millis,
         deadline: Instant,
     ) -> (Result<Brought, Unmet>, Duration) {
         let _in_flight = self.in_flight.enter();
         self.fetches.add_one();
+        if validator.is_some() {
+            self.revalidations.add_one();
+        }
         let restarts_within = RESTARTS_WITHIN.min(self.limits.deadline / 2);
         let (mut pause, mut was_lost) = (FIRST_PAUSE, false);
         loop {
             let sent = Instant::now();
             let deadline_of_try = self.turns.answer_by(deadline, sent);
-            let wanted = Wanted { key, deadline: deadline_of_try, is_again: was_lost };
+            let wanted = Wanted { key, validator, deadline: deadline_of_try, is_again: was_lost };
             let answer = self.source.ask(wanted).await;
             let may_restart = match answer {
                 Err(Unmet::NoAnswer(LinkError::Refused | LinkError::Unresolved, _)) => {
@@ -294,7 +330,15 @@ impl Upstream {
     fn learn(&self, key: &KeyBuf, fetched: &Fetched, pass: Pass, now: Millis) {
         let origin = &self.source;
         let flip = match fetched {
-            Fetched::Document(..) | Fetched::Missing(_) => self.gate().answered(key, now),
+            Fetched::Document(..) | Fetched::NotModified(_) | Fetched::Missing(_) => {
+                self.gate().answered(key, now)
+            }
+            Fetched::Failed(Failure { wait: Some(wait), why, .. }) => {
+                self.failures.add_one();
+                // Nodes that were told at the same time do not come back at the same time.
+                let wait = wait.mul_f64(1.0 + WAIT_JITTER * fastrand::f64());
+                self.gate().close(now, wait, why.clone())
+            }
             Fetched::Failed(Failure { fault: Fault::Ours, .. }) => None,
             Fetched::Failed(Failure { fault: Fault::Source, why, .. }) => {
                 self.failures.add_one();

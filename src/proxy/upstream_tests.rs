@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::net::{Link, LinkLimits};
-use crate::source::{LinkSource, Past};
+use crate::source::{Known, LinkSource};
 
 const LATER: Millis = Millis(10_000);
 
@@ -25,7 +25,7 @@ async fn a_probe_that_is_not_sent_is_given_back() {
     let admit = || upstream.admit(key.as_key(), LATER, false).permit;
     let probe = admit().unwrap();
     assert!(admit().is_none_or(|permit| permit.pass != Pass::Probe), "one at a time");
-    let (fetched, _) = upstream.fetch(probe, &key, || LATER, || true).await;
+    let (fetched, _) = upstream.fetch(probe, &key, || LATER, || true, None).await;
     assert!(matches!(fetched, Fetched::Failed(Failure { fault: Fault::Ours, .. })));
     assert!(admit().is_some_and(|permit| permit.pass == Pass::Probe), "the next one probes at once");
 }
@@ -35,6 +35,6 @@ async fn whoever_waits_for_a_probe_goes_on_after_any_answer() {
     let (upstream, key) = failing(1);
     let _probe = upstream.admit(key.as_key(), LATER, false).permit.unwrap();
     let wait = upstream.probe_was_answered(Instant::now() + Duration::from_secs(2));
-    let answer = async { upstream.learn(&key, &Fetched::Missing(Past::default()), Pass::Usual, LATER) };
+    let answer = async { upstream.learn(&key, &Fetched::Missing(Known::default()), Pass::Usual, LATER) };
     assert!(tokio::join!(biased; wait, answer).0, "while the probe is under way");
 }

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::process::{Process, said};
 use crate::args::{
-    CacheArgs, ClusterArgs, HttpArgs, LbArgs, Listed, OriginArgs, ProxyArgs, StoreArgs, impatience,
+    CacheArgs, ClusterArgs, HttpArgs, LbArgs, Listed, OriginArgs, Place, ProxyArgs, StoreArgs, impatience,
 };
 use crate::net::link::Peer;
 use crate::net::transport::bind;
@@ -27,12 +27,18 @@ impl Process {
         }
         // Before the nodes take their ports: they might take this one.
         let http = HttpArgs { http_port: Some(http_port(args)), ..args.http.clone() };
-        let (origin, sample) = self.origin(&OriginArgs {
-            port: args.origin_port,
-            store: args.store.clone(),
-            server: args.server.clone(),
-        })?;
-        let origin = loopback(origin);
+        let (origin, sample) = match &args.store.data {
+            // Each proxy asks the API itself: no node between them could tell it more.
+            Place::Api(_) => (args.store.data.clone(), Sample::Nothing),
+            Place::Dir(_) | Place::Node(_) => {
+                let (origin, sample) = self.origin(&OriginArgs {
+                    port: args.origin_port,
+                    store: args.store.clone(),
+                    server: args.server.clone(),
+                })?;
+                (Place::Node(loopback(origin).into()), sample)
+            }
+        };
         let max_bytes = args
             .cache
             .max_bytes
@@ -40,7 +46,7 @@ impl Process {
         let cache = CacheArgs { max_bytes: Some(max_bytes), ..args.cache.clone() };
         let mut proxies = Vec::new();
         for index in 0..args.proxies {
-            let proxy = loopback(self.proxy(&proxy(args, &cache, index, origin)?)?);
+            let proxy = loopback(self.proxy(&proxy(args, &cache, index, origin.clone())?)?);
             proxies.push(Listed::from(Peer::from(proxy)));
         }
         let lb = LbArgs {
@@ -66,7 +72,9 @@ impl Process {
 fn to_try(store: &StoreArgs, sample: &Sample, port: u16) -> String {
     // By the name that it was called by, which may stand in no PATH.
     let program = std::env::args().next().unwrap_or_else(|| "dproxy".to_owned());
-    let data = &store.data;
+    let Place::Dir(data) = &store.data else {
+        return format!("try it: {program} client --port {port} --get RESOURCE/KEY");
+    };
     match sample {
         Sample::Document(key) => format!("try it: {program} client --port {port} --get {key}"),
         Sample::OtherLayout(other) => {
@@ -85,7 +93,7 @@ fn to_try(store: &StoreArgs, sample: &Sample, port: u16) -> String {
 }
 
 /// The flags of the proxy at `index`, as if it had been started by itself.
-fn proxy(args: &ClusterArgs, cache: &CacheArgs, index: usize, origin: SocketAddr) -> Result<ProxyArgs> {
+fn proxy(args: &ClusterArgs, cache: &CacheArgs, index: usize, origin: Place) -> Result<ProxyArgs> {
     let port = match args.proxy_port {
         0 => Some(0),
         first => u16::try_from(index).ok().and_then(|index| first.checked_add(index)),
@@ -95,8 +103,10 @@ fn proxy(args: &ClusterArgs, cache: &CacheArgs, index: usize, origin: SocketAddr
     })?;
     Ok(ProxyArgs {
         port,
-        origin_host: origin.ip().to_string(),
-        origin_port: origin.port(),
+        origin: Some(origin),
+        origin_host: String::new(),
+        origin_port: 0,
+        api: args.api.clone(),
         cache: CacheArgs { node_name: named(args, index), ..cache.clone() },
         link: args.link.clone(),
         max_document: args.store.max_document,

@@ -4,25 +4,30 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use tracing::{info, warn};
 
 use super::listen::{Listen, address_of};
 use super::process::{Process, said};
 use crate::admin::Admins;
-use crate::args::{CacheArgs, LbArgs, OriginArgs, ProxyArgs, ServerArgs, listed};
+use crate::args::{CacheArgs, LbArgs, OriginArgs, Place, ProxyArgs, ServerArgs, listed};
 use crate::http::{Measured, Role};
 use crate::lb::{Lb, LbConfig};
 use crate::net::ServerLimits;
-use crate::net::link::Peer;
 use crate::origin::store::{DirStore, Sample};
 use crate::origin::{Origin, OriginConfig};
 use crate::proxy::Proxy;
+use crate::source::HttpSource;
 
 impl Process {
     /// Serves an origin; tells where its lines are served, and what its data directory has.
     pub(super) fn origin(&mut self, args: &OriginArgs) -> Result<(SocketAddr, Sample)> {
-        let (data, config) = (&args.store.data, args.store.config());
+        let Place::Dir(data) = &args.store.data else {
+            bail!(
+                "an origin serves a directory; before an API run dproxy proxy --origin URL, or dproxy cluster --data URL"
+            );
+        };
+        let config = args.store.config();
         let documents = DirStore::open(data, config).with_context(|| {
             format!("cannot open the data directory {data:?}; make it, or name another with --data")
         })?;
@@ -45,15 +50,20 @@ impl Process {
     pub(super) fn proxy(&mut self, args: &ProxyArgs) -> Result<SocketAddr> {
         let bound = self.listen("proxy", &self.lines("proxy", args.port, &args.server), &args.server)?;
         let port = address_of(&bound)?.port();
-        let origin = Peer { host: args.origin_host.clone(), port: args.origin_port };
         let link = args.link.limits(args.server.threads(), args.max_document);
-        let mut config = args.cache.config(port, origin, link, args.max_document);
+        let mut config = args.cache.config(port, args.peer(), link, args.max_document);
         config.bounds.bytes =
             args.cache.max_bytes.unwrap_or_else(|| said("max-bytes", self.memory.cache(1), self.memory));
         if config.freshness.ttl.is_none() {
             info!("documents are held until they are purged or evicted: --ttl gives them a time to live");
         }
-        let proxy = Proxy::new(config);
+        let proxy = match args.api() {
+            None => Proxy::new(config),
+            Some(api) => {
+                let source = HttpSource::new(api).map_err(|why| anyhow!(why))?;
+                Proxy::over(config, Box::new(source))
+            }
+        };
         self.in_background(proxy.clone().sweep());
         let front_ends = 1 + usize::from(self.has_http(&args.http));
         let limits = self.limits(&args.server, front_ends);

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use super::Known;
 use crate::blame::Fault;
 use crate::net::LinkError;
 use crate::wire::{Document, ReplyView};
@@ -11,9 +12,11 @@ use crate::wire::{Document, ReplyView};
 #[derive(Clone, Debug)]
 pub enum Brought {
     /// The document.
-    Document(Document, Past),
+    Document(Document, Known),
+    /// The document is still the one of the validator.
+    NotModified(Known),
     /// The source says that there is no such document.
-    Missing(Past),
+    Missing(Known),
 }
 
 /// What an answer says of the time before it: the source may have held the document in a cache.
@@ -38,7 +41,26 @@ pub enum Unmet {
     /// No answer came. Whose fault that is depends on what else the source answered meanwhile: [`Fault::of_error`].
     NoAnswer(LinkError, Cow<'static, str>),
     /// An answer came, and it is neither a document nor the word that there is none.
-    Unfit(Fault, Cow<'static, str>),
+    Unfit {
+        /// Whose fault that is.
+        fault: Fault,
+        /// The text for the client.
+        why: Cow<'static, str>,
+        /// For how long the source asks not to be asked for any document, if it does.
+        wait: Option<Duration>,
+    },
+}
+
+impl Unmet {
+    /// No answer, with the usual text.
+    pub(super) fn of(error: LinkError) -> Self {
+        Unmet::NoAnswer(error, text_of(error).into())
+    }
+
+    /// An answer that is of no use.
+    pub(super) fn unfit(fault: Fault, why: &'static str) -> Self {
+        Unmet::Unfit { fault, why: why.into(), wait: None }
+    }
 }
 
 /// The text for a document above the limit.

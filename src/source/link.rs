@@ -6,7 +6,7 @@ use std::fmt;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{Answering, Brought, Past, Source, Unmet, Wanted};
+use super::{Answering, Brought, Kind, Known, Past, Source, Unmet, Wanted, answer};
 use crate::blame::Fault;
 use crate::net::{Link, LinkError};
 use crate::wire::{Key, ReplyView, Request, Status};
@@ -38,13 +38,16 @@ impl LinkSource {
             debug!(origin = %self, %error, "the origin's reply is not one");
             let fault = Fault::of_line(error);
             let why = if fault == Fault::Source { NOT_A_REPLY } else { NO_SOUND_DOCUMENT };
-            Unmet::Unfit(fault, why.into())
+            Unmet::unfit(fault, why)
         })?;
         let Some(fault) = Fault::of_reply(&reply) else {
+            let known = Known { past: Past::of(&reply), ..Known::default() };
             return match (reply.status, reply.document(key.as_str(), self.max_document)) {
-                (Status::NotFound, _) => Ok(Brought::Missing(Past::of(&reply))),
-                (_, Ok(document)) => Ok(Brought::Document(document, Past::of(&reply))),
-                (_, Err(_)) => Err(Unmet::Unfit(Fault::Document, self.too_large())),
+                (Status::NotFound, _) => Ok(Brought::Missing(known)),
+                (_, Ok(document)) => Ok(Brought::Document(document, known)),
+                (_, Err(_)) => {
+                    Err(Unmet::Unfit { fault: Fault::Document, why: self.too_large(), wait: None })
+                }
             };
         };
         let (is_its_own, why) = match reply.status {
@@ -54,11 +57,11 @@ impl LinkSource {
             _ => (false, "the origin answered with another status"),
         };
         let sentence = sentence(&reply).filter(|_| is_its_own).map_or(Cow::Borrowed(why), Cow::Owned);
-        Err(Unmet::Unfit(fault, sentence))
+        Err(Unmet::Unfit { fault, why: sentence, wait: None })
     }
 
     fn too_large(&self) -> Cow<'static, str> {
-        super::answer::too_large(self.max_document)
+        answer::too_large(self.max_document)
     }
 
     /// The text for the client when the link brought no reply.
@@ -67,7 +70,7 @@ impl LinkSource {
             LinkError::TooLong => self.too_large(),
             LinkError::NotText => NO_SOUND_DOCUMENT.into(),
             LinkError::Garbage => NOT_A_REPLY.into(),
-            error => super::answer::text_of(error).into(),
+            error => answer::text_of(error).into(),
         }
     }
 }
@@ -91,6 +94,10 @@ impl Source for LinkSource {
                 Err(error) => Err(Unmet::NoAnswer(error, self.text_of(error))),
             }
         })
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Node
     }
 }
 

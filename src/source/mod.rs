@@ -8,7 +8,9 @@
 //! is; it keeps nothing. Turns, retries and the gate to a failing source are the proxy's.
 
 mod answer;
+pub mod http;
 mod link;
+mod policy;
 
 use std::fmt;
 use std::future::Future;
@@ -17,7 +19,9 @@ use std::pin::Pin;
 use tokio::time::Instant;
 
 pub use self::answer::{Brought, Past, Unmet};
+pub use self::http::{HttpConfig, HttpSource};
 pub use self::link::LinkSource;
+pub use self::policy::{Known, Policy, Validator};
 use crate::wire::Key;
 
 /// A key, and until when its document is of use.
@@ -25,6 +29,8 @@ use crate::wire::Key;
 pub struct Wanted<'a> {
     /// The key of the document.
     pub key: Key<'a>,
+    /// The validator of the document that is held, if there is one.
+    pub validator: Option<&'a Validator<'a>>,
     /// The answer must have come by then.
     pub deadline: Instant,
     /// The connection of the last try was lost: this one is sent once, and not again on a second connection.
@@ -34,8 +40,35 @@ pub struct Wanted<'a> {
 /// The answer of a source. Boxed: only a miss waits for one.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Brought, Unmet>> + Send + 'a>>;
 
+/// The kind of a source, for METRICS and EXPLAIN.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A node of ours.
+    Node,
+    /// An API.
+    Http,
+}
+
+impl Kind {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Node => "node",
+            Kind::Http => "http",
+        }
+    }
+
+    /// Whether its answers say how long a document may be kept.
+    pub fn says_times(self) -> bool {
+        self == Kind::Http
+    }
+}
+
 /// A place that documents come from. Displays as its address, for logs.
 pub trait Source: fmt::Display + Send + Sync + 'static {
     /// Asks for a document once. The future ends soon after the deadline.
     fn ask<'a>(&'a self, wanted: Wanted<'a>) -> Answering<'a>;
+
+    /// What it is.
+    fn kind(&self) -> Kind;
 }

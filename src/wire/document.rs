@@ -44,8 +44,8 @@ impl Document {
     /// to be held under `key`.
     pub(super) fn from_checked(key: &str, text: &str, spaced: bool) -> Self {
         match spaced {
-            true => Self(Record::new(key, json::strip(text).as_bytes(), Notes::default())),
-            false => Self(Record::new(key, text.as_bytes(), Notes::default())),
+            true => Self(Record::new(key, b"", json::strip(text).as_bytes(), Notes::default())),
+            false => Self(Record::new(key, b"", text.as_bytes(), Notes::default())),
         }
     }
 
@@ -54,12 +54,12 @@ impl Document {
         record.has_text().then_some(Self(record))
     }
 
-    /// A record of a document under a key, or of there being none, with notes. Nothing is copied if the document was read for this key
-    /// and is not shared.
-    pub fn into_record(document: Option<Self>, key: &str, notes: Notes) -> Record {
+    /// A record of a document under a key, or of there being none, with a label, which may be empty, and notes. Nothing is copied
+    /// if the document was read for this key, is not shared, and has this label.
+    pub fn into_record(document: Option<Self>, key: &str, label: &[u8], notes: Notes) -> Record {
         match document {
-            Some(Self(record)) => record.under(key, notes),
-            None => Record::new(key, b"", notes),
+            Some(Self(record)) => record.under(key, label, notes),
+            None => Record::new(key, label, b"", notes),
         }
     }
 

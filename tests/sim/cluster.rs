@@ -167,6 +167,7 @@ async fn run_proxy(world: Arc<World>, index: usize) -> turmoil::Result {
             stale_while_revalidate: plan.stale_while_revalidate,
             stale_if_error: plan.stale_if_error,
             negative_ttl: plan.negative_ttl,
+            ..Freshness::default()
         },
         fetch: FetchLimits {
             deadline: FETCH,

@@ -1,5 +1,6 @@
 //! Shared by all tests: nodes, clients, sessions, fake upstreams, temporary directories, and waiting for a state.
 
+pub(crate) mod api;
 pub(crate) mod ask;
 pub(crate) mod browser;
 pub(crate) mod cluster;

@@ -16,7 +16,7 @@ use crate::net::transport;
 const DOUBTED_AFTER: Duration = Duration::from_secs(1);
 
 /// The addresses of one peer, shared by all of its link's connections.
-pub(super) struct Addresses {
+pub(crate) struct Addresses {
     peer: Peer,
     /// `None` for an address, which is not looked up.
     renewed_every: Option<Duration>,
@@ -34,7 +34,7 @@ struct Known {
 }
 
 impl Addresses {
-    pub(super) fn new(peer: Peer, renewed_every: Duration) -> Arc<Self> {
+    pub(crate) fn new(peer: Peer, renewed_every: Duration) -> Arc<Self> {
         let address = peer.host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, peer.port));
         let renewed_every = address.is_none().then_some(renewed_every);
         let addresses = Vec::from_iter(address);
@@ -53,7 +53,7 @@ impl Addresses {
 
     /// Connects to one of the addresses. Those that are known are used even if they are old; then the name is looked up
     /// meanwhile, for the next dial.
-    pub(super) async fn dial(self: &Arc<Self>, within: Duration) -> io::Result<Dialled> {
+    pub(crate) async fn dial(self: &Arc<Self>, within: Duration) -> io::Result<Dialled> {
         let began = Instant::now();
         let usable = timeout(within, self.usable()).await;
         let usable =
@@ -76,14 +76,28 @@ impl Addresses {
         if addresses.is_empty() {
             return self.look_up(Duration::MAX).await;
         }
-        if let Some(every) = self.renewed_every {
-            let max_age = if is_doubted { DOUBTED_AFTER } else { every };
-            if age >= max_age && self.looking.try_lock().is_ok() {
-                let addresses = self.clone();
-                tokio::spawn(async move { addresses.look_up(max_age).await });
-            }
-        }
+        self.renew_if_due(age, is_doubted);
         Ok(addresses)
+    }
+
+    /// Looks the name up in a task of its own, if that is due.
+    fn renew_if_due(self: &Arc<Self>, age: Duration, is_doubted: bool) {
+        let Some(every) = self.renewed_every else { return };
+        let max_age = if is_doubted { DOUBTED_AFTER } else { every };
+        if age >= max_age && self.looking.try_lock().is_ok() {
+            let addresses = self.clone();
+            tokio::spawn(async move { addresses.look_up(max_age).await });
+        }
+    }
+
+    /// Whether the name has this address, by the last look-up; the next one is begun if it is due.
+    pub(crate) fn has(self: &Arc<Self>, address: SocketAddr) -> bool {
+        let (has, age, is_doubted) = {
+            let known = lock(&self.known);
+            (known.addresses.contains(&address), known.at.elapsed(), known.is_doubted)
+        };
+        self.renew_if_due(age, is_doubted);
+        has
     }
 
     /// The addresses, looked up if they are of this age. It runs to its end even if nobody waits for it any more.

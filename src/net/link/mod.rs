@@ -29,7 +29,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use self::addresses::Addresses;
+pub(crate) use self::addresses::Addresses;
 #[cfg(feature = "tools")]
 pub(crate) use self::calls::{Calls, Removed};
 pub use self::error::LinkError;

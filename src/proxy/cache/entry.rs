@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::Stamp;
+use crate::source::Policy;
 use crate::wire::{Document, Notes, Record};
 
 /// Milliseconds since the start of the proxy. A cache has no clock: its callers pass the time.
@@ -22,7 +23,8 @@ impl Millis {
 /// Key, document and times are one allocation, a [`Record`]. Its long note is the moment when the origin was asked, in
 /// milliseconds, 48 bits, and how long that took, 16 bits; a minute counts as the longest. Age counts from the former: the
 /// origin may have read the document as early as this (RFC 9111, 4.2.3). Its short note is how long the document is fresh,
-/// in milliseconds; `u32::MAX` if it does not expire.
+/// in milliseconds; `u32::MAX` if it does not expire. Its label is what the source says of keeping the document: an entry
+/// without that pays nothing for it.
 #[derive(Clone, Debug)]
 pub struct Entry(Record);
 
@@ -90,7 +92,25 @@ impl Entry {
         lifetime: Option<Duration>,
         fetch: Duration,
     ) -> Self {
-        Self(Document::into_record(document, key, notes(asked, lifetime, fetch)))
+        Self::of_policy(key, document, asked, lifetime, fetch, None)
+    }
+
+    /// The same with what its source says of keeping it.
+    pub fn of_policy(
+        key: &str,
+        document: Option<Document>,
+        asked: Millis,
+        lifetime: Option<Duration>,
+        fetch: Duration,
+        policy: Option<&Policy<'_>>,
+    ) -> Self {
+        let label = policy.map(Policy::to_bytes).unwrap_or_default();
+        Self(Document::into_record(document, key, &label, notes(asked, lifetime, fetch)))
+    }
+
+    /// What its source says of keeping it.
+    pub fn policy(&self) -> Option<Policy<'_>> {
+        Policy::of_bytes(self.0.label())
     }
 
     /// An entry that weighs what one with a document of `size` bytes does, and takes next to no memory: for replays.
@@ -198,9 +218,9 @@ impl Entry {
         Marks { uses: self.mark(USES), place: self.mark(PLACE) }
     }
 
-    /// Bytes in memory: the block of key, document and notes.
+    /// Bytes in memory: the block of key, document, notes and label.
     pub fn weight(&self) -> usize {
-        block(Record::BESIDE + self.0.key().len() + self.size())
+        block(Record::BESIDE + self.0.key().len() + self.0.beside_label() + self.size())
     }
 
     /// Whether both are one entry in memory.
@@ -246,6 +266,7 @@ fn block(bytes: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::Validator;
 
     #[test]
     fn blocks_are_never_smaller_and_little_larger() {
@@ -301,5 +322,22 @@ mod tests {
         assert_eq!(weight(&"a".repeat(24), None), block(42 + 24));
         assert_eq!(weight("article/123456", Some(&format!("\"{}\"", "x".repeat(98)))), 161);
         assert_eq!(Entry::stand_in("article/123456", 100, Millis(0), None).weight(), 161);
+    }
+
+    #[test]
+    fn a_policy_costs_its_own_bytes_and_an_entry_without_one_nothing() {
+        let etag = Some(Validator::Etag(b"\"77\""[..].into()));
+        let known =
+            Policy { lifetime: Some(60), stale_if_error: Some(0), validator: etag, ..Policy::default() };
+        let entry = |policy: Option<&Policy<'_>>| {
+            let document = Document::parse(b"[1]", 9).ok();
+            Entry::of_policy("a/1", document, Millis(0), None, Duration::ZERO, policy)
+        };
+        let with = entry(Some(&known));
+        assert_eq!((with.policy(), with.weight()), (Some(known), block(42 + 3 + 3 + 2 + 13 + 4)));
+        assert_eq!((entry(None).policy(), entry(None).weight()), (None, block(42 + 3 + 3)));
+        let renewed = Entry::new("a/1", with.clone().into_document(), Millis(0), None, Duration::ZERO);
+        assert_eq!(renewed.policy(), None);
+        assert_eq!(renewed.into_document(), with.into_document());
     }
 }

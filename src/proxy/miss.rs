@@ -1,0 +1,103 @@
+//! A miss: joins the fetch of its key or begins one, waits for it, and is answered by its outcome.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::Proxy;
+use super::cache::Entry;
+use super::fetched::Failure;
+use super::flight::Joined;
+use super::landing::Landed;
+use super::upstream::LEFT_ALONE;
+use crate::blame::Fault;
+use crate::handler::Answer;
+use crate::lock::lock;
+use crate::trace;
+use crate::wire::Key;
+
+impl Proxy {
+    /// The cache has no fresh entry: joins or starts a fetch and waits. When it fails `fallback` is served.
+    pub(super) fn miss(
+        self: &Arc<Self>,
+        key: Key<'_>,
+        fallback: Option<Entry>,
+        deadline: Option<Instant>,
+    ) -> Answer {
+        self.hot_spots.count(key, false);
+        if lock(&self.not_stored).why(key.as_str(), self.now()).is_some() {
+            return self.miss_alone(key, deadline);
+        }
+        let mut collapsed = false;
+        let joined = match self.flights.join(key) {
+            Joined::Following(answer) => {
+                self.counters.coalesced.add_one();
+                collapsed = true;
+                answer
+            }
+            Joined::Leading(ticket, answer) => {
+                if let Some(entry) = self.landed_meanwhile(key) {
+                    let landed = Landed::Entry(entry, false);
+                    ticket.land(&landed, || ());
+                    return Answer::Now(self.settle(landed, fallback, false));
+                }
+                let Some(permit) = self.admit(key, self.now(), fallback.is_some()) else {
+                    let failed = Landed::Failed(self.left_alone());
+                    ticket.land(&failed, || ());
+                    return Answer::Now(self.settle(failed, fallback, false));
+                };
+                tokio::spawn(trace::carried(self.clone().fly(permit, ticket)));
+                answer
+            }
+            Joined::Full => {
+                let full = Failure::unasked(Fault::Ours, "too many requests wait for fetches at this proxy");
+                return Answer::Now(self.settle(Landed::Failed(full), fallback, false));
+            }
+        };
+        let landing = async move { joined.await.ok() };
+        self.clone().settle_later(landing, deadline, fallback, collapsed)
+    }
+
+    /// A miss whose document must not be stored: each request has a fetch of its own.
+    fn miss_alone(self: &Arc<Self>, key: Key<'_>, deadline: Option<Instant>) -> Answer {
+        let Some(permit) = self.admit(key, self.now(), false) else {
+            return Answer::Now(self.settle(Landed::Failed(self.left_alone()), None, false));
+        };
+        let (proxy, key) = (self.clone(), key.to_owned());
+        let landing = async move { Some(proxy.fetch_alone(permit, key).await) };
+        self.clone().settle_later(landing, deadline, None, false)
+    }
+
+    /// Waits for a landing. The fetch ends at its own deadline; the client's may come earlier, and ends only this wait.
+    fn settle_later(
+        self: Arc<Self>,
+        landing: impl Future<Output = Option<Landed>> + Send + 'static,
+        deadline: Option<Instant>,
+        fallback: Option<Entry>,
+        collapsed: bool,
+    ) -> Answer {
+        Answer::later(async move {
+            let landing = async {
+                match deadline {
+                    None => landing.await,
+                    Some(deadline) => timeout_at(deadline, landing).await.ok().flatten(),
+                }
+            };
+            let _step = trace::step("the fetch");
+            let landed = landing.await;
+            let late = || Failure::new(Fault::Document, "the fetch did not end in time");
+            self.settle(landed.unwrap_or_else(|| Landed::Failed(late())), fallback, collapsed)
+        })
+    }
+
+    /// Why the gate lets no fetch through.
+    fn left_alone(&self) -> Failure {
+        let is_closed = self.upstream.is_closed(self.now());
+        is_closed.unwrap_or_else(|| Failure::unasked(Fault::Source, LEFT_ALONE))
+    }
+
+    /// The entry of a flight that landed after this request missed the cache and before it began a flight.
+    fn landed_meanwhile(&self, key: Key<'_>) -> Option<Entry> {
+        self.peek(key).filter(|entry| entry.is_fresh(self.now()))
+    }
+}

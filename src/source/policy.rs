@@ -1,0 +1,193 @@
+//! What is known of a document beside its text: its time, how it may be served when it is stale, and its validator.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::Past;
+
+/// What an answer says beside the document.
+#[derive(Clone, Default, Debug)]
+pub struct Known {
+    /// The time before the answer.
+    pub past: Past,
+    /// What the source says of keeping the document; `None` where it says nothing. Boxed: most answers have none.
+    pub policy: Option<Box<Policy<'static>>>,
+    /// Why the answer must not be stored; `None` if it may be.
+    pub not_stored: Option<&'static str>,
+}
+
+/// How a document may be kept, as its source says. Times are whole seconds from the answer on; `None` where the source is
+/// silent and the flags of the proxy decide.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Policy<'a> {
+    /// How long it is fresh.
+    pub lifetime: Option<u32>,
+    /// For how long it is served stale while it is fetched anew (RFC 5861, section 3).
+    pub stale_while_revalidate: Option<u32>,
+    /// For how long it is served stale while its source fails (RFC 5861, section 4).
+    pub stale_if_error: Option<u32>,
+    /// Each use asks the source first (RFC 9111, section 5.2.2.4): no flag lengthens its time.
+    pub is_revalidated: bool,
+    /// What the source knows this version by.
+    pub validator: Option<Validator<'a>>,
+}
+
+/// What a source knows a version of a document by, as it wrote it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Validator<'a> {
+    /// An entity tag (RFC 9110, section 8.8.3), weak or strong.
+    Etag(Cow<'a, [u8]>),
+    /// A date (RFC 9110, section 8.8.2), for want of a tag.
+    LastModified(Cow<'a, [u8]>),
+}
+
+impl Validator<'_> {
+    fn into_owned(self) -> Validator<'static> {
+        match self {
+            Validator::Etag(text) => Validator::Etag(text.into_owned().into()),
+            Validator::LastModified(text) => Validator::LastModified(text.into_owned().into()),
+        }
+    }
+}
+
+/// How a policy is written down beside a document: three times of four bytes, a byte of bits, and the validator.
+const TIMES: usize = 3 * size_of::<u32>();
+/// A time that the source does not say: those it says are half as large at most.
+const UNSAID: u32 = u32::MAX;
+const IS_REVALIDATED: u8 = 1;
+const HAS_ETAG: u8 = 2;
+const HAS_DATE: u8 = 4;
+
+impl<'a> Policy<'a> {
+    /// The policy that was written down as `bytes`; `None` if there are none.
+    pub fn of_bytes(bytes: &'a [u8]) -> Option<Self> {
+        let (times, rest) = bytes.split_first_chunk::<TIMES>()?;
+        let (&bits, text) = rest.split_first()?;
+        let time = |n: usize| {
+            let seconds = u32::from_le_bytes([times[n], times[n + 1], times[n + 2], times[n + 3]]);
+            (seconds != UNSAID).then_some(seconds)
+        };
+        Some(Self {
+            lifetime: time(0),
+            stale_while_revalidate: time(4),
+            stale_if_error: time(8),
+            is_revalidated: bits & IS_REVALIDATED != 0,
+            validator: match bits & (HAS_ETAG | HAS_DATE) {
+                HAS_ETAG => Some(Validator::Etag(text.into())),
+                HAS_DATE => Some(Validator::LastModified(text.into())),
+                _ => None,
+            },
+        })
+    }
+
+    /// What [`Self::of_bytes`] reads.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let (bit, text) = match &self.validator {
+            None => (0, &[][..]),
+            Some(Validator::Etag(text)) => (HAS_ETAG, &text[..]),
+            Some(Validator::LastModified(text)) => (HAS_DATE, &text[..]),
+        };
+        let times = [self.lifetime, self.stale_while_revalidate, self.stale_if_error];
+        let times = times.map(|seconds| seconds.unwrap_or(UNSAID).to_le_bytes());
+        let bits = bit | if self.is_revalidated { IS_REVALIDATED } else { 0 };
+        [times.as_flattened(), &[bits], text].concat()
+    }
+
+    /// The same, with a validator of its own.
+    fn into_owned(self) -> Policy<'static> {
+        Policy { validator: self.validator.map(Validator::into_owned), ..self }
+    }
+
+    /// That of an answer which serves for one request alone.
+    pub fn of_no_time() -> Self {
+        let none = Some(0);
+        let (stale_while_revalidate, stale_if_error) = (none, none);
+        Self { lifetime: none, stale_while_revalidate, stale_if_error, is_revalidated: true, validator: None }
+    }
+
+    /// For how long the document is served stale while it is fetched anew, if the source says it.
+    pub fn stale_while_revalidate(&self) -> Option<Duration> {
+        seconds(self.stale_while_revalidate)
+    }
+
+    /// For how long the document is served stale while the source fails, if the source says it.
+    pub fn stale_if_error(&self) -> Option<Duration> {
+        seconds(self.stale_if_error)
+    }
+
+    /// How long the document is fresh, if the source says it.
+    pub fn lifetime(&self) -> Option<Duration> {
+        seconds(self.lifetime)
+    }
+
+    /// Whether the source forbids that the document is served stale at all.
+    pub fn is_never_stale(&self) -> bool {
+        (self.stale_while_revalidate, self.stale_if_error) == (Some(0), Some(0))
+    }
+
+    fn says_a_time(&self) -> bool {
+        let times = [self.lifetime, self.stale_while_revalidate, self.stale_if_error];
+        self.is_revalidated || times.iter().any(Option::is_some)
+    }
+}
+
+fn seconds(seconds: Option<u32>) -> Option<Duration> {
+    seconds.map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+impl Known {
+    /// What is known of a document after the source has said that it is unchanged: what that answer says counts, and what it
+    /// leaves out is as it was (RFC 9111, section 4.3.4).
+    pub fn renewed(self, held: Option<Policy<'_>>) -> Self {
+        let Some(held) = held.map(Policy::into_owned) else { return self };
+        let policy = match self.policy {
+            None => held,
+            Some(new) => {
+                let validator = new.validator.clone().or_else(|| held.validator.clone());
+                let times = if new.says_a_time() { *new } else { held };
+                Policy { validator, ..times }
+            }
+        };
+        Self { policy: Some(Box::new(policy)), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_read_as_it_was_written_down() {
+        let date = Validator::LastModified(b"Mon, 30 Nov 2026 12:00:00 GMT"[..].into());
+        for policy in [
+            Policy::default(),
+            Policy { lifetime: Some(0), is_revalidated: true, ..Policy::default() },
+            Policy { stale_while_revalidate: Some(1), validator: Some(date), ..Policy::default() },
+            Policy {
+                stale_if_error: Some(1 << 31),
+                validator: Some(Validator::Etag(b"\"1\""[..].into())),
+                ..Policy::of_no_time()
+            },
+        ] {
+            assert_eq!(Policy::of_bytes(&policy.to_bytes()).as_ref(), Some(&policy));
+        }
+        assert_eq!(Policy::of_bytes(b""), None);
+    }
+
+    #[test]
+    fn what_a_renewal_leaves_out_is_as_it_was() {
+        let etag = |text: &'static str| Some(Validator::Etag(text.as_bytes().into()));
+        let held = Policy { lifetime: Some(60), validator: etag("\"1\""), ..Policy::default() };
+        let renewed = |policy: Option<Policy<'static>>| {
+            let known = Known { policy: policy.map(Box::new), ..Known::default() };
+            *known.renewed(Some(held.clone())).policy.unwrap()
+        };
+        assert_eq!(renewed(None), held);
+        assert_eq!(renewed(Some(Policy { validator: etag("\"1\""), ..Policy::default() })), held);
+        let shorter = renewed(Some(Policy { lifetime: Some(5), ..Policy::default() }));
+        assert_eq!(shorter, Policy { lifetime: Some(5), ..held.clone() });
+        let retagged = renewed(Some(Policy { validator: etag("W/\"1\""), ..Policy::default() }));
+        assert_eq!(retagged, Policy { validator: etag("W/\"1\""), ..held.clone() });
+        assert!(Known::default().renewed(None).policy.is_none());
+    }
+}
