@@ -9,7 +9,7 @@ use dproxy::lb::balance::{Candidate, Candidates, Load, Pick, Strategy, WHOLE};
 use dproxy::proxy::Freshness;
 use dproxy::proxy::cache::{Entry, Millis};
 use dproxy::wire::request::split_id;
-use dproxy::wire::{Document, Key, Reply, ReplyView, Request, Served, json};
+use dproxy::wire::{Document, KeyBuf, Reply, ReplyView, Request, Served, json};
 
 /// The largest document here.
 const LIMIT: usize = 1 << 20;
@@ -111,10 +111,14 @@ impl Load for Idle {
     }
 }
 
+/// Keys in turn: so many that `hash` keeps their homes beside a thousand nodes, and more than that.
 fn strategies(c: &mut Criterion) {
-    let key = Key::parse("article/123456").expect("a key");
     let mut group = c.benchmark_group("pick a node");
-    for strategy in Strategy::ALL {
+    for (strategy, keys) in
+        Strategy::ALL.map(|strategy| (strategy, 10_000)).into_iter().chain([(Strategy::Hash, 1_000_000)])
+    {
+        let keys: Vec<KeyBuf> =
+            (0..keys).map(|key| KeyBuf::parse(&format!("article/{key}")).expect("a key")).collect();
         for nodes in [3, 10, 64, 1_000] {
             let balance = strategy.build();
             let candidate = |index: usize| Candidate {
@@ -125,9 +129,13 @@ fn strategies(c: &mut Criterion) {
                 load: Arc::new(Idle { in_flight: (index as u64 * 7) % 5, total: index as u64 }),
             };
             let among = Candidates::new((0..nodes).map(candidate).collect(), balance.goes_by_key(), true);
-            group.bench_function(BenchmarkId::new(strategy.as_str(), nodes), |b| {
-                let pick = Pick { key, now: 0, may: &|_| true };
-                b.iter(|| balance.pick(black_box(&pick), black_box(&among)));
+            let name = format!("{}, {} keys", strategy.as_str(), keys.len());
+            group.bench_function(BenchmarkId::new(name, nodes), |b| {
+                let mut keys = keys.iter().cycle();
+                b.iter(|| {
+                    let key = keys.next().expect("a key").as_key();
+                    balance.pick(black_box(&Pick { key, now: 0, may: &|_| true }), black_box(&among))
+                });
             });
         }
     }

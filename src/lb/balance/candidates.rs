@@ -4,6 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::homes::fold;
+use super::kept_homes::KeptHomes;
+
 /// The full share of requests, in percent.
 pub const WHOLE: u32 = 100;
 
@@ -58,8 +61,10 @@ impl Candidate {
 pub struct Candidates {
     number: u64,
     all: Box<[Candidate]>,
-    /// The ids side by side: `hash` reads them all.
+    /// The ids side by side, folded: `hash` reads them all to find a home.
     ids: Box<[u64]>,
+    /// For a strategy that goes by key.
+    kept_homes: Option<KeptHomes>,
     /// The sums of the weights up to and with each candidate.
     ends: Box<[u64]>,
     /// The parts of the list in which all weights are the same.
@@ -87,7 +92,8 @@ impl Candidates {
         });
         Self {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
-            ids: all.iter().map(|candidate| candidate.id).collect(),
+            ids: all.iter().map(|candidate| fold(candidate.id)).collect(),
+            kept_homes: by_key.then(|| KeptHomes::new(all.len())).flatten(),
             ends: ends.collect(),
             runs: runs.collect(),
             most: all.iter().map(Candidate::drawn).max().unwrap_or(1),
@@ -126,7 +132,11 @@ impl Candidates {
         self.ends.last().copied().unwrap_or_default()
     }
 
-    /// The places of one weight after those of another, with their ids.
+    pub(super) fn kept_homes(&self) -> Option<&KeptHomes> {
+        self.kept_homes.as_ref()
+    }
+
+    /// The places of one weight after those of another, with their folded ids.
     pub(super) fn runs(&self) -> impl Iterator<Item = (Range<usize>, &[u64])> {
         self.runs.iter().map(|run| (run.clone(), &self.ids[run.clone()]))
     }

@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::super::FEW;
 use super::super::fixed::{any, fixed};
 use super::*;
 
@@ -58,6 +59,23 @@ fn homes_are_the_same_for_ever() {
     let all = nodes(5);
     let golden: Vec<usize> = homes(&all).into_iter().take(20).collect();
     assert_eq!(golden, [3, 2, 4, 1, 1, 2, 4, 2, 0, 3, 2, 2, 0, 2, 4, 3, 0, 4, 0, 1]);
+}
+
+#[test]
+fn kept_homes_are_those_that_are_found_anew() {
+    for count in [FEW, 1_000] {
+        let mut all = nodes(count);
+        (0..count).step_by(3).for_each(|index| all[index].weight = 250);
+        let (kept, anew) = (among(&all), Candidates::new(all, false, true));
+        assert!(anew.kept_homes().is_none());
+        for key in (0..3_000).cycle().take(9_000).map(mix) {
+            let index = |among, may: &dyn Fn(&Candidate) -> bool| home(key, among, may).unwrap().index;
+            let first = index(&kept, &|_| true);
+            assert_eq!(first, index(&anew, &|_| true));
+            let may = |candidate: &Candidate| candidate.index != first;
+            assert_eq!(index(&kept, &may), index(&anew, &may), "the next home");
+        }
+    }
 }
 
 /// Sets the requests in flight at each of three nodes, all for other keys.

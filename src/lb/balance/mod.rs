@@ -4,6 +4,7 @@ mod bound;
 mod candidates;
 mod hash;
 mod homes;
+mod kept_homes;
 mod least_loaded;
 mod p2c;
 mod popularity;
@@ -32,7 +33,8 @@ pub struct Pick<'a> {
     pub may: &'a dyn Fn(&Candidate) -> bool,
 }
 
-/// A strategy. None walks through all candidates or allocates for a request, but for `hash`, which reads all ids.
+/// A strategy. None allocates for a request or walks through all candidates, except that `hash` compares the ids of all for a
+/// key whose home it does not keep.
 pub trait Balance: Send + Sync {
     /// The `index` of the chosen candidate; `None` only when none may be chosen.
     fn pick(&self, pick: &Pick<'_>, among: &Candidates) -> Option<usize>;
