@@ -150,16 +150,18 @@ fn refuses_an_entry_that_is_too_large() {
 }
 
 #[test]
-fn retain_visits_every_entry_once() {
+fn retain_visits_every_entry_once_and_few_under_one_lock() {
     for_each(bounds(100_000, usize::MAX), |cache, name| {
         fill(cache, "a", 20_000, 1);
         let mut seen = 0;
         let mut gone = 0;
         for slice in 0..cache.slices() {
+            let before = seen;
             gone += cache.retain(slice, &mut |entry| {
                 seen += 1;
                 entry.key().ends_with('7')
             });
+            assert!(seen - before <= SLICE, "{name}: {} entries under one lock", seen - before);
         }
         assert_eq!((seen, gone), (20_000, 18_000), "{name}");
         assert_eq!(cache.usage().entries, 2000, "{name}");
