@@ -18,7 +18,7 @@ use super::made::{Made, Origin};
 use super::node::{Documents, Node, balancer, proxy};
 
 const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_millis(500);
+const ROUND: Duration = Duration::from_secs(1);
 /// Bytes of a document; two are just below and at a mebibyte, which many buffers are made for.
 const SIZES: [usize; 7] = [100_000, 500_000, 1_048_400, 1 << 20, 2 << 20, 4 << 20, 8 << 20];
 const CLIENTS: usize = 8;
@@ -32,13 +32,12 @@ enum Form {
     Http,
 }
 
-/// A balancer, its clients, and its processor time in each round, in microseconds per megabyte.
+/// A balancer and its clients.
 struct Tested {
     name: &'static str,
     form: Form,
     node: Node,
     clients: Vec<TcpStream>,
-    cpu_us: Vec<f64>,
 }
 
 /// The balancers of one size, and what stands behind them.
@@ -50,29 +49,17 @@ struct Row {
 
 pub(crate) async fn large() {
     let files = Documents::write(0);
-    let mut rows = Vec::new();
-    for size in SIZES {
-        rows.push(Row::start(size, files.path()).await);
-    }
-    // The first round fills caches and connections.
-    for round in 0..=ROUNDS {
-        for Row { size, tested, .. } in &mut rows {
-            for one in tested {
-                let cpu_us = one.round(*size).await;
-                one.cpu_us.extend((round > 0).then_some(cpu_us));
-            }
-        }
-    }
     println!("\nProcessor time for a megabyte in µs, {CLIENTS} clients with one request in flight");
-    let mut first = Vec::new();
-    for Row { size, tested, .. } in rows {
+    let mut first: Vec<f64> = Vec::new();
+    for size in SIZES {
+        // One size at a time: chunks that are not used for a second are freed.
+        let tested = Row::start(size, files.path()).await.rounds().await;
+        if first.is_empty() {
+            first = tested.iter().map(|(_, cpu_us)| *cpu_us).collect();
+        }
         print!("{size:>8} B");
-        for (at, Tested { name, cpu_us, .. }) in tested.into_iter().enumerate() {
-            let cpu_us = median(cpu_us);
-            if first.len() == at {
-                first.push(cpu_us);
-            }
-            print!("   {name} {cpu_us:>6.0} ({:.2})", cpu_us / first[at]);
+        for ((name, cpu_us), first) in tested.into_iter().zip(&first) {
+            print!("   {name} {cpu_us:>6.0} ({:.2})", cpu_us / first);
         }
         println!();
     }
@@ -97,6 +84,19 @@ impl Row {
         }
         Self { size, tested, _behind: (origin, proxy) }
     }
+
+    /// The balancers' medians of some rounds in turns, in microseconds of processor time per megabyte.
+    async fn rounds(mut self) -> Vec<(&'static str, f64)> {
+        let mut cpu_us = vec![Vec::new(); self.tested.len()];
+        // The first round fills caches and connections.
+        for round in 0..=ROUNDS {
+            for (one, cpu_us) in self.tested.iter_mut().zip(&mut cpu_us) {
+                let in_round = one.round(self.size).await;
+                cpu_us.extend((round > 0).then_some(in_round));
+            }
+        }
+        self.tested.iter().zip(cpu_us).map(|(one, cpu_us)| (one.name, median(cpu_us))).collect()
+    }
 }
 
 impl Tested {
@@ -110,7 +110,7 @@ impl Tested {
             }
             clients.push(stream);
         }
-        Self { name, form, node, clients, cpu_us: Vec::new() }
+        Self { name, form, node, clients }
     }
 
     /// Sends requests for this time; returns the processor time per megabyte of documents.
