@@ -18,6 +18,8 @@ use tokio::time::{Duration, Instant};
 
 /// The size of the smallest chunk.
 const SMALLEST: usize = 64 * 1024;
+/// The most bytes of one read: they are still in the core's cache when the end of a line is searched in them.
+const ONCE: usize = 256 * 1024;
 /// A chunk has room for this many long lines: with 1, part of nearly every line would have to be moved to the next chunk; more
 /// would not stay in the core's cache.
 const LINES: usize = 2;
@@ -134,7 +136,8 @@ impl Reading {
             larger[..self.filled].copy_from_slice(&self.chunk);
             give_back(std::mem::replace(&mut self.chunk, larger));
         }
-        let mut room = ReadBuf::new(&mut self.chunk[self.filled..]);
+        let end = self.chunk.len().min(self.filled + ONCE);
+        let mut room = ReadBuf::new(&mut self.chunk[self.filled..end]);
         let read = Pin::new(stream).poll_read(cx, &mut room);
         let n = room.filled().len();
         self.filled += n;

@@ -4,6 +4,9 @@ use memchr::memchr2;
 
 use super::JsonError;
 
+/// A long text is gone through in blocks that stay in the core's cache from the first look to the second.
+pub(super) const BLOCK: usize = 16 * 1024;
+
 /// The offset of the quote that ends a string, for an offset `at` within the string.
 pub(super) fn string_end(text: &[u8], mut at: usize) -> Result<usize, JsonError> {
     loop {
@@ -48,11 +51,17 @@ fn plain_end(text: &[u8], mut at: usize) -> usize {
             None => break,
         }
     }
-    let end = memchr2(b'"', b'\\', &text[at..]).map_or(text.len(), |offset| at + offset);
-    match lowest(&text[at..end]) < 0x20 {
-        true => at + text[at..end].iter().position(|&byte| byte < 0x20).unwrap_or_default(),
-        false => end,
+    for block in text[at..].chunks(BLOCK) {
+        let end = memchr2(b'"', b'\\', block).unwrap_or(block.len());
+        if lowest(&block[..end]) < 0x20 {
+            return at + block.iter().position(|&byte| byte < 0x20).unwrap_or_default();
+        }
+        at += end;
+        if end < block.len() {
+            break;
+        }
     }
+    at
 }
 
 /// Written for vector instructions: no branch, and a result as wide as a byte.

@@ -1,5 +1,6 @@
 //! The scanner beside serde_json, whose word on what is JSON it has to agree with.
 
+use super::strings::BLOCK;
 use super::*;
 
 fn strictly(text: &str) -> bool {
@@ -93,7 +94,8 @@ fn agrees_with_serde_json_on_mutations() {
 
 #[test]
 fn finds_every_special_byte_at_every_place_of_a_string() {
-    for length in (0..100).chain([1_000, 5_000]) {
+    // The last two end beyond one block and beyond two.
+    for length in (0..100).chain([1_000, 5_000, BLOCK + 60, 2 * BLOCK + 60]) {
         let plain = format!("\"{}\"", "x".repeat(length));
         assert_eq!(check(&plain), Ok(false));
         for at in (1..=length).rev().take(100) {
