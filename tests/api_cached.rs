@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::api::before;
+use crate::http::with_http;
 use crate::support::api::{Act, Api, ok, response};
+use crate::support::http::fetch;
 use crate::support::moody::explain;
-use crate::support::{Session, ask, at_once, get, pause, until};
+use crate::support::{Session, Start, ask, at_once, get, pause, until};
 
 #[test]
 fn an_unchanged_document_is_kept_and_its_time_renewed() {
@@ -188,4 +190,35 @@ fn the_first_not_found_of_an_api_that_was_failing_removes_nothing() {
         proxy.metrics()["origin_failing"] == false
     });
     until("it is believed", || get(proxy.address, "a/1")["status"] == "NOT_FOUND");
+}
+
+#[test]
+fn what_an_api_says_is_passed_on_to_caches_in_front() {
+    let api = Api::start(|got| {
+        let control = match got.target.as_str() {
+            "/a/strict" => "max-age=60, must-revalidate",
+            "/a/each" => "no-cache",
+            "/a/none" => "no-store",
+            "/a/says" => "max-age=60, stale-while-revalidate=7, stale-if-error=0",
+            _ => "max-age=60",
+        };
+        ok(&format!("cache-control: {control}|age: 9|etag: \"1\""), "1")
+    });
+    let words = "--ttl-jitter 0 --stale-while-revalidate 5s --stale-if-error 10m";
+    let (proxy, http) = with_http(Start::role("proxy", &format!("--origin {} {words}", api.url())));
+    let (_balancer, over) = with_http(Start::balancer(&[proxy.address], ""));
+    for front in [http, over] {
+        for (key, control) in [
+            ("strict", "max-age=60, must-revalidate"),
+            ("each", "max-age=9, must-revalidate"),
+            ("none", "no-store"),
+            ("says", "max-age=60, stale-while-revalidate=7"),
+            ("usual", "max-age=60, stale-while-revalidate=5, stale-if-error=600"),
+        ] {
+            let response = fetch(front, &format!("/a/{key}"));
+            assert_eq!((response.header("cache-control"), response.text()), (control, "1"), "{key}");
+            let age: u32 = response.header("age").parse().unwrap_or_default();
+            assert!((9..40).contains(&age), "{key}: {age}");
+        }
+    }
 }

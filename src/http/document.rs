@@ -1,6 +1,5 @@
 //! `GET /{resource}/{key}`: from a reply of the role to a response.
 
-use std::borrow::Cow;
 use std::fmt::Write;
 
 use bytes::Bytes;
@@ -45,7 +44,8 @@ impl Delivery<'_> {
     }
 }
 
-/// The response to a reply; `asked` are the request's headers, `stale_directives` the proxy's directives after `max-age`.
+/// The response to a reply; `asked` are the request's headers, `stale_directives` what stands after `max-age` where the reply
+/// does not say on what terms the document is held.
 ///
 /// `Err` hands back a long text that the client accepts compressed: too long to compress on a core that serves others.
 pub(super) fn response(
@@ -91,9 +91,8 @@ fn relayed(line: &Bytes, asked: &HeaderMap, stale_directives: &str) -> Result<Re
         terms: view.terms,
     });
     if view.status == Status::Ok {
-        let stale_directives = directives_of(&view.terms, stale_directives);
         return match view.document("", usize::MAX) {
-            Ok(document) => found(Bytes::from_owner(document), delivery.as_ref(), asked, &stale_directives),
+            Ok(document) => found(Bytes::from_owner(document), delivery.as_ref(), asked, stale_directives),
             Err(_) => Ok(problem(Status::ProxyUnreachable, "the reply of the proxy is no document")),
         };
     }
@@ -175,29 +174,34 @@ fn failed(status: Status, detail: Option<&str>, delivery: Option<Delivery<'_>>) 
     response
 }
 
-/// The directives of staleness that a proxy's reply tells; those of this node for a proxy that tells none.
-fn directives_of<'a>(terms: &Terms, own: &'a str) -> Cow<'a, str> {
-    let told = [
-        (", stale-while-revalidate=", terms.stale_while_revalidate),
-        (", stale-if-error=", terms.stale_if_error),
-    ];
-    if told.iter().all(|(_, seconds)| *seconds == 0) {
-        return Cow::Borrowed(own);
+/// `Cache-Control` (RFC 9111). Caches subtract `Age`, so `max-age` is the whole lifetime: the same for every reply with
+/// one fetched document. What its source forbids is forbidden to them, too.
+fn cache_control(delivery: &Delivery<'_>, stale_directives: &str) -> HeaderValue {
+    let terms = &delivery.terms;
+    if terms.not_stored {
+        return HeaderValue::from_static("no-store");
     }
-    let told = told.iter().filter(|(_, seconds)| *seconds > 0);
-    Cow::Owned(told.map(|(name, seconds)| format!("{name}{seconds}")).collect())
+    let Some(lifetime) = delivery.lifetime() else { return ASK_AGAIN };
+    let mut value = String::with_capacity(64);
+    push_seconds(&mut value, "max-age=", lifetime);
+    match terms.lifetime {
+        _ if terms.must_revalidate => value.push_str(", must-revalidate"),
+        Some(_) => {
+            push_seconds(&mut value, ", stale-while-revalidate=", terms.stale_while_revalidate);
+            push_seconds(&mut value, ", stale-if-error=", terms.stale_if_error);
+        }
+        // A proxy that tells no terms is an older one.
+        None => value.push_str(stale_directives),
+    }
+    text(&value)
 }
 
-/// `Cache-Control` (RFC 9111). Caches subtract `Age`, so `max-age` is the whole lifetime: the same for every reply with
-/// one fetched document.
-fn cache_control(delivery: &Delivery<'_>, stale_directives: &str) -> HeaderValue {
-    let Some(lifetime) = delivery.lifetime() else { return ASK_AGAIN };
-    let mut number = itoa::Buffer::new();
-    let mut value = String::with_capacity(20 + stale_directives.len());
-    value.push_str("max-age=");
-    value.push_str(number.format(lifetime));
-    value.push_str(stale_directives);
-    text(&value)
+/// Appends a directive with its time; no time of staleness is no directive.
+fn push_seconds(value: &mut String, directive: &str, seconds: u32) {
+    if seconds > 0 || value.is_empty() {
+        value.push_str(directive);
+        value.push_str(itoa::Buffer::new().format(seconds));
+    }
 }
 
 /// Writes `Age`, and `Cache-Status` of RFC 9211.

@@ -22,6 +22,8 @@ const NO_TERMS: Terms = Terms {
     lifetime: None,
     stale_while_revalidate: 0,
     stale_if_error: 0,
+    must_revalidate: false,
+    not_stored: false,
     was_stale: false,
     collapsed: false,
 };
@@ -69,7 +71,7 @@ fn a_relayed_line_is_the_same_document() {
 
 #[test]
 fn times_are_told_by_the_whole_lifetime() {
-    let terms = Terms { lifetime: Some(30), ..NO_TERMS };
+    let terms = Terms { lifetime: Some(30), stale_if_error: 60, ..NO_TERMS };
     let of = |served: Served| respond(Reply::document(document("{}")).with(served), &[]);
     let headers = |response: &Response| {
         ["cache-control", "age", "cache-status"].map(|name| header(response, name).to_owned())
@@ -87,6 +89,26 @@ fn times_are_told_by_the_whole_lifetime() {
     assert_eq!(headers(&missed), ["max-age=30, stale-if-error=60", "", "dproxy-8001; fwd=miss"]);
     let waited = of(Served { terms: Terms { was_stale: true, collapsed: true, ..terms }, ..fetched });
     assert_eq!(header(&waited, "cache-status"), "dproxy-8001; fwd=stale; collapsed");
+}
+
+#[test]
+fn what_a_source_forbids_is_forbidden_to_caches_in_front() {
+    let control = |terms: Terms| {
+        let terms = Terms { lifetime: Some(30), ..terms };
+        let own = respond(Reply::document(document("{}")).with(Served { terms, ..SERVED }), &[]);
+        let line = Reply::document(document("{}")).with(Served { terms, ..SERVED });
+        let mut bytes = Vec::new();
+        line.frame(None, true, &mut bytes);
+        bytes.pop();
+        let relayed = respond(Reply::relayed(Status::Ok, Bytes::from(bytes)), &[]);
+        assert_eq!(header(&own, "cache-control"), header(&relayed, "cache-control"));
+        header(&own, "cache-control").to_owned()
+    };
+    assert_eq!(control(NO_TERMS), "max-age=30", "the flags say more, and its source less");
+    assert_eq!(control(Terms { must_revalidate: true, ..NO_TERMS }), "max-age=30, must-revalidate");
+    assert_eq!(control(Terms { not_stored: true, ..NO_TERMS }), "no-store");
+    let both = Terms { stale_while_revalidate: 5, stale_if_error: 600, ..NO_TERMS };
+    assert_eq!(control(both), "max-age=30, stale-while-revalidate=5, stale-if-error=600");
 }
 
 #[test]

@@ -114,15 +114,13 @@ impl Freshness {
     }
 
     /// How long past its time an entry is served while it is fetched anew.
-    fn while_revalidate(&self, entry: &Entry) -> Duration {
-        let said = entry.policy().and_then(|policy| policy.stale_while_revalidate());
-        said.unwrap_or(self.stale_while_revalidate)
+    fn while_revalidate(&self, policy: Option<&Policy<'_>>) -> Duration {
+        policy.and_then(Policy::stale_while_revalidate).unwrap_or(self.stale_while_revalidate)
     }
 
     /// How long past its time an entry is served while its source fails.
-    pub(super) fn if_error(&self, entry: &Entry) -> Duration {
-        let said = entry.policy().and_then(|policy| policy.stale_if_error());
-        said.unwrap_or(self.stale_if_error)
+    pub(super) fn if_error(&self, policy: Option<&Policy<'_>>) -> Duration {
+        policy.and_then(Policy::stale_if_error).unwrap_or(self.stale_if_error)
     }
 
     /// What to do with an entry at the time `now`; `random` draws a number uniform in 0..1, if one is needed.
@@ -141,11 +139,13 @@ impl Freshness {
             Some(until) if now >= until => now.since(until),
             _ => Duration::ZERO,
         };
+        let policy = entry.policy();
+        let policy = policy.as_ref();
         match () {
-            () if entry.policy().is_some_and(|policy| policy.is_never_stale()) => Verdict::Gone,
+            () if policy.is_some_and(Policy::is_never_stale) => Verdict::Gone,
             () if entry.is_soft_purged() && past.is_zero() => Verdict::StaleRefresh,
-            () if past < self.while_revalidate(entry) => Verdict::StaleRefresh,
-            () if past < self.if_error(entry) => Verdict::IfError,
+            () if past < self.while_revalidate(policy) => Verdict::StaleRefresh,
+            () if past < self.if_error(policy) => Verdict::IfError,
             () => Verdict::Gone,
         }
     }
@@ -156,10 +156,14 @@ impl Freshness {
         let lifetime = entry.lifetime().map(|lifetime| seconds(lifetime + Duration::from_millis(500)));
         let has_stale = lifetime.is_some() && entry.has_document();
         let of_stale = |time: Duration| if has_stale { seconds(time) } else { 0 };
+        let policy = entry.policy();
+        let policy = policy.as_ref();
         Terms {
             lifetime,
-            stale_while_revalidate: of_stale(self.while_revalidate(entry)),
-            stale_if_error: of_stale(self.if_error(entry)),
+            stale_while_revalidate: of_stale(self.while_revalidate(policy)),
+            stale_if_error: of_stale(self.if_error(policy)),
+            must_revalidate: policy.is_some_and(Policy::is_never_stale),
+            not_stored: policy.is_some_and(|policy| policy.is_not_stored),
             ..Terms::default()
         }
     }
@@ -167,7 +171,8 @@ impl Freshness {
     /// Whether the entry can no longer be served.
     pub fn is_gone(&self, entry: &Entry, now: Millis) -> bool {
         let Some(until) = entry.fresh_until() else { return false };
-        let stale = || self.while_revalidate(entry).max(self.if_error(entry));
+        let policy = entry.policy();
+        let stale = || self.while_revalidate(policy.as_ref()).max(self.if_error(policy.as_ref()));
         now >= until && (!entry.has_document() || now.since(until) >= stale())
     }
 

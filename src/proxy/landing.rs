@@ -158,7 +158,7 @@ impl Proxy {
         }
         drop(not_kept);
         match self.cache.peek(key) {
-            Some(held) if !self.freshness.if_error(&held).is_zero() => held.purge_softly(),
+            Some(held) if !self.freshness.if_error(held.policy().as_ref()).is_zero() => held.purge_softly(),
             Some(_) => drop(self.cache.remove(key)),
             None => {}
         }

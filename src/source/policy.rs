@@ -28,6 +28,8 @@ pub struct Policy<'a> {
     pub stale_if_error: Option<u32>,
     /// Each use asks the source first (RFC 9111, section 5.2.2.4): no flag lengthens its time.
     pub is_revalidated: bool,
+    /// It must not be stored: it serves for one request alone.
+    pub is_not_stored: bool,
     /// What the source knows this version by.
     pub validator: Option<Validator<'a>>,
 }
@@ -55,8 +57,9 @@ const TIMES: usize = 3 * size_of::<u32>();
 /// A time that the source does not say: those it says are half as large at most.
 const UNSAID: u32 = u32::MAX;
 const IS_REVALIDATED: u8 = 1;
-const HAS_ETAG: u8 = 2;
-const HAS_DATE: u8 = 4;
+const IS_NOT_STORED: u8 = 2;
+const HAS_ETAG: u8 = 4;
+const HAS_DATE: u8 = 8;
 
 impl<'a> Policy<'a> {
     /// The policy that was written down as `bytes`; `None` if there are none.
@@ -72,6 +75,7 @@ impl<'a> Policy<'a> {
             stale_while_revalidate: time(4),
             stale_if_error: time(8),
             is_revalidated: bits & IS_REVALIDATED != 0,
+            is_not_stored: bits & IS_NOT_STORED != 0,
             validator: match bits & (HAS_ETAG | HAS_DATE) {
                 HAS_ETAG => Some(Validator::Etag(text.into())),
                 HAS_DATE => Some(Validator::LastModified(text.into())),
@@ -89,7 +93,8 @@ impl<'a> Policy<'a> {
         };
         let times = [self.lifetime, self.stale_while_revalidate, self.stale_if_error];
         let times = times.map(|seconds| seconds.unwrap_or(UNSAID).to_le_bytes());
-        let bits = bit | if self.is_revalidated { IS_REVALIDATED } else { 0 };
+        let mark = |is_set, mark| if is_set { mark } else { 0 };
+        let bits = bit | mark(self.is_revalidated, IS_REVALIDATED) | mark(self.is_not_stored, IS_NOT_STORED);
         [times.as_flattened(), &[bits], text].concat()
     }
 
@@ -100,9 +105,14 @@ impl<'a> Policy<'a> {
 
     /// That of an answer which serves for one request alone.
     pub fn of_no_time() -> Self {
-        let none = Some(0);
-        let (stale_while_revalidate, stale_if_error) = (none, none);
-        Self { lifetime: none, stale_while_revalidate, stale_if_error, is_revalidated: true, validator: None }
+        Self {
+            lifetime: Some(0),
+            stale_while_revalidate: Some(0),
+            stale_if_error: Some(0),
+            is_revalidated: true,
+            is_not_stored: true,
+            validator: None,
+        }
     }
 
     /// For how long the document is served stale while it is fetched anew, if the source says it.

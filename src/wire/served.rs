@@ -30,6 +30,10 @@ pub struct Terms {
     pub stale_while_revalidate: u32,
     /// Seconds for which it is served stale while its source fails (RFC 5861).
     pub stale_if_error: u32,
+    /// Its source forbids that it is served stale (RFC 9111, section 5.2.2.2).
+    pub must_revalidate: bool,
+    /// Its source forbids that it is stored.
+    pub not_stored: bool,
     /// A miss: the cache had the document, but stale.
     pub was_stale: bool,
     /// A miss: it waited for the fetch of another request.
@@ -92,11 +96,14 @@ impl Terms {
                 out.small(number.format(seconds).as_bytes());
             }
         }
-        if self.was_stale {
-            out.small(b",\"was_stale\":true");
-        }
-        if self.collapsed {
-            out.small(b",\"collapsed\":true");
+        let flags: [(&[u8], bool); 4] = [
+            (b",\"must_revalidate\":true", self.must_revalidate),
+            (b",\"not_stored\":true", self.not_stored),
+            (b",\"was_stale\":true", self.was_stale),
+            (b",\"collapsed\":true", self.collapsed),
+        ];
+        for (member, _) in flags.into_iter().filter(|(_, is_set)| *is_set) {
+            out.small(member);
         }
     }
 
@@ -106,6 +113,8 @@ impl Terms {
             "lifetime" => self.lifetime = value.parse().ok(),
             "stale_while_revalidate" => self.stale_while_revalidate = value.parse().unwrap_or(0),
             "stale_if_error" => self.stale_if_error = value.parse().unwrap_or(0),
+            "must_revalidate" => self.must_revalidate = value == "true",
+            "not_stored" => self.not_stored = value == "true",
             "was_stale" => self.was_stale = value == "true",
             "collapsed" => self.collapsed = value == "true",
             _ => {}
@@ -133,6 +142,8 @@ mod tests {
             lifetime: Some(30),
             stale_while_revalidate: 5,
             stale_if_error: 60,
+            must_revalidate: true,
+            not_stored: true,
             was_stale: true,
             collapsed: true,
         };

@@ -79,6 +79,7 @@ impl Said {
                 (false, false) => directives.stale_if_error.or_zero(),
             },
             is_revalidated: directives.no_cache,
+            is_not_stored: false,
             validator: None,
         }
     }
