@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   no reply ────── LinkError ──▶ of_error ──┐
-//!   no sound line ─ ReplyError ─▶ of_line ───┼──▶ Document | Source | Full | Ours
+//!   no sound line ─ ReplyError ─▶ of_line ───┼──▶ Document | Doubt | Source | Full | Ours
 //!   a reply ─────── ReplyView ──▶ of_reply ──┤
 //!   a failed poll ─ LinkError ──▶ of_poll ───┤
 //!   a response ──── its status ─▶ of_http ───┘
@@ -21,6 +21,8 @@ use crate::wire::{ReplyView, Status};
 pub enum Fault {
     /// Of this document: it is broken, too large, or slow. Its source is well, and so is every node on the way.
     Document,
+    /// Of this document, unless the upstream has no document for anybody: then it is the upstream's.
+    Doubt,
     /// Of the upstream, or of what that stands before: other documents will probably fail as well.
     Source,
     /// The upstream lives and has reached a limit. Its health is not in doubt.
@@ -83,7 +85,8 @@ impl Fault {
     /// The fault of a response of an API with a status that is neither a document nor the word that there is none.
     ///
     /// What comes before the API (a gateway, a load balancer) speaks for all of it; what the API itself says is about one
-    /// document first: 401 and 403 of what needs other rights, 500 of a program that fails for this one.
+    /// document first. But 401 and 403 may be about what this proxy may read at all, and 500 about a program that fails for
+    /// every document: that shows when no other document comes in between.
     pub fn of_http(status: u16) -> Self {
         match status {
             // The limit is that of whoever asks, not of the API.
@@ -91,13 +94,14 @@ impl Fault {
             // Request timeout, proxy authentication; unavailable, a bad or silent way behind a gateway, and what networks
             // before APIs have for the same (520 to 530).
             407 | 408 | 502 | 503 | 504 | 511 | 520..=530 => Fault::Source,
+            401 | 403 | 500..=599 => Fault::Doubt,
             _ => Fault::Document,
         }
     }
 
     /// Whether a proxy or a balancer in front of this node need not doubt it, nor ask another: `"fault":"document"`.
     pub fn is_of_document(self) -> bool {
-        matches!(self, Fault::Document | Fault::Full)
+        matches!(self, Fault::Document | Fault::Doubt | Fault::Full)
     }
 }
 
@@ -146,12 +150,12 @@ mod tests {
         for (status, fault) in [
             (204, Fault::Document),
             (400, Fault::Document),
-            (401, Fault::Document),
-            (403, Fault::Document),
+            (401, Fault::Doubt),
+            (403, Fault::Doubt),
             (408, Fault::Source),
             (429, Fault::Full),
             (451, Fault::Document),
-            (500, Fault::Document),
+            (500, Fault::Doubt),
             (502, Fault::Source),
             (503, Fault::Source),
             (504, Fault::Source),

@@ -164,7 +164,9 @@ impl Attempt {
                     format!("the reply of the proxies is longer than the {limit} bytes of --max-document");
                 unfit(Status::ProxyUnreachable, why)
             }
-            Fault::Document => unfit(Status::OriginFailure, format!("no sound document: {error}")),
+            Fault::Document | Fault::Doubt => {
+                unfit(Status::OriginFailure, format!("no sound document: {error}"))
+            }
             Fault::Source => {
                 self.upstreams.members.request_failed(&self.node, &error.to_string());
                 if error.was_not_sent() { Outcome::NotSent } else { Outcome::Failed }

@@ -142,7 +142,7 @@ async fn check(upstreams: &Arc<Upstreams>, node: &Node, deadline: Duration, is_s
         Ok(line) => judge(&line),
         Err(error) => match Fault::of_poll(error, node.last_word() > began) {
             Fault::Ours => Finding::Nothing,
-            Fault::Full | Fault::Document => Finding::Lives,
+            Fault::Full | Fault::Document | Fault::Doubt => Finding::Lives,
             Fault::Source => Finding::Failed(error.to_string()),
         },
     };

@@ -48,7 +48,7 @@ impl Failure {
     pub(super) fn status(&self) -> Status {
         match self.fault {
             Fault::Ours => Status::Overloaded,
-            Fault::Document | Fault::Source | Fault::Full => Status::OriginFailure,
+            Fault::Document | Fault::Doubt | Fault::Source | Fault::Full => Status::OriginFailure,
         }
     }
 }

@@ -8,7 +8,8 @@
 //! nobody. It is probed with a key that was answered before, if there is one: any other may be slow or broken itself. A key
 //! of a kind that has not failed, or has only once or twice, is tried between the probes, one at a time; when that fails the
 //! pause does not grow. While the answered key is being fetched anyway, any key that has not failed is tried so.
-//! An origin that asks for a pause gets no request until it is over, and is probed then.
+//! An origin that asks for a pause gets no request until it is over, and is probed then. One that answers, and has no document for
+//! any of eight keys in a row, counts as failing as well: its key is revoked, or its database away.
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -21,6 +22,8 @@ use crate::wire::{Key, KeyBuf};
 const FAILING_FROM: u32 = 3;
 /// With this many keys that failed, no further key is tried beside the probes.
 const MOST_ACCUSED: usize = 8;
+/// From this many keys in a row on that were answered without a document, and may be at fault themselves, the origin is.
+const DOUBTED_FROM: usize = 8;
 /// The longest pause that an origin may ask for.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 /// The longest pause between two probes, unless the first pause is longer.
@@ -35,6 +38,8 @@ pub(super) struct Gate {
     failures: u32,
     /// The keys that failed since the last answer, each once.
     accused: Vec<Mark>,
+    /// The keys that were answered without a document since one was brought, each once.
+    doubted: Vec<Mark>,
     /// A probe is under way.
     probing: bool,
     /// A trial is under way.
@@ -45,6 +50,8 @@ pub(super) struct Gate {
     last_error: Option<(Millis, Cow<'static, str>)>,
     /// The key of the last answer, and its time.
     last_answer: Option<(KeyBuf, Millis)>,
+    /// When it last said anything at all of a key.
+    last_word: Option<Millis>,
     /// Since when connections are refused.
     refused_since: Option<Millis>,
     /// Until when the origin asked for no request.
@@ -104,12 +111,14 @@ impl Gate {
             retry,
             failures: 0,
             accused: Vec::new(),
+            doubted: Vec::new(),
             probing: false,
             trying: false,
             probes_failed: 0,
             next_probe: Millis(0),
             last_error: None,
             last_answer: None,
+            last_word: None,
             refused_since: None,
             closed_until: None,
         }
@@ -193,7 +202,7 @@ impl Gate {
         self.probing || self.trying
     }
 
-    /// The origin answered this key, with any status.
+    /// The origin answered this key with a document, or with a status that says nothing of any other.
     pub(super) fn answered(&mut self, key: &KeyBuf, now: Millis) -> Option<Flip> {
         if self.is_closed(now) {
             // It was asked before the origin wanted its pause.
@@ -201,10 +210,37 @@ impl Gate {
         }
         let was_failing = std::mem::take(&mut self.failures) >= FAILING_FROM;
         self.accused.clear();
+        self.doubted.clear();
         self.probes_failed = 0;
         self.refused_since = None;
         self.last_answer = Some((key.clone(), now));
+        self.last_word = Some(now);
         was_failing.then_some(Flip::Well)
+    }
+
+    /// The origin answered this key in a way that may be about it alone, or about all keys. It is about all when so many keys
+    /// in a row got no better answer. An origin that is failing is not well for that.
+    pub(super) fn doubted(
+        &mut self,
+        key: Key<'_>,
+        pass: Pass,
+        now: Millis,
+        error: impl Into<Cow<'static, str>>,
+    ) -> Option<Flip> {
+        self.last_word = Some(now);
+        if self.is_failing() {
+            return self.failed(key, pass, now, error);
+        }
+        let mark = Mark::of(key);
+        if !self.doubted.contains(&mark) {
+            self.doubted.push(mark);
+        }
+        // It lives: a row of failures without an answer has ended.
+        self.accused.clear();
+        self.refused_since = None;
+        let is_of_all = self.doubted.len() >= DOUBTED_FROM;
+        self.failures = if is_of_all { FAILING_FROM - 1 } else { 0 };
+        if is_of_all { self.failed(key, pass, now, error) } else { None }
     }
 
     /// A failure that is the origin's. Only a failed probe lengthens the pause: many fetches that were under way together
@@ -264,9 +300,9 @@ impl Gate {
         now.since(since) < restarts_within
     }
 
-    /// Whether it answered a request, with any status, after `earlier`.
+    /// Whether it answered a request, with whatever, after `earlier`.
     pub(super) fn has_answered_since(&self, earlier: Millis) -> bool {
-        self.last_answer.as_ref().is_some_and(|(_, at)| *at > earlier)
+        self.last_word.is_some_and(|at| at > earlier)
     }
 
     /// Whether it is failing.

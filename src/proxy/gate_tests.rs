@@ -254,3 +254,31 @@ fn an_origin_that_asks_for_a_pause_gets_one_and_then_a_probe() {
     assert_eq!(answers(&mut gate, "a/1", 65_003), Some(Flip::Well));
     assert_eq!(admit(&mut gate, "cold/1", 65_003), USUAL);
 }
+
+#[test]
+fn an_origin_that_answers_no_key_with_a_document_is_failing() {
+    let mut gate = gate();
+    let doubted = |gate: &mut Gate, path: &str, pass, now| gate.doubted(key(path), pass, Millis(now), "500");
+    answers(&mut gate, "k/1", 0);
+    // The same broken key proves nothing, however often it is asked for; nor do others beside one that is answered.
+    for now in 1..50 {
+        assert_eq!(doubted(&mut gate, "a/1", Pass::Usual, now), None);
+    }
+    for (i, path) in ["a/2", "a/3", "b/1", "b/2", "c/1", "c/2", "c/3"].into_iter().enumerate() {
+        let flip = (i == 6).then_some(Flip::Failing);
+        assert_eq!(doubted(&mut gate, path, Pass::Usual, 50), flip, "{path}");
+        if i == 5 {
+            answers(&mut gate, "k/1", 50);
+            for again in ["a/1", "a/2", "a/3", "b/1", "b/2", "c/1", "c/2"] {
+                assert_eq!(doubted(&mut gate, again, Pass::Usual, 51), None);
+            }
+        }
+    }
+    // The key that had a document is asked first, and one that has none now is no comfort.
+    let admission = gate.admit(key("d/1"), Millis(52), false);
+    assert_eq!((admission.pass, admission.probe), (BEHIND, Some(key("k/1").to_owned())));
+    assert_eq!(doubted(&mut gate, "k/1", Pass::Probe, 52), None);
+    gate.give_back(Pass::Probe);
+    assert!(gate.is_failing());
+    assert_eq!(answers(&mut gate, "k/1", 3_000), Some(Flip::Well));
+}

@@ -50,7 +50,8 @@ impl KeyFailures {
     /// gate to find out, with other keys as well.
     pub(super) fn failed(&mut self, key: &KeyBuf, failure: &Failure, now: Millis) {
         let before = self.of(key.as_str()).map_or(0, |failure| failure.in_a_row);
-        let in_a_row = if failure.fault == Fault::Document { before + 1 } else { 0 };
+        let is_its_own = matches!(failure.fault, Fault::Document | Fault::Doubt);
+        let in_a_row = if is_its_own { before + 1 } else { 0 };
         let pause = self.pause * (1 << in_a_row.saturating_sub(1).min(DOUBLINGS));
         let failure = KeyFailure {
             why: failure.why.clone(),

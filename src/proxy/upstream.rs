@@ -344,6 +344,10 @@ impl Upstream {
                 self.failures.add_one();
                 self.gate().failed(key.as_key(), pass, now, why.clone())
             }
+            Fetched::Failed(Failure { fault: Fault::Doubt, why, .. }) => {
+                self.failures.add_one();
+                self.gate().doubted(key.as_key(), pass, now, why.clone())
+            }
             Fetched::Failed(Failure { fault: Fault::Document | Fault::Full, .. }) => {
                 self.failures.add_one();
                 self.gate().answered(key, now)

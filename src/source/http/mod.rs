@@ -138,10 +138,10 @@ impl HttpSource {
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
             let next = location.and_then(|location| self.template.redirected(&target, location));
             debug!(key = %wanted.key, from = target, ?location, "a redirect");
-            target = next.ok_or(Unmet::unfit(Fault::Document, "the origin redirects to another host"))?;
+            target = next.ok_or(Unmet::unfit(Fault::Doubt, "the origin redirects to another host"))?;
             self.spare(response, connection, wanted.deadline).await;
         }
-        Err(Unmet::unfit(Fault::Document, "the origin redirects more than three times"))
+        Err(Unmet::unfit(Fault::Doubt, "the origin redirects more than three times"))
     }
 
     async fn request(
@@ -256,7 +256,8 @@ impl HttpSource {
         };
         parsed.map_err(|error| match error {
             DocumentError::TooLarge(_) => self.of_body(BodyError::TooLarge),
-            error => Unmet::Unfit { fault: Fault::Document, why: error.to_string().into(), wait: None },
+            // A page of HTML for every key: the API is down for maintenance.
+            error => Unmet::Unfit { fault: Fault::Doubt, why: error.to_string().into(), wait: None },
         })
     }
 
