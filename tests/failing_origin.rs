@@ -9,13 +9,24 @@ use tokio::time::Instant;
 use crate::support::ask::parse;
 use crate::support::fake::{Fault, Gate, Hello, answer_soundly};
 use crate::support::moody::{Moody, assert_stale, explain, is_stale};
-use crate::support::{Data, Fake, Node, Session, Start, ask, at_once, get, pause, timed, until};
+use crate::support::over::{Over, over_both};
+use crate::support::{Data, Fake, Node, Session, ask, at_once, get, pause, timed, until};
 
-#[test]
-fn a_failing_origin_gets_one_probe_per_pause() {
+over_both! {
+    a_failing_origin_gets_one_probe_per_pause,
+    a_silent_origin_gets_one_probe_at_a_time,
+    queued_fetches_do_not_reach_an_origin_that_failed_meanwhile,
+    fetches_at_once_are_bounded_when_the_origin_recovers,
+    a_held_document_whose_file_breaks_is_fetched_now_and_then,
+    a_softly_purged_document_whose_file_is_broken_is_fetched_now_and_then,
+    explain_tells_the_failure_of_this_key_and_of_no_other,
+    a_failing_origin_is_tried_with_other_keys_while_the_known_one_is_fetched,
+}
+
+fn a_failing_origin_gets_one_probe_per_pause(over: Over) {
     const RETRY: Duration = Duration::from_millis(200);
     let origin = Moody::start();
-    let proxy = Start::proxy(origin.fake.address, "--ttl 100ms --origin-retry 200ms").run();
+    let proxy = over.proxy(origin.fake.address, "--ttl 100ms --origin-retry 200ms").run();
     for i in 0..20 {
         get(proxy.address, &format!("article/{i}"));
     }
@@ -41,10 +52,9 @@ fn a_failing_origin_gets_one_probe_per_pause() {
     assert_eq!(proxy.metrics()["origin_failing"], true);
 }
 
-#[test]
-fn a_silent_origin_gets_one_probe_at_a_time() {
+fn a_silent_origin_gets_one_probe_at_a_time(over: Over) {
     let origin = Moody::start();
-    let proxy = Start::proxy(origin.fake.address, "--origin-retry 50ms --fetch-deadline 400ms").run();
+    let proxy = over.proxy(origin.fake.address, "--origin-retry 50ms --fetch-deadline 400ms").run();
     origin.fails(Fault::Silent);
     until("it is held to fail", || {
         get(proxy.address, "article/1");
@@ -65,13 +75,12 @@ fn a_silent_origin_gets_one_probe_at_a_time() {
     assert_eq!(origin.most_at_once(), 1);
 }
 
-#[test]
-fn queued_fetches_do_not_reach_an_origin_that_failed_meanwhile() {
+fn queued_fetches_do_not_reach_an_origin_that_failed_meanwhile(over: Over) {
     let origin = Moody::start();
     origin.fails(Fault::Line("hello"));
     origin.slows(Duration::from_millis(50));
     let words = "--max-fetches 2 --origin-retry 10s --fetch-deadline 20s";
-    let proxy = Start::proxy(origin.fake.address, words).run();
+    let proxy = over.proxy(origin.fake.address, words).run();
     let mut session = Session::open(proxy.address);
     for (id, reply) in session.ask_many(0..60, |id| format!("GET cold/{id}")) {
         assert_eq!(parse(&reply)["status"], "ORIGIN_FAILURE", "{id}: {reply}");
@@ -80,12 +89,11 @@ fn queued_fetches_do_not_reach_an_origin_that_failed_meanwhile() {
     assert!((3..=6).contains(&asked), "60 requests asked a failing origin {asked} times");
 }
 
-#[test]
-fn fetches_at_once_are_bounded_when_the_origin_recovers() {
+fn fetches_at_once_are_bounded_when_the_origin_recovers(over: Over) {
     const KEYS: usize = 40;
     let origin = Moody::start();
     let words = "--ttl 500ms --max-fetches 3 --origin-retry 50ms --fetch-deadline 20s";
-    let proxy = Start::proxy(origin.fake.address, words).run();
+    let proxy = over.proxy(origin.fake.address, words).run();
     let all: Vec<String> = (0..KEYS).map(|i| format!("article/{i}")).collect();
     for path in &all {
         get(proxy.address, path);
@@ -131,13 +139,12 @@ fn fetches_of_200_requests(proxy: &Node, path: &str, others: &str) -> usize {
     fetches
 }
 
-#[test]
-fn a_held_document_whose_file_breaks_is_fetched_now_and_then() {
+fn a_held_document_whose_file_breaks_is_fetched_now_and_then(over: Over) {
     let data = Data::articles(3);
-    let origin = Start::origin(data.path(), "").run();
+    let origin = over.server_of(&data);
     for words in ["", "--stale-while-revalidate 10m"] {
         data.put("article/3", b"3");
-        let proxy = Start::proxy(origin.address, &format!("--ttl 200ms {words}")).run();
+        let proxy = over.proxy(origin.address(), &format!("--ttl 200ms {words}")).run();
         assert_eq!(get(proxy.address, "article/3")["data"], 3);
         data.put("article/3", br#"{"id":"#);
         until("it is stale", || is_stale(&proxy, "article/3"));
@@ -148,11 +155,10 @@ fn a_held_document_whose_file_breaks_is_fetched_now_and_then() {
     }
 }
 
-#[test]
-fn a_softly_purged_document_whose_file_is_broken_is_fetched_now_and_then() {
+fn a_softly_purged_document_whose_file_is_broken_is_fetched_now_and_then(over: Over) {
     let data = Data::articles(3);
-    let origin = Start::origin(data.path(), "").run();
-    let proxy = Start::proxy(origin.address, "--ttl 10m").run();
+    let origin = over.server_of(&data);
+    let proxy = over.proxy(origin.address(), "--ttl 10m").run();
     get(proxy.address, "article/3");
     data.put("article/3", br#"{"id":"#);
     ask(proxy.address, "PURGE soft article/3");
@@ -172,11 +178,10 @@ fn a_softly_purged_document_whose_file_is_broken_is_fetched_now_and_then() {
     until("it is fetched at once", || fetched(&proxy) > before);
 }
 
-#[test]
-fn explain_tells_the_failure_of_this_key_and_of_no_other() {
+fn explain_tells_the_failure_of_this_key_and_of_no_other(over: Over) {
     let data = Data::articles(3);
-    let origin = Start::origin(data.path(), "").run();
-    let proxy = Start::proxy(origin.address, "--ttl 200ms --origin-retry 10m").run();
+    let origin = over.server_of(&data);
+    let proxy = over.proxy(origin.address(), "--ttl 200ms --origin-retry 10m").run();
     for path in ["article/2", "article/3"] {
         get(proxy.address, path);
     }
@@ -205,8 +210,7 @@ fn explain_tells_the_failure_of_this_key_and_of_no_other() {
     assert!(explain(&proxy, "article/9")["last_error"].is_null());
 }
 
-#[test]
-fn a_failing_origin_is_tried_with_other_keys_while_the_known_one_is_fetched() {
+fn a_failing_origin_is_tried_with_other_keys_while_the_known_one_is_fetched(over: Over) {
     // Of another kind than the keys that fail, and of theirs.
     for good in ["good/1", "bad/good"] {
         let (gate, known) = (Gate::default(), AtomicUsize::new(0));
@@ -220,7 +224,7 @@ fn a_failing_origin_is_tried_with_other_keys_while_the_known_one_is_fetched() {
             _ => answer_soundly(asked),
         });
         let words = "--ttl 100ms --stale-while-revalidate 10m --fetch-deadline 20s";
-        let proxy = Start::proxy(origin.address, words).run();
+        let proxy = over.proxy(origin.address, words).run();
         get(proxy.address, "k/1");
         until("it is fetched again", || {
             get(proxy.address, "k/1");

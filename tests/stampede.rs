@@ -14,7 +14,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::support::ask::parse;
 use crate::support::fake::{Gate, Hello, answer_soundly};
-use crate::support::{Address, Fake, PATIENCE, Session, Start, ask, at_once, get, heavy, pause, until};
+use crate::support::over::{Over, over_both};
+use crate::support::{Address, Fake, PATIENCE, Session, ask, at_once, get, heavy, pause, until};
 
 /// Clients that request one key at once.
 const CROWD: usize = 1000;
@@ -43,13 +44,22 @@ fn crowd(to: Address, path: &'static str) -> (Duration, Vec<String>) {
     (spread, answers.into_iter().map(|(_, reply)| reply).collect())
 }
 
-#[test]
-fn a_thousand_clients_on_a_cold_key_cost_one_fetch() {
+over_both! {
+    a_thousand_clients_on_a_cold_key_cost_one_fetch,
+    a_fetch_goes_on_when_its_only_client_closes,
+    waiters_are_bounded,
+    the_wait_is_bounded_in_time,
+    a_failure_is_shared_by_all_waiters_and_not_cached,
+    concurrent_fetches_are_bounded_and_the_others_wait,
+    fetches_that_would_start_too_late_are_refused_at_once,
+}
+
+fn a_thousand_clients_on_a_cold_key_cost_one_fetch(over: Over) {
     let _alone = heavy();
     let origin = Fake::start(Hello::Granted, |asked| {
         asked.answer_soundly_after(|| pause(Duration::from_millis(200)));
     });
-    let proxy = Start::proxy(origin.address, "--line-deadline 1m").run();
+    let proxy = over.proxy(origin.address, "--line-deadline 1m").run();
     let (spread, replies) = crowd(proxy.address, "article/1");
     assert!(replies.iter().all(|reply| parse(reply)["data"]["path"] == "article/1"));
     assert_eq!(origin.requests(), ["GET article/1"]);
@@ -64,11 +74,10 @@ fn a_thousand_clients_on_a_cold_key_cost_one_fetch() {
     assert!(spread < Duration::from_secs(5), "the last answer came {spread:?} after the first");
 }
 
-#[test]
-fn a_fetch_goes_on_when_its_only_client_closes() {
+fn a_fetch_goes_on_when_its_only_client_closes(over: Over) {
     let gate = Gate::default();
     let origin = gate.peer();
-    let proxy = Start::proxy(origin.address, "").run();
+    let proxy = over.proxy(origin.address, "").run();
     let mut only = Session::open(proxy.address);
     only.send("1 GET article/1\n");
     until("the fetch has begun", || !origin.requests().is_empty());
@@ -80,11 +89,10 @@ fn a_fetch_goes_on_when_its_only_client_closes() {
     assert_eq!(origin.requests().len(), 1);
 }
 
-#[test]
-fn waiters_are_bounded() {
+fn waiters_are_bounded(over: Over) {
     let gate = Gate::default();
     let origin = gate.peer();
-    let proxy = Start::proxy(origin.address, "--max-waiters 3 --fetch-deadline 20s").run();
+    let proxy = over.proxy(origin.address, "--max-waiters 3 --fetch-deadline 20s").run();
     let mut waiting = Session::open(proxy.address);
     waiting.send("1 GET article/1\n2 GET article/1\n3 GET article/1\n4 GET article/1\n");
     let (turned_away, reply) = waiting.reply();
@@ -98,10 +106,9 @@ fn waiters_are_bounded() {
     assert_eq!(origin.requests().len(), 1);
 }
 
-#[test]
-fn the_wait_is_bounded_in_time() {
+fn the_wait_is_bounded_in_time(over: Over) {
     let origin = Gate::default().peer();
-    let proxy = Start::proxy(origin.address, "--fetch-deadline 300ms").run();
+    let proxy = over.proxy(origin.address, "--fetch-deadline 300ms").run();
     let began = Instant::now();
     at_once(vec![(); 10], |()| assert_eq!(get(proxy.address, "article/1")["status"], "ORIGIN_FAILURE"));
     assert!(
@@ -113,8 +120,7 @@ fn the_wait_is_bounded_in_time() {
     assert!(proxy.count("origin_fetches") < 10.0);
 }
 
-#[test]
-fn a_failure_is_shared_by_all_waiters_and_not_cached() {
+fn a_failure_is_shared_by_all_waiters_and_not_cached(over: Over) {
     let gate = Gate::default();
     let (held, failed) = (gate.clone(), AtomicBool::new(false));
     // The first request fails once all the others wait for it.
@@ -125,7 +131,7 @@ fn a_failure_is_shared_by_all_waiters_and_not_cached() {
             asked.reply("hello");
         }
     });
-    let proxy = Start::proxy(origin.address, "--fetch-deadline 20s").run();
+    let proxy = over.proxy(origin.address, "--fetch-deadline 20s").run();
     let mut waiting = Session::open(proxy.address);
     waiting.send_many(0..10, |_| "GET article/1".to_owned());
     until("all wait", || proxy.count("coalesced") == 9.0);
@@ -138,10 +144,9 @@ fn a_failure_is_shared_by_all_waiters_and_not_cached() {
     assert_eq!(origin.requests().len(), 2);
 }
 
-#[test]
-fn concurrent_fetches_are_bounded_and_the_others_wait() {
+fn concurrent_fetches_are_bounded_and_the_others_wait(over: Over) {
     let origin = Busy::origin(Duration::from_millis(20));
-    let proxy = Start::proxy(origin.0.address, "--max-fetches 4 --fetch-deadline 20s").run();
+    let proxy = over.proxy(origin.0.address, "--max-fetches 4 --fetch-deadline 20s").run();
     let mut session = Session::open(proxy.address);
     for (id, reply) in session.ask_many(0..60, |id| format!("GET article/{id}")) {
         assert_eq!(parse(&reply)["data"]["path"], format!("article/{id}"), "{reply}");
@@ -150,10 +155,9 @@ fn concurrent_fetches_are_bounded_and_the_others_wait() {
     assert_eq!(origin.0.requests().len(), 60);
 }
 
-#[test]
-fn fetches_that_would_start_too_late_are_refused_at_once() {
+fn fetches_that_would_start_too_late_are_refused_at_once(over: Over) {
     let origin = Busy::origin(Duration::from_millis(300));
-    let proxy = Start::proxy(origin.0.address, "--max-fetches 1 --fetch-deadline 4s").run();
+    let proxy = over.proxy(origin.0.address, "--max-fetches 1 --fetch-deadline 4s").run();
     assert_eq!(get(proxy.address, "article/0")["status"], "OK", "now it knows how long a fetch takes");
     let mut session = Session::open(proxy.address);
     session.send_many(1..41, |id| format!("GET article/{id}"));
@@ -176,9 +180,11 @@ impl Busy {
         let counts = Arc::new(Mutex::new((0, 0)));
         let seen = counts.clone();
         let origin = Fake::start(Hello::Granted, move |asked| {
-            let mut counts = seen.lock().expect("the counts");
-            counts.0 += 1;
-            counts.1 = counts.1.max(counts.0);
+            {
+                let mut counts = seen.lock().expect("the counts");
+                counts.0 += 1;
+                counts.1 = counts.1.max(counts.0);
+            }
             let seen = seen.clone();
             asked.answer_soundly_after(move || {
                 pause(slowness);

@@ -1,4 +1,5 @@
-//! Fake upstreams: they record their requests and reply by a script, soundly or with a fault.
+//! Fake upstreams: they record their requests and reply by a script, soundly or with a fault. One that is asked over HTTP answers so,
+//! too: OK is a 200 with the data as its body, NOT_FOUND a 404; any other line is no response.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -28,6 +29,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) request: &'a str,
     /// The options.
     pub(crate) options: &'a str,
+    /// It came over HTTP/1.1.
+    is_http: bool,
     stream: &'a mut TcpStream,
 }
 
@@ -39,16 +42,17 @@ impl Asked<'_> {
 
     /// Replies with a whole line. The client may have closed.
     pub(crate) fn reply(&mut self, line: &str) {
-        self.part(&format!("{line}\n"));
+        let response = self.is_http.then(|| response(line)).flatten();
+        self.part(&response.unwrap_or_else(|| format!("{line}\n")));
     }
 
     /// Replies soundly after `wait`; later requests of the session are answered meanwhile.
     pub(crate) fn answer_soundly_after(&self, wait: impl FnOnce() + Send + 'static) {
         let Ok(mut stream) = self.stream.try_clone() else { return };
-        let (id, request) = (self.id, self.request.to_owned());
+        let (id, is_http, request) = (self.id, self.is_http, self.request.to_owned());
         let answer = move || {
             wait();
-            answer_soundly(&mut Asked { id, request: &request, options: "", stream: &mut stream });
+            answer_soundly(&mut Asked { id, request: &request, options: "", is_http, stream: &mut stream });
         };
         // A plain connection closes after its reply: no other request waits.
         match id {
@@ -203,6 +207,9 @@ fn serve(stream: TcpStream, hello: Hello, seen: &Seen, script: &dyn Fn(&mut Aske
     let (Ok(()), Ok(mut writer)) = (limits, stream.try_clone()) else { return };
     let mut lines = BufReader::new(stream);
     let Some(first) = next_line(&mut lines) else { return };
+    if first.ends_with(" HTTP/1.1") {
+        return serve_http(first, &mut lines, &mut writer, seen, script);
+    }
     if first != "HELLO 2" {
         return answer(None, &first, &mut writer, seen, script);
     }
@@ -229,7 +236,35 @@ fn answer(id: Option<u64>, line: &str, stream: &mut TcpStream, seen: &Seen, scri
     let request = &line[..(words + 1).min(line.len())];
     seen.requests.lock().expect("the requests").push(request.to_owned());
     let options = line[request.len()..].trim_start();
-    script(&mut Asked { id, request, options, stream });
+    script(&mut Asked { id, request, options, is_http: false, stream });
+}
+
+/// Answers requests on a connection, until it ends or what was written was no response.
+fn serve_http(
+    first: String,
+    lines: &mut BufReader<TcpStream>,
+    stream: &mut TcpStream,
+    seen: &Seen,
+    script: &dyn Fn(&mut Asked<'_>),
+) {
+    let mut line = Some(first);
+    while let Some(path) = line.as_deref().and_then(|line| line.strip_prefix("GET /")?.split(' ').next()) {
+        let request = format!("GET {path}");
+        while next_line(lines).is_some_and(|header| !header.is_empty()) {}
+        seen.requests.lock().expect("the requests").push(request.clone());
+        script(&mut Asked { id: None, request: &request, options: "", is_http: true, stream });
+        line = next_line(lines);
+    }
+}
+
+/// The response that says what a line does, if there is one.
+fn response(line: &str) -> Option<String> {
+    let (status, body) = match line.strip_prefix("{\"status\":\"OK\",\"data\":") {
+        Some(data) => ("200 OK", data.strip_suffix('}')?),
+        None if line.starts_with("{\"status\":\"NOT_FOUND\"") => ("404 Not Found", "null"),
+        None => return None,
+    };
+    Some(format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
 }
 
 fn next_line(lines: &mut BufReader<TcpStream>) -> Option<String> {

@@ -12,6 +12,7 @@ pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod moody;
 pub(crate) mod node;
+pub(crate) mod over;
 pub(crate) mod session;
 pub(crate) mod temp;
 

@@ -54,7 +54,13 @@ impl Data {
 
     /// The file of a path.
     pub(crate) fn file(&self, path: &str) -> PathBuf {
-        self.dir.path().join(format!("{}.json", path.replacen('/', "", 1)))
+        self.files()(path)
+    }
+
+    /// From paths to files.
+    pub(crate) fn files(&self) -> impl Fn(&str) -> PathBuf + Send + Sync + 'static {
+        let directory = self.dir.path().to_owned();
+        move |path| directory.join(format!("{}.json", path.replacen('/', "", 1)))
     }
 
     pub(crate) fn path(&self) -> &Path {
