@@ -8,6 +8,7 @@ mod support;
 mod api;
 mod api_cached;
 mod api_servers;
+mod bad_apis;
 mod bad_files;
 mod bad_input;
 mod bad_upstream;

@@ -5,8 +5,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
-use super::{Address, PATIENCE};
+use super::{Address, PATIENCE, pause};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct Got {
     headers: Vec<(String, String)>,
     /// How many came on its connection before.
     pub(crate) before: usize,
+    /// How many for this path and query came before.
+    pub(crate) number_of_its_target: usize,
 }
 
 impl Got {
@@ -38,6 +41,8 @@ pub(crate) enum Act {
     Last(Vec<u8>),
     /// Writes bytes and then nothing until the client closes.
     Hang(Vec<u8>),
+    /// Writes bytes, and then others again and again, with pauses of this time, until the client closes.
+    Endless(Vec<u8>, Vec<u8>, Duration),
 }
 
 /// A response with its length.
@@ -64,6 +69,7 @@ pub(crate) struct Api {
 struct Seen {
     stopping: AtomicBool,
     connections: AtomicUsize,
+    open: AtomicUsize,
     requests: Mutex<Vec<Got>>,
 }
 
@@ -92,6 +98,7 @@ impl Api {
                 }
                 let (state, script, wrap) = (state.clone(), script.clone(), wrap.clone());
                 state.connections.fetch_add(1, Ordering::SeqCst);
+                state.open.fetch_add(1, Ordering::SeqCst);
                 thread::spawn(move || {
                     let _ = stream.set_read_timeout(Some(PATIENCE));
                     let socket = stream.try_clone().expect("a second handle");
@@ -99,6 +106,7 @@ impl Api {
                         serve(wire, &state, &*script);
                     }
                     let _ = socket.shutdown(Shutdown::Both);
+                    state.open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
@@ -119,6 +127,11 @@ impl Api {
         self.seen.connections.load(Ordering::SeqCst)
     }
 
+    /// Connections that are open now.
+    pub(crate) fn open(&self) -> usize {
+        self.seen.open.load(Ordering::SeqCst)
+    }
+
     /// The URL of its root.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
@@ -135,14 +148,26 @@ impl Drop for Api {
 fn serve(wire: Box<dyn Wire>, seen: &Seen, script: &dyn Fn(&Got) -> Act) {
     let mut wire = BufReader::new(wire);
     for before in 0.. {
-        let Some(got) = read(&mut wire, before) else { return };
-        seen.requests.lock().expect("the requests").push(got.clone());
+        let Some(mut got) = read(&mut wire, before) else { return };
+        {
+            let mut requests = seen.requests.lock().expect("the requests");
+            got.number_of_its_target = requests.iter().filter(|other| other.target == got.target).count();
+            requests.push(got.clone());
+        }
         let (bytes, goes_on) = match script(&got) {
             Act::Say(bytes) => (bytes, true),
             Act::Last(bytes) => (bytes, false),
             Act::Hang(bytes) => {
                 let _ = wire.get_mut().write_all(&bytes).and_then(|()| wire.get_mut().flush());
                 let _ = wire.read(&mut [0]);
+                return;
+            }
+            Act::Endless(head, piece, pace) => {
+                let mut bytes = head;
+                while wire.get_mut().write_all(&bytes).and_then(|()| wire.get_mut().flush()).is_ok() {
+                    pause(pace);
+                    bytes.clone_from(&piece);
+                }
                 return;
             }
         };
@@ -164,5 +189,5 @@ fn read(wire: &mut impl BufRead, before: usize) -> Option<Got> {
     while let Some((name, value)) = line()?.split_once(':') {
         headers.push((name.to_owned(), value.trim().to_owned()));
     }
-    Some(Got { target, headers, before })
+    Some(Got { target, headers, before, number_of_its_target: 0 })
 }

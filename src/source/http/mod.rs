@@ -155,7 +155,7 @@ impl HttpSource {
         let headers = request.headers_mut();
         headers.insert(HOST, self.host.clone());
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("zstd, gzip"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("dproxy/", env!("CARGO_PKG_VERSION"))));
         for header in &self.headers {
             headers.insert(header.name().clone(), header.value().await);
@@ -247,8 +247,8 @@ impl HttpSource {
         let parsed = match coding {
             Coding::Identity => parse(&bytes),
             // Unpacking a document may take milliseconds.
-            Coding::Gzip => {
-                let unpack = move || body::gunzip(&bytes, limit).map(|bytes| parse(&bytes));
+            Coding::Gzip | Coding::Zstd => {
+                let unpack = move || body::unpack(&bytes, coding, limit).map(|bytes| parse(&bytes));
                 let unpacked = threads::run(unpack).await;
                 let unpacked = unpacked.unwrap_or(Err(BodyError::NotDecoded));
                 unpacked.map_err(|error| self.of_body(error))?
@@ -271,7 +271,7 @@ impl HttpSource {
                 "the origin closed the connection within the document".into(),
             ),
             BodyError::NotDecoded => {
-                Unmet::unfit(Fault::Document, "the document is not the gzip that it says it is")
+                Unmet::unfit(Fault::Document, "the document is not packed as its coding says")
             }
         }
     }
