@@ -7,6 +7,7 @@ mod support;
 
 mod api;
 mod api_cached;
+mod api_failing;
 mod api_servers;
 mod bad_apis;
 mod bad_files;

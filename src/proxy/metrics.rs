@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Proxy;
 use super::cache::Millis;
+use super::failures::ByKind;
 use super::hot_spots::{HotKey, Prefix};
 use crate::lock::lock;
 use crate::stats::{BusyCounter, Counter, ratio};
@@ -40,6 +41,9 @@ pub(super) struct Metrics {
     misses: u64,
     origin_fetches: u64,
     origin_failures: u64,
+    origin_failures_by: ByKind,
+    /// Of the documents that it brought.
+    origin_bytes: u64,
     origin_failing: bool,
     /// What documents are fetched from: `node` or `http`.
     source: &'static str,
@@ -109,7 +113,9 @@ impl Proxy {
             hits,
             misses,
             origin_fetches: self.upstream.fetches.get(),
-            origin_failures: self.upstream.failures.get(),
+            origin_failures: self.upstream.failures.total(),
+            origin_failures_by: self.upstream.failures.by_kind(),
+            origin_bytes: self.upstream.bytes.get(),
             origin_failing: self.upstream.health().0.is_some(),
             source: self.upstream.kind().as_str(),
             revalidations: self.upstream.revalidations.get(),

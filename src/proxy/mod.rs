@@ -8,6 +8,7 @@
 
 pub mod cache;
 mod clock;
+mod failures;
 mod fetched;
 mod flight;
 #[cfg(test)]

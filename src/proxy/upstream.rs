@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::cache::Millis;
+use super::failures::{FailureKind, Failures};
 use super::fetched::{Failure, Fetched};
 use super::gate::{Flip, Gate, Mark, Pass};
 use super::turns::{Refusal, Turns};
@@ -112,7 +113,9 @@ pub(super) struct Upstream {
     /// Requests sent to the origin.
     pub(super) fetches: Counter,
     /// Requests that ended in neither a document nor NOT_FOUND, except by a fault of this proxy.
-    pub(super) failures: Counter,
+    pub(super) failures: Failures,
+    /// Bytes of the documents that came.
+    pub(super) bytes: Counter,
     /// Requests that asked whether a document had changed, and those of them that were told that it had not.
     pub(super) revalidations: Counter,
     pub(super) not_modified: Counter,
@@ -132,7 +135,8 @@ impl Upstream {
             }),
             turns: Turns::new(limits.at_once, limits.deadline),
             fetches: Counter::default(),
-            failures: Counter::default(),
+            failures: Failures::default(),
+            bytes: Counter::default(),
             revalidations: Counter::default(),
             not_modified: Counter::default(),
             in_flight: Gauge::default(),
@@ -222,7 +226,7 @@ impl Upstream {
             answer = self.ask(&permit, key.as_key(), validator, &clock, deadline) => answer,
             () = turn.lost() => {
                 self.turns.was_late(kind);
-                self.failures.add_one();
+                self.failures.count(FailureKind::Late);
                 return (failed(Fault::Document, LOST_ITS_PLACE), asked);
             }
         };
@@ -230,6 +234,9 @@ impl Upstream {
         let (answer, took) = answer;
         if !matches!(answer, Err(Unmet::NoAnswer(..))) {
             self.turns.answered(kind, took);
+        }
+        if let Some(kind) = FailureKind::of(&answer) {
+            self.failures.count(kind);
         }
         let fetched = match answer {
             Err(Unmet::NoAnswer(error, why)) => {
@@ -244,7 +251,6 @@ impl Upstream {
                 let fault = Fault::of_error(error, answered_others);
                 if error == LinkError::Late && fault == Fault::Document {
                     // Nothing was learned of the origin.
-                    self.failures.add_one();
                     return (failed(fault, why), asked);
                 }
                 failed(fault, why)
@@ -252,7 +258,10 @@ impl Upstream {
             Err(Unmet::Unfit { fault, why, wait }) => {
                 Fetched::Failed(Failure { wait, ..Failure::new(fault, why) })
             }
-            Ok(Brought::Document(document, known)) => Fetched::Document(document, known),
+            Ok(Brought::Document(document, known)) => {
+                self.bytes.add(document.len() as u64);
+                Fetched::Document(document, known)
+            }
             Ok(Brought::Missing(known)) => Fetched::Missing(known),
             Ok(Brought::NotModified(known)) => {
                 self.not_modified.add_one();
@@ -326,7 +335,7 @@ impl Upstream {
         }
     }
 
-    /// Tells the gate how a fetch ended, and counts failures. A fault of this proxy says nothing of the origin.
+    /// Tells the gate how a fetch ended. A fault of this proxy says nothing of the origin.
     fn learn(&self, key: &KeyBuf, fetched: &Fetched, pass: Pass, now: Millis) {
         let origin = &self.source;
         let flip = match fetched {
@@ -334,22 +343,18 @@ impl Upstream {
                 self.gate().answered(key, now)
             }
             Fetched::Failed(Failure { wait: Some(wait), why, .. }) => {
-                self.failures.add_one();
                 // Nodes that were told at the same time do not come back at the same time.
                 let wait = wait.mul_f64(1.0 + WAIT_JITTER * fastrand::f64());
                 self.gate().close(now, wait, why.clone())
             }
             Fetched::Failed(Failure { fault: Fault::Ours, .. }) => None,
             Fetched::Failed(Failure { fault: Fault::Source, why, .. }) => {
-                self.failures.add_one();
                 self.gate().failed(key.as_key(), pass, now, why.clone())
             }
             Fetched::Failed(Failure { fault: Fault::Doubt, why, .. }) => {
-                self.failures.add_one();
                 self.gate().doubted(key.as_key(), pass, now, why.clone())
             }
             Fetched::Failed(Failure { fault: Fault::Document | Fault::Full, .. }) => {
-                self.failures.add_one();
                 self.gate().answered(key, now)
             }
         };

@@ -138,6 +138,7 @@ impl Collector for Snapshot {
                 family.encode_one(out, value)?;
             }
         }
+        self.encode_origin(out)?;
         if let Some(nodes) = self.metrics["proxies"].as_object() {
             NODE.iter().try_for_each(|family| family.encode_nodes(out, nodes))?;
         }
@@ -146,6 +147,29 @@ impl Collector for Snapshot {
             .encode_family(&labels)?
             .encode_gauge(&1_u64)?;
         self.process.encode(out)
+    }
+}
+
+impl Snapshot {
+    /// Of a proxy: what its origin is, and how requests to it failed.
+    fn encode_origin(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        if let Some(kind) = self.metrics["source"].as_str() {
+            let help = "What documents are fetched from; always 1";
+            out.encode_descriptor("dproxy_origin_info", help, None, MetricType::Gauge)?
+                .encode_family(&[("kind", kind)])?
+                .encode_gauge(&1_u64)?;
+        }
+        let Some(kinds) = self.metrics["origin_failures_by"].as_object() else { return Ok(()) };
+        let (name, help) =
+            ("dproxy_origin_failures_by_kind", "Requests to the origin that failed, by the way");
+        let mut failures = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (kind, count) in kinds {
+            let count = count.as_u64().unwrap_or_default();
+            failures
+                .encode_family(&[("kind", kind.as_str())])?
+                .encode_counter::<NoLabels, _, u64>(&count, None)?;
+        }
+        Ok(())
     }
 }
 
