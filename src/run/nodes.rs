@@ -24,7 +24,7 @@ impl Process {
     pub(super) fn origin(&mut self, args: &OriginArgs) -> Result<(SocketAddr, Sample)> {
         let Place::Dir(data) = &args.store.data else {
             bail!(
-                "an origin serves a directory; before an API run dproxy proxy --origin URL, or dproxy cluster --data URL"
+                "an origin serves a directory, and --data is the URL of an API: run dproxy proxy --origin URL in its place; further proxies may stand behind that one, --origin dproxy://HOST:PORT, so that one node alone asks the API"
             );
         };
         let config = args.store.config();
