@@ -27,7 +27,7 @@ const PROXIES: u8 = 3;
 
 /// How a request and its reply look.
 #[derive(Clone, Copy)]
-enum Form {
+pub(crate) enum Form {
     Session,
     Http,
 }
@@ -143,7 +143,7 @@ impl Tested {
 }
 
 /// Sends a request and reads the whole reply; returns its length.
-async fn ask(stream: &mut TcpStream, form: Form, request: &[u8]) -> usize {
+pub(crate) async fn ask(stream: &mut TcpStream, form: Form, request: &[u8]) -> usize {
     stream.write_all(request).await.expect("a node that reads");
     let (mut buffer, mut length, mut expected) = (vec![0; 256 * 1024], 0, None);
     loop {
@@ -170,19 +170,24 @@ fn whole_length(begin: &[u8]) -> usize {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     listener.local_addr().expect("its address").port()
 }
 
 type Start = fn(&Path, SocketAddr, &[String]) -> Command;
 
+/// Where nginx on this port keeps its temporary files.
+pub(crate) fn temporary(files: &Path, port: u16) -> String {
+    ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|of| format!("{of}_temp_path {}/nginx-{port}-{of};\n", files.display()))
+        .concat()
+}
+
 /// One process, so that its processor time is all of it.
 fn nginx(files: &Path, address: SocketAddr, proxies: &[String]) -> Command {
     let port = address.port();
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|of| format!("{of}_temp_path {}/nginx-{port}-{of};\n", files.display()))
-        .concat();
+    let temporary = temporary(files, port);
     let servers: String = proxies.iter().map(|proxy| format!("server {proxy};")).collect();
     let config = format!(
         "daemon off; master_process off; pid {files}/nginx-{port}.pid; error_log stderr;\n\
@@ -215,7 +220,7 @@ fn haproxy(files: &Path, address: SocketAddr, proxies: &[String]) -> Command {
     command
 }
 
-fn written(files: &Path, name: &str, config: &str) -> std::path::PathBuf {
+pub(crate) fn written(files: &Path, name: &str, config: &str) -> std::path::PathBuf {
     let path = files.join(format!("{name}.conf"));
     fs::write(&path, config).expect("a file");
     path

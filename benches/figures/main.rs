@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `connections`, `peers`, `members`, `entries` | the cost of a request with many of them |
 //! | `large` | a megabyte through the balancer, nginx and haproxy, by the size of a document |
+//! | `api` | misses before an API, beside nginx's cache, and the bytes of an unchanged document |
 //! | `purges` | hits while 256 prefixes are purged at once |
 //! | `stampede` | a thousand clients, one cold key |
 //! | `overload` | three times the peak |
@@ -15,6 +16,7 @@
 
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
+mod api;
 mod ask;
 mod echo;
 mod faults;
@@ -34,12 +36,13 @@ use std::pin::Pin;
 
 type Topic = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
-const TOPICS: [(&str, Topic); 10] = [
+const TOPICS: [(&str, Topic); 11] = [
     ("connections", || Box::pin(growth::connections())),
     ("peers", || Box::pin(growth::peers())),
     ("members", || Box::pin(growth::members())),
     ("entries", || Box::pin(growth::entries())),
     ("large", || Box::pin(large::large())),
+    ("api", || Box::pin(api::api())),
     ("purges", || Box::pin(purges::storm())),
     ("stampede", || Box::pin(stampede::all())),
     ("overload", || Box::pin(overload::all())),

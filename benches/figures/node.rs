@@ -119,6 +119,12 @@ pub(crate) fn proxy(origin: SocketAddr, port: u16, words: &str) -> Node {
     Node::start(&[&["proxy", "--port", &port, "--origin-port", &origin], &words[..]].concat())
 }
 
+/// A proxy in front of an API.
+pub(crate) fn api_proxy(url: &str, words: &str) -> Node {
+    let words: Vec<&str> = words.split_whitespace().collect();
+    Node::start(&[&["proxy", "--port", "0", "--origin", url], &words[..]].concat())
+}
+
 /// A balancer over proxies.
 pub(crate) fn balancer(proxies: &[SocketAddr], words: &str) -> Node {
     let proxies: Vec<String> = proxies.iter().map(SocketAddr::to_string).collect();
