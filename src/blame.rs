@@ -61,8 +61,10 @@ impl Fault {
     /// The fault of a line that is not a sound reply.
     pub fn of_line(error: ReplyError) -> Self {
         match error {
-            // It begins as a reply with a document: NaN, nesting, a bad byte, an end that is missing.
+            // NaN, nesting, a bad byte, an end that is missing.
             ReplyError::Document(_) => Fault::Document,
+            // An error in words of the upstream's own, or a document that it left out: it speaks the protocol.
+            ReplyError::Meaning => Fault::Document,
             ReplyError::NotJson(_) | ReplyError::Shape => Fault::Source,
         }
     }
@@ -133,14 +135,26 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_begins_with_a_document_is_the_documents_fault() {
+    fn a_line_with_a_status_or_a_document_is_the_documents_fault() {
         let deep = format!(r#"{{"status":"OK","data":{}1}}"#, "[".repeat(200));
-        for line in [r#"{"status":"OK","data":{"a":NaN}}"#, r#"{"status": "OK", "data": {"a"#, &deep] {
+        for line in [
+            r#"{"status":"OK","data":{"a":NaN}}"#,
+            r#"{"status": "OK", "data": {"a"#,
+            &deep,
+            r#"{"data": NaN, "status": "OK"}"#,
+            r#"{"cache_hit": true, "data" : [, "status": "OK"}"#,
+            r#"{"status":"INTERNAL_ERROR","data":"x"}"#,
+            r#"{"status":"TEAPOT"}"#,
+            r#"{"status":"OK"}"#,
+            r#"{"status":"OK","data":1,"data":2}"#,
+        ] {
             assert_eq!(of(line), Some(Fault::Document), "{line}");
         }
         let latin = ReplyView::parse(b"{\"status\":\"OK\",\"data\":\"\xe9\"}").unwrap_err();
         assert_eq!(Fault::of_line(latin), Fault::Document);
-        for line in ["hello", "HTTP/1.1 200 OK", "[]", "{}", r#"{"status":"OK"}"#, r#"{"data":NaN}"#] {
+        for line in
+            ["hello", "HTTP/1.1 200 OK", "[]", "{}", r#"{"error":1}"#, r#"{"status":7}"#, r#"["data":NaN]"#]
+        {
             assert_eq!(of(line), Some(Fault::Source), "{line}");
         }
     }

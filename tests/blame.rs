@@ -90,15 +90,19 @@ fn a_reply_too_long_for_a_balancer_is_no_fault_of_its_proxies() {
 #[derive(Clone, Copy, Debug)]
 enum Broken {
     Data(&'static str),
+    Line(&'static str),
     Deep,
     Latin1,
     Status(&'static str),
 }
 
 impl Broken {
-    const ALL: [Broken; 8] = [
+    const ALL: [Broken; 11] = [
         Broken::Data(r#"{"a":NaN}"#),
         Broken::Data(r#"{"a":[1,}"#),
+        Broken::Line(r#"{"data": {"a": NaN}, "status": "OK"}"#),
+        Broken::Line(r#"{"status": "OK"}"#),
+        Broken::Line(r#"{"status": "INTERNAL_ERROR", "data": "x"}"#),
         Broken::Deep,
         Broken::Latin1,
         Broken::Status("BAD_DOCUMENT"),
@@ -110,6 +114,7 @@ impl Broken {
     fn strike(self, asked: &mut Asked<'_>) {
         match self {
             Broken::Data(data) => asked.reply(&format!(r#"{{"status": "OK", "data": {data}}}"#)),
+            Broken::Line(line) => asked.reply(line),
             Broken::Deep => {
                 asked.reply(&format!(r#"{{"status":"OK","data":{}{}}}"#, "[".repeat(200), "]".repeat(200)));
             }
@@ -154,7 +159,7 @@ fn a_broken_document_is_no_fault_of_its_source_at_any_pair_of_roles() {
 
 #[test]
 fn a_balancer_tries_two_nodes_and_ejects_none_for_a_document_that_is_broken_everywhere() {
-    for broken in &Broken::ALL[..4] {
+    for broken in &Broken::ALL[..7] {
         for hello in [Hello::Refused, Hello::Granted] {
             let fakes = [broken.fake(hello), broken.fake(hello), broken.fake(hello)];
             let addresses = fakes.each_ref().map(|fake| fake.address);

@@ -40,6 +40,7 @@ fn a_proxy_that_resets_within_a_reply_costs_no_error() {
 fn a_proxy_that_sends_garbage_costs_no_error() {
     assert_one_faulty_proxy_costs_no_error(Fault::Line("[]"), Hello::Granted);
     assert_one_faulty_proxy_costs_no_error(Fault::Line("HTTP/1.1 200 OK"), Hello::Ignored);
+    assert_one_faulty_proxy_costs_no_error(Fault::Line(r#"{"status":"SPLENDID"}"#), Hello::Granted);
 }
 
 #[test]
@@ -93,6 +94,22 @@ fn a_proxy_that_alone_cannot_reach_the_origin_is_down() {
         assert_eq!(get(balancer.address, "article/1")["status"], "OK");
         !balancer.holds_healthy(blind.address)
     });
+}
+
+#[test]
+fn a_proxy_that_alone_sends_broken_documents_is_down() {
+    for line in [r#"{"status":"OK","data":NaN}"#, r#"{"status":"OK"}"#, r#"{"status":"ERROR","data":null}"#] {
+        let broken = Fake::start(Hello::Granted, move |asked| match asked.path() {
+            Some(_) => asked.reply(line),
+            None => asked.reply(METRICS),
+        });
+        let sound = Fake::origin();
+        let balancer = Start::balancer(&[broken.address, sound.address], POLLS).run();
+        until("it is down", || {
+            assert_eq!(get(balancer.address, "article/1")["status"], "OK", "{line}");
+            !balancer.holds_healthy(broken.address)
+        });
+    }
 }
 
 /// A balancer whose only healthy proxy has died. The other proxy sent garbage and is in back-off for an hour; from now on

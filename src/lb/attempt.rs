@@ -1,5 +1,6 @@
 //! One attempt: a request at one node, from when it is sent until its reply has come or nobody waits for it any more.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -127,10 +128,7 @@ impl Attempt {
                     return Outcome::Failed;
                 }
                 node.answered(ended - self.began, false, now);
-                return unfit(
-                    Status::OriginFailure,
-                    format!("the proxies have no sound document under this key: {error}"),
-                );
+                return self.unsound(&error);
             }
         };
         node.answered(ended - self.began, self.hit == Some(true), now);
@@ -162,22 +160,21 @@ impl Attempt {
                 let limit = self.upstreams.max_reply;
                 let why =
                     format!("the reply of the proxies is longer than the {limit} bytes of --max-document");
-                unfit(Status::ProxyUnreachable, why)
+                Outcome::TooLong(Reply::text(Status::ProxyUnreachable, why).blaming_document(true))
             }
-            Fault::Document | Fault::Doubt => {
-                unfit(Status::OriginFailure, format!("no sound document: {error}"))
-            }
+            Fault::Document | Fault::Doubt => self.unsound(&error),
             Fault::Source => {
                 self.upstreams.members.request_failed(&self.node, &error.to_string());
                 if error.was_not_sent() { Outcome::NotSent } else { Outcome::Failed }
             }
         }
     }
-}
 
-/// The node's document is at fault, and the node is not.
-fn unfit(status: Status, why: String) -> Outcome {
-    Outcome::Unfit(Reply::text(status, why).blaming_document(true))
+    /// The document is at fault; the node is, too, if another one fetches a sound one.
+    fn unsound(&self, error: &impl fmt::Display) -> Outcome {
+        let why = format!("the proxies have no sound document under this key: {error}");
+        Outcome::Unfit(Reply::text(Status::OriginFailure, why).blaming_document(true), self.node.identity)
+    }
 }
 
 impl Way {
@@ -249,7 +246,11 @@ mod tests {
                 assert_eq!(identity, attempt.node.identity);
                 format!("blind {}", reply.status)
             }
-            Outcome::Unfit(reply) => format!("unfit {}", reply.status),
+            Outcome::Unfit(reply, identity) => {
+                assert_eq!(identity, attempt.node.identity);
+                format!("unfit {}", reply.status)
+            }
+            Outcome::TooLong(reply) => format!("too long {}", reply.status),
             Outcome::NotSent => "not sent".to_owned(),
             Outcome::Busy => "busy".to_owned(),
             Outcome::Failed => "failed".to_owned(),
@@ -281,6 +282,8 @@ mod tests {
             ),
             (r#"{"status":"BAD_DOCUMENT","data":null}"#, "BAD_DOCUMENT fetched: false"),
             (r#"{"status":"OK","data":NaN}"#, "unfit ORIGIN_FAILURE"),
+            (r#"{"status":"OK"}"#, "unfit ORIGIN_FAILURE"),
+            (r#"{"status":"TEAPOT","data":1}"#, "unfit ORIGIN_FAILURE"),
         ] {
             assert_eq!(judged(long, Ok(line)), (word.to_owned(), false), "{line}");
         }
@@ -291,7 +294,7 @@ mod tests {
         let long = Duration::from_secs(9);
         for (line, word) in [
             (Ok("HTTP/1.1 200 OK"), "failed"),
-            (Ok(r#"{"status":"OK"}"#), "failed"),
+            (Ok(r#"{"error":1}"#), "failed"),
             (Err(LinkError::Broken), "failed"),
             (Err(LinkError::Late), "failed"),
             (Err(LinkError::Refused), "not sent"),
@@ -307,11 +310,11 @@ mod tests {
         }
         let soon = Duration::from_millis(500);
         assert_eq!(judged(soon, Err(LinkError::Late)), ("too late".to_owned(), false));
-        for (error, status) in
-            [(LinkError::TooLong, "PROXY_UNREACHABLE"), (LinkError::NotText, "ORIGIN_FAILURE")]
+        for (error, word) in
+            [(LinkError::TooLong, "too long PROXY_UNREACHABLE"), (LinkError::NotText, "unfit ORIGIN_FAILURE")]
         {
             let judged = judged(Duration::from_secs(9), Err(error));
-            assert_eq!(judged, (format!("unfit {status}"), false), "{error:?}");
+            assert_eq!(judged, (word.to_owned(), false), "{error:?}");
         }
     }
 

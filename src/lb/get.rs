@@ -19,7 +19,7 @@ use super::rescue;
 use super::tries::{Outcome, Tries};
 use super::upstreams::Upstreams;
 use crate::handler::Answer;
-use crate::wire::{Key, KeyBuf, Reply};
+use crate::wire::{Key, KeyBuf, Reply, Status};
 
 /// Answers a GET. If a session with the chosen node is open, the request is sent before this returns.
 pub(super) fn get(upstreams: &Arc<Upstreams>, key: Key<'_>, terms: Terms, now: Instant) -> Answer {
@@ -69,7 +69,10 @@ async fn go_on(
     loop {
         if let Outcome::Reply(reply, fetched) = outcome {
             if fetched {
-                fail_blind(&upstreams, tries.blind());
+                fail(&upstreams, tries.blind(), "it does not reach the origin, which others do");
+            }
+            if reply.status == Status::Ok {
+                fail(&upstreams, tries.unfit(), "it has no sound document where others have one");
             }
             return reply;
         }
@@ -100,11 +103,11 @@ async fn rescue(upstreams: &Arc<Upstreams>, terms: Terms, tries: &mut Tries) -> 
     is_found
 }
 
-/// Counts a failed request at each of the `blind` nodes: they answered ORIGIN_FAILURE to this request, and then another
-/// node fetched the document. So the origin is well, and each request that such a node gets costs a further attempt.
-fn fail_blind(upstreams: &Upstreams, blind: &[u64]) {
-    for member in upstreams.members.nodes().iter().filter(|member| blind.contains(&member.node.identity)) {
-        upstreams.members.request_failed(&member.node, "it does not reach the origin, which others do");
+/// Counts a failed request at each of these nodes: another one answered what they could not. So they are at fault, and each
+/// request that such a node gets costs a further attempt.
+fn fail(upstreams: &Upstreams, nodes: &[u64], why: &str) {
+    for member in upstreams.members.nodes().iter().filter(|member| nodes.contains(&member.node.identity)) {
+        upstreams.members.request_failed(&member.node, why);
     }
 }
 

@@ -17,8 +17,10 @@ pub(super) enum Outcome {
     Soft(Reply),
     /// The node of this identity cannot reach the origin. Another node shows whether that is its own fault.
     Blind(Reply, u64),
-    /// The document that the node sent is at fault, not the node. Another node shows whether it is the same there.
-    Unfit(Reply),
+    /// The node of this identity sent no sound document. Another node shows whether that is its own fault.
+    Unfit(Reply, u64),
+    /// The document is too long for this balancer. Another node shows whether it is the same there.
+    TooLong(Reply),
     /// The request was not sent.
     NotSent,
     /// Not sent either: the node has its limit of requests in flight.
@@ -48,8 +50,10 @@ pub(super) struct Tries {
     soft: Option<Reply>,
     /// The nodes that could not reach the origin.
     blind: Tried,
-    /// Nodes whose document was at fault.
-    unfit: usize,
+    /// The nodes whose document was at fault.
+    unfit: Tried,
+    /// Nodes whose document was too long.
+    too_long: usize,
     pub(super) hedged: bool,
     busy: usize,
     too_late: bool,
@@ -97,8 +101,14 @@ impl Tries {
     /// Notes an outcome without a reply. False when there is to be no further attempt.
     pub(super) fn go_on(&mut self, outcome: Outcome) -> bool {
         // Of two attempts side by side, one that failed has to be paid even if the other was not sent.
-        self.costs |=
-            matches!(outcome, Outcome::Failed | Outcome::Soft(_) | Outcome::Blind(..) | Outcome::Unfit(_));
+        self.costs |= matches!(
+            outcome,
+            Outcome::Failed
+                | Outcome::Soft(_)
+                | Outcome::Blind(..)
+                | Outcome::Unfit(..)
+                | Outcome::TooLong(_)
+        );
         match outcome {
             Outcome::Busy => self.busy += 1,
             Outcome::Soft(reply) => drop(self.soft.get_or_insert(reply)),
@@ -107,21 +117,30 @@ impl Tries {
                 self.soft = Some(reply);
                 self.blind.push(identity);
             }
-            Outcome::Unfit(reply) => {
+            Outcome::Unfit(reply, identity) => {
                 self.soft = Some(reply);
-                self.unfit += 1;
+                self.unfit.push(identity);
+            }
+            Outcome::TooLong(reply) => {
+                self.soft = Some(reply);
+                self.too_long += 1;
             }
             Outcome::TooLate => self.too_late = true,
             Outcome::Unpaid => return false,
             Outcome::NotSent | Outcome::Failed | Outcome::Nobody | Outcome::Reply(..) => {}
         }
         // What fails at two nodes fails everywhere.
-        !self.too_late && self.blind.len() < 2 && self.unfit < 2
+        !self.too_late && self.blind.len() < 2 && self.unfit.len() + self.too_long < 2
     }
 
-    /// The nodes that could not reach the origin.
+    /// The nodes that could not reach the origin: at fault if another one does.
     pub(super) fn blind(&self) -> &[u64] {
         &self.blind
+    }
+
+    /// The nodes without a sound document: at fault if another one has it.
+    pub(super) fn unfit(&self) -> &[u64] {
+        &self.unfit
     }
 
     /// The reply when no node gave one. `owes` says whether healthy nodes get no requests because they owe purges.
@@ -187,10 +206,11 @@ mod tests {
 
     #[test]
     fn a_document_that_is_broken_at_two_proxies_is_broken_everywhere() {
-        let unfit = || Outcome::Unfit(Reply::null(Status::OriginFailure));
+        let unfit = |identity| Outcome::Unfit(Reply::null(Status::OriginFailure), identity);
         let mut tries = Tries::first(1);
-        assert!(tries.go_on(unfit()) && tries.pay(|| true) && tries.blind().is_empty());
-        assert!(!tries.go_on(unfit()));
+        assert!(tries.go_on(unfit(1)) && tries.pay(|| true));
+        assert_eq!(tries.unfit(), [1]);
+        assert!(!tries.go_on(unfit(2)));
         assert_eq!(tries.verdict(false).status, Status::OriginFailure);
     }
 

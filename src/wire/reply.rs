@@ -241,11 +241,14 @@ pub enum ReplyError {
     /// Not UTF-8, or not exactly one JSON object.
     #[error("the reply is not one JSON object: {0}")]
     NotJson(JsonError),
-    /// It begins as a reply with a document, and fails there or behind it.
+    /// An object with `data`, which fails there or behind it.
     #[error("the reply has no sound document: {0}")]
     Document(JsonError),
-    /// An object without a known status, an OK without `data`, or a `status` or `data` that is there twice.
+    /// An object with a status, and unusable: of an unknown name, an OK without `data`, or a member that is there twice.
     #[error("the reply has no known status and data")]
+    Meaning,
+    /// An object without a status.
+    #[error("the reply has no status")]
     Shape,
 }
 
@@ -277,11 +280,11 @@ impl<'a> ReplyView<'a> {
             _ => terms.read(name, value),
         })
         .map_err(|error| unsound(line, error))?;
-        let status = status.and_then(unquoted).and_then(Status::parse);
-        match (status, data) {
-            _ if twice => Err(ReplyError::Shape),
+        let status = status.and_then(unquoted).ok_or(ReplyError::Shape)?;
+        match (Status::parse(status), data) {
+            _ if twice => Err(ReplyError::Meaning),
             (Some(Status::ClientConnectionError) | None, _) | (Some(Status::Ok), None) => {
-                Err(ReplyError::Shape)
+                Err(ReplyError::Meaning)
             }
             (Some(status), data) => {
                 let (data, spaced) = data.unwrap_or(("null", false));
@@ -317,25 +320,21 @@ impl<'a> ReplyView<'a> {
 
 /// What is wrong with a line that is not one JSON object.
 fn unsound(line: &[u8], error: JsonError) -> ReplyError {
-    match begins_with_a_document(line) {
+    match has_data(line) {
         true => ReplyError::Document(error),
         false => ReplyError::NotJson(error),
     }
 }
 
-/// Whether a line is a reply up to its `data`: `{"status":"<a status>","data":`, with white space as it may be.
-fn begins_with_a_document(line: &[u8]) -> bool {
+/// Whether a line begins as an object and has a member `data`, in any place: not every node writes it behind the status.
+fn has_data(line: &[u8]) -> bool {
     fn behind<'a>(rest: &'a [u8], token: &[u8]) -> Option<&'a [u8]> {
         rest.trim_ascii_start().strip_prefix(token)
     }
-    let status = || {
-        let rest = behind(behind(behind(line, b"{")?, b"\"status\"")?, b":")?;
-        let rest = behind(rest, b"\"")?;
-        let end = rest.iter().position(|&byte| byte == b'"')?;
-        behind(behind(behind(&rest[end + 1..], b",")?, b"\"data\"")?, b":")?;
-        Status::parse(std::str::from_utf8(&rest[..end]).ok()?)
-    };
-    status().is_some()
+    const NAME: &[u8] = b"\"data\"";
+    let is_object = behind(line, b"{").is_some_and(|rest| behind(rest, b"\"").is_some());
+    let mut names = memchr::memmem::find_iter(line, NAME);
+    is_object && names.any(|at| behind(&line[at + NAME.len()..], b":").is_some())
 }
 
 /// A whole number. Older nodes print a float for it.
