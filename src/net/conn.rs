@@ -13,7 +13,7 @@
 //! | upstreams | Session, Ending | none here: every request has its own |
 //!
 //! One task does all of it in turns: it collects the replies that are ready, reads and answers requests, and writes all
-//! replies at once.
+//! replies at once. A turn is short: whoever sends without an end must not hold up the other connections of the core.
 
 use std::future::Future;
 use std::io;
@@ -38,6 +38,8 @@ use crate::wire::request::MAX_LINE;
 
 /// The write deadline starts again after this many bytes.
 const PROGRESS: usize = 64 * 1024;
+/// After this time others have their turn, and the runtime looks for new bytes of all.
+const TURN: Duration = Duration::from_millis(1);
 /// The time for a first line after a stop.
 const LAST_CALL: Duration = Duration::from_millis(500);
 
@@ -94,6 +96,8 @@ struct Conn<'a, H> {
     writing_since: Instant,
     /// Bytes written since then.
     written: usize,
+    /// The client's last read, as the socket shows it: the last time that it took bytes, or the begin of the reply.
+    read_at: Instant,
     backlog: Backlog<&'a Unread>,
     timer: Pin<Box<Sleep>>,
     /// Only a part of a line has arrived.
@@ -118,6 +122,7 @@ impl<'a, H: Handler> Conn<'a, H> {
             waiting_since: now,
             writing_since: now,
             written: 0,
+            read_at: now,
             backlog: shared.limits.unread.backlog(),
             timer: Box::pin(sleep_until(now + shared.limits.line_deadline)),
             mid_line: false,
@@ -129,12 +134,17 @@ impl<'a, H: Handler> Conn<'a, H> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<End>> {
-        let mut has_moved = false;
+        let (mut began, mut has_moved) = (None, false);
         loop {
             self.exchange.now = Instant::now();
+            let began = *began.get_or_insert(self.exchange.now);
+            if has_moved && self.exchange.now - began >= TURN {
+                return pin!(yield_now()).poll(cx).map(|()| Ok(End::Cut));
+            }
             if self.exchange.outbox.is_empty() {
                 // The write deadline of a reply starts with the reply.
                 self.writing_since = self.exchange.now;
+                self.read_at = self.exchange.now;
             }
             self.exchange.more_wait = self.inbox.has_line();
             let mut progress = self.exchange.poll_pending(cx);
@@ -219,12 +229,13 @@ impl<'a, H: Handler> Conn<'a, H> {
         }
         let Poll::Ready(written) = self.exchange.outbox.poll_write(cx, self.stream)? else {
             let bytes = self.exchange.outbox.settle();
-            self.backlog.set(cx, bytes, self.writing_since, self.exchange.now)?;
+            self.backlog.set(cx, bytes, self.read_at, self.exchange.now)?;
             return Ok(false);
         };
         if self.exchange.outbox.is_empty() {
             self.backlog.clear();
         }
+        self.read_at = self.exchange.now;
         self.written += written;
         if self.written >= PROGRESS || self.exchange.outbox.is_empty() {
             self.written = 0;
@@ -261,7 +272,7 @@ impl<'a, H: Handler> Conn<'a, H> {
     /// Since when the client does nothing; `None` while it waits for us.
     fn idle_since(&self) -> Option<Instant> {
         match (self.exchange.outbox.is_empty(), self.exchange.is_idle()) {
-            (false, _) => Some(self.writing_since),
+            (false, _) => Some(self.read_at),
             (true, true) => Some(self.waiting_since),
             (true, false) => None,
         }
@@ -303,71 +314,5 @@ impl<'a, H: Handler> Conn<'a, H> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use bytes::Bytes;
-    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-    use tokio::time::{advance, pause, resume, sleep};
-    use tokio_util::sync::CancellationToken;
-
-    use super::*;
-    use crate::handler::{Answer, Ask};
-    use crate::net::transport::tests::narrow;
-    use crate::net::{Server, ServerLimits};
-    use crate::wire::{Reply, Status};
-
-    const LONG: usize = 1 << 20;
-
-    /// Answers every request with one long line.
-    struct Long;
-
-    impl Handler for Long {
-        fn answer(self: &Arc<Self>, _: Ask<'_>) -> Answer {
-            Answer::Now(Reply::relayed(Status::Ok, Bytes::from(vec![b'x'; LONG])))
-        }
-    }
-
-    #[tokio::test]
-    async fn the_write_deadline_of_a_reply_starts_with_the_reply() {
-        let (listener, client) = narrow().await;
-        let server = Server::new(Arc::new(Long), ServerLimits::default(), CancellationToken::new());
-        tokio::spawn(async move { server.serve(listener).await });
-        let (mut client, mut line) = (BufReader::new(client), Vec::new());
-        client.write_all(b"HELLO 2\n").await.unwrap();
-        client.read_until(b'\n', &mut line).await.unwrap();
-        // The timer of the first line fires, and then nothing happens for a minute.
-        pause();
-        sleep(Duration::from_secs(66)).await;
-        resume();
-        line.clear();
-        client.write_all(b"1 GET a/1\n").await.unwrap();
-        client.read_until(b'\n', &mut line).await.unwrap();
-        assert_eq!(line.len(), LONG + 3);
-    }
-
-    #[tokio::test]
-    async fn a_request_that_comes_as_the_place_is_given_away_gets_its_whole_reply() {
-        let (listener, client) = narrow().await;
-        let limits = ServerLimits { max_connections: 1, ..ServerLimits::default() };
-        let server = Server::new(Arc::new(Long), limits, CancellationToken::new());
-        let door = server.door().clone();
-        tokio::spawn(async move { server.serve(listener).await });
-        let (mut client, mut line) = (BufReader::new(client), Vec::new());
-        client.write_all(b"HELLO 2\n").await.unwrap();
-        client.read_until(b'\n', &mut line).await.unwrap();
-        while !door.are_seated(1) {
-            yield_now().await;
-        }
-        pause();
-        // A session that was used a second ago makes room as any other.
-        advance(Duration::from_secs(1)).await;
-        resume();
-        client.write_all(b"1 GET a/1\n").await.unwrap();
-        assert!(door.give_away());
-        line.clear();
-        client.read_until(b'\n', &mut line).await.unwrap();
-        assert_eq!(line.len(), LONG + 3);
-        assert_eq!(client.read_until(b'\n', &mut line).await.unwrap(), 0, "and the session ends");
-    }
-}
+#[path = "conn_tests.rs"]
+mod tests;

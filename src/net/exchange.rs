@@ -26,6 +26,9 @@ const FULL: usize = 256 * 1024;
 /// Replies turn into OVERLOADED while this many bytes wait to be written: the most that one client can make us hold.
 const FLOODED: usize = 16 * 1024 * 1024;
 
+/// Lines between two looks at the time: with requests that are answered at once about a millisecond.
+const A_TURN: u64 = 1024;
+
 /// The text of the OVERLOADED on a connection of the reserve.
 const NO_PLACE: &str = "this node has as many connections as --max-connections allows; try again later";
 
@@ -83,6 +86,8 @@ pub(super) struct Exchange<'a, H> {
     pub(super) unread_input: bool,
     /// Lines so far.
     pub(super) taken: u64,
+    /// The last line took long to answer.
+    was_long: bool,
     pub(super) now: Instant,
 }
 
@@ -102,6 +107,7 @@ impl<'a, H: Handler> Exchange<'a, H> {
             more_wait: false,
             unread_input: false,
             taken: 0,
+            was_long: false,
             now,
         }
     }
@@ -146,12 +152,14 @@ impl<'a, H: Handler> Exchange<'a, H> {
     /// Handles one line.
     pub(super) fn take(&mut self, line: &str) -> Take {
         self.taken += 1;
+        self.was_long = false;
         match self.phase {
             Phase::Plain => self.take_plain(line),
             Phase::Session => self.take_in_session(line),
             Phase::Ending => {}
         }
-        if self.has_room() { Take::More } else { Take::Pause }
+        let has_had_its_turn = self.was_long || self.taken.is_multiple_of(A_TURN);
+        if self.has_room() && !has_had_its_turn { Take::More } else { Take::Pause }
     }
 
     fn take_plain(&mut self, line: &str) {
@@ -202,6 +210,7 @@ impl<'a, H: Handler> Exchange<'a, H> {
     }
 
     fn answer(&mut self, id: Option<u64>, request: Request<'_>, options: Options<'_>) {
+        self.was_long = matches!(request, Request::Metrics | Request::MetricsOf(_));
         let ask = Ask {
             request,
             from: self.from,
