@@ -1,15 +1,20 @@
 //! Nobody holds a place by doing nothing: when all connections are taken, the one that is idle for longest makes room, over
 //! lines and HTTP. And no number of clients makes a node look dead: health checks have connections of their own.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use crate::http::with_http;
 use crate::support::ask::try_ask;
 use crate::support::command::dproxy;
 use crate::support::fake::Gate;
 use crate::support::http::{Http, fetch};
-use crate::support::{Address, Data, Fake, Node, Session, Start, ask, eventually, status_of, until};
+use crate::support::{
+    Address, Data, Fake, Node, Session, Start, StopOnDrop, ask, eventually, pause, status_of, until,
+};
 
 /// The limit of connections.
 const PLACES: usize = 40;
@@ -56,6 +61,42 @@ fn silent_connections_hold_no_place_over_http() {
     let connections = silent(http, PLACES);
     until("a connection that is kept alive makes room", || fetch(http, "/article/1").code == 200);
     drop((kept, connections));
+}
+
+/// Whether a connection is kept alive after one more request.
+fn is_kept(http: &mut TcpStream) -> bool {
+    let mut response = [0; 4096];
+    http.write_all(b"GET /article/1 HTTP/1.1\r\nhost: a\r\n\r\n").is_ok()
+        && matches!(http.read(&mut response), Ok(count) if response[..count].starts_with(b"HTTP/1.1 200"))
+}
+
+#[test]
+fn a_request_now_and_then_holds_no_place_over_http() {
+    let origin = Fake::origin();
+    let (_proxy, http) = with_http(Start::proxy(origin.address, &words()));
+    let (done, mut kept) = (AtomicBool::new(false), silent(http, PLACES));
+    assert!(kept.iter_mut().all(is_kept));
+    thread::scope(|scope| {
+        let _stop = StopOnDrop(&done);
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                pause(Duration::from_millis(400));
+                for idle in &mut kept {
+                    if !is_kept(idle) {
+                        *idle = http.connect().expect("a connection");
+                    }
+                }
+            }
+        });
+        let mut served = Vec::new();
+        until("others are served, and kept alive as well", || {
+            let mut other = http.connect().expect("a connection");
+            if is_kept(&mut other) {
+                served.push(other);
+            }
+            served.len() == PLACES / 2
+        });
+    });
 }
 
 #[test]

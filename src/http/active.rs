@@ -74,8 +74,11 @@ impl Activity {
 
     /// Since when the client does nothing, if nothing has moved since then; `None` while it waits for the node.
     pub(super) fn idle_since(&self, still_since: Instant) -> Option<Instant> {
-        let waits_for_us = self.answering.load(Relaxed) > 0 && !self.blocked.load(Relaxed);
-        (!waits_for_us).then_some(still_since)
+        (!self.waits_for_us()).then_some(still_since)
+    }
+
+    fn waits_for_us(&self) -> bool {
+        self.answering.load(Relaxed) > 0 && !self.blocked.load(Relaxed)
     }
 
     /// A whole head has been received.
@@ -226,11 +229,15 @@ impl<'a> ActiveStream<'a> {
     }
 
     /// Notes that bytes are awaited. Within a head, and in the reserve, the client is idle from that moment on, however many
-    /// bytes trickle in: half heads on very many connections must not keep health checks out of the reserve.
+    /// bytes trickle in: half heads on very many connections must not keep health checks out of the reserve. Between heads it
+    /// is idle from here on; the clock is looked at only while places are scarce.
     fn awaits_bytes(&mut self, cx: &Context<'_>) {
+        let place = self.activity.at.place();
         if self.activity.awaits_head() {
             let since = *self.head_since.get_or_insert_with(Instant::now);
-            self.activity.at.place().waits(cx, Some(since));
+            place.waits(cx, Some(since));
+        } else if place.is_scarce() && !place.is_idle() && !self.activity.waits_for_us() {
+            place.waits(cx, Some(Instant::now()));
         }
     }
 
@@ -248,6 +255,7 @@ impl<'a> ActiveStream<'a> {
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         self.held = self.held.max(left);
+        let is_whole = matches!(written, Poll::Ready(Ok(taken)) if taken == left);
         match &written {
             Poll::Pending => {
                 let now = Instant::now();
@@ -262,15 +270,15 @@ impl<'a> ActiveStream<'a> {
                 if let (Some(streams), Ok(taken)) = (self.activity.streams(), taken) {
                     streams.wrote(*taken);
                 }
-                if taken.as_ref().is_ok_and(|&taken| taken == left) {
+                if is_whole {
                     self.held = 0;
                     self.backlog.clear();
                 }
             }
         }
         let written = self.activity.has_written(written);
-        if self.activity.at.is_in_reserve() {
-            // Acknowledgements of HTTP/2 are no work for the client either.
+        // Hyper reads before it writes, and not once more after it. Acknowledgements of HTTP/2 are no work for the client either.
+        if is_whole || self.activity.at.is_in_reserve() {
             self.awaits_bytes(cx);
         }
         written

@@ -168,7 +168,11 @@ async fn overdue(activity: &Activity, limits: &ServerLimits) {
             (moves, since) = (seen, now);
             continue;
         }
-        activity.at().place().note(activity.idle_since(since));
+        let (place, idle_since) = (activity.at().place(), activity.idle_since(since));
+        // A time that was noted to the moment stays.
+        if idle_since.is_none() || !place.is_idle() {
+            place.note(idle_since);
+        }
         if now - since >= activity.deadline(limits) {
             return;
         }

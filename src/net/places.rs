@@ -24,6 +24,8 @@ const GIVEN_AWAY: usize = usize::MAX;
 /// The idlest connections are looked up for this part of all, and for at least [`FEW`].
 const PART: usize = 16;
 const FEW: usize = 16;
+/// Places are scarce when fewer than this part of them is free.
+const SCARCE: usize = 8;
 /// When nobody is idle, the next look is that much later for each connection: about ten times what a look costs.
 const NEXT_LOOK: Duration = Duration::from_micros(2);
 
@@ -254,8 +256,13 @@ impl Place {
         self.seat.get().is_some_and(|seat| seat.is_given_away())
     }
 
+    /// Whether so few places are left that connections note to the moment since when they are idle.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.places.taken() >= self.places.limit - self.places.limit / SCARCE
+    }
+
     /// Whether the connection was idle by its last note.
-    fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.seat.get().is_some_and(|seat| seat.idle_since.load(Relaxed) != BUSY)
     }
 
