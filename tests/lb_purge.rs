@@ -142,6 +142,26 @@ fn a_proxy_that_refuses_purges_is_reported() {
     until("the refusal is logged", || balancer.log().contains("--admin-from"));
 }
 
+#[test]
+fn a_proxy_that_refuses_what_it_owes_is_told_of_and_serves() {
+    let was_asked = AtomicBool::new(false);
+    let proxy = Fake::start(Hello::Granted, move |asked| match asked.request {
+        "METRICS" => asked.reply(METRICS),
+        "PURGE a/*" if !was_asked.swap(true, Ordering::SeqCst) => asked.close(),
+        "PURGE a/*" => asked.reply(r#"{"status":"FORBIDDEN","data":"no"}"#),
+        _ => asked.reply(r#"{"status":"OK","data":{}}"#),
+    });
+    let balancer = Start::balancer(&[proxy.address], POLLS).run();
+    let purge = || parse(&ask(balancer.address, "PURGE a/*"));
+    let purged = purge();
+    assert_eq!(purged["data"]["proxies"][proxy.address.to_string()]["owed"], true, "{purged}");
+    until("it serves again", || get(balancer.address, "a/1")["status"] == "OK");
+    let counts = |name: &str| balancer.metrics()["proxies"][proxy.address.to_string()][name].clone();
+    assert_eq!((counts("owed_purges"), counts("refused_purges")), (0.into(), 1.into()));
+    assert_eq!((&purge()["status"], counts("refused_purges")), (&"PROXY_ERROR".into(), 2.into()));
+    assert_eq!(balancer.log().matches("--admin-from").count(), 1, "it is logged once");
+}
+
 /// A proxy whose purges wait for the gate.
 fn slow_to_purge(gate: &Gate) -> Fake {
     let gate = gate.clone();
@@ -289,6 +309,21 @@ fn proxies_without_room_for_a_purge_are_asked_again_and_none_is_taken_out() {
     }
     let reply = parse(&session.reply().1);
     assert_eq!((&reply["status"], &reply["data"]["purged"]), (&"OK".into(), &14.into()), "{reply}");
+}
+
+#[test]
+fn a_debt_that_takes_longer_than_the_purge_deadline_is_paid() {
+    let proxy = Fake::start(Hello::Granted, |asked| match asked.request {
+        "METRICS" => asked.reply(METRICS),
+        "PURGE a/*" => {
+            pause(Duration::from_millis(600));
+            asked.reply(r#"{"status":"OK","data":{"purged":1}}"#);
+        }
+        _ => asked.reply(r#"{"status":"OK","data":{}}"#),
+    });
+    let balancer = Start::balancer(&[proxy.address], &format!("{POLLS} --purge-deadline 100ms")).run();
+    assert_eq!(parse(&ask(balancer.address, "PURGE a/*"))["status"], "PROXY_UNREACHABLE");
+    until("it is paid", || get(balancer.address, "a/1")["status"] == "OK");
 }
 
 #[test]

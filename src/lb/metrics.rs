@@ -62,6 +62,7 @@ pub(super) struct NodeMetrics {
     hedges: u64,
     failures_in_a_row: u32,
     owed_purges: usize,
+    refused_purges: u64,
     latency_ms: Option<Percentiles>,
 }
 
@@ -140,6 +141,7 @@ fn of_node(member: &Member, now: Millis, show: fn(&Shown) -> &Box<RawValue>) -> 
         hedges: node.counts.hedges.get(),
         failures_in_a_row: failures,
         owed_purges: node.owed(),
+        refused_purges: node.counts.refused_purges.get(),
         latency_ms: node.latency.counts().percentiles(),
     }
 }

@@ -17,6 +17,7 @@ use super::polls::Polls;
 use crate::lock::lock;
 use crate::net::Link;
 use crate::stats::Counter;
+use crate::wire::Status;
 
 /// In place of the time since when a node is suspect: it is not.
 const TRUSTED: Millis = Millis::MAX;
@@ -29,6 +30,7 @@ pub(super) struct NodeCounts {
     pub(super) retries: Counter,
     /// Attempts here while another node was slow.
     pub(super) hedges: Counter,
+    pub(super) refused_purges: Counter,
 }
 
 /// A proxy.
@@ -47,6 +49,8 @@ pub(super) struct Node {
     owed: Mutex<Owed>,
     /// Whether `owed` holds a purge.
     owes: AtomicBool,
+    /// Whether it refused the last purge that it answered.
+    refuses_purges: AtomicBool,
     pub(super) counts: NodeCounts,
     pub(super) latency: Latency,
     /// The time of its last answer of any kind.
@@ -79,6 +83,7 @@ impl Node {
             suspect_since: AtomicU64::new(TRUSTED),
             owed: Mutex::default(),
             owes: AtomicBool::new(false),
+            refuses_purges: AtomicBool::new(false),
             counts: NodeCounts::default(),
             latency: Latency::new(cores),
             last_word: AtomicU64::new(0),
@@ -288,6 +293,25 @@ impl Node {
             self.changes.note();
         }
         changed
+    }
+
+    /// It has done a purge.
+    pub(super) fn has_purged(&self) {
+        self.refuses_purges.store(false, Ordering::Relaxed);
+    }
+
+    /// It has refused a purge, and keeps what it holds. That is logged once until it does one.
+    pub(super) fn has_refused_purge(&self, status: Status) {
+        self.counts.refused_purges.add_one();
+        if !self.refuses_purges.swap(true, Ordering::Relaxed) {
+            let node = self.link.peer();
+            warn!(%node, %status, "the node refuses a purge and keeps what it holds; is this balancer in its --admin-from?");
+        }
+    }
+
+    /// Whether it refused the last purge that it answered.
+    pub(super) fn refuses_purges(&self) -> bool {
+        self.refuses_purges.load(Ordering::Relaxed)
     }
 
     /// Some purges that it owes, each with its number.

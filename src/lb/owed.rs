@@ -5,11 +5,14 @@
 //! further purges are refused, and the client reads so.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::wire::{Pattern, Request};
 
 /// The limit of purges for a node.
 const MOST: usize = 1024;
+/// The longest that an attempt to do what is owed may take, unless `--purge-deadline` is longer.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A purge: its pattern as text, and whether it is a soft one.
 pub(super) type Purge = (String, bool);
@@ -19,6 +22,8 @@ pub(super) type Purge = (String, bool);
 pub(super) struct Owed {
     purges: BTreeMap<Purge, u64>,
     requests: u64,
+    /// Attempts in a row that did not do all.
+    in_vain: u32,
 }
 
 impl Owed {
@@ -73,6 +78,21 @@ impl Owed {
         if self.purges.get(purge) == Some(&number) {
             self.purges.remove(purge);
         }
+        if self.is_empty() {
+            self.in_vain = 0;
+        }
+    }
+
+    /// An attempt has ended, and some is left.
+    pub(super) fn was_in_vain(&mut self) {
+        self.in_vain = self.in_vain.saturating_add(1);
+    }
+
+    /// The time for the next attempt: twice that of the one before, from the deadline of a purge on. A node that takes longer
+    /// than that for what it owes would never be done with it.
+    pub(super) fn patience(&self, deadline: Duration) -> Duration {
+        let doubled = deadline.saturating_mul(1 << self.in_vain.min(16));
+        doubled.min(PATIENCE.max(deadline))
     }
 }
 
@@ -112,6 +132,22 @@ mod tests {
         assert!(matches!(request(&second), Some(Request::Purge { pattern: Pattern::Beneath("b/"), .. })));
         owed.done(&second, number);
         assert!(owed.is_empty());
+    }
+
+    #[test]
+    fn an_attempt_may_take_twice_as_long_as_the_one_in_vain_before_it() {
+        let (mut owed, second) = (Owed::default(), Duration::from_secs(1));
+        add(&mut owed, "a/1");
+        let mut patience = Vec::new();
+        for _ in 0..8 {
+            patience.push(owed.patience(second).as_secs());
+            owed.was_in_vain();
+        }
+        assert_eq!(patience, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(owed.patience(2 * PATIENCE), 2 * PATIENCE);
+        let (purge, number) = owed.some(1).pop().unwrap();
+        owed.done(&purge, number);
+        assert_eq!(owed.patience(second), second);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! PURGE at every node. A node that cannot do it now owes it, and gets no requests until it is done.
 //!
 //! A node that is up may take long: the purge is waited for, and the node gets requests meanwhile. Nobody is told yet that the
-//! purge is done. It is sent again only if the node has not begun it, or owes it. A node that refuses it keeps what it holds.
+//! purge is done. It is sent again only if the node has not begun it, or owes it.
+//!
+//! A node that refuses it keeps what it holds, and gets requests all the same: it would refuse the next attempt, too. So it is
+//! with a purge that it owes. The client was told that it is owed; METRICS and the log tell that it was refused.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,11 +13,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::health::State;
 use super::node::Node;
-use super::owed::{Purge, request};
+use super::owed::{Owed, Purge, request};
 use super::upstreams::Upstreams;
 use crate::blame::Fault;
 use crate::handler::Answer;
@@ -126,6 +129,7 @@ async fn keep_owed(upstreams: &Arc<Upstreams>) -> bool {
 async fn purge_at(upstreams: &Upstreams, node: &Node, pattern: Pattern<'_>, soft: bool) -> AtNode {
     let why = match node.state() {
         // It gets no requests before it has done what it owes.
+        State::Down if node.refuses_purges() => "the node is down, and refused the last purge".to_owned(),
         State::Down => "the node is down".to_owned(),
         _ if node.owes() => "it owes others already".to_owned(),
         State::Healthy | State::Probing => {
@@ -177,7 +181,7 @@ pub(super) async fn settle(upstreams: &Arc<Upstreams>, node: &Node) -> bool {
         if owed.is_empty() {
             break;
         }
-        let deadline = Instant::now() + upstreams.purge_deadline;
+        let deadline = Instant::now() + node.owe(|owed| owed.patience(upstreams.purge_deadline));
         let settle_one = async |(purge, number): &(Purge, u64)| {
             let outcome = match request(purge) {
                 Some(request) => Some(send(node, request, deadline).await),
@@ -190,6 +194,7 @@ pub(super) async fn settle(upstreams: &Arc<Upstreams>, node: &Node) -> bool {
             is_done
         };
         if !join_all(owed.iter().map(settle_one)).await.iter().all(|is_done| *is_done) {
+            node.owe(Owed::was_in_vain);
             return false;
         }
     }
@@ -217,6 +222,7 @@ async fn send(node: &Node, request: Request<'_>, deadline: Instant) -> PurgeOutc
     };
     match ReplyView::parse(&line) {
         Ok(view) if view.status == Status::Ok => {
+            node.has_purged();
             let there: Option<PurgedThere> = serde_json::from_str(view.data).ok();
             let purged = there.as_ref().map_or(0, |there| there.purged as u64);
             PurgeOutcome::Purged { purged, at_least: there.is_some_and(|there| there.at_least) }
@@ -224,9 +230,8 @@ async fn send(node: &Node, request: Request<'_>, deadline: Instant) -> PurgeOutc
         Ok(view) if Fault::of_reply(&view) == Some(Fault::Full) => PurgeOutcome::Overloaded,
         // A node without PURGE, or that does not take it from us, will not change its mind.
         Ok(view) => {
-            let (node, status) = (node.link().peer(), view.status);
-            warn!(%node, %status, "the node refuses a purge and keeps what it holds; is this balancer in its --admin-from?");
-            PurgeOutcome::Refused(status.to_string())
+            node.has_refused_purge(view.status);
+            PurgeOutcome::Refused(view.status.to_string())
         }
         Err(error) => PurgeOutcome::NotDone(error.to_string()),
     }

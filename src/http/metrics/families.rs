@@ -120,6 +120,11 @@ pub(super) const NODE: &[Family] = &[
     counter(&["retries"], "dproxy_node_retries", "GETs sent to the proxy because another one failed"),
     counter(&["hedges"], "dproxy_node_hedges", "GETs sent to the proxy because another one was slow"),
     gauge(&["owed_purges"], "dproxy_node_owed_purges", "Purges that the proxy gets before its next request"),
+    counter(
+        &["refused_purges"],
+        "dproxy_node_refused_purges",
+        "Purges that the proxy did not take from here",
+    ),
     counter(&["errors"], "dproxy_node_errors", "GETs that failed at the proxy"),
     gauge(&["failures_in_a_row"], "dproxy_node_failures_in_a_row", "Failures since the proxy last answered"),
     counter(&["metrics", "hits"], "dproxy_node_cache_hits", "GETs that the proxy served from its cache"),
