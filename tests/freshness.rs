@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::fake::Fault;
+use crate::support::fake::{Fault, Hello, answer_soundly};
 use crate::support::moody::{Moody, assert_stale, explain, is_stale};
 use crate::support::node::own_host;
 use crate::support::{Address, Data, Fake, Session, Start, ask, at_once, get, heavy, until};
@@ -196,6 +196,29 @@ fn not_found_is_cached_for_negative_ttl() {
     assert_eq!(get(kept.address, "article/1")["status"], "NOT_FOUND");
     ask(kept.address, "PURGE article/1");
     assert_eq!(get(kept.address, "article/1")["status"], "OK");
+}
+
+#[test]
+fn a_flood_of_keys_without_a_document_pushes_out_no_documents() {
+    let origin = Fake::start(Hello::Granted, |asked| match asked.path() {
+        Some(path) if path.starts_with("none/") => asked.reply(r#"{"status":"NOT_FOUND","data":null}"#),
+        _ => answer_soundly(asked),
+    });
+    for kind in ["ttl", "lru", "s3fifo"] {
+        let words = format!("--cache-type {kind} --capacity 400 --negative-ttl 10m --fetch-deadline 20s");
+        let proxy = Start::proxy(origin.address, &words).run();
+        let mut session = Session::open(proxy.address);
+        let documents = |id| format!("GET article/{id}");
+        session.ask_many(0..300, documents);
+        session.ask_many(0..5_000, |id| format!("GET none/{id}"));
+        let hits = session
+            .ask_many(0..300, documents)
+            .values()
+            .filter(|reply| reply.contains(r#""cache_hit":true"#))
+            .count();
+        assert_eq!(hits, 300, "{kind}");
+        assert!((301.0..=350.0).contains(&proxy.count("entries")), "an eighth is theirs");
+    }
 }
 
 #[test]

@@ -52,6 +52,29 @@ fn a_request_waits_at_most_proxy_max_wait() {
 }
 
 #[test]
+fn explains_that_take_long_hold_up_no_get() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let proxy = Fake::start(Hello::Granted, move |asked| match asked.request.starts_with("EXPLAIN") {
+        true => {
+            let gate = held.clone();
+            asked.answer_soundly_after(move || gate.wait());
+        }
+        false => answer_soundly(asked),
+    });
+    let words = format!("{CALM} --proxy-max-in-flight 100 --proxy-max-wait 300ms");
+    let balancer = Start::balancer(&[proxy.address], &words).run();
+    let mut session = Session::open(balancer.address);
+    session.send_many(0..400, |id| format!("EXPLAIN a/{id}"));
+    until("many are under way", || proxy.requests().len() >= 64);
+    for i in 0..20 {
+        assert_eq!(get(balancer.address, &format!("a/{i}"))["status"], "OK");
+    }
+    gate.open();
+    session.replies_to(0..400);
+}
+
+#[test]
 fn a_balancer_reads_no_more_requests_than_keep_its_proxies_busy() {
     /// Requests in flight that saturate one core.
     const ENOUGH: f64 = 2048.0;

@@ -4,23 +4,27 @@ use std::time::Duration;
 
 use arc_swap::Guard;
 use serde_json::{Map, Value};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::nodes::Member;
 use super::upstreams::Upstreams;
 use crate::wire::{Key, Reply, ReplyView, Request, Status};
 
-/// The deadline of EXPLAIN at the node.
+/// The deadline of EXPLAIN, its wait for a place included.
 const EXPLAIN_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The reply: `proxy`, `strategy`, `goes_by_key`, and beside them the node's own `data` or an `error`.
 pub(super) async fn explain(upstreams: &Upstreams, key: Key<'_>) -> Reply {
+    let deadline = Instant::now() + EXPLAIN_DEADLINE;
+    let Ok(Ok(_place)) = timeout_at(deadline, upstreams.explains.acquire()).await else {
+        return Reply::text(Status::Overloaded, "too many EXPLAINs are under way");
+    };
     let (choice, now) = (&upstreams.choice, upstreams.clock.now());
     let standing = Guard::into_inner(upstreams.standing(now));
     let Some(Member { node, name, .. }) = choice.peek(key, &standing, now) else {
         return Reply::text(Status::ProxyError, "there is no healthy proxy to try");
     };
-    let line = node.link().ask(Request::Explain(key), Instant::now() + EXPLAIN_DEADLINE).await;
+    let line = node.link().ask(Request::Explain(key), deadline).await;
     let mut data = Map::new();
     data.insert("proxy".to_owned(), Value::from(&**name));
     data.insert("strategy".to_owned(), Value::from(choice.strategy()));

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::Guard;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::budget::{Budget, HEDGES, RETRIES};
 use super::choice::Choice;
@@ -19,6 +19,9 @@ use crate::lock::lock;
 use crate::per_core::PerCore;
 use crate::stats::{BusyCounter, Counter};
 
+/// EXPLAINs under way at once: very many must not fill the links, on which GETs go as well.
+const EXPLAINS: usize = 64;
+
 /// The upstream side of a balancer, held by every GET under way.
 pub(super) struct Upstreams {
     pub(super) clock: Clock,
@@ -29,6 +32,8 @@ pub(super) struct Upstreams {
     pub(super) attention: Notify,
     /// Requests that wait for a sound node.
     pub(super) rescues: Rounds,
+    /// One permit for each EXPLAIN under way.
+    pub(super) explains: Semaphore,
     /// The time between two polls of a healthy node.
     pub(super) health_interval: Duration,
     /// The longest time until a node that came back gets its full share of requests.
@@ -75,6 +80,7 @@ impl Upstreams {
             totals: Totals::default(),
             attention: Notify::new(),
             rescues: Rounds::default(),
+            explains: Semaphore::new(EXPLAINS),
             health_interval: config.health_interval,
             slow_start: config.slow_start.as_millis() as Millis,
             try_deadline: config.try_deadline,

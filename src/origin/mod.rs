@@ -5,7 +5,7 @@
 //!   nothing           NOT_FOUND
 //!   no document       BAD_DOCUMENT      the fault of the file
 //!   no store          ORIGIN_FAILURE    the fault of the data directory: it says nothing about any document
-//!   no turn, no fd    OVERLOADED        the fault of this process
+//!   no turn, no fd    OVERLOADED        the fault of this process or its machine; so is a read that does not end
 //! ```
 
 mod complaints;
@@ -37,8 +37,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 /// The settings of an origin.
 #[derive(Clone, Copy, Debug)]
 pub struct OriginConfig {
-    /// A request ends within this time: OVERLOADED when no read had a turn in the first half of it, BAD_DOCUMENT when a read
-    /// did not end. A document that is being replaced is read again within the first half.
+    /// A request ends within this time: OVERLOADED when no read had a turn in the first half of it, or a read did not end: a
+    /// busy machine or disk says nothing about the document. A document that is being replaced is read again within the first half.
     pub read_deadline: Duration,
 }
 
@@ -154,7 +154,7 @@ impl<S: Store> Origin<S> {
         match timeout_at(end, read).await {
             Ok(Ok(read)) => read,
             Ok(Err(_panic)) => Err(StoreError::Unfit("the read of the document failed".into())),
-            Err(_late) => Err(StoreError::Unfit("the read of the document did not end in time".into())),
+            Err(_late) => Err(StoreError::Busy("the read of the document did not end in time")),
         }
     }
 

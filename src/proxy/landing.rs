@@ -129,6 +129,9 @@ impl Proxy {
         // A NOT_FOUND without a time is not kept; a document without one may be validated.
         let is_worth_it = entry.has_document() || entry.lifetime() != Some(Duration::ZERO);
         let is_kept = not_stored.is_none() && is_worth_it;
+        if is_kept && !entry.has_document() {
+            self.make_room_for_absence(entry);
+        }
         if is_kept && !self.cache.insert(entry.clone()) {
             return self.not_kept(entry);
         }
@@ -143,6 +146,16 @@ impl Proxy {
         let resource = key.as_key().resource();
         if lock(&self.not_stored).note(key.as_str(), resource, why, self.now()) {
             warn!(%key, "documents of {resource}/ are served and not stored: {why}");
+        }
+    }
+
+    /// Removes other entries without a document, so that they all keep to their share of the cache.
+    fn make_room_for_absence(&self, entry: &Entry) {
+        let gone = lock(&self.absences).note(entry.key(), self.cache.weight(entry));
+        for key in gone {
+            if self.cache.peek(&key).is_some_and(|held| !held.has_document()) {
+                self.cache.remove(&key);
+            }
         }
     }
 

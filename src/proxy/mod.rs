@@ -6,6 +6,7 @@
 //!             └────no entry ──▶ flight ──▶ upstream ──▶ cache, reply to all waiting requests
 //! ```
 
+mod absences;
 pub mod cache;
 mod clock;
 mod failures;
@@ -42,6 +43,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::absences::Absences;
 use self::cache::{Bounds, Cache, CacheType, Entry, Millis};
 use self::clock::Clock;
 use self::flight::Flights;
@@ -126,6 +128,7 @@ pub struct Proxy {
     purges: Purges,
     not_kept: Mutex<NotKept>,
     not_stored: Mutex<NotStored>,
+    absences: Mutex<Absences>,
     upstream: Upstream,
     freshness: Freshness,
     counters: Counters,
@@ -156,6 +159,7 @@ impl Proxy {
             purges: Purges::new(),
             not_kept: Mutex::new(NotKept::new(config.bounds.largest())),
             not_stored: Mutex::new(NotStored::new()),
+            absences: Mutex::new(Absences::within(config.bounds)),
             upstream: Upstream::new(source, config.fetch),
             freshness: config.freshness,
             counters: Counters::default(),

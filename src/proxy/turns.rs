@@ -66,6 +66,8 @@ struct Running {
 }
 
 struct Waiting {
+    /// `None` for a probe, which has a turn whatever its kind.
+    kind: Option<u64>,
     deadline: Instant,
     turn: oneshot::Sender<Result<Turn, Refusal>>,
     is_awaited: Awaited,
@@ -116,10 +118,10 @@ impl Turns {
         deadline: Instant,
         is_awaited: impl Fn() -> bool + Send + 'static,
     ) -> Result<Turn, Refusal> {
-        let is_awaited = Box::new(is_awaited);
+        let (kind, is_awaited) = ((!is_probe).then_some(kind), Box::new(is_awaited));
         let mut receiver = {
             let (mut state, now) = (self.state(), Instant::now());
-            let is_slow_kind = !is_probe && state.is_late(kind);
+            let is_slow_kind = state.is_late(kind);
             if is_slow_kind && !self.has_room_for_slow(&state) {
                 return Err(Refusal::SlowKind);
             }
@@ -131,7 +133,7 @@ impl Turns {
                 return Err(Refusal::TooMany);
             }
             let (turn, receiver) = oneshot::channel();
-            state.waiting.push_back(Waiting { deadline, turn, is_awaited });
+            state.waiting.push_back(Waiting { kind, deadline, turn, is_awaited });
             receiver
         };
         loop {
@@ -202,15 +204,17 @@ impl Turns {
         state.running.retain(|running| running.id != id);
         let mut handed_out = Vec::new();
         while state.running.len() < self.at_once
-            && let Some(Waiting { deadline, turn, is_awaited }) = state.waiting.pop_front()
+            && let Some(Waiting { kind, deadline, turn, is_awaited }) = state.waiting.pop_front()
         {
             if turn.is_closed() {
                 continue;
             }
+            // Its kind may have become late since it came here.
+            let is_slow_kind = state.is_late(kind);
             let result = match self.is_too_late_to_begin(&state, deadline, now) {
                 true => Err(Refusal::TooMany),
-                // Its kind was not late when it came here.
-                false => Ok(self.begin(&mut state, now, false, is_awaited)),
+                false if is_slow_kind && !self.has_room_for_slow(&state) => Err(Refusal::SlowKind),
+                false => Ok(self.begin(&mut state, now, is_slow_kind, is_awaited)),
             };
             handed_out.push((turn, result));
         }
@@ -274,8 +278,8 @@ impl Turns {
 }
 
 impl State {
-    fn is_late(&self, kind: u64) -> bool {
-        self.late.get(&kind).is_some_and(|&late| late >= LATE_FROM)
+    fn is_late(&self, kind: Option<u64>) -> bool {
+        kind.and_then(|kind| self.late.get(&kind)).is_some_and(|&late| late >= LATE_FROM)
     }
 
     /// The running fetches that have taken longer than that.

@@ -128,6 +128,19 @@ async fn a_slow_kind_takes_no_places_from_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_burst_of_a_slow_kind_leaves_the_queue_once_its_kind_is_late() {
+    let source = Source::new(10_000);
+    assert!(source.fetch(2, MS, true).await.served, "the pace is known");
+    let mut all = JoinSet::new();
+    (0..10_000).for_each(|_| drop(all.spawn(source.fetch(1, 3_000 * MS, false))));
+    sleep(10 * MS).await;
+    for _ in 0..100 {
+        let other = source.fetch(2, MS, true).await;
+        assert!(other.served && other.after < TIME / 2, "{other:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_turn_that_is_not_taken_is_the_next_ones() {
     let turns = Turns::new(1, TIME);
     let take = || turns.take(1, false, Instant::now() + TIME, || true);
