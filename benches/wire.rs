@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dproxy::lb::balance::{Candidate, Candidates, Load, Pick, Strategy, WHOLE};
-use dproxy::proxy::Freshness;
 use dproxy::proxy::cache::{Entry, Millis};
+use dproxy::proxy::{Freshness, Vouched};
 use dproxy::wire::request::split_id;
 use dproxy::wire::{Document, KeyBuf, Reply, ReplyView, Request, Served, json};
 
@@ -157,7 +157,9 @@ fn freshness(c: &mut Criterion) {
     let mut group = c.benchmark_group("freshness");
     for (name, now) in [("fresh", 1_000), ("near its end", 29_900), ("stale", 31_000)] {
         group.bench_function(name, |b| {
-            b.iter(|| rules.verdict(black_box(&entry), black_box(Millis(now)), fastrand::f64));
+            b.iter(|| {
+                rules.verdict(black_box(&entry), Vouched::NOTHING, black_box(Millis(now)), fastrand::f64)
+            });
         });
     }
     group.finish();

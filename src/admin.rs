@@ -1,4 +1,4 @@
-//! The addresses that may use the verbs that change things: PURGE, DRAIN, UNDRAIN.
+//! The addresses that may use the verbs that change things: PURGE, CHANGED, DRAIN, UNDRAIN.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -40,6 +40,18 @@ impl Admins {
     /// Whether this address is an administrator's. An IPv4 address mapped into IPv6 counts as IPv4.
     pub fn has(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.has(address.to_canonical()))
+    }
+}
+
+impl Admins {
+    /// Loopback, and the networks that are not routed: RFC 1918, RFC 4193 and link-local addresses.
+    pub fn private() -> Self {
+        let v4 = [([10, 0, 0, 0], 8), ([172, 16, 0, 0], 12), ([192, 168, 0, 0], 16), ([169, 254, 0, 0], 16)];
+        let v6 = [(0xfc00, 7), (0xfe80, 10)];
+        let v4 = v4.map(|(address, bits)| Network { address: IpAddr::from(address), bits });
+        let v6 =
+            v6.map(|(first, bits)| Network { address: IpAddr::from([first, 0, 0, 0, 0, 0, 0, 0]), bits });
+        Self(Self::default().0.into_iter().chain(v4).chain(v6).collect())
     }
 }
 

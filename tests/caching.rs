@@ -67,7 +67,7 @@ fn ttl_entries_expire() {
 #[test]
 fn ttl_entries_stay_until_then_and_lru_entries_for_ever() {
     let data = Data::articles(1);
-    let origin = Start::origin(data.path(), "").run();
+    let origin = Start::origin(data.path(), "--changes off").run();
     for words in ["--ttl 10m", "--ttl 600", "--cache-type lru"] {
         let proxy = Start::proxy(origin.address, words).run();
         assert!(!hit(proxy.address, "article/1"));

@@ -38,10 +38,22 @@ fn problems(lines: &str) -> Vec<String> {
 #[test]
 fn every_setting_has_its_variable() {
     // An action such as --get is no setting.
-    let said =
-        ["help", "version", "get", "keys", "metrics", "purge", "purge-soft", "explain", "watch", "count"]
-            .into_iter()
-            .chain(["out", "drain", "undrain"]);
+    let said = [
+        "help",
+        "version",
+        "get",
+        "keys",
+        "metrics",
+        "purge",
+        "purge-soft",
+        "explain",
+        "watch",
+        "count",
+        "changed",
+        "wait",
+    ]
+    .into_iter()
+    .chain(["out", "drain", "undrain"]);
     let said: BTreeSet<&str> = said.collect();
     let mut command = Cli::command();
     command.build();

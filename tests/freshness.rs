@@ -175,7 +175,8 @@ fn without_stale_if_error_a_failure_is_the_reply() {
 #[test]
 fn not_found_is_cached_for_negative_ttl() {
     let data = Data::empty();
-    let origin = Start::origin(data.path(), "").run();
+    // The origin tells nobody that a document has come.
+    let origin = Start::origin(data.path(), "--changes off").run();
     let kept = Start::proxy(origin.address, "--negative-ttl 10m").run();
     let short = Start::proxy(origin.address, "--negative-ttl 200ms").run();
     let none = Start::proxy(origin.address, "").run();

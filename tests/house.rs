@@ -43,7 +43,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("net", &["lock", "wire", "handler", "per_core", "stats", "trace"]),
     ("http", &["lock", "wire", "handler", "per_core", "stats", "net", "pool", "samples", "trace"]),
-    ("origin", &["lock", "wire", "handler", "stats", "pool"]),
+    ("origin", &["admin", "lock", "wire", "handler", "stats", "pool"]),
     ("source", &["blame", "lock", "net", "pool", "wire"]),
     ("proxy", &["blame", "lock", "wire", "handler", "stats", "net", "source", "admin", "pool", "trace"]),
     ("lb", &["blame", "lock", "wire", "handler", "per_core", "stats", "net", "admin", "pool"]),

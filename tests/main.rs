@@ -17,6 +17,7 @@ mod bench;
 mod blame;
 mod browser;
 mod caching;
+mod changes;
 mod client;
 mod cluster;
 mod config;

@@ -117,7 +117,7 @@ fn a_data_directory_that_is_gone_is_a_failure_of_the_origin_and_not_of_its_docum
     let site = Site(TempDir::new());
     site.tree("current", "1");
     let origin = site.origin();
-    let proxy = Start::proxy(origin.address, "--ttl 1ms --origin-retry 50ms").run();
+    let proxy = Start::proxy(origin.address, "--push-ttl off --ttl 1ms --origin-retry 50ms").run();
     assert_eq!(get(proxy.address, "article/1")["data"], 1);
     let is_away = |held: u64| {
         for key in ["article/1", "article/2"] {

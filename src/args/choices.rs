@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
 use crate::lb::balance::Strategy;
+use crate::proxy::PushTtl;
 use crate::proxy::cache::CacheType;
 
 impl ValueEnum for CacheType {
@@ -16,6 +17,23 @@ impl ValueEnum for CacheType {
             Self::Ttl => "What came first goes first; entries expire",
             Self::Lru => "What was not used for longest",
             Self::S3fifo => "What was used only once lately (S3-FIFO): the best hit ratio on most logs",
+        };
+        Some(PossibleValue::new(self.name()).help(help))
+    }
+}
+
+impl ValueEnum for PushTtl {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Unbounded, Self::Ttl, Self::Off]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Self::Unbounded => {
+                "Until it changes; its time to live begins when the origin is not heard any more"
+            }
+            Self::Ttl => "For its time to live; a change ends it early",
+            Self::Off => "For its time to live: changes are not followed",
         };
         Some(PossibleValue::new(self.name()).help(help))
     }

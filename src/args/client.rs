@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueHint};
+use clap::{Args, ValueEnum, ValueHint};
 
 use super::units;
 use crate::client::{ClientConfig, Requests};
@@ -24,6 +24,9 @@ pub struct ClientArgs {
     /// What to ask.
     #[command(flatten)]
     pub what: WhatArgs,
+    /// With --changed: whom to wait for.
+    #[arg(long, requires = "changed", value_name = "FOR")]
+    pub wait: Option<WaitArg>,
     /// How to watch METRICS.
     #[cfg(feature = "tools")]
     #[command(flatten)]
@@ -50,6 +53,9 @@ pub struct WhatArgs {
     /// The same, but what is held is served until it is fetched anew.
     #[arg(long, value_name = "PATH")]
     pub purge_soft: Option<String>,
+    /// Say to an origin that documents have changed, by their paths or those of all beneath a prefix.
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    pub changed: Vec<String>,
     /// What the node knows of a document.
     #[arg(long, value_name = "PATH")]
     pub explain: Option<String>,
@@ -61,6 +67,13 @@ pub struct WhatArgs {
     pub undrain: Option<String>,
 }
 
+/// Whom a change is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub enum WaitArg {
+    /// Until no proxy can show as fresh what was before
+    All,
+}
+
 impl ClientArgs {
     /// The node to ask.
     pub fn peer(&self) -> Peer {
@@ -70,16 +83,22 @@ impl ClientArgs {
     /// The node and the request.
     pub fn config(&self) -> ClientConfig {
         let peer = self.peer();
-        ClientConfig { peer, requests: self.what.meant(), timeout: self.timeout }
+        ClientConfig {
+            peer,
+            requests: self.what.meant(self.wait == Some(WaitArg::All)),
+            timeout: self.timeout,
+        }
     }
 }
 
 impl WhatArgs {
-    fn meant(&self) -> Requests {
+    fn meant(&self, wait_for_all: bool) -> Requests {
+        let wait = if wait_for_all { " wait=all" } else { "" };
         let lines = [
             self.metrics.then(|| "METRICS".to_owned()),
             self.purge.as_ref().map(|path| format!("PURGE {path}")),
             self.purge_soft.as_ref().map(|path| format!("PURGE soft {path}")),
+            (!self.changed.is_empty()).then(|| format!("CHANGED {}{wait}", self.changed.join(" "))),
             self.explain.as_ref().map(|path| format!("EXPLAIN {path}")),
             self.drain.as_ref().map(|node| format!("DRAIN {node}")),
             self.undrain.as_ref().map(|node| format!("UNDRAIN {node}")),

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{ApiArgs, BalanceArgs, CacheArgs, HttpArgs, LinkArgs, ServerArgs, StoreArgs, units};
+use super::{ApiArgs, BalanceArgs, CacheArgs, ChangesArgs, HttpArgs, LinkArgs, ServerArgs, StoreArgs, units};
 
 /// Flags of `dproxy cluster`.
 #[derive(Args, Clone, Debug)]
@@ -29,6 +29,9 @@ pub struct ClusterArgs {
     /// Files and their layout.
     #[command(flatten)]
     pub store: StoreArgs,
+    /// Who is told of changes.
+    #[command(flatten)]
+    pub changes: ChangesArgs,
     /// Requests to an API.
     #[command(flatten)]
     pub api: ApiArgs,

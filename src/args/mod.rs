@@ -7,6 +7,7 @@
 
 #[cfg(feature = "tools")]
 mod bench;
+mod changes;
 mod choices;
 mod client;
 mod cluster;
@@ -33,6 +34,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 
 #[cfg(feature = "tools")]
 pub use bench::BenchArgs;
+pub use changes::{ChangesArgs, TellArg};
 pub use client::ClientArgs;
 pub use cluster::ClusterArgs;
 pub use defaults::size;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::{Place, ServerArgs, defaults, place, units};
+use super::{ChangesArgs, Listed, Place, ServerArgs, defaults, listed, place, server, units};
+use crate::admin::{Admins, Network};
 use crate::origin::store::{DirConfig, Layout};
 use crate::wire::MAX_DOCUMENT;
 
@@ -17,6 +18,13 @@ pub struct OriginArgs {
     /// Files and their layout.
     #[command(flatten)]
     pub store: StoreArgs,
+    /// Who is told of changes.
+    #[command(flatten)]
+    pub changes: ChangesArgs,
+    /// Addresses and networks that may say that a document has changed.
+    #[arg(long, env = "DPROXY_ADMIN_FROM", default_value = Admins::default().to_string(), value_delimiter = ',', num_args = 1..,
+        value_parser = listed::item(str::parse::<Network>), value_name = "NETWORK", help_heading = server::HEADING)]
+    pub admin_from: Vec<Listed<Network>>,
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,

@@ -9,7 +9,7 @@ use crate::admin::{Admins, Network};
 use crate::net::LinkLimits;
 use crate::net::link::Peer;
 use crate::proxy::cache::{Bounds, CacheType};
-use crate::proxy::{FetchLimits, Freshness, MAX_WAITERS, ProxyConfig};
+use crate::proxy::{FetchLimits, Freshness, MAX_WAITERS, ProxyConfig, PushTtl};
 use crate::source::HttpConfig;
 use crate::wire::MAX_DOCUMENT;
 
@@ -89,6 +89,9 @@ pub struct CacheArgs {
     /// How long the word that there is no such document is kept.
     #[arg(long, env = "DPROXY_NEGATIVE_TTL", default_value = defaults::time(Freshness::default().negative_ttl), value_parser = life, value_name = "TIME")]
     pub negative_ttl: Duration,
+    /// How long a document is fresh whose changes the origin tells.
+    #[arg(long, env = "DPROXY_PUSH_TTL", default_value_t, value_name = "HOW")]
+    pub push_ttl: PushTtl,
     /// The shortest time that a document of an API is fresh, whatever the API says, unless that is no-cache or no-store.
     #[arg(long, env = "DPROXY_MIN_TTL", default_value = defaults::time(Freshness::default().min_ttl), value_parser = life, value_name = "TIME")]
     pub min_ttl: Duration,
@@ -213,6 +216,7 @@ impl CacheArgs {
                 min_ttl: self.min_ttl,
                 max_ttl: self.max_ttl,
             },
+            push_ttl: self.push_ttl,
             fetch: FetchLimits {
                 deadline: self.fetch_deadline,
                 at_once: self.max_fetches,

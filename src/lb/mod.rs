@@ -56,6 +56,7 @@ use crate::admin::{Admins, FORBIDDEN};
 use crate::handler::{Answer, Ask, Handler};
 use crate::pool;
 use crate::stats::StartTime;
+use crate::wire::request::TOLD_TO_THE_ORIGIN;
 use crate::wire::{Reply, Request, Status};
 
 /// The role.
@@ -143,9 +144,10 @@ impl Handler for Lb {
             }
             Request::Drain(node) => self.drain(node, true, ask.from),
             Request::Undrain(node) => self.drain(node, false, ask.from),
-            Request::Hello => {
+            Request::Hello | Request::Watch(_) => {
                 Answer::Now(Reply::text(Status::WrongMethod, "a balancer answers GET and METRICS"))
             }
+            Request::Changed(_) => Answer::Now(Reply::text(Status::WrongMethod, TOLD_TO_THE_ORIGIN)),
         }
     }
 }

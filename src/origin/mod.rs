@@ -8,8 +8,10 @@
 //!   no turn, no fd    OVERLOADED        the fault of this process or its machine; so is a read that does not end
 //! ```
 
+pub mod changes;
 mod complaints;
 pub mod store;
+pub mod watcher;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +20,10 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use self::changes::{ChangeMetrics, Changes};
 use self::complaints::Complaints;
 use self::store::{Store, StoreError};
+use crate::admin::{Admins, FORBIDDEN};
 use crate::handler::{Answer, Ask, Handler};
 use crate::pool;
 use crate::stats::{Counter, StartTime};
@@ -33,13 +37,19 @@ const MAX_WAITING: usize = 16 * 1024;
 /// Pauses between looks at a document that is being replaced, from the first, doubled, to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);
+/// The text of the reply FORBIDDEN to a watcher.
+const NO_WATCHER: &str = "this address may not watch for changes; see --watch-from";
 
 /// The settings of an origin.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct OriginConfig {
     /// A request ends within this time: OVERLOADED when no read had a turn in the first half of it, or a read did not end: a
     /// busy machine or disk says nothing about the document. A document that is being replaced is read again within the first half.
     pub read_deadline: Duration,
+    /// The addresses that may say that a document has changed.
+    pub admins: Admins,
+    /// The addresses that may watch for changes.
+    pub watch_from: Admins,
 }
 
 impl OriginConfig {
@@ -53,7 +63,11 @@ impl OriginConfig {
 impl Default for OriginConfig {
     fn default() -> Self {
         // Sooner than a proxy gives the fetch up: the client gets the reason.
-        Self { read_deadline: Duration::from_millis(1500) }
+        Self {
+            read_deadline: Duration::from_millis(1500),
+            admins: Admins::default(),
+            watch_from: Admins::private(),
+        }
     }
 }
 
@@ -64,6 +78,7 @@ pub struct Origin<S> {
     /// One permit per request that reads or waits for a read.
     places: Arc<Semaphore>,
     config: OriginConfig,
+    changes: Arc<Changes>,
     start_time: StartTime,
     requests: Counter,
     found: Counter,
@@ -82,12 +97,21 @@ struct Metrics {
     not_found: u64,
     failed: u64,
     overloaded: u64,
+    /// Only while changes are told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<ChangeMetrics>,
 }
 
 impl<S: Store> Origin<S> {
-    /// An origin over a store.
+    /// An origin over a store, whose changes are seen when a time to live ends.
     pub fn new(store: S, config: OriginConfig) -> Arc<Self> {
+        Self::telling(store, config, Changes::new(Duration::ZERO))
+    }
+
+    /// An origin over a store whose changes are told to whoever watches.
+    pub fn telling(store: S, config: OriginConfig, changes: Arc<Changes>) -> Arc<Self> {
         Arc::new(Self {
+            changes,
             store: Arc::new(store),
             reads: Arc::new(Semaphore::new(READS)),
             places: Arc::new(Semaphore::new(MAX_WAITING)),
@@ -110,16 +134,20 @@ impl<S: Store> Origin<S> {
             not_found: self.missing.get(),
             failed: self.failed.get(),
             overloaded: self.overloaded.get(),
+            changes: self.changes.metrics(),
         }
     }
 
     async fn get(self: Arc<Self>, key: KeyBuf) -> Reply {
         self.requests.add_one();
+        self.changes.note(key.as_key());
+        // Before the read: what changes from now on is told after this.
+        let position = self.changes.position();
         let read = match self.places.clone().try_acquire_owned() {
             Ok(_place) => self.read(&key).await,
             Err(_) => Err(StoreError::Busy("too many requests wait for the store of this origin")),
         };
-        self.reply(&key, read)
+        self.reply(&key, read).read_at(position)
     }
 
     /// Reads the document, again and again while it is being replaced.
@@ -198,12 +226,23 @@ impl<S: Store> Handler for Origin<S> {
             Request::Get(key) => Answer::later(self.clone().get(key.to_owned())),
             Request::Metrics => Answer::Now(Reply::json(&self.metrics())),
             Request::MetricsOf(_) => Answer::Now(Reply::text(Status::BadRequest, METRICS_ALONE)),
+            Request::Watch(_) if !self.config.watch_from.has(ask.from) => {
+                Answer::Now(Reply::text(Status::Forbidden, NO_WATCHER))
+            }
+            Request::Watch(watch) => Answer::later(self.changes.clone().watch(watch)),
+            Request::Changed(_) if !self.config.admins.has(ask.from) => {
+                Answer::Now(Reply::text(Status::Forbidden, FORBIDDEN))
+            }
+            Request::Changed(changed) => {
+                let names = changed.patterns().map(|pattern| pattern.to_string()).collect();
+                Answer::later(self.changes.clone().told(names, changed.wait_for_all))
+            }
             Request::Purge { .. }
             | Request::Explain(_)
             | Request::Drain(_)
             | Request::Undrain(_)
             | Request::Hello => {
-                Answer::Now(Reply::text(Status::WrongMethod, "an origin answers GET and METRICS"))
+                Answer::Now(Reply::text(Status::WrongMethod, "an origin answers GET, METRICS and CHANGED"))
             }
         }
     }

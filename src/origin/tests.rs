@@ -29,7 +29,7 @@ fn origin(read_deadline: Duration) -> Arc<Origin<Hanging>> {
     documents.put("article/1", "1");
     Origin::new(
         Hanging { documents, released: Mutex::new(false), changed: Condvar::new() },
-        OriginConfig { read_deadline },
+        OriginConfig { read_deadline, ..OriginConfig::default() },
     )
 }
 
@@ -79,12 +79,14 @@ impl Store for Late {
 async fn a_document_that_is_being_replaced_is_read_again_for_half_of_the_deadline() {
     let began = Instant::now();
     let key = || Key::parse("article/1").unwrap().to_owned();
-    let late =
-        Origin::new(Late(Counter::default(), 4), OriginConfig { read_deadline: Duration::from_secs(1) });
+    let late = Origin::new(
+        Late(Counter::default(), 4),
+        OriginConfig { read_deadline: Duration::from_secs(1), ..OriginConfig::default() },
+    );
     assert_eq!(late.clone().get(key()).await.status, Status::Ok);
     let never = Origin::new(
         Late(Counter::default(), u64::MAX),
-        OriginConfig { read_deadline: Duration::from_secs(1) },
+        OriginConfig { read_deadline: Duration::from_secs(1), ..OriginConfig::default() },
     );
     assert_eq!(never.clone().get(key()).await.status, Status::NotFound);
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());

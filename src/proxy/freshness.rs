@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::cache::{Entry, Millis};
+use super::push::Vouched;
 use crate::source::{Known, Past, Policy};
 use crate::wire::Terms;
 
@@ -123,10 +124,18 @@ impl Freshness {
         policy.and_then(Policy::stale_if_error).unwrap_or(self.stale_if_error)
     }
 
-    /// What to do with an entry at the time `now`; `random` draws a number uniform in 0..1, if one is needed.
-    pub fn verdict(&self, entry: &Entry, now: Millis, random: impl FnOnce() -> f64) -> Verdict {
-        if entry.is_fresh(now) {
-            return match entry.has_document() && is_refreshed_early(entry, now, random) {
+    /// What to do with an entry at the time `now`, by what is `vouched` for; `random` draws a number uniform in 0..1, if one is
+    /// needed.
+    pub fn verdict(
+        &self,
+        entry: &Entry,
+        vouched: Vouched,
+        now: Millis,
+        random: impl FnOnce() -> f64,
+    ) -> Verdict {
+        if vouched.is_fresh(entry, now) {
+            let may_refresh = entry.has_document() && !vouched.holds(entry, now);
+            return match may_refresh && is_refreshed_early(entry, vouched, now, random) {
                 true => Verdict::FreshRefresh,
                 false => Verdict::Fresh,
             };
@@ -135,13 +144,16 @@ impl Freshness {
             return Verdict::Gone;
         }
         // A soft purge makes an entry stale before its time: its age past the end counts as zero.
-        let past = match entry.fresh_until() {
+        let past = match vouched.fresh_until(entry) {
             Some(until) if now >= until => now.since(until),
             _ => Duration::ZERO,
         };
         let policy = entry.policy();
         let policy = policy.as_ref();
         match () {
+            // Its document has changed: whoever asks waits for the new one.
+            () if entry.is_outdated() && past < self.if_error(policy) => Verdict::IfError,
+            () if entry.is_outdated() => Verdict::Gone,
             () if policy.is_some_and(Policy::is_never_stale) => Verdict::Gone,
             () if entry.is_soft_purged() && past.is_zero() => Verdict::StaleRefresh,
             () if past < self.while_revalidate(policy) => Verdict::StaleRefresh,
@@ -169,19 +181,19 @@ impl Freshness {
     }
 
     /// Whether the entry can no longer be served.
-    pub fn is_gone(&self, entry: &Entry, now: Millis) -> bool {
-        let Some(until) = entry.fresh_until() else { return false };
+    pub fn is_gone(&self, entry: &Entry, vouched: Vouched, now: Millis) -> bool {
+        let Some(until) = vouched.fresh_until(entry) else { return false };
         let policy = entry.policy();
         let stale = || self.while_revalidate(policy.as_ref()).max(self.if_error(policy.as_ref()));
         now >= until && (!entry.has_document() || now.since(until) >= stale())
     }
 
     /// Whether the entry is of no use any more, so that the sweep may remove it: not to be served, nor to be validated.
-    pub fn is_useless(&self, entry: &Entry, now: Millis) -> bool {
+    pub fn is_useless(&self, entry: &Entry, vouched: Vouched, now: Millis) -> bool {
         let is_validated = entry.has_document()
             && entry.policy().is_some_and(|policy| policy.validator.is_some())
             && entry.fresh_until().is_some_and(|until| now.since(until) < KEPT_FOR_VALIDATION);
-        !is_validated && self.is_gone(entry, now)
+        !is_validated && self.is_gone(entry, vouched, now)
     }
 }
 
@@ -198,10 +210,10 @@ impl Freshness {
 
 /// The XFetch rule with β = 1 (Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede Prevention",
 /// VLDB 2015): each hit refreshes early at random, the more probably the nearer the end is, measured in fetch times.
-fn is_refreshed_early(entry: &Entry, now: Millis, random: impl FnOnce() -> f64) -> bool {
+fn is_refreshed_early(entry: &Entry, vouched: Vouched, now: Millis, random: impl FnOnce() -> f64) -> bool {
     /// Beyond this many fetch times the probability is below 1e-9 (e^-21), so no number is drawn.
     const FAR: u32 = 21;
-    let Some(until) = entry.fresh_until() else { return false };
+    let Some(until) = vouched.fresh_until(entry) else { return false };
     let left = until.since(now);
     let fetch = entry.fetch_time().max(Duration::from_millis(1));
     left < fetch * FAR && fetch.mul_f64(-random().max(f64::MIN_POSITIVE).ln()) >= left
@@ -226,7 +238,7 @@ mod tests {
     }
 
     fn known(age: u32, policy: Policy<'static>) -> Known {
-        let past = Past { age: age * SECOND, is_stale: false };
+        let past = Past { age: age * SECOND, is_stale: false, ..Past::default() };
         Known { past, policy: Some(Box::new(policy)), not_stored: None }
     }
 
@@ -269,8 +281,8 @@ mod tests {
         let verdict = |policy: Policy<'_>, seconds: u64| {
             let entry = entry_of(true, Some(&policy));
             (
-                rules.verdict(&entry, Millis(seconds * 1000), || 0.5),
-                rules.is_gone(&entry, Millis(seconds * 1000)),
+                rules.verdict(&entry, Vouched::NOTHING, Millis(seconds * 1000), || 0.5),
+                rules.is_gone(&entry, Vouched::NOTHING, Millis(seconds * 1000)),
             )
         };
         assert_eq!(verdict(times(30, None, None), 31), (Verdict::StaleRefresh, false));
@@ -286,8 +298,15 @@ mod tests {
         let policy = Policy { validator: etag, ..times(30, Some(0), Some(0)) };
         let entry = entry_of(true, Some(&policy));
         let rules = rules();
-        assert!(rules.is_gone(&entry, Millis(30_000)) && !rules.is_useless(&entry, Millis(30_000)));
-        assert!(rules.is_useless(&entry, Millis(30_000 + KEPT_FOR_VALIDATION.as_millis() as u64)));
+        assert!(
+            rules.is_gone(&entry, Vouched::NOTHING, Millis(30_000))
+                && !rules.is_useless(&entry, Vouched::NOTHING, Millis(30_000))
+        );
+        assert!(rules.is_useless(
+            &entry,
+            Vouched::NOTHING,
+            Millis(30_000 + KEPT_FOR_VALIDATION.as_millis() as u64)
+        ));
     }
 
     fn entry(document: bool) -> Entry {
@@ -303,37 +322,41 @@ mod tests {
     #[test]
     fn ages_from_fresh_to_gone() {
         let (rules, entry) = (rules(), entry(true));
-        let verdict = |ms| rules.verdict(&entry, Millis(ms), || 0.5);
+        let verdict = |ms| rules.verdict(&entry, Vouched::NOTHING, Millis(ms), || 0.5);
         assert_eq!(verdict(0), Verdict::Fresh);
         assert_eq!(verdict(29_000), Verdict::Fresh);
         assert_eq!(verdict(29_999), Verdict::FreshRefresh);
         assert_eq!(verdict(30_000), Verdict::StaleRefresh);
         assert_eq!(verdict(35_000), Verdict::IfError);
         assert_eq!(verdict(90_000), Verdict::Gone);
-        assert!(!rules.is_gone(&entry, Millis(89_999)) && rules.is_gone(&entry, Millis(90_000)));
+        assert!(
+            !rules.is_gone(&entry, Vouched::NOTHING, Millis(89_999))
+                && rules.is_gone(&entry, Vouched::NOTHING, Millis(90_000))
+        );
     }
 
     #[test]
     fn a_soft_purge_is_a_stale_moment() {
         let (rules, entry) = (rules(), entry(true));
         entry.purge_softly();
-        assert_eq!(rules.verdict(&entry, Millis(1), || 0.5), Verdict::StaleRefresh);
-        assert_eq!(rules.verdict(&entry, Millis(36_000), || 0.5), Verdict::IfError);
+        assert_eq!(rules.verdict(&entry, Vouched::NOTHING, Millis(1), || 0.5), Verdict::StaleRefresh);
+        assert_eq!(rules.verdict(&entry, Vouched::NOTHING, Millis(36_000), || 0.5), Verdict::IfError);
     }
 
     #[test]
     fn an_absence_is_never_stale() {
         let (rules, entry) = (rules(), entry(false));
-        assert_eq!(rules.verdict(&entry, Millis(29_999), || 1e-9), Verdict::Fresh);
-        assert_eq!(rules.verdict(&entry, Millis(30_000), || 0.5), Verdict::Gone);
-        assert!(rules.is_gone(&entry, Millis(30_000)));
+        assert_eq!(rules.verdict(&entry, Vouched::NOTHING, Millis(29_999), || 1e-9), Verdict::Fresh);
+        assert_eq!(rules.verdict(&entry, Vouched::NOTHING, Millis(30_000), || 0.5), Verdict::Gone);
+        assert!(rules.is_gone(&entry, Vouched::NOTHING, Millis(30_000)));
     }
 
     #[test]
     fn what_aged_elsewhere_has_less_life_here_and_what_was_stale_there_has_none() {
         let asked = Millis(1_000_000);
         let state = |age, is_stale, ttl: Option<Duration>| {
-            let (begun, lifetime) = Freshness::inherited(Past { age, is_stale }, asked, ttl);
+            let (begun, lifetime) =
+                Freshness::inherited(Past { age, is_stale, ..Past::default() }, asked, ttl);
             let document = Document::parse(b"1", 9).unwrap();
             let entry = Entry::new("a/1", Some(document), begun, lifetime, Duration::ZERO);
             (entry.age(asked), entry.fresh_until().map(|until| until.0 as i64 - asked.0 as i64))

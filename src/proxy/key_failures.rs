@@ -34,6 +34,8 @@ pub(super) struct KeyFailure {
     /// The text for the client.
     pub(super) why: Cow<'static, str>,
     pub(super) at: Millis,
+    /// The first failure since the last success.
+    pub(super) since: Millis,
     /// Until then it is not asked for while something can be served instead.
     pub(super) pauses_until: Millis,
     /// Failures of the document in a row.
@@ -49,13 +51,15 @@ impl KeyFailures {
     /// A fetch of the key failed. A document's own fault doubles the pause each time; how long a source's lasts is for the
     /// gate to find out, with other keys as well.
     pub(super) fn failed(&mut self, key: &KeyBuf, failure: &Failure, now: Millis) {
-        let before = self.of(key.as_str()).map_or(0, |failure| failure.in_a_row);
+        let (before, since) =
+            self.of(key.as_str()).map_or((0, now), |failure| (failure.in_a_row, failure.since));
         let is_its_own = matches!(failure.fault, Fault::Document | Fault::Doubt);
         let in_a_row = if is_its_own { before + 1 } else { 0 };
         let pause = self.pause * (1 << in_a_row.saturating_sub(1).min(DOUBLINGS));
         let failure = KeyFailure {
             why: failure.why.clone(),
             at: now,
+            since,
             pauses_until: Millis(now.0 + pause.as_millis() as u64),
             in_a_row,
         };
@@ -70,6 +74,20 @@ impl KeyFailures {
     /// The last failure of a key; `None` once it was fetched.
     pub(super) fn of(&self, key: &str) -> Option<&KeyFailure> {
         self.by_key.peek(key)
+    }
+
+    /// The key may be fetched at once; its last failure stays known.
+    pub(super) fn unpause(&mut self, key: &str) {
+        if let Some(failure) = self.by_key.peek_mut(key) {
+            failure.pauses_until = failure.at;
+        }
+    }
+
+    /// As [`Self::unpause`], for the keys that begin with `prefix`.
+    pub(super) fn unpause_beneath(&mut self, prefix: &str) {
+        for (_, failure) in self.by_key.iter_mut().filter(|(key, _)| key.as_str().starts_with(prefix)) {
+            failure.pauses_until = failure.at;
+        }
     }
 
     /// The key was fetched, or is to be fetched at once.

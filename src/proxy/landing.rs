@@ -35,17 +35,23 @@ impl Proxy {
         let (fetched, asked) =
             self.upstream.fetch(permit, &key, || self.now(), ticket.awaited(), validator.as_ref()).await;
         let fetched = if in_doubt { self.believed(&key, fetched) } else { fetched };
+        let may_be_kept = match &fetched {
+            Fetched::Document(_, known) | Fetched::Missing(known) | Fetched::NotModified(known) => {
+                self.push.came_from(known.past.position, asked)
+            }
+            Fetched::Failed(_) => true,
+        };
         let (landed, not_stored) = self.landed(&key, fetched, asked, held.as_ref());
         if let Landed::Entry(entry, true) = &landed
             && let Some(held) = self.younger(entry)
         {
-            let is_stale = !held.is_fresh(self.now());
+            let is_stale = !self.push.vouched().is_fresh(&held, self.now());
             return ticket
                 .land(&Landed::Held(held, is_stale), || lock(&self.key_failures).forget(key.as_str()));
         }
         ticket.land(&landed, || match &landed {
-            Landed::Entry(entry, _) => self.store(&key, entry, not_stored),
-            Landed::Held(..) => {}
+            Landed::Entry(entry, _) if may_be_kept => self.store(&key, entry, not_stored),
+            Landed::Entry(..) | Landed::Held(..) => {}
             Landed::Failed(failure) => self.note(&key, failure),
         });
     }
@@ -68,7 +74,7 @@ impl Proxy {
     fn believed(&self, key: &KeyBuf, fetched: Fetched) -> Fetched {
         let held = self.peek(key.as_key()).filter(Entry::has_document);
         match (fetched, held) {
-            (Fetched::Missing(_), Some(held)) if !self.freshness.is_gone(&held, self.now()) => {
+            (Fetched::Missing(_), Some(held)) if !self.is_gone(&held, self.push.vouched()) => {
                 let why = "the origin was failing, and says that there is no such document";
                 Fetched::Failed(Failure::new(Fault::Document, why))
             }

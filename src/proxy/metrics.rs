@@ -8,6 +8,7 @@ use super::Proxy;
 use super::cache::Millis;
 use super::failures::ByKind;
 use super::hot_spots::{HotKey, Prefix};
+use super::push::PushMetrics;
 use crate::lock::lock;
 use crate::stats::{BusyCounter, Counter, ratio};
 use crate::wire::Key;
@@ -63,6 +64,8 @@ pub(super) struct Metrics {
     purged: u64,
     /// Purged prefixes whose memory is not freed yet.
     purges_waiting: usize,
+    /// How changes at the origin are followed; null if they are not.
+    push: Option<PushMetrics>,
     prefixes: Vec<Prefix>,
     hot_keys: Vec<HotKey>,
 }
@@ -81,6 +84,8 @@ pub(super) struct Explanation<'a> {
     negative: bool,
     age_seconds: Option<f64>,
     ttl_left_seconds: Option<f64>,
+    /// Whether it stays fresh for as long as the origin tells of no change of it.
+    changes_told: bool,
     size: Option<usize>,
     hits: u32,
     fetch_under_way: bool,
@@ -132,6 +137,7 @@ impl Proxy {
             negative_hits: self.counters.negative_hits.get(),
             purged: self.purges.purged.get(),
             purges_waiting: self.purges.waiting(),
+            push: self.push.metrics(self.now()),
             prefixes: self.hot_spots.prefixes(),
             hot_keys: self.hot_spots.hot_keys(),
         }
@@ -144,7 +150,7 @@ impl Proxy {
 
     /// Describes the entry of a key. Fetches nothing, counts nothing.
     pub(super) fn explain<'a>(&self, key: Key<'a>) -> Explanation<'a> {
-        let now = self.now();
+        let (now, vouched) = (self.now(), self.push.vouched());
         let held = self.peek(key);
         let entry = held.as_ref();
         let failure = lock(&self.key_failures).of(key.as_str()).cloned();
@@ -157,12 +163,13 @@ impl Proxy {
             node: self.node,
             name: self.name,
             cached: entry.is_some(),
-            state: entry.map(|entry| if entry.is_fresh(now) { "fresh" } else { "stale" }),
+            state: entry.map(|entry| if vouched.is_fresh(entry, now) { "fresh" } else { "stale" }),
             negative: entry.is_some_and(|entry| !entry.has_document()),
-            age_seconds: entry.map(|entry| entry.age(now).as_secs_f64()),
+            age_seconds: entry.map(|entry| vouched.age(entry, now).as_secs_f64()),
             ttl_left_seconds: entry
-                .and_then(|entry| entry.fresh_until())
+                .and_then(|entry| vouched.fresh_until(entry))
                 .map(|until| (until.0 as f64 - now.0 as f64) / 1000.0),
+            changes_told: entry.is_some_and(|entry| vouched.holds(entry, now)),
             size: entry.filter(|entry| entry.has_document()).map(|entry| entry.size()),
             hits: entry.map_or(0, |entry| entry.uses()),
             fetch_under_way: self.flights.is_under_way(key.as_str()),

@@ -98,6 +98,7 @@ impl Proxy {
 
     /// The entry of a flight that landed after this request missed the cache and before it began a flight.
     fn landed_meanwhile(&self, key: Key<'_>) -> Option<Entry> {
-        self.peek(key).filter(|entry| entry.is_fresh(self.now()))
+        let vouched = self.push.vouched();
+        self.peek(key).filter(|entry| vouched.is_fresh(entry, self.now()))
     }
 }

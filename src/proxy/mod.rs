@@ -27,6 +27,7 @@ mod not_kept;
 mod not_stored;
 mod pace;
 mod purge;
+mod push;
 mod sketch;
 mod sweep;
 mod sync;
@@ -56,6 +57,8 @@ use self::metrics::Counters;
 use self::not_kept::NotKept;
 use self::not_stored::NotStored;
 use self::purge::Purges;
+use self::push::Push;
+pub use self::push::{PushTtl, Vouched};
 pub use self::upstream::{FetchLimits, LEFT_ALONE};
 use self::upstream::{Permit, Upstream};
 use crate::admin::{Admins, FORBIDDEN};
@@ -66,7 +69,7 @@ use crate::net::{Link, LinkLimits};
 use crate::source::{LinkSource, Source};
 use crate::stats::StartTime;
 use crate::trace;
-use crate::wire::request::METRICS_ALONE;
+use crate::wire::request::{METRICS_ALONE, TOLD_TO_THE_ORIGIN};
 use crate::wire::{Key, KeyBuf, Pattern, Reply, Request, Served, Status, Terms};
 
 /// The settings of a proxy.
@@ -86,6 +89,8 @@ pub struct ProxyConfig {
     pub bounds: Bounds,
     /// How long documents are fresh, and served when stale.
     pub freshness: Freshness,
+    /// How long documents are fresh whose changes the origin tells.
+    pub push_ttl: PushTtl,
     /// Limits and deadline of fetches.
     pub fetch: FetchLimits,
     /// The most requests that wait for one fetch.
@@ -106,6 +111,7 @@ impl ProxyConfig {
             cache_type: CacheType::default(),
             bounds: Bounds::default(),
             freshness: Freshness::default(),
+            push_ttl: PushTtl::default(),
             fetch,
             max_waiters: MAX_WAITERS,
             admins: Admins::default(),
@@ -131,6 +137,7 @@ pub struct Proxy {
     absences: Mutex<Absences>,
     upstream: Upstream,
     freshness: Freshness,
+    push: Push,
     counters: Counters,
     hot_spots: HotSpots,
     start_time: StartTime,
@@ -162,6 +169,7 @@ impl Proxy {
             absences: Mutex::new(Absences::within(config.bounds)),
             upstream: Upstream::new(source, config.fetch),
             freshness: config.freshness,
+            push: Push::new(config.push_ttl),
             counters: Counters::default(),
             hot_spots: HotSpots::new(),
             start_time: StartTime::now(),
@@ -175,11 +183,13 @@ impl Proxy {
     }
 
     fn get(self: &Arc<Self>, key: Key<'_>, deadline: Option<Instant>, now: Millis) -> Answer {
+        // Before the entry: what it vouches for was purged by then of all that it does not.
+        let vouched = self.push.vouched();
         let held = self.cache.get(key.as_str());
         let Some(entry) = held.filter(|entry| self.purges.shows(entry)) else {
             return self.miss(key, None, deadline);
         };
-        match self.freshness.verdict(&entry, now, fastrand::f64) {
+        match self.freshness.verdict(&entry, vouched, now, fastrand::f64) {
             Verdict::Fresh => {}
             // A later document was fetched, and had no room.
             Verdict::StaleRefresh | Verdict::IfError if self.is_replaced(key, now) => {
@@ -197,7 +207,7 @@ impl Proxy {
         if !entry.has_document() {
             self.counters.negative_hits.add_one();
         }
-        Answer::Now(self.hit(entry, now))
+        Answer::Now(self.hit(entry, vouched, now))
     }
 
     /// Whether the last fetch of a key failed so lately that what is held is served without another.
@@ -243,21 +253,22 @@ impl Proxy {
     /// it as a hit if the `fallback` is served, else as a miss.
     fn settle(&self, landed: Landed, fallback: Option<Entry>, collapsed: bool) -> Reply {
         let was_held = matches!(landed, Landed::Held(..));
+        let vouched = self.push.vouched();
         match (landed, fallback) {
             (Landed::Entry(entry, stale) | Landed::Held(entry, stale), fallback) => {
                 self.counters.misses.add_one();
                 // What was fetched for this request has no age but that which it brought.
                 let fetch_time = if was_held { Duration::ZERO } else { entry.fetch_time() };
-                let age = entry.age(self.now()).saturating_sub(fetch_time);
+                let age = vouched.age(&entry, self.now()).saturating_sub(fetch_time);
                 let terms =
                     Terms { was_stale: fallback.is_some(), collapsed, ..self.freshness.terms(&entry) };
                 let served = self.served(&entry, age);
                 Self::reply(entry, Served { stale, terms, ..served })
             }
-            (Landed::Failed(_), Some(entry)) if !self.freshness.is_gone(&entry, self.now()) => {
+            (Landed::Failed(_), Some(entry)) if !self.is_gone(&entry, vouched) => {
                 self.counters.hits.add_one();
                 entry.count_use();
-                self.hit(entry, self.now())
+                self.hit(entry, vouched, self.now())
             }
             (Landed::Failed(failure), _) => {
                 self.counters.misses.add_one();
@@ -267,13 +278,25 @@ impl Proxy {
         }
     }
 
+    /// Whether an entry whose fetch failed is too old to be served. What is known to have changed may still be vouched for:
+    /// its time runs from the first failure on.
+    fn is_gone(&self, entry: &Entry, vouched: Vouched) -> bool {
+        let now = self.now();
+        let fails_for_long = || {
+            let since = lock(&self.key_failures).of(entry.key()).map(|failure| failure.since);
+            let most = self.freshness.if_error(entry.policy().as_ref());
+            since.is_some_and(|since| now.since(since) >= most)
+        };
+        self.freshness.is_gone(entry, vouched, now) || entry.is_outdated() && fails_for_long()
+    }
+
     /// The reply from the cache.
-    fn hit(&self, entry: Entry, now: Millis) -> Reply {
-        let stale = !entry.is_fresh(now);
+    fn hit(&self, entry: Entry, vouched: Vouched, now: Millis) -> Reply {
+        let stale = !vouched.is_fresh(&entry, now);
         if stale {
             self.counters.stale_served.add_one();
         }
-        let served = self.served(&entry, entry.age(now));
+        let served = self.served(&entry, vouched.age(&entry, now));
         let terms = self.freshness.terms(&entry);
         Self::reply(entry, Served { cache_hit: true, stale, terms, ..served })
     }
@@ -320,9 +343,10 @@ impl Handler for Proxy {
             Request::MetricsOf(_) => Answer::Now(self.failed(Status::BadRequest, METRICS_ALONE)),
             Request::Explain(key) => Answer::Now(Reply::json(&self.explain(key))),
             Request::Purge { pattern, soft } => self.if_admin(ask.from, || self.purge(pattern, soft)),
-            Request::Drain(_) | Request::Undrain(_) | Request::Hello => Answer::Now(
+            Request::Drain(_) | Request::Undrain(_) | Request::Hello | Request::Watch(_) => Answer::Now(
                 self.failed(Status::WrongMethod, "a proxy answers GET, METRICS, EXPLAIN and PURGE"),
             ),
+            Request::Changed(_) => Answer::Now(self.failed(Status::WrongMethod, TOLD_TO_THE_ORIGIN)),
         }
     }
 

@@ -26,8 +26,9 @@ impl Proxy {
             let pause = (round / slices as u32).max(PAUSE);
             sleep(pause).await;
             let due = (pause.as_secs_f64() / round.as_secs_f64() * slices as f64).ceil() as usize;
-            let (proxy, now, at) = (self.clone(), self.now(), slice % slices);
-            let swept = self.burst(at, due, move |entry| !proxy.freshness.is_useless(entry, now)).await;
+            let (proxy, vouched, now, at) = (self.clone(), self.push.vouched(), self.now(), slice % slices);
+            let swept =
+                self.burst(at, due, move |entry| !proxy.freshness.is_useless(entry, vouched, now)).await;
             // A sweep that is cut short by a panic leaves the rest to the next round.
             slice = swept.as_ref().map_or(at + 1, |burst| burst.next);
             self.counters.expirations.add(swept.map_or(0, |burst| burst.removed) as u64);

@@ -165,6 +165,11 @@ impl Upstream {
         Some(probe)
     }
 
+    /// Where documents come from.
+    pub(super) fn source(&self) -> &dyn Source {
+        &*self.source
+    }
+
     /// While the origin is failing, when it is probed next; and its last failure.
     pub(super) fn health(&self) -> (Option<Millis>, Option<(Millis, Cow<'static, str>)>) {
         let gate = self.gate();

@@ -34,6 +34,8 @@ impl Process {
                 let (origin, sample) = self.origin(&OriginArgs {
                     port: args.origin_port,
                     store: args.store.clone(),
+                    changes: args.changes.clone(),
+                    admin_from: args.cache.admin_from.clone(),
                     server: args.server.clone(),
                 })?;
                 (Place::Node(loopback(origin).into()), sample)

@@ -10,12 +10,13 @@ use tracing::{info, warn};
 use super::listen::{Listen, address_of};
 use super::process::{Process, said};
 use crate::admin::Admins;
-use crate::args::{CacheArgs, LbArgs, OriginArgs, Place, ProxyArgs, ServerArgs, listed};
+use crate::args::{CacheArgs, LbArgs, OriginArgs, Place, ProxyArgs, ServerArgs, TellArg, listed};
 use crate::http::{Measured, Role};
 use crate::lb::{Lb, LbConfig};
 use crate::net::ServerLimits;
+use crate::origin::changes::Changes;
 use crate::origin::store::{DirStore, Sample};
-use crate::origin::{Origin, OriginConfig};
+use crate::origin::{Origin, OriginConfig, watcher};
 use crate::proxy::Proxy;
 use crate::source::HttpSource;
 
@@ -40,9 +41,14 @@ impl Process {
             );
         }
         let bound = self.listen("origin", &self.lines("origin", args.port, &args.server), &args.server)?;
-        let config = OriginConfig::default();
+        let changes = changes_of(data, args)?;
+        let config = OriginConfig {
+            admins: Admins::new(listed::all(&args.admin_from)),
+            watch_from: args.changes.watchers(),
+            ..OriginConfig::default()
+        };
         let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server, 1) };
-        let address = self.serve("origin", bound, Origin::new(documents, config), limits)?;
+        let address = self.serve("origin", bound, Origin::telling(documents, config, changes), limits)?;
         Ok((address, sample))
     }
 
@@ -65,6 +71,7 @@ impl Process {
             }
         };
         self.in_background(proxy.clone().sweep());
+        self.in_background(proxy.clone().follow_changes());
         let front_ends = 1 + usize::from(self.has_http(&args.http));
         let limits = self.limits(&args.server, front_ends);
         if !self.has_http(&args.http) {
@@ -119,6 +126,18 @@ impl Process {
         };
         Listen { host: args.host, port, host_flag: "--host", port_flag }
     }
+}
+
+/// The log of changes of an origin, and who fills it.
+fn changes_of(data: &Path, args: &OriginArgs) -> Result<Arc<Changes>> {
+    let changes = Changes::new(args.changes.lease);
+    match args.changes.changes {
+        TellArg::Auto => watcher::start(data, args.store.config().layout, &changes)
+            .context("no thread can be started that watches the data directory")?,
+        TellArg::Told => changes.begin(),
+        TellArg::Off => {}
+    }
+    Ok(changes)
 }
 
 /// Makes a state directory and writes to it, so that a purge need not find out that nothing is kept there.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Known;
 use crate::blame::Fault;
 use crate::net::LinkError;
-use crate::wire::{Document, ReplyView};
+use crate::wire::{Document, Position, ReplyView};
 
 /// What a source brought for a key.
 #[derive(Clone, Debug)]
@@ -26,12 +26,18 @@ pub struct Past {
     pub age: Duration,
     /// Whether it is past its time to live there.
     pub is_stale: bool,
+    /// How far the source's log of changes was when it began to read, if it told that.
+    pub position: Option<Position>,
 }
 
 impl Past {
     /// What a reply of another node says.
     pub(super) fn of(reply: &ReplyView<'_>) -> Self {
-        Self { age: Duration::from_secs(reply.age.unwrap_or_default().into()), is_stale: reply.stale }
+        Self {
+            age: Duration::from_secs(reply.age.unwrap_or_default().into()),
+            is_stale: reply.stale,
+            position: reply.position,
+        }
     }
 }
 
@@ -61,6 +67,15 @@ impl Unmet {
     pub(super) fn unfit(fault: Fault, why: &'static str) -> Self {
         Unmet::Unfit { fault, why: why.into(), wait: None }
     }
+}
+
+/// Why a source told of no changes.
+#[derive(Clone, Copy, Debug)]
+pub enum Unwatched {
+    /// It does not tell of changes.
+    NotTold,
+    /// It did not answer.
+    Failed(LinkError),
 }
 
 /// The text for a document above the limit.

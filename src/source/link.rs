@@ -2,26 +2,31 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{Answering, Brought, Kind, Known, Past, Source, Unmet, Wanted, answer};
+use super::{Answering, Brought, Kind, Known, Past, Source, Unmet, Unwatched, Wanted, Watching, answer};
 use crate::blame::Fault;
-use crate::net::{Link, LinkError};
-use crate::wire::{Key, ReplyView, Request, Status};
+use crate::net::{Link, LinkError, LinkLimits};
+use crate::wire::{Batch, Key, ReplyView, Request, Status, Watch};
 
 /// The text for a line that is not a reply: most often the origin is an HTTP server.
 const NOT_A_REPLY: &str =
     "the origin answered with something that is no reply of dproxy's protocol; HTTP is none";
 /// The longest sentence of an origin that a client gets, in bytes as JSON.
 const LONGEST_SENTENCE: usize = 300;
+/// A connection on which no word of changes comes for nine tenths of this time is made anew. Longer than any WATCH waits.
+const WATCH_PATIENCE: Duration = Duration::from_secs(2);
 /// The text for a document that its origin cannot read, or that cannot be read here.
 const NO_SOUND_DOCUMENT: &str = "the origin has no sound document under this key";
 
 /// A node of ours as a source.
 pub struct LinkSource {
     link: Link,
+    /// A connection of its own for the word of changes, which must not wait behind documents.
+    watching: Link,
     /// The largest document in bytes.
     max_document: usize,
 }
@@ -29,7 +34,11 @@ pub struct LinkSource {
 impl LinkSource {
     /// The node at the other end of `link`.
     pub fn new(link: Link, max_document: usize) -> Self {
-        Self { link, max_document }
+        let watching = Link::new(
+            link.peer().clone(),
+            LinkLimits { sessions: 1, patience: WATCH_PATIENCE, ..LinkLimits::default() },
+        );
+        Self { link, watching, max_document }
     }
 
     /// What the node's line stands for.
@@ -96,8 +105,28 @@ impl Source for LinkSource {
         })
     }
 
+    fn watch(&self, watch: Watch, deadline: Instant) -> Option<Watching<'_>> {
+        Some(Box::pin(self.ask_for_changes(watch, deadline)))
+    }
+
     fn kind(&self) -> Kind {
         Kind::Node
+    }
+}
+
+impl LinkSource {
+    async fn ask_for_changes(&self, watch: Watch, deadline: Instant) -> Result<Batch, Unwatched> {
+        const GARBAGE: Unwatched = Unwatched::Failed(LinkError::Garbage);
+        let line = self.watching.ask_once(Request::Watch(watch), false, deadline, Instant::now()).await;
+        let line = line.map_err(Unwatched::Failed)?;
+        let reply = ReplyView::parse(&line).map_err(|_| GARBAGE)?;
+        match reply.status {
+            Status::Ok => serde_json::from_str(reply.data).map_err(|_| GARBAGE),
+            Status::WrongMethod | Status::Forbidden => Err(Unwatched::NotTold),
+            Status::Overloaded => Err(Unwatched::Failed(LinkError::Busy)),
+            // Such as that of a node which was late with its answer to the offer of a session: WATCH is none of plain lines.
+            _ => Err(GARBAGE),
+        }
     }
 }
 

@@ -18,11 +18,11 @@ use std::pin::Pin;
 
 use tokio::time::Instant;
 
-pub use self::answer::{Brought, Past, Unmet};
+pub use self::answer::{Brought, Past, Unmet, Unwatched};
 pub use self::http::{HttpConfig, HttpSource};
 pub use self::link::LinkSource;
 pub use self::policy::{Known, Policy, Validator};
-use crate::wire::Key;
+use crate::wire::{Batch, Key, Watch};
 
 /// A key, and until when its document is of use.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,8 @@ pub struct Wanted<'a> {
 /// The answer of a source. Boxed: only a miss waits for one.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Brought, Unmet>> + Send + 'a>>;
 
+/// The changes at a source.
+pub type Watching<'a> = Pin<Box<dyn Future<Output = Result<Batch, Unwatched>> + Send + 'a>>;
 /// The kind of a source, for METRICS and EXPLAIN.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -69,6 +71,10 @@ pub trait Source: fmt::Display + Send + Sync + 'static {
     /// Asks for a document once. The future ends soon after the deadline.
     fn ask<'a>(&'a self, wanted: Wanted<'a>) -> Answering<'a>;
 
+    /// Asks for changes once. The future ends soon after the deadline. `None` if it can never tell of any.
+    fn watch(&self, _watch: Watch, _deadline: Instant) -> Option<Watching<'_>> {
+        None
+    }
     /// What it is.
     fn kind(&self) -> Kind;
 }

@@ -22,7 +22,7 @@ use tracing::{Instrument, info_span, warn};
 use self::spans::Span;
 use crate::handler::{Answer, Ask, Handler};
 use crate::lock::lock;
-use crate::wire::TraceParent;
+use crate::wire::{Request, TraceParent};
 
 /// The limit of bytes of an id; a request with a longer one gets a new id.
 const LONGEST_ID: usize = 64;
@@ -88,7 +88,9 @@ fn milliseconds(time: Duration) -> f64 {
 /// The handler's answer. The request is traced if it has an id, if spans are wanted, or with a `slow` time: one that takes
 /// that long or longer is logged.
 pub fn answer<H: Handler>(handler: &Arc<H>, ask: Ask<'_>, slow: Option<Duration>) -> Answer {
-    if slow.is_none() && ask.trace.is_none() && ask.parent.is_none() && !spans::are_wanted() {
+    let is_traced = slow.is_some() || ask.trace.is_some() || ask.parent.is_some() || spans::are_wanted();
+    // A WATCH waits for something to happen: it is never slow.
+    if !is_traced || matches!(ask.request, Request::Watch(_)) {
         return handler.answer(ask);
     }
     let parent = ask.parent.and_then(TraceParent::parse);

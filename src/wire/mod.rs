@@ -9,6 +9,7 @@
 //! read from a client's line and written to an upstream; a [`Reply`] is written to a client, and a [`ReplyView`] is read
 //! from an upstream's line.
 
+pub mod changes;
 pub mod document;
 pub mod json;
 pub mod key;
@@ -19,6 +20,7 @@ pub mod served;
 pub mod status;
 pub mod traceparent;
 
+pub use changes::{Batch, Changed, Position, Watch};
 pub use document::{Document, MAX_DOCUMENT};
 pub use key::{Key, KeyBuf, Pattern};
 pub use record::{Notes, Record};

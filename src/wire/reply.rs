@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::changes::{Position, parse_epoch};
 use super::document::{Document, DocumentError};
 use super::json::{self, JsonError};
 use super::served::{Served, Terms, is_node_name};
@@ -28,13 +29,24 @@ pub enum Content {
     Own {
         /// The member `data`.
         data: Data,
-        /// The members that a proxy adds to its replies to GET.
-        served: Option<Served>,
+        /// The members that a role adds to its replies to GET.
+        beside: Beside,
         /// Whether an error is of this document alone. Told in sessions only: `"fault":"document"`.
         blames_document: bool,
     },
     /// The whole line of an upstream, status included and line end excluded. It is sent on as it came.
     Relayed(Bytes),
+}
+
+/// The members beside the document.
+#[derive(Clone, Copy, Debug)]
+pub enum Beside {
+    /// None.
+    Nothing,
+    /// Those of a proxy.
+    Served(Served),
+    /// How far the log of an origin was when it began to read ([`super::changes`]). Told in sessions only, for `tell=times`.
+    Position(Position),
 }
 
 /// The `data` of a reply.
@@ -74,7 +86,7 @@ impl Frame for Vec<u8> {
 
 impl Reply {
     fn own(status: Status, data: Data) -> Self {
-        Self { status, content: Content::Own { data, served: None, blames_document: false } }
+        Self { status, content: Content::Own { data, beside: Beside::Nothing, blames_document: false } }
     }
 
     /// A status and a sentence.
@@ -107,8 +119,16 @@ impl Reply {
 
     /// Adds a proxy's members to its own reply; a relayed line has those of its upstream already.
     pub fn with(mut self, added: Served) -> Self {
-        if let Content::Own { served, .. } = &mut self.content {
-            *served = Some(added);
+        if let Content::Own { beside, .. } = &mut self.content {
+            *beside = Beside::Served(added);
+        }
+        self
+    }
+
+    /// Adds how far the log of changes was when an origin began to read.
+    pub fn read_at(mut self, position: Option<Position>) -> Self {
+        if let (Content::Own { beside, .. }, Some(position)) = (&mut self.content, position) {
+            *beside = Beside::Position(position);
         }
         self
     }
@@ -152,10 +172,14 @@ impl Reply {
                 out.line(line);
                 out.small(b"\n");
             }
-            Content::Own { data, served, blames_document } => {
+            Content::Own { data, beside, blames_document } => {
                 frame_data(self.status, data, out);
-                if let Some(served) = served {
-                    served.frame(tell_times, id.is_some(), out);
+                match beside {
+                    Beside::Served(served) => served.frame(tell_times, id.is_some(), out),
+                    Beside::Position(Position { epoch, seq }) if tell_times && id.is_some() => {
+                        out.small(format!(",\"epoch\":\"{epoch:016x}\",\"seq\":{seq}").as_bytes());
+                    }
+                    Beside::Nothing | Beside::Position(_) => {}
                 }
                 if *blames_document && id.is_some() {
                     out.small(&FAULT[..FAULT.len() - 1]);
@@ -233,6 +257,8 @@ pub struct ReplyView<'a> {
     pub terms: Terms,
     /// Whether the line says that an error is of this document alone.
     pub blames_document: bool,
+    /// How far the log of changes was when the origin began to read, when the line says it.
+    pub position: Option<Position>,
 }
 
 /// The reason why a line is not a reply: nothing of it is cached or relayed. `blame` says whose fault that is.
@@ -267,6 +293,7 @@ impl<'a> ReplyView<'a> {
         let mut twice = false;
         let (mut cache_hit, mut stale, mut age, mut fresh_for, mut node) = (None, false, None, None, None);
         let (mut blames_document, mut name_of_node, mut terms) = (false, None, Terms::default());
+        let (mut epoch, mut seq) = (None, None);
         json::members(text, |name, value, spaced| match name {
             "status" => twice |= status.replace(value).is_some(),
             "data" => twice |= data.replace((value, spaced)).is_some(),
@@ -277,6 +304,8 @@ impl<'a> ReplyView<'a> {
             "node" => node = whole(value).map(|port| port.min(u16::MAX.into()) as u16),
             "name" => name_of_node = unquoted(value).filter(|name| is_node_name(name)),
             "fault" => blames_document = value == "\"document\"",
+            "epoch" => epoch = unquoted(value).and_then(parse_epoch),
+            "seq" => seq = value.parse().ok(),
             _ => terms.read(name, value),
         })
         .map_err(|error| unsound(line, error))?;
@@ -300,6 +329,7 @@ impl<'a> ReplyView<'a> {
                     name: name_of_node,
                     terms,
                     blames_document,
+                    position: epoch.zip(seq).map(|(epoch, seq)| Position { epoch, seq }),
                 })
             }
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::changes::{self, Changed, Watch};
 use super::key::{Key, KeyError, Pattern};
 
 /// The longest request line in bytes, its end included.
@@ -11,6 +12,10 @@ pub const MAX_LINE: usize = 8 * 1024;
 
 /// The refusal of METRICS with an argument, where that is not a proxy of a balancer.
 pub const METRICS_ALONE: &str = "METRICS stands alone";
+
+/// The refusal of CHANGED at a node that keeps no documents of its own.
+pub const TOLD_TO_THE_ORIGIN: &str =
+    "CHANGED is told to the origin, which tells all proxies; PURGE makes a proxy forget a document";
 
 /// A request, borrowed from its line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +41,10 @@ pub enum Request<'a> {
     Undrain(&'a str),
     /// `HELLO 2`: asks for a session.
     Hello,
+    /// `WATCH <epoch|-> <seq>`, in sessions
+    Watch(Watch),
+    /// `CHANGED <pattern> ...`
+    Changed(Changed<'a>),
 }
 
 /// The options of a request in a session. Unknown ones are ignored.
@@ -104,6 +113,9 @@ impl<'a> Request<'a> {
             ("DRAIN" | "UNDRAIN", None) => {
                 Err(RequestError::Usage("DRAIN and UNDRAIN need a node: <host:port>"))
             }
+            ("CHANGED", Some(words)) => Changed::parse(words).map(Request::Changed),
+            ("CHANGED", None) => Err(changes::CHANGED),
+            ("WATCH", _) => Err(changes::WATCH),
             ("HELLO", Some("2")) => Ok(Request::Hello),
             ("HELLO", _) => Err(RequestError::Usage("a session is asked for with HELLO 2")),
             (verb, argument) => {
@@ -133,6 +145,10 @@ impl<'a> Request<'a> {
             Request::Drain(node) => ("DRAIN ", *node),
             Request::Undrain(node) => ("UNDRAIN ", *node),
             Request::Hello => ("HELLO 2", ""),
+            Request::Watch(watch) => return watch.write(out),
+            Request::Changed(changed) => {
+                return out.extend_from_slice(format!("CHANGED {changed}").as_bytes());
+            }
         };
         out.extend_from_slice(verb.as_bytes());
         out.extend_from_slice(argument.as_bytes());
@@ -143,8 +159,11 @@ impl<'a> Request<'a> {
     /// # Errors
     /// As [`Request::parse`], and `Usage` for a word that is not `name=value`, or a deadline that is not a number.
     pub fn parse_with_options(line: &'a str) -> Result<(Self, Options<'a>), RequestError<'a>> {
+        if let Some(words) = line.strip_prefix("WATCH ") {
+            return Watch::parse(words).map(|(watch, options)| (Request::Watch(watch), options));
+        }
         // Keys may hold `=` as well, so options are known by their place: the words from the third on.
-        let options_at = memchr::memchr(b'=', line.as_bytes()).and_then(|_| option_start(line.as_bytes()));
+        let options_at = memchr::memchr(b'=', line.as_bytes()).and_then(|_| option_start(line));
         let Some(options_at) = options_at else { return Ok((Self::parse(line)?, Options::default())) };
         let request = Self::parse(&line[..options_at])?;
         Ok((request, Options::parse(&line[options_at + 1..])?))
@@ -152,7 +171,11 @@ impl<'a> Request<'a> {
 }
 
 /// The offset of the space behind verb and argument.
-fn option_start(line: &[u8]) -> Option<usize> {
+fn option_start(line: &str) -> Option<usize> {
+    if line.starts_with("CHANGED ") {
+        return Changed::option_start(line);
+    }
+    let line = line.as_bytes();
     let mut at = memchr::memchr(b' ', line)? + 1;
     // `PURGE soft x` has one word more before its options.
     if line[at..].starts_with(b"soft ") {
@@ -162,7 +185,7 @@ fn option_start(line: &[u8]) -> Option<usize> {
 }
 
 impl<'a> Options<'a> {
-    fn parse(words: &'a str) -> Result<Self, RequestError<'a>> {
+    pub(super) fn parse(words: &'a str) -> Result<Self, RequestError<'a>> {
         const SHAPE: RequestError<'static> = RequestError::Usage(
             "after the path of a request in a session come options: name=value, parted by one space",
         );
@@ -256,6 +279,7 @@ mod tests {
             "DRAIN h:1",
             "UNDRAIN [::1]:80",
             "HELLO 2",
+            "CHANGED a/b c/* wait=all",
         ] {
             let mut written = Vec::new();
             Request::parse(line).unwrap().write(&mut written);

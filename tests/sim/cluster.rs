@@ -9,9 +9,10 @@ use dproxy::lb::balance::Strategy;
 use dproxy::lb::{Lb, LbConfig, Members};
 use dproxy::net::link::Peer;
 use dproxy::net::{LinkLimits, Server, ServerLimits, transport};
+use dproxy::origin::changes::Changes;
 use dproxy::origin::{Origin, OriginConfig};
 use dproxy::proxy::cache::{Bounds, CacheType};
-use dproxy::proxy::{FetchLimits, Freshness, Proxy, ProxyConfig};
+use dproxy::proxy::{FetchLimits, Freshness, Proxy, ProxyConfig, PushTtl};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
@@ -24,6 +25,8 @@ pub(crate) const MOST_PROXIES: usize = 5;
 pub(crate) const PORT: u16 = 9000;
 /// A fetch ends within this time.
 pub(crate) const FETCH: Duration = Duration::from_secs(2);
+/// How long a proxy may take it, without another word of the origin, that it knows of every change.
+pub(crate) const LEASE: Duration = Duration::from_millis(600);
 /// An idle session is closed after this time.
 const IDLE: Duration = Duration::from_secs(4);
 /// A poll under way at a stop has ended after this time.
@@ -48,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) durable: bool,
     /// Requests in flight on one session between nodes: sometimes few, so that others wait.
     pub(crate) max_in_flight: usize,
+    /// Whether the origin tells of changes.
+    pub(crate) told: bool,
     /// If no host and no link fails: what nodes lack themselves now and then. No node and no origin is to be blamed.
     pub(crate) calm: Option<Lack>,
 }
@@ -78,6 +83,7 @@ impl Plan {
             hedge: fastrand::bool(),
             durable: fastrand::bool(),
             max_in_flight: [2, 1024][fastrand::usize(..2)],
+            told: false,
             calm: None,
         }
     }
@@ -85,6 +91,18 @@ impl Plan {
     /// A cluster in which no host and no link fails.
     pub(crate) fn calm(lack: Lack) -> Self {
         Self { calm: Some(lack), max_in_flight: 1024, ..Self::random() }
+    }
+
+    /// A cluster whose origin tells of changes: times to live are too short to explain what is shown.
+    pub(crate) fn told() -> Self {
+        let stale_if_error = Duration::from_secs(5);
+        Self {
+            told: true,
+            ttl: LEASE / 4,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error,
+            ..Self::random()
+        }
     }
 
     fn link(&self) -> LinkLimits {
@@ -138,7 +156,13 @@ pub(crate) fn hosts(sim: &mut turmoil::Sim<'_>, world: &Arc<World>) {
     sim.host("origin", move || {
         let world = origin_world.clone();
         async move {
-            let origin = Origin::new(Documents(world.clone()), OriginConfig::default());
+            let changes = Changes::new(LEASE);
+            if world.plan.told {
+                changes.begin();
+                world.tells(&changes);
+            }
+            let config = OriginConfig { admins: admins(), watch_from: admins(), ..OriginConfig::default() };
+            let origin = Origin::telling(Documents(world.clone()), config, changes);
             serve(&world, "origin", origin, usize::MAX, &[]).await
         }
     });
@@ -169,6 +193,7 @@ async fn run_proxy(world: Arc<World>, index: usize) -> turmoil::Result {
             negative_ttl: plan.negative_ttl,
             ..Freshness::default()
         },
+        push_ttl: PushTtl::default(),
         fetch: FetchLimits {
             deadline: FETCH,
             // As many as there are documents: a slot that is not freed is soon missed.
@@ -180,7 +205,8 @@ async fn run_proxy(world: Arc<World>, index: usize) -> turmoil::Result {
         admins: admins(),
     });
     let sweep = tokio::spawn(role.clone().sweep()).abort_handle();
-    serve(&world, &proxy(index), role, usize::MAX, &[sweep]).await
+    let follow = tokio::spawn(role.clone().follow_changes()).abort_handle();
+    serve(&world, &proxy(index), role, usize::MAX, &[sweep, follow]).await
 }
 
 async fn run_balancer(world: Arc<World>, index: usize) -> turmoil::Result {

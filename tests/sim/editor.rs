@@ -14,16 +14,38 @@ use crate::world::{KEYS, Owed, World, now};
 /// Changes and purges until the clients stop.
 pub(crate) async fn edit(world: &World) {
     let links: Vec<Link> = (0..BALANCERS).map(|index| link(&balancer(index))).collect();
+    let origin = link("origin");
     while now() < CLIENTS_END {
         let path = some_key();
         world.change(&path);
         world.note(format_args!("{path} is version {}", world.version(&path)));
+        if world.plan.told && fastrand::bool() {
+            tell(world, &origin, &path).await;
+        }
         // Often at once, while a fetch of the old version may be under way.
         if fastrand::bool() {
             let through = fastrand::usize(..BALANCERS);
             purge(world, &links[through], through, path).await;
         }
         pause(300).await;
+    }
+}
+
+/// Says at the origin that a document has changed, and waits until all proxies know it.
+async fn tell(world: &World, origin: &Link, path: &str) {
+    let version = world.version(path);
+    let line = format!("CHANGED {path} wait=all");
+    let request = Request::parse(&line).expect("a request");
+    let answered = origin.ask_apart(request, Instant::now() + PATIENCE).await;
+    world.note(format_args!("{line}: {answered:?}"));
+    if let Ok(reply) = answered {
+        let reply: Value = serde_json::from_slice(&reply).expect("a reply");
+        assert_eq!(reply["status"], "OK", "{reply}");
+        // Whose lease is over goes by times to live, and so does whoever has not heard of the origin yet.
+        if reply["data"]["acked"] != world.plan.proxies {
+            return;
+        }
+        world.was_told(path, version);
     }
 }
 

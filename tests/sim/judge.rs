@@ -5,7 +5,7 @@ use std::time::Duration;
 use dproxy::wire::{ReplyView, Status};
 use serde_json::Value;
 
-use crate::cluster::{FETCH, balancer, proxy};
+use crate::cluster::{FETCH, LEASE, balancer, proxy};
 use crate::world::{KEYS, Trouble, World, now, pair, text};
 
 /// Every node counts whole milliseconds.
@@ -22,6 +22,8 @@ pub(crate) struct Asked {
     through: usize,
     start: Duration,
     floor: u64,
+    /// The oldest version that may be shown as fresh.
+    told: u64,
     /// Whether its deadline is so short that a missing reply is no fault.
     is_hasty: bool,
 }
@@ -39,8 +41,8 @@ impl Asked {
     }
 
     pub(crate) fn of(world: &World, through: usize, path: String) -> Self {
-        let (start, floor) = (now(), world.floor(through, &path));
-        Self { path, through, start, floor, is_hasty: false }
+        let (start, floor, told) = (now(), world.floor(through, &path), world.told(&path));
+        Self { path, through, start, floor, told, is_hasty: false }
     }
 
     /// A GET with a very short deadline.
@@ -85,7 +87,7 @@ impl Asked {
     }
 
     fn check_document(&self, world: &World, view: &ReplyView<'_>) {
-        let Self { path, start, floor, .. } = self;
+        let Self { path, start, floor, told, .. } = self;
         let document: Value = serde_json::from_str(view.data).expect("a document");
         let version = document["version"].as_u64().expect("a version");
         assert_eq!(view.data, text(path, version), "a document is a function of its key and version");
@@ -98,12 +100,19 @@ impl Asked {
         );
         // The age counts from the start of the fetch, and a waiter gets the document of a fetch that began before its request.
         let limit = plan.ttl.max(FETCH) + ROUNDING + if view.stale { stale } else { Duration::ZERO };
+        // An entry that is fresh was vouched for by a word of the origin within the lease, or fetched within its time to live.
+        let is_from_cache = plan.told && view.cache_hit == Some(true) && !view.stale;
+        let limit = if is_from_cache { LEASE + ROUNDING } else { limit };
         if let Some(replaced) = world.replaced(path, version) {
             assert!(
                 replaced + limit >= *start,
                 "{path}: version {version}, replaced at {replaced:?}, was seen by who asked at {start:?}"
             );
         }
+        assert!(
+            view.stale || version >= *told,
+            "{path}: version {version} was shown as fresh at {start:?}, and {told} was told to all before"
+        );
         assert!(
             version >= *floor,
             "{path}: version {version} was seen at {start:?}, and {floor} was purged for before"

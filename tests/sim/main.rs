@@ -60,6 +60,7 @@ fn schedule(seed: u64, is_loud: bool) -> u64 {
     let plan = match seed % 8 {
         0 => Plan::calm(Lack::Upstream),
         4 => Plan::calm(Lack::Downstream),
+        2 | 6 => Plan::told(),
         _ => Plan::random(),
     };
     let world = Arc::new(World::new(plan, is_loud));

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use dproxy::origin::changes::Changes;
 use dproxy::origin::store::{Store, StoreError};
 use dproxy::wire::{Document, Key, Reply, Request, Status};
 use tokio_util::sync::CancellationToken;
@@ -71,6 +72,10 @@ struct Inner {
     kept: HashMap<(usize, String), u64>,
     /// The oldest version allowed anywhere, since a purge that every proxy did.
     sunk: HashMap<String, u64>,
+    /// The oldest version that may be shown as fresh, since a change that was told to every proxy.
+    told: HashMap<String, u64>,
+    /// The log of the origin, while it runs.
+    changes: Weak<Changes>,
     /// Documents with a soft purge.
     softened: HashSet<String>,
     asked: u64,
@@ -168,7 +173,27 @@ impl World {
     }
 
     pub(crate) fn change(&self, key: &str) {
-        self.lock().versions.entry(key.to_owned()).or_default().push(now());
+        let mut inner = self.lock();
+        inner.versions.entry(key.to_owned()).or_default().push(now());
+        // While the origin is away nobody tells; its next epoch does.
+        if let Some(changes) = inner.changes.upgrade() {
+            changes.add([key]);
+        }
+    }
+
+    /// The origin has begun to tell of changes.
+    pub(crate) fn tells(&self, changes: &Arc<Changes>) {
+        self.lock().changes = Arc::downgrade(changes);
+    }
+
+    /// Every proxy knows that no older version than this may be shown as fresh.
+    pub(crate) fn was_told(&self, key: &str, version: u64) {
+        self.lock().told.insert(key.to_owned(), version);
+    }
+
+    /// The oldest version that may be shown as fresh.
+    pub(crate) fn told(&self, key: &str) -> u64 {
+        self.lock().told.get(key).copied().unwrap_or_default()
     }
 
     /// The time at which the next version replaced this one.

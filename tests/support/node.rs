@@ -220,8 +220,17 @@ impl Node {
 
     /// Resident memory in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    /// Resident memory in KiB that is this process's own: without the pages of the program's file.
+    pub(crate) fn own_kib(&self) -> u64 {
+        self.status_kib("RssAnon:")
+    }
+
+    fn status_kib(&self, name: &str) -> u64 {
         let status = proc_file(self.pid(), "status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of status");
         line.trim().trim_end_matches(" kB").parse().expect("kB")
     }
 

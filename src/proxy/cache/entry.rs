@@ -174,12 +174,28 @@ impl Entry {
 
     /// Makes it stale at once.
     pub fn purge_softly(&self) {
-        self.mark(STAMP).fetch_or(Stamp::default().softened().bits(), Relaxed);
+        self.find(Stamp::softened);
+    }
+
+    /// Makes it stale at once, so that it is served only if a fetch fails.
+    pub fn outdate(&self) {
+        self.find(Stamp::outdated);
+    }
+
+    fn find(&self, finding: impl Fn(Stamp) -> Stamp) {
+        // What must not be shown any more stays so.
+        let found = |stamp: Stamp| (!stamp.is_purged()).then(|| finding(stamp).bits());
+        let _ = self.mark(STAMP).fetch_update(Relaxed, Relaxed, |bits| found(Stamp::from_bits(bits)));
     }
 
     /// Whether a soft purge made it stale.
     pub fn is_soft_purged(&self) -> bool {
         self.stamp().is_soft()
+    }
+
+    /// Whether its document is known to have changed.
+    pub fn is_outdated(&self) -> bool {
+        self.stamp().is_outdated()
     }
 
     /// The last purge that it was checked against, and what was found.
@@ -202,7 +218,8 @@ impl Entry {
         self.marks().uses.load(Relaxed) / Marks::REPLY
     }
 
-    fn asked(&self) -> Millis {
+    /// When the origin was asked for it.
+    pub fn asked(&self) -> Millis {
         Millis(self.times() >> 16)
     }
 

@@ -38,24 +38,34 @@ impl Stamp {
         Self(newest.number() | (self.0 & (SOFT | PURGED)))
     }
 
-    /// With the finding that a soft purge made it stale.
+    /// With the finding that a soft purge made it stale. What is outdated stays so.
     pub fn softened(self) -> Self {
         Self(self.0 | SOFT)
     }
 
-    /// With the finding that it must not be shown any more.
-    pub fn purged(self) -> Self {
-        Self(self.0 | PURGED)
+    /// With the finding that its document has changed: it is stale, and served only if a fetch fails.
+    pub fn outdated(self) -> Self {
+        Self(self.0 | SOFT | PURGED)
     }
 
-    /// Whether a soft purge made it stale.
+    /// With the finding that it must not be shown any more.
+    pub fn purged(self) -> Self {
+        Self(self.number() | PURGED)
+    }
+
+    /// Whether it is stale, by a soft purge or because its document has changed.
     pub fn is_soft(self) -> bool {
         self.0 & SOFT != 0
     }
 
+    /// Whether its document has changed.
+    pub fn is_outdated(self) -> bool {
+        self.0 & (SOFT | PURGED) == SOFT | PURGED
+    }
+
     /// Whether it must not be shown any more.
     pub fn is_purged(self) -> bool {
-        self.0 & PURGED != 0
+        self.0 & (SOFT | PURGED) == PURGED
     }
 
     fn number(self) -> u32 {

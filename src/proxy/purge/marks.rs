@@ -35,12 +35,19 @@ pub(super) struct Marks {
     purged: Arc<Counter>,
 }
 
-/// The newest marks of one prefix. An older one of the same kind says nothing more.
-#[derive(Clone, Default, Debug)]
-struct Latest {
-    hard: Option<Mark>,
-    soft: Option<Mark>,
+/// What a purge makes of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// It is not shown any more.
+    Hard,
+    /// It is stale: its document has changed.
+    Outdated,
+    /// It is stale.
+    Soft,
 }
+
+/// The newest marks of one prefix, by their kinds. An older one of the same kind says nothing more.
+type Latest = [Option<Mark>; 3];
 
 /// One mark.
 #[derive(Clone, Debug)]
@@ -55,6 +62,7 @@ pub(super) struct Mark {
 enum Found<'a> {
     Nothing,
     Soft(&'a Mark),
+    Outdated(&'a Mark),
     /// It must not be shown; without a mark when those that purged it are forgotten.
     Purged(Option<&'a Mark>),
 }
@@ -81,7 +89,7 @@ impl Marks {
     }
 
     /// Marks all keys that begin with a prefix, which ends with a slash. `None` when too many prefixes are marked.
-    pub(super) fn add(&mut self, prefix: &str, soft: bool) -> Option<Mark> {
+    pub(super) fn add(&mut self, prefix: &str, kind: Kind) -> Option<Mark> {
         if !self.by_prefix.contains_key(prefix) {
             if self.by_prefix.len() >= MOST {
                 return None;
@@ -89,7 +97,7 @@ impl Marks {
             self.by_prefix.insert(prefix.into(), Latest::default());
         }
         let latest = self.by_prefix.get_mut(prefix)?;
-        let place = if soft { &mut latest.soft } else { &mut latest.hard };
+        let place = &mut latest[kind as usize];
         self.newest = self.newest.next();
         // Replies to purges of one prefix share what is found: each entry is told once.
         let found = place.take().map_or_else(Arc::default, |before| before.found);
@@ -124,7 +132,8 @@ impl Marks {
         }
         match self.find(key, stamp) {
             Found::Nothing => (stamp.at(self.newest), None),
-            Found::Soft(mark) => (self.newest.softened(), Some(mark)),
+            Found::Soft(mark) => (stamp.at(self.newest).softened(), Some(mark)),
+            Found::Outdated(mark) => (stamp.at(self.newest).outdated(), Some(mark)),
             Found::Purged(mark) => (stamp.purged(), mark),
         }
     }
@@ -133,16 +142,18 @@ impl Marks {
         if since.is_before(self.walked) {
             return Found::Purged(None);
         }
-        let (mut hard, mut soft) = (None, None);
+        let mut found = [None; 3];
         for (slash, _) in key.match_indices('/') {
             let Some(latest) = self.by_prefix.get(&key[..=slash]) else { continue };
-            hard = older(hard, latest.hard.as_ref(), since);
-            soft = older(soft, latest.soft.as_ref(), since);
+            for (found, latest) in found.iter_mut().zip(latest) {
+                *found = older(*found, latest.as_ref(), since);
+            }
         }
-        match (hard, soft) {
-            (Some(hard), _) => Found::Purged(Some(hard)),
-            (None, Some(soft)) => Found::Soft(soft),
-            (None, None) => Found::Nothing,
+        match found {
+            [Some(hard), ..] => Found::Purged(Some(hard)),
+            [None, Some(outdated), _] => Found::Outdated(outdated),
+            [None, None, Some(soft)] => Found::Soft(soft),
+            [None, None, None] => Found::Nothing,
         }
     }
 
@@ -152,7 +163,7 @@ impl Marks {
             *mark = mark.take().filter(|mark| number.is_before(mark.number));
             mark.is_some()
         };
-        self.by_prefix.retain(|_, latest| keep(&mut latest.hard) | keep(&mut latest.soft));
+        self.by_prefix.retain(|_, latest| latest.iter_mut().fold(false, |any, mark| keep(mark) | any));
         self.walked = number;
     }
 }

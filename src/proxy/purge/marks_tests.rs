@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::super::cache::{Entry, Millis, Stamp};
-use super::marks::{MOST, Mark, Marks};
+use super::marks::{Kind, MOST, Mark, Marks};
 use crate::wire::Document;
 
 /// An entry of which the origin was asked at this moment.
@@ -29,7 +29,7 @@ fn found(mark: &Mark) -> u64 {
 fn a_mark_purges_what_is_older_and_begins_with_its_prefix() {
     let mut marks = Marks::default();
     let old = ["a/1", "a/b/1", "a/b/c/1", "ab/1"].map(|key| stamped(key, &marks));
-    let mark = marks.add("a/b/", false).unwrap();
+    let mark = marks.add("a/b/", Kind::Hard).unwrap();
     let new = stamped("a/b/2", &marks);
     assert_eq!(old.each_ref().map(|entry| marks.check(entry)), [true, false, false, true]);
     assert!(marks.check(&new) && !marks.check(&old[1]), "a purged entry stays purged");
@@ -41,13 +41,13 @@ fn a_mark_purges_what_is_older_and_begins_with_its_prefix() {
 fn a_soft_mark_makes_stale_and_a_hard_one_purges_all_the_same() {
     let mut marks = Marks::default();
     let [one, two] = ["a/1", "a/2"].map(|key| stamped(key, &marks));
-    let soft = marks.add("a/", true).unwrap();
+    let soft = marks.add("a/", Kind::Soft).unwrap();
     assert!(marks.check(&one) && one.is_soft_purged());
-    let hard = marks.add("a/", false).unwrap();
+    let hard = marks.add("a/", Kind::Hard).unwrap();
     assert!(!marks.check(&one) && !marks.check(&two));
     assert_eq!((found(&soft), found(&hard)), (1, 2));
     let three = stamped("a/3", &marks);
-    marks.add("b/", true).unwrap();
+    marks.add("b/", Kind::Soft).unwrap();
     three.purge_softly();
     assert!(marks.check(&three) && three.is_soft_purged(), "a check keeps what was found before");
 }
@@ -56,7 +56,7 @@ fn a_soft_mark_makes_stale_and_a_hard_one_purges_all_the_same() {
 fn an_entry_counts_for_the_purge_that_came_first() {
     let mut marks = Marks::default();
     let one = stamped("a/b/1", &marks);
-    let (first, second) = (marks.add("a/b/", false).unwrap(), marks.add("a/", false).unwrap());
+    let (first, second) = (marks.add("a/b/", Kind::Hard).unwrap(), marks.add("a/", Kind::Hard).unwrap());
     assert!(!marks.check(&one));
     assert_eq!((found(&first), found(&second)), (1, 0));
 }
@@ -65,12 +65,12 @@ fn an_entry_counts_for_the_purge_that_came_first() {
 fn marks_are_bounded_by_their_prefixes() {
     let mut marks = Marks::default();
     for i in 0..MOST {
-        assert!(marks.add(&format!("r{i}/"), false).is_some());
+        assert!(marks.add(&format!("r{i}/"), Kind::Hard).is_some());
     }
     let newest = marks.newest();
-    assert!(marks.add("one-more/", false).is_none() && marks.newest() == newest);
+    assert!(marks.add("one-more/", Kind::Hard).is_none() && marks.newest() == newest);
     for _ in 0..2 * MOST {
-        assert!(marks.add("r7/", false).is_some(), "a prefix that is marked already takes no room");
+        assert!(marks.add("r7/", Kind::Hard).is_some(), "a prefix that is marked already takes no room");
     }
     assert_eq!(marks.len(), MOST);
     marks.forget(newest);
@@ -81,7 +81,7 @@ fn marks_are_bounded_by_their_prefixes() {
 fn what_left_the_cache_before_the_end_of_a_walk_is_not_shown_after_it() {
     let mut marks = Marks::default();
     let held_by_a_reader = stamped("a/1", &marks);
-    marks.add("a/", false).unwrap();
+    marks.add("a/", Kind::Hard).unwrap();
     marks.forget(marks.newest());
     assert!(marks.is_empty() && !marks.check(&held_by_a_reader));
 }
@@ -162,7 +162,7 @@ impl Model {
     /// `Flights::purge` with `Purges::add`.
     fn purge(&mut self, prefix: &'static str, soft: bool) {
         self.flights.retain(|key, _| !key.starts_with(prefix));
-        Arc::make_mut(&mut self.marks).add(prefix, soft).unwrap();
+        Arc::make_mut(&mut self.marks).add(prefix, if soft { Kind::Soft } else { Kind::Hard }).unwrap();
         self.answered.push(Answered { at: self.now, prefix, soft });
     }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
+use self::marks::Kind;
 pub(super) use self::purges::Purges;
 use super::Proxy;
 use crate::handler::Answer;
@@ -36,15 +37,16 @@ struct Purged {
 
 impl Proxy {
     pub(super) fn purge(self: &Arc<Self>, pattern: Pattern<'_>, soft: bool) -> Answer {
+        let kind = if soft { Kind::Soft } else { Kind::Hard };
         let prefix = match pattern {
             Pattern::One(key) => {
-                let purged = self.flights.purge(pattern, || self.purge_one(key, soft));
+                let purged = self.flights.purge(pattern, || self.purge_one(key, kind));
                 self.purges.purged.add(purged as u64);
                 return Answer::Now(reply(purged, false));
             }
             Pattern::Beneath(prefix) => prefix,
         };
-        let Some(mark) = self.flights.purge(pattern, || self.purges.add(prefix, soft)) else {
+        let Some(mark) = self.flights.purge(pattern, || self.purges.add(prefix, kind)) else {
             let full = "too many purges wait until the memory of those before them is freed; ask again";
             return Answer::Now(self.failed(Status::Overloaded, full));
         };
@@ -58,12 +60,33 @@ impl Proxy {
         })
     }
 
-    fn purge_one(&self, key: Key<'_>, soft: bool) -> usize {
-        lock(&self.key_failures).forget(key.as_str());
+    /// Documents have changed: they are fetched at their next use, and what is held is served if that fails. False if too many
+    /// purges wait.
+    pub(super) fn outdate(self: &Arc<Self>, pattern: Pattern<'_>) -> bool {
+        match pattern {
+            Pattern::One(key) => {
+                self.flights.purge(pattern, || self.purge_one(key, Kind::Outdated));
+                true
+            }
+            Pattern::Beneath(prefix) => {
+                let mark = self.flights.purge(pattern, || self.purges.add(prefix, Kind::Outdated));
+                lock(&self.key_failures).unpause_beneath(prefix);
+                tokio::spawn(self.clone().walk());
+                mark.is_some()
+            }
+        }
+    }
+
+    fn purge_one(&self, key: Key<'_>, kind: Kind) -> usize {
+        match kind {
+            Kind::Hard | Kind::Soft => lock(&self.key_failures).forget(key.as_str()),
+            Kind::Outdated => lock(&self.key_failures).unpause(key.as_str()),
+        }
         let Some(entry) = self.peek(key) else { return 0 };
-        match soft {
-            true => entry.purge_softly(),
-            false => drop(self.cache.remove(key.as_str())),
+        match kind {
+            Kind::Hard => drop(self.cache.remove(key.as_str())),
+            Kind::Outdated => entry.outdate(),
+            Kind::Soft => entry.purge_softly(),
         }
         1
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 use super::super::cache::{Entry, Stamp};
-use super::marks::{Mark, Marks};
+use super::marks::{Kind, Mark, Marks};
 use crate::lock::lock;
 use crate::stats::Counter;
 
@@ -74,9 +74,9 @@ impl Purges {
     }
 
     /// Marks a prefix: from now on no entry from before is shown. `None` when too many are marked.
-    pub(super) fn add(&self, prefix: &str, soft: bool) -> Option<Mark> {
+    pub(super) fn add(&self, prefix: &str, kind: Kind) -> Option<Mark> {
         let mut state = lock(&self.state);
-        let mark = Arc::make_mut(&mut state.marks).add(prefix, soft)?;
+        let mark = Arc::make_mut(&mut state.marks).add(prefix, kind)?;
         self.newest.0.store(mark.number.bits(), Release);
         Some(mark)
     }

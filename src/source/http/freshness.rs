@@ -43,7 +43,7 @@ pub(super) fn known(headers: &HeaderMap, now: SystemTime, stale_if_error_always:
     let age = age(headers);
     let policy = Policy { validator: validator(headers), ..directives.policy(age, stale_if_error_always) };
     Known {
-        past: Past { age: Duration::from_secs(age.into()), is_stale: false },
+        past: Past { age: Duration::from_secs(age.into()), ..Past::default() },
         policy: (policy != Policy::default()).then(|| Box::new(policy)),
         not_stored: not_stored(headers, &directives.directives),
     }

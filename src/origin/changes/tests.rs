@@ -1,0 +1,86 @@
+//! What watchers and those who tell of changes are answered.
+
+use tokio::time::{advance, timeout};
+
+use super::*;
+
+const LEASE: Duration = Duration::from_secs(2);
+
+fn watch(since: Option<Position>) -> Watch {
+    Watch { since, wait: LEASE / 4, by: Some(1) }
+}
+
+async fn ask(changes: &Arc<Changes>, watch: Watch) -> Batch {
+    let reply = changes.clone().watch(watch).await.to_line();
+    serde_json::from_value(serde_json::from_str::<serde_json::Value>(&reply).unwrap()["data"].take()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_ends_the_wait_of_a_watch() {
+    let changes = Changes::new(LEASE);
+    changes.begin();
+    let first = ask(&changes, watch(None)).await;
+    assert!(first.reset && first.lease_ms == 2000 && first.position().seq == 0);
+    let began = Instant::now();
+    let waiting = tokio::spawn({
+        let changes = changes.clone();
+        async move { ask(&changes, watch(Some(first.position()))).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    changes.add(["a/1"]);
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    changes.add(["a/2"]);
+    let batch = waiting.await.unwrap();
+    assert_eq!(
+        (batch.changes, began.elapsed()),
+        (vec!["a/1".to_owned(), "a/2".to_owned()], 105 * SECOND / 1000)
+    );
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn without_a_change_the_lease_is_renewed_after_the_wait() {
+    let changes = Changes::new(LEASE);
+    changes.begin();
+    let position = ask(&changes, watch(None)).await.position();
+    let began = Instant::now();
+    let batch = ask(&changes, watch(Some(position))).await;
+    assert_eq!((batch.lease_ms, batch.reset, batch.changes.len()), (2000, false, 0));
+    assert_eq!(began.elapsed(), LEASE / 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_lease_is_granted_while_changes_may_escape_and_the_next_epoch_begins_with_a_reset() {
+    let changes = Changes::new(LEASE);
+    assert!(changes.clone().watch(watch(None)).await.to_line().contains("WRONG_METHOD"));
+    changes.begin();
+    let position = ask(&changes, watch(None)).await.position();
+    changes.lose_track();
+    let batch = ask(&changes, watch(Some(position))).await;
+    assert_eq!((batch.lease_ms, batch.reset), (0, true));
+    changes.begin();
+    let batch = ask(&changes, watch(Some(position))).await;
+    assert!(batch.reset && batch.lease_ms == 2000 && batch.position().epoch != position.epoch);
+    let without_id = ask(&changes, Watch { by: None, ..watch(None) }).await;
+    assert_eq!(without_id.lease_ms, 0, "whose lease cannot be waited for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_all_waits_for_each_lease() {
+    let changes = Changes::new(LEASE);
+    changes.begin();
+    let position = ask(&changes, watch(None)).await.position();
+    ask(&changes, Watch { by: Some(2), ..watch(None) }).await;
+    let told = tokio::spawn(changes.clone().told(vec!["a/1".to_owned()], true));
+    tokio::task::yield_now().await;
+    let batch = ask(&changes, watch(Some(position))).await;
+    assert_eq!(batch.changes, ["a/1"]);
+    assert!(timeout(Duration::from_millis(50), ask(&changes, watch(Some(batch.position())))).await.is_err());
+    assert!(!told.is_finished(), "the other one has a lease");
+    advance(LEASE * 11 / 10).await;
+    let reply = told.await.unwrap().to_line();
+    assert!(reply.contains(r#""seq":1,"acked":1,"lapsed":1"#), "{reply}");
+    let at_once = changes.clone().told(vec!["a/2".to_owned()], false).await.to_line();
+    assert!(at_once.contains(r#""seq":2"#) && at_once.contains(r#""lapsed":0"#), "{at_once}");
+}
