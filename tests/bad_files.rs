@@ -22,7 +22,7 @@ struct House {
 /// A tree with one valid document, an origin over it, and a proxy.
 fn house() -> House {
     let data = Data::articles(1);
-    let origin = Start::origin(data.path(), "--max-document 64KiB").run();
+    let origin = Start::origin(data.path(), "--max-document 64KiB --changes off").run();
     let proxy = Start::proxy(origin.address, "").run();
     House { data, origin, proxy }
 }

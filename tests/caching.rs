@@ -1,4 +1,5 @@
-//! The cache of a proxy: its contents, their time, its bounds; and one fetch for concurrent requests.
+//! The cache of a proxy: its contents, their time, its bounds; and one fetch for concurrent requests. The origins tell of no
+//! change: times to live are what counts here.
 
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ fn a_client_that_closes_does_not_cancel_the_fetch_of_others() {
 #[test]
 fn ttl_entries_expire() {
     let data = Data::articles(1);
-    let origin = Start::origin(data.path(), "").run();
+    let origin = Start::origin(data.path(), "--changes off").run();
     for kind in ["ttl", "lru"] {
         let proxy = Start::proxy(origin.address, &format!("--cache-type {kind} --ttl 300ms")).run();
         data.put("article/1", b"\"old\"");
@@ -135,7 +136,7 @@ fn a_cache_keeps_to_its_bytes() {
 #[test]
 fn no_error_is_cached() {
     let data = Data::empty();
-    let origin = Start::origin(data.path(), "").run();
+    let origin = Start::origin(data.path(), "--changes off").run();
     let proxy = Start::proxy(origin.address, "").run();
     assert_eq!(get(proxy.address, "article/1")["status"], "NOT_FOUND");
     data.put("article/1", b"1");
@@ -154,7 +155,7 @@ fn a_document_that_is_not_kept_is_counted_explained_and_logged_once() {
     for path in ["large/1", "large/2"] {
         data.put(path, large(100_000).as_bytes());
     }
-    let origin = Start::origin(data.path(), "").run();
+    let origin = Start::origin(data.path(), "--changes off").run();
     for kind in ["ttl", "lru", "s3fifo"] {
         let proxy = Start::proxy(origin.address, &format!("--cache-type {kind} --max-bytes 1MiB")).run();
         for path in ["article/1", "large/1", "large/1", "large/2"] {
@@ -176,7 +177,7 @@ fn a_document_that_is_not_kept_is_counted_explained_and_logged_once() {
 #[test]
 fn the_older_document_is_there_when_a_fetch_fails_though_a_later_one_was_not_kept() {
     let data = Data::empty();
-    let origin = Start::origin(data.path(), "").run();
+    let origin = Start::origin(data.path(), "--changes off").run();
     for words in ["", "--stale-while-revalidate 10m", "--cache-type lru"] {
         data.put("article/1", b"1");
         let proxy = Start::proxy(origin.address, &format!("--ttl 200ms --max-bytes 1MiB {words}")).run();
@@ -203,7 +204,7 @@ fn the_older_document_is_there_when_a_fetch_fails_though_a_later_one_was_not_kep
 #[test]
 fn a_held_document_outlives_a_file_that_grows_beyond_the_largest_document() {
     let data = Data::empty();
-    let origin = Start::origin(data.path(), "").run();
+    let origin = Start::origin(data.path(), "--changes off").run();
     data.put("article/1", b"1");
     let proxy = Start::proxy(origin.address, "--ttl 200ms --max-document 64KiB").run();
     get(proxy.address, "article/1");

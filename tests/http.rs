@@ -25,7 +25,8 @@ pub(crate) struct House {
 
 pub(crate) fn house(words: &str) -> House {
     let data = Data::articles(3);
-    let origin = Start::origin(data.path(), "").run();
+    // Files that are written just before they are asked for are not to be fetched twice.
+    let origin = Start::origin(data.path(), "--changes off").run();
     let (proxy, http) = with_http(Start::proxy(origin.address, words));
     House { data, origin, proxy, http }
 }

@@ -21,10 +21,10 @@ impl Over {
         }
     }
 
-    /// A server of the files of a data directory.
+    /// A server of the files of a data directory. It tells of no change, as an API does not.
     pub(crate) fn server_of(self, data: &Data) -> Server {
         if self == Over::Lines {
-            return Server::Origin(Start::origin(data.path(), "").run());
+            return Server::Origin(Start::origin(data.path(), "--changes off").run());
         }
         let files = data.files();
         Server::Api(Fake::start(Hello::Refused, move |asked| {
