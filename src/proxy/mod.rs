@@ -42,8 +42,6 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use self::absences::Absences;
 use self::cache::{Bounds, Cache, CacheType, Entry, Millis};
 use self::clock::Clock;
@@ -182,7 +180,8 @@ impl Proxy {
         self.clock.now()
     }
 
-    fn get(self: &Arc<Self>, key: Key<'_>, deadline: Option<Instant>, now: Millis) -> Answer {
+    fn get(self: &Arc<Self>, key: Key<'_>, ask: &Ask<'_>) -> Answer {
+        let (deadline, now) = (ask.deadline, self.clock.at(ask.now));
         // Before the entry: what it vouches for was purged by then of all that it does not.
         let vouched = self.push.vouched();
         let held = self.cache.get(key.as_str());
@@ -207,7 +206,7 @@ impl Proxy {
         if !entry.has_document() {
             self.counters.negative_hits.add_one();
         }
-        Answer::Now(self.hit(entry, vouched, now))
+        Answer::Now(self.hit(entry, vouched, ask.tell_times, now))
     }
 
     /// Whether the last fetch of a key failed so lately that what is held is served without another.
@@ -268,7 +267,7 @@ impl Proxy {
             (Landed::Failed(_), Some(entry)) if !self.is_gone(&entry, vouched) => {
                 self.counters.hits.add_one();
                 entry.count_use();
-                self.hit(entry, vouched, self.now())
+                self.hit(entry, vouched, true, self.now())
             }
             (Landed::Failed(failure), _) => {
                 self.counters.misses.add_one();
@@ -291,13 +290,14 @@ impl Proxy {
     }
 
     /// The reply from the cache.
-    fn hit(&self, entry: Entry, vouched: Vouched, now: Millis) -> Reply {
+    fn hit(&self, entry: Entry, vouched: Vouched, tell_times: bool, now: Millis) -> Reply {
         let stale = !vouched.is_fresh(&entry, now);
         if stale {
             self.counters.stale_served.add_one();
         }
         let served = self.served(&entry, vouched.age(&entry, now));
-        let terms = self.freshness.terms(&entry);
+        // Few ask for them, and they cost a lookup of what the source says.
+        let terms = if tell_times { self.freshness.terms(&entry) } else { Terms::default() };
         Self::reply(entry, Served { cache_hit: true, stale, terms, ..served })
     }
 
@@ -338,7 +338,7 @@ impl Proxy {
 impl Handler for Proxy {
     fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer {
         match ask.request {
-            Request::Get(key) => self.get(key, ask.deadline, self.clock.at(ask.now)),
+            Request::Get(key) => self.get(key, &ask),
             Request::Metrics => Answer::Now(Reply::json(&self.metrics())),
             Request::MetricsOf(_) => Answer::Now(self.failed(Status::BadRequest, METRICS_ALONE)),
             Request::Explain(key) => Answer::Now(Reply::json(&self.explain(key))),
