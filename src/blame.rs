@@ -86,12 +86,12 @@ impl Fault {
 
     /// The fault of a response of an API with a status that is neither a document nor the word that there is none.
     ///
-    /// What comes before the API (a gateway, a load balancer) speaks for all of it; what the API itself says is about one
-    /// document first. But 401 and 403 may be about what this proxy may read at all, and 500 about a program that fails for
+    /// A gateway or a load balancer before the API speaks for all of it; a status of the API itself is about one document
+    /// first. But 401 and 403 may be about what this proxy may read at all, and 500 about a program that fails for
     /// every document: that shows when no other document comes in between.
     pub fn of_http(status: u16) -> Self {
         match status {
-            // The limit is that of whoever asks, not of the API.
+            // A limit of requests from this proxy, not of the API.
             429 => Fault::Full,
             // Request timeout, proxy authentication; unavailable, a bad or silent way behind a gateway, and what networks
             // before APIs have for the same (520 to 530).

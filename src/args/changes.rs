@@ -36,12 +36,12 @@ impl ChangesArgs {
 /// Far longer than a round trip or a short pause of a proxy, and short enough to wait for.
 const DEFAULT_LEASE: Duration = Duration::from_secs(2);
 
-/// Where the word of changes comes from.
+/// How an origin learns of changes.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
 pub enum TellArg {
     /// The files are watched, and CHANGED is heard
     Auto,
-    /// CHANGED alone: whoever changes documents promises to say so
+    /// CHANGED alone: every change of a document has to be reported with it
     Told,
     /// Nobody is told
     Off,

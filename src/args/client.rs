@@ -24,7 +24,7 @@ pub struct ClientArgs {
     /// What to ask.
     #[command(flatten)]
     pub what: WhatArgs,
-    /// With --changed: whom to wait for.
+    /// With --changed: the proxies whose answer is waited for.
     #[arg(long, requires = "changed", value_name = "FOR")]
     pub wait: Option<WaitArg>,
     /// How to watch METRICS.
@@ -67,10 +67,10 @@ pub struct WhatArgs {
     pub undrain: Option<String>,
 }
 
-/// Whom a change is waited for.
+/// The proxies whose answer to a change is waited for.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
 pub enum WaitArg {
-    /// Until no proxy can show as fresh what was before
+    /// All: until each has heard of the change, or its lease has ended and its times to live count
     All,
 }
 

@@ -29,7 +29,7 @@ pub struct ClusterArgs {
     /// Files and their layout.
     #[command(flatten)]
     pub store: StoreArgs,
-    /// Who is told of changes.
+    /// The word of changes to proxies.
     #[command(flatten)]
     pub changes: ChangesArgs,
     /// Requests to an API.

@@ -18,7 +18,7 @@ pub struct OriginArgs {
     /// Files and their layout.
     #[command(flatten)]
     pub store: StoreArgs,
-    /// Who is told of changes.
+    /// The word of changes to proxies.
     #[command(flatten)]
     pub changes: ChangesArgs,
     /// Addresses and networks that may say that a document has changed.

@@ -26,8 +26,8 @@ use crate::wire::{Batch, Key, Position, Reply, Status, Watch};
 
 /// A reply to WATCH waits for this time after a change: most changes do not come alone.
 const SETTLES: Duration = Duration::from_millis(5);
-/// The longest wait of a WATCH.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The longest wait of a WATCH: a stop of the origin must not wait for it beyond its drain.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// The most resources that are noted; of more, every one counts as asked for.
 const RESOURCES: usize = 4096;
 
@@ -68,7 +68,7 @@ struct Told {
     seq: u64,
     /// Watchers that have heard of it.
     acked: usize,
-    /// Watchers that have not, and whose leases are over, so that they show nothing as fresh. Only with `wait=all`.
+    /// Watchers that have not, and whose leases have ended meanwhile: times to live count there. Only with `wait=all`.
     lapsed: usize,
 }
 
@@ -187,9 +187,7 @@ impl Changes {
             };
             let is_over = Instant::now() >= until;
             let changes = match (vouches, since) {
-                (Vouches::Never, _) => {
-                    return Reply::text(Status::WrongMethod, "this origin does not tell of changes");
-                }
+                (Vouches::Never, _) => return not_told(),
                 (Vouches::NotNow, _) if is_over => return batch(head, Duration::ZERO, None),
                 (Vouches::NotNow, _) => None,
                 (Vouches::Yes, Since::Unknown) => return batch(head, lease, None),
@@ -209,20 +207,23 @@ impl Changes {
         }
     }
 
-    /// Answers a CHANGED: at once, or when no watcher can show as fresh what was before.
+    /// Answers a CHANGED: at once, or when each watcher has heard of it or has no lease any more.
     pub(super) async fn told(self: Arc<Self>, names: Vec<String>, wait_for_all: bool) -> Reply {
-        let change = self.add(names);
-        let before = lock(&self.state).watchers.spread(change, Instant::now());
-        let (all, mut acked) = (before.acked + before.waiting, before.acked);
-        loop {
-            let asked = self.asked.notified();
-            let spread = lock(&self.state).watchers.spread(change, Instant::now());
-            acked = acked.max(spread.acked);
-            let Some(until) = spread.at_most_until.filter(|_| wait_for_all) else { break };
-            // Either a watcher has asked, or the last lease is over.
-            let _ = timeout_at(until, asked).await;
+        if self.position().is_none() {
+            return not_told();
         }
-        let lapsed = if wait_for_all { all.saturating_sub(acked) } else { 0 };
+        let change = self.add(names);
+        let mut behind = lock(&self.state).watchers.behind(change, Instant::now());
+        let (mut acked, mut lapsed) = (behind.acked, 0);
+        while let (true, Some(until)) = (wait_for_all, behind.until()) {
+            let asked = self.asked.notified();
+            let (heard, ended) = lock(&self.state).watchers.look_again(&mut behind, change, Instant::now());
+            (acked, lapsed) = (acked + heard, lapsed + ended);
+            if heard + ended == 0 {
+                // Either a watcher asks, or the last lease ends.
+                let _ = timeout_at(until, asked).await;
+            }
+        }
         Reply::json(&Told { seq: change.seq, acked, lapsed })
     }
 
@@ -230,15 +231,20 @@ impl Changes {
     pub(super) fn metrics(&self) -> Option<ChangeMetrics> {
         let (state, now) = (lock(&self.state), Instant::now());
         let head = state.log.head();
-        let spread = state.watchers.spread(head, now);
+        let behind = state.watchers.behind(head, now);
         (state.vouches != Vouches::Never).then(|| ChangeMetrics {
             seq: head.seq,
-            watchers: spread.acked + spread.waiting,
+            watchers: behind.acked + behind.waiting.len(),
             lag: state.watchers.lag(head, now),
             resets: state.resets,
             vouches: state.vouches == Vouches::Yes,
         })
     }
+}
+
+fn not_told() -> Reply {
+    let why = "this origin tells nobody of changes: --changes is off, or its files cannot be watched";
+    Reply::text(Status::WrongMethod, why)
 }
 
 fn batch(head: Position, lease: Duration, changes: Option<Vec<String>>) -> Reply {

@@ -84,3 +84,23 @@ async fn whoever_waits_for_all_waits_for_each_lease() {
     let at_once = changes.clone().told(vec!["a/2".to_owned()], false).await.to_line();
     assert!(at_once.contains(r#""seq":2"#) && at_once.contains(r#""lapsed":0"#), "{at_once}");
 }
+
+#[tokio::test]
+async fn an_origin_that_tells_nobody_does_not_take_the_word_of_a_change() {
+    let changes = Changes::new(LEASE);
+    let reply = changes.clone().told(vec!["a/1".to_owned()], true).await.to_line();
+    assert!(reply.contains("WRONG_METHOD") && reply.contains("--changes"), "{reply}");
+    changes.begin();
+    assert_eq!(changes.position().unwrap().seq, 0, "nothing was noted");
+}
+
+#[test]
+fn resources_without_end_are_all_taken_to_be_held() {
+    let changes = Changes::new(LEASE);
+    let note = |i: usize| changes.note(Key::parse(&format!("r{i}/1")).unwrap());
+    (0..RESOURCES).for_each(note);
+    assert!(changes.may_be_held("r7") && !changes.may_be_held("other"));
+    (RESOURCES..2 * RESOURCES).for_each(note);
+    assert!(changes.may_be_held("other"));
+    assert!(changes.resources.read().unwrap().len() <= RESOURCES + 1);
+}

@@ -23,15 +23,26 @@ struct Watcher {
     until: Instant,
 }
 
-/// How far the word of a change has come.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) struct Spread {
-    /// Watchers that it has reached.
+/// How far the word of a change has come, among the watchers that had a lease when it was told.
+pub(super) struct Behind {
+    /// Watchers that it had reached already.
     pub(super) acked: usize,
-    /// Watchers that it has not reached, and that may still show what was before.
-    pub(super) waiting: usize,
-    /// When the last of these must have given up.
-    pub(super) at_most_until: Option<Instant>,
+    /// The ids of those that it has not reached, and the ends of their leases: until then each may show what was before.
+    pub(super) waiting: Vec<(u64, Instant)>,
+}
+
+impl Behind {
+    /// When the last of the leases ends; `None` if nobody is behind.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.waiting.iter().map(|(_, until)| *until).max()
+    }
+}
+
+impl Watcher {
+    /// A position of another epoch is of a later one: of that change the watcher knows as well.
+    fn has_heard_of(&self, change: Position) -> bool {
+        self.heard.is_some_and(|heard| heard.epoch != change.epoch || heard.seq >= change.seq)
+    }
 }
 
 impl Watchers {
@@ -54,21 +65,30 @@ impl Watchers {
     }
 
     /// How far a change has come among the watchers whose leases have not ended.
-    pub(super) fn spread(&self, change: Position, now: Instant) -> Spread {
-        let mut spread = Spread::default();
-        for watcher in self.0.values().filter(|watcher| watcher.until > now) {
-            // A position of another epoch is of a later one: of that change the watcher knows as well.
-            let has_heard =
-                watcher.heard.is_some_and(|heard| heard.epoch != change.epoch || heard.seq >= change.seq);
-            match has_heard {
-                true => spread.acked += 1,
-                false => {
-                    spread.waiting += 1;
-                    spread.at_most_until = spread.at_most_until.max(Some(watcher.until));
-                }
+    pub(super) fn behind(&self, change: Position, now: Instant) -> Behind {
+        let live = self.0.iter().filter(|(_, watcher)| watcher.until > now);
+        let (acked, waiting): (Vec<_>, Vec<_>) = live.partition(|(_, watcher)| watcher.has_heard_of(change));
+        let waiting = waiting.into_iter().map(|(id, watcher)| (*id, watcher.until)).collect();
+        Behind { acked: acked.len(), waiting }
+    }
+
+    /// Removes the watchers that are behind no longer: how many have heard of the change since, and of how many the lease has
+    /// ended. A lease that was renewed without the word lasts longer.
+    pub(super) fn look_again(&self, behind: &mut Behind, change: Position, now: Instant) -> (usize, usize) {
+        let (mut heard, mut ended) = (0, 0);
+        behind.waiting.retain_mut(|(id, until)| match self.0.get(id) {
+            Some(watcher) if watcher.has_heard_of(change) => {
+                heard += 1;
+                false
             }
-        }
-        spread
+            watcher => {
+                *until = watcher.map_or(*until, |watcher| watcher.until);
+                let is_over = *until <= now;
+                ended += usize::from(is_over);
+                !is_over
+            }
+        });
+        (heard, ended)
     }
 
     /// The changes that the watcher which is furthest behind has not heard of, of `head` in all.
@@ -98,15 +118,16 @@ mod tests {
         watchers.ask(3, None, now, LEASE);
         let change = Position { epoch: 1, seq: 5 };
         let end = now + LEASE * 11 / 10;
-        assert_eq!(watchers.spread(change, now), Spread { acked: 1, waiting: 2, at_most_until: Some(end) });
+        let mut behind = watchers.behind(change, now);
+        assert_eq!((behind.acked, behind.waiting.len(), behind.until()), (1, 2, Some(end)));
         assert_eq!(watchers.lag(change, now), 5);
         watchers.ask(2, at(6), now, LEASE);
-        assert_eq!(watchers.spread(change, now).acked, 2);
-        assert_eq!(
-            watchers.spread(change, end),
-            Spread::default(),
-            "whose lease is over shows nothing as fresh"
-        );
+        assert_eq!(watchers.look_again(&mut behind, change, now), (1, 0));
+        assert_eq!(watchers.look_again(&mut behind, change, now), (0, 0));
+        // One that comes meanwhile is not counted in the place of one that is lost.
+        watchers.ask(4, at(6), now, LEASE);
+        assert_eq!((watchers.look_again(&mut behind, change, end), behind.until()), ((0, 1), None));
+        assert_eq!(watchers.behind(change, end).acked, 0);
     }
 
     #[test]
@@ -114,9 +135,9 @@ mod tests {
         let (mut watchers, now) = (Watchers::default(), Instant::now());
         watchers.ask(1, at(9), now, LEASE);
         watchers.forget_positions();
-        assert_eq!(watchers.spread(Position { epoch: 1, seq: 3 }, now).waiting, 1);
+        assert_eq!(watchers.behind(Position { epoch: 1, seq: 3 }, now).waiting.len(), 1);
         watchers.ask(1, Some(Position { epoch: 2, seq: 0 }), now, LEASE);
-        assert_eq!(watchers.spread(Position { epoch: 1, seq: 3 }, now).acked, 1);
+        assert_eq!(watchers.behind(Position { epoch: 1, seq: 3 }, now).acked, 1);
     }
 
     #[test]

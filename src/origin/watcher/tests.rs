@@ -137,6 +137,19 @@ fn a_link_that_is_pointed_elsewhere_may_change_anything() {
 }
 
 #[test]
+fn a_file_that_is_reached_through_a_directory_of_another_alphabet_is_seen() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let name = OsStr::from_bytes(b"\xff");
+    let mut watched = Watched::new("bytes", Layout::Nested, |data| {
+        fs::create_dir(data.join(name)).unwrap();
+        symlink(name, data.join("article")).unwrap();
+    });
+    fs::write(watched.root.join("data").join(name).join("1.json"), "1").unwrap();
+    watched.wait_for_reset();
+}
+
+#[test]
 fn another_directory_at_the_path_may_change_anything() {
     let mut watched =
         Watched::new("root", Layout::Nested, |data| fs::create_dir(data.join("article")).unwrap());

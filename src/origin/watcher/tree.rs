@@ -48,7 +48,7 @@ pub(super) struct Tree {
     identity: Identity,
     inotify: Inotify,
     /// The watched directories, by their paths beneath `path`.
-    directories: HashMap<WatchDescriptor, String>,
+    directories: HashMap<WatchDescriptor, PathBuf>,
     /// Whether there are symbolic links: then a change of one file may be one of several documents.
     has_links: bool,
 }
@@ -91,7 +91,7 @@ impl Tree {
         let identity = identity(path).map_err(failed)?;
         let directories = HashMap::new();
         let mut tree = Self { path: path.to_owned(), identity, inotify, directories, has_links: false };
-        tree.add(String::new())?;
+        tree.add(PathBuf::new())?;
         match tree.stands_at_its_path() {
             true => Ok(tree),
             false => Err(Unwatchable::Failed("the directory was replaced".to_owned())),
@@ -104,7 +104,7 @@ impl Tree {
     }
 
     /// Watches a directory and those in it. What is in one is listed after it is watched: nothing comes in between.
-    fn add(&mut self, directory: String) -> Result<(), Unwatchable> {
+    fn add(&mut self, directory: PathBuf) -> Result<(), Unwatchable> {
         let mut left = vec![directory];
         while let Some(directory) = left.pop() {
             let path = self.path.join(&directory);
@@ -122,11 +122,18 @@ impl Tree {
                 Err(error) => return Err(failed(error)),
             };
             self.directories.insert(watch, directory.clone());
-            for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
-                let Ok(kind) = entry.file_type() else { continue };
+            let entries = match fs::read_dir(&path) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            // What cannot be listed may be a directory whose changes nobody would see.
+            for entry in entries {
+                let entry = entry.map_err(failed)?;
+                let kind = entry.file_type().map_err(failed)?;
                 self.has_links |= kind.is_symlink();
-                if let (true, Ok(name)) = (kind.is_dir(), entry.file_name().into_string()) {
-                    left.push(beneath(&directory, &name));
+                if kind.is_dir() {
+                    left.push(directory.join(entry.file_name()));
                 }
             }
         }
@@ -176,22 +183,21 @@ impl Tree {
         let (Some(directory), Some(name)) = (self.directories.get(&event.wd), &event.name) else {
             return Some(());
         };
-        // No key leads to a name that is not UTF-8.
-        let Some(name) = name.to_str() else { return Some(()) };
-        let path = beneath(directory, name);
+        let path = directory.join(name);
         let has_come = is(AddWatchFlags::IN_CREATE) || is(AddWatchFlags::IN_MOVED_TO);
         if is(AddWatchFlags::IN_ISDIR) {
             if has_come {
                 self.add(path.clone()).ok()?;
             }
-            paths.insert(Changed::Directory(path));
+            // No key leads to a name that is not UTF-8.
+            paths.extend(path.to_str().map(|path| Changed::Directory(path.to_owned())));
             return (!self.has_links).then_some(());
         }
         let is_link = || fs::symlink_metadata(self.path.join(&path)).is_ok_and(|found| found.is_symlink());
         if self.has_links || has_come && is_link() {
             return None;
         }
-        paths.insert(Changed::File(path));
+        paths.extend(path.to_str().map(|path| Changed::File(path.to_owned())));
         Some(())
     }
 }
@@ -204,11 +210,10 @@ fn identity(path: &Path) -> io::Result<Identity> {
     fs::metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
-fn beneath(directory: &str, name: &str) -> String {
-    if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
-}
-
 /// Whether a file system tells of all changes. One that has gone is told of by its parent.
 fn tells(path: &Path) -> bool {
-    statfs::statfs(path).map_or(true, |found| LOCAL.contains(&found.filesystem_type()))
+    match statfs::statfs(path) {
+        Ok(found) => LOCAL.contains(&found.filesystem_type()),
+        Err(error) => matches!(error, Errno::ENOENT | Errno::ENOTDIR),
+    }
 }

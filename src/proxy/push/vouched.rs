@@ -56,6 +56,12 @@ impl Vouched {
     /// Nobody tells of changes.
     pub const NOTHING: Self = Self { from: Millis(0), at: Millis(0), until: Millis(0), counts_ttl: false };
 
+    /// A lease that ends at `until`; the last word of the origin was asked for at `at`, the last reset was at `from`.
+    #[cfg(test)]
+    pub(in super::super) fn until(from: Millis, at: Millis, until: Millis) -> Self {
+        Self { from, at, until, counts_ttl: false }
+    }
+
     /// Whether nobody tells of changes.
     pub(super) fn is_nothing(&self) -> bool {
         self.until == Millis(0)
