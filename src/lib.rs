@@ -18,6 +18,7 @@
 //! | [`source`] | the seam between a proxy and what it fetches from: a node of ours, or an API |
 //! | [`lb`] | the role that spreads requests over proxies and hides their failures |
 //! | [`http`] | the second front end: documents, `/metrics` and the live page over HTTP |
+//! | [`access_log`] | a line for each request, written by a thread of its own |
 //! | [`admin`], [`stats`], [`trace`] | who may purge and drain; counters; the spans of a request |
 //! | [`blame`] | whose fault a failure is: of a document, of its source, or our own |
 //! | [`samples`] | METRICS as views of a node read them |
@@ -71,6 +72,7 @@
 //! The program needs `tools` (on by default: everything) or `cli` (nodes and the client alone). A program that embeds nodes
 //! needs neither: `default-features = false`. `otlp` sends spans of requests to a collector, and is off by default.
 
+pub mod access_log;
 pub mod admin;
 pub mod blame;
 pub mod handler;

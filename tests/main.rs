@@ -5,6 +5,7 @@
 
 mod support;
 
+mod access_log;
 mod api;
 mod api_cached;
 mod api_failing;

@@ -102,8 +102,8 @@ fn variables_follow_the_flags_with_one_exception() {
 #[test]
 fn the_page_of_metrics_has_every_field() {
     let data = Data::articles(2);
-    let origin = Start::origin(data.path(), "").run();
-    let mut proxy = Start::proxy(origin.address, "--http-port 0").run();
+    let mut origin = Start::origin(data.path(), "--http-port 0").run();
+    let mut proxy = Start::proxy(origin.address, "--http-port 0 --access-log /dev/null").run();
     let mut balancer = Start::balancer(&[proxy.address], "--http-port 0 --health-interval 100ms").run();
     assert_eq!(get(balancer.address, "article/1")["status"], "OK");
     let address = proxy.address.to_string();
@@ -122,8 +122,8 @@ fn the_page_of_metrics_has_every_field() {
             assert!(codes(METRICS).any(|code| code == field), "{field}");
         }
     }
-    let texts =
-        [proxy.serves_http(), balancer.serves_http()].map(|http| fetch(http, "/metrics").text().to_owned());
+    let texts = [origin.serves_http(), proxy.serves_http(), balancer.serves_http()]
+        .map(|http| fetch(http, "/metrics").text().to_owned());
     let types = texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.strip_prefix("# TYPE "));
     let names: BTreeSet<&str> = types.filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(first_column(METRICS, "For Prometheus"), names);

@@ -39,6 +39,8 @@ fn a_slow_request_has_one_id_at_every_node() {
     let (front, behind) = (one(&balancer), one(&proxy));
     assert_eq!(front["request"], "GET article/1");
     assert_eq!(front["status"], "OK");
+    assert_eq!(front["from"], "127.0.0.1");
+    assert!(front["bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{front}");
     assert_eq!(front["trace"], behind["trace"]);
     assert!(front["trace"].as_str().is_some_and(|id| id.len() == 16), "{front}");
     assert!(front["took_ms"].as_f64().is_some_and(|took| took >= 150.0), "{front}");

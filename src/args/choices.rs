@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
+use crate::access_log::LineFormat;
 use crate::lb::balance::Strategy;
 use crate::proxy::PushTtl;
 use crate::proxy::cache::CacheType;
@@ -17,6 +18,20 @@ impl ValueEnum for CacheType {
             Self::Ttl => "What came first goes first; entries expire",
             Self::Lru => "What was not used for longest",
             Self::S3fifo => "What was used only once lately (S3-FIFO): the best hit ratio on most logs",
+        };
+        Some(PossibleValue::new(self.name()).help(help))
+    }
+}
+
+impl ValueEnum for LineFormat {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Self::Combined => "As web servers write it; hit, stale or miss, node and seconds behind it",
+            Self::Json => "An object a line",
         };
         Some(PossibleValue::new(self.name()).help(help))
     }

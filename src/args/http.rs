@@ -1,4 +1,4 @@
-//! The flags of the HTTP front end, at a proxy and at a balancer.
+//! The flags of the HTTP front end.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::net::ServerLimits;
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "HTTP")]
 pub struct HttpArgs {
-    /// Serve HTTP as well, on this port: documents, /metrics, health, and the live page; 0 picks a free one
+    /// Serve HTTP as well, on this port: documents, /metrics, health, and but for an origin the live page; 0 picks a free one
     /// [default: none; of a cluster 9080, or a free one when that is taken].
     #[arg(long, env = "DPROXY_HTTP_PORT", value_parser = units::port, value_name = "PORT")]
     pub http_port: Option<u16>,

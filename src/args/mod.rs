@@ -5,6 +5,7 @@
     reason = "doc comments are the help that people read in a terminal"
 )]
 
+mod access_log;
 #[cfg(feature = "tools")]
 mod bench;
 mod changes;
@@ -32,6 +33,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 
+pub use access_log::AccessLogArgs;
 #[cfg(feature = "tools")]
 pub use bench::BenchArgs;
 pub use changes::{ChangesArgs, TellArg};

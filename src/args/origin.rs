@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::{ChangesArgs, Listed, Place, ServerArgs, defaults, listed, place, server, units};
+use super::{ChangesArgs, HttpArgs, Listed, Place, ServerArgs, defaults, listed, place, server, units};
 use crate::admin::{Admins, Network};
 use crate::origin::store::{DirConfig, Layout};
 use crate::wire::MAX_DOCUMENT;
@@ -28,6 +28,9 @@ pub struct OriginArgs {
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
+    /// The HTTP front end.
+    #[command(flatten)]
+    pub http: HttpArgs,
 }
 
 /// Where documents are.

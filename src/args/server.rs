@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Host, defaults, units};
+use super::{AccessLogArgs, Host, defaults, units};
 use crate::net::{ServerLimits, Unread};
 
 /// The heading of these flags in the help.
@@ -56,6 +56,9 @@ pub struct ServerArgs {
     /// Threads that serve, each with its own listener and runtime [default: one per core].
     #[arg(long, env = "DPROXY_THREADS", value_parser = units::few(), value_name = "N")]
     pub threads: Option<usize>,
+    /// The access log.
+    #[command(flatten)]
+    pub access_log: AccessLogArgs,
 }
 
 impl ServerArgs {
@@ -73,6 +76,11 @@ impl ServerArgs {
             slow_log: self.slow_log,
             hand_over: self.reuse_port.then(|| self.threads()),
         }
+    }
+
+    /// The same without an access log, for the nodes of a cluster behind its balancer.
+    pub fn unlogged(&self) -> Self {
+        Self { access_log: AccessLogArgs { access_log: None, ..self.access_log.clone() }, ..self.clone() }
     }
 
     /// The number of threads that serve: one per core unless the flag says otherwise.

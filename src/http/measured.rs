@@ -1,4 +1,4 @@
-//! A role whose GETs are counted by status and timed, over lines and HTTP alike.
+//! A role whose GETs are counted by status and timed, over lines and HTTP alike, and logged if there is an access log.
 //!
 //! Of the replies without a wait one in `SAMPLE` is timed, and its time is recorded for those that follow as well: two
 //! readings of the clock would be a notable part of a hit. Every reply with a wait is timed.
@@ -6,9 +6,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use crate::access_log::AccessLog;
 use crate::handler::{Answer, Ask, Handler};
 use crate::per_core::PerCore;
 use crate::stats::{Counter, Durations, Gauge, Histogram};
@@ -22,6 +23,7 @@ const SAMPLE: u64 = 64;
 pub struct Measured<H> {
     inner: Arc<H>,
     counters: Arc<GetCounters>,
+    log: Option<Arc<AccessLog>>,
     http_port: OnceLock<u16>,
 }
 
@@ -47,7 +49,12 @@ struct Core {
 impl<H: Handler> Measured<H> {
     /// The role, with all counters at 0.
     pub fn new(inner: Arc<H>) -> Arc<Self> {
-        Arc::new(Self { inner, counters: Arc::default(), http_port: OnceLock::new() })
+        Self::logged(inner, None)
+    }
+
+    /// The role, with all counters at 0; its requests are written to the access log.
+    pub fn logged(inner: Arc<H>, log: Option<Arc<AccessLog>>) -> Arc<Self> {
+        Arc::new(Self { inner, counters: Arc::default(), log, http_port: OnceLock::new() })
     }
 
     /// The role itself.
@@ -64,10 +71,51 @@ impl<H: Handler> Measured<H> {
 
 impl<H: Handler> Measured<H> {
     fn metrics(&self, ask: Ask<'_>) -> Answer {
-        let counters = self.counters.clone();
+        let (counters, log) = (self.counters.clone(), self.log.clone());
         match self.inner.answer(ask) {
-            Answer::Now(reply) => Answer::Now(counters.with_refused(reply)),
-            Answer::Later(reply) => Answer::later(async move { counters.with_refused(reply.await) }),
+            Answer::Now(reply) => Answer::Now(counters.beside(reply, log.as_deref())),
+            Answer::Later(reply) => {
+                Answer::later(async move { counters.beside(reply.await, log.as_deref()) })
+            }
+        }
+    }
+
+    /// Answers, and counts a GET.
+    fn counted(self: &Arc<Self>, ask: Ask<'_>) -> Answer {
+        match ask.request {
+            Request::Get(_) => {}
+            Request::Metrics => return self.metrics(ask),
+            _ => return self.inner.answer(ask),
+        }
+        let core = self.counters.cores.here();
+        let is_timed = core.at_once.load(Ordering::Relaxed).is_multiple_of(SAMPLE);
+        let began = is_timed.then(Instant::now);
+        match self.inner.answer(ask) {
+            Answer::Now(reply) => {
+                core.at_once.fetch_add(1, Ordering::Relaxed);
+                core.count(reply.status, began);
+                Answer::Now(reply)
+            }
+            Answer::Later(reply) => Answer::later(self.counters.clone().time(reply)),
+        }
+    }
+
+    /// Answers, and logs the reply.
+    fn answer_logged(self: &Arc<Self>, log: &Arc<AccessLog>, ask: Ask<'_>) -> Answer {
+        let Some(asked) = log.asked(&ask) else { return self.counted(ask) };
+        match self.counted(ask) {
+            Answer::Now(reply) => {
+                log.replied(&asked, &reply);
+                Answer::Now(reply)
+            }
+            Answer::Later(reply) => {
+                let (log, asked) = (log.clone(), asked.into_owned());
+                Answer::later(async move {
+                    let reply = reply.await;
+                    log.replied(&asked, &reply);
+                    reply
+                })
+            }
         }
     }
 
@@ -106,12 +154,14 @@ impl GetCounters {
         Value::from(counted).to_string()
     }
 
-    /// METRICS of the role, with the refusals.
-    fn with_refused(&self, mut metrics: Reply) -> Reply {
+    /// METRICS of the role, with the refusals and what became of the access log.
+    fn beside(&self, mut metrics: Reply, log: Option<&AccessLog>) -> Reply {
         if let Content::Own { data: Data::Json(text), .. } = &mut metrics.content
             && text.pop() == Some('}')
         {
-            text.push_str(&format!(",\"refused\":{}}}", self.refused()));
+            let log = log.map(|log| json!({ "written": log.written(), "dropped": log.dropped() }));
+            let log = Value::from(log);
+            text.push_str(&format!(",\"refused\":{},\"access_log\":{log}}}", self.refused()));
         }
         metrics
     }
@@ -161,21 +211,9 @@ impl Core {
 
 impl<H: Handler> Handler for Measured<H> {
     fn answer(self: &Arc<Self>, ask: Ask<'_>) -> Answer {
-        match ask.request {
-            Request::Get(_) => {}
-            Request::Metrics => return self.metrics(ask),
-            _ => return self.inner.answer(ask),
-        }
-        let core = self.counters.cores.here();
-        let is_timed = core.at_once.load(Ordering::Relaxed).is_multiple_of(SAMPLE);
-        let began = is_timed.then(Instant::now);
-        match self.inner.answer(ask) {
-            Answer::Now(reply) => {
-                core.at_once.fetch_add(1, Ordering::Relaxed);
-                core.count(reply.status, began);
-                Answer::Now(reply)
-            }
-            Answer::Later(reply) => Answer::later(self.counters.clone().time(reply)),
+        match &self.log {
+            None => self.counted(ask),
+            Some(log) => self.answer_logged(log, ask),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The HTTP front end of a proxy or a balancer: a second front end over the same handler.
+//! The HTTP front end of a role: a second front end over the same handler.
 //!
 //! ```text
 //!   client ──▶ conn (hyper, deadlines) ▶ service ──/{resource}/{key}──▶ Handler ▶ document ──▶ response
@@ -100,9 +100,14 @@ impl<H: Handler> Gateway<H> {
         accept(listener, &self.front, &self.door, close).await
     }
 
-    /// Keeps the live page and the Date of responses up to date, without an end.
+    /// Keeps the live page and the Date of responses up to date, without an end. An origin has no page.
     pub async fn watch(self) {
-        tokio::join!(page::watch(&self.front.site), date::follow());
+        match self.front.site.config.role {
+            Role::Origin => date::follow().await,
+            Role::Proxy | Role::Balancer => {
+                tokio::join!(page::watch(&self.front.site), date::follow());
+            }
+        }
     }
 }
 

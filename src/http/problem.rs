@@ -27,17 +27,7 @@ struct Problem<'a> {
 
 /// The HTTP status for a status of the wire.
 pub(super) fn status_code(status: Status) -> StatusCode {
-    match status {
-        Status::Ok => StatusCode::OK,
-        Status::NotFound => StatusCode::NOT_FOUND,
-        Status::BadRequest => StatusCode::BAD_REQUEST,
-        Status::Forbidden => StatusCode::FORBIDDEN,
-        Status::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
-        Status::Overloaded | Status::ProxyUnreachable | Status::ProxyError => StatusCode::SERVICE_UNAVAILABLE,
-        Status::BadDocument | Status::OriginFailure | Status::ClientConnectionError => {
-            StatusCode::BAD_GATEWAY
-        }
-    }
+    StatusCode::from_u16(status.http_code()).unwrap_or(StatusCode::BAD_GATEWAY)
 }
 
 fn text(code: StatusCode, status: Status, detail: &str) -> Vec<u8> {

@@ -11,7 +11,7 @@ use axum::routing::get;
 
 use super::body::for_axum;
 use super::problem::problem;
-use super::site::Site;
+use super::site::{Role, Site};
 use super::{metrics, page};
 use crate::handler::Handler;
 use crate::wire::{Key, Status};
@@ -20,11 +20,12 @@ type At<H> = State<Arc<Site<H>>>;
 
 /// The routes of a node.
 pub(super) fn router<H: Handler>(site: Arc<Site<H>>) -> Router {
+    let has_page = site.config.role != Role::Origin;
     Router::new()
         .route("/metrics", get(scrape::<H>))
         .route("/healthz", get(alive))
         .route("/readyz", get(ready::<H>))
-        .merge(page::routes())
+        .merge(if has_page { page::routes() } else { Router::new() })
         .fallback(no_document::<H>)
         .method_not_allowed_fallback(async |State(site): At<H>| {
             for_axum(site.refusal(Status::WrongMethod, "this is read with GET or HEAD"))

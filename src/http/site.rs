@@ -64,9 +64,11 @@ impl HttpConfig {
     }
 }
 
-/// The roles that have an HTTP front end.
+/// The roles.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
+    /// The documents.
+    Origin,
     /// One cache.
     Proxy,
     /// The cluster behind one balancer.
@@ -77,6 +79,7 @@ impl Role {
     /// The name on the page and in labels of metrics.
     pub fn as_str(self) -> &'static str {
         match self {
+            Role::Origin => "origin",
             Role::Proxy => "proxy",
             Role::Balancer => "balancer",
         }
@@ -188,7 +191,7 @@ impl<H: Handler> Site<H> {
             return Err("stopping");
         }
         let is_served = match self.config.role {
-            Role::Proxy => true,
+            Role::Origin | Role::Proxy => true,
             Role::Balancer => Sample::from_metrics(&self.metrics().await, "")
                 .is_some_and(|sample| sample.nodes.iter().any(|node| gets_requests(node.health))),
         };

@@ -7,7 +7,8 @@ use tracing::warn;
 
 use super::process::{Process, said};
 use crate::args::{
-    CacheArgs, ClusterArgs, HttpArgs, LbArgs, Listed, OriginArgs, Place, ProxyArgs, StoreArgs, impatience,
+    CacheArgs, ClusterArgs, HttpArgs, LbArgs, Listed, OriginArgs, Place, ProxyArgs, ServerArgs, StoreArgs,
+    impatience,
 };
 use crate::net::link::Peer;
 use crate::net::transport::bind;
@@ -27,6 +28,8 @@ impl Process {
         }
         // Before the nodes take their ports: they might take this one.
         let http = HttpArgs { http_port: Some(http_port(args)), ..args.http.clone() };
+        // A request of a client is logged once, where it comes in.
+        let behind = args.server.unlogged();
         let (origin, sample) = match &args.store.data {
             // Each proxy asks the API itself: no node between them could tell it more.
             Place::Api(_) => (args.store.data.clone(), Sample::Nothing),
@@ -36,7 +39,8 @@ impl Process {
                     store: args.store.clone(),
                     changes: args.changes.clone(),
                     admin_from: args.cache.admin_from.clone(),
-                    server: args.server.clone(),
+                    server: behind.clone(),
+                    http: HttpArgs::default(),
                 })?;
                 (Place::Node(loopback(origin).into()), sample)
             }
@@ -48,7 +52,7 @@ impl Process {
         let cache = CacheArgs { max_bytes: Some(max_bytes), ..args.cache.clone() };
         let mut proxies = Vec::new();
         for index in 0..args.proxies {
-            let proxy = loopback(self.proxy(&proxy(args, &cache, index, origin.clone())?)?);
+            let proxy = loopback(self.proxy(&proxy(args, &cache, &behind, index, origin.clone())?)?);
             proxies.push(Listed::from(Peer::from(proxy)));
         }
         let lb = LbArgs {
@@ -95,7 +99,13 @@ fn to_try(store: &StoreArgs, sample: &Sample, port: u16) -> String {
 }
 
 /// The flags of the proxy at `index`, as if it had been started by itself.
-fn proxy(args: &ClusterArgs, cache: &CacheArgs, index: usize, origin: Place) -> Result<ProxyArgs> {
+fn proxy(
+    args: &ClusterArgs,
+    cache: &CacheArgs,
+    server: &ServerArgs,
+    index: usize,
+    origin: Place,
+) -> Result<ProxyArgs> {
     let port = match args.proxy_port {
         0 => Some(0),
         first => u16::try_from(index).ok().and_then(|index| first.checked_add(index)),
@@ -112,7 +122,7 @@ fn proxy(args: &ClusterArgs, cache: &CacheArgs, index: usize, origin: Place) -> 
         cache: CacheArgs { node_name: named(args, index), ..cache.clone() },
         link: args.link.clone(),
         max_document: args.store.max_document,
-        server: args.server.clone(),
+        server: server.clone(),
         http: HttpArgs::default(),
     })
 }

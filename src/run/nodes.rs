@@ -9,11 +9,16 @@ use tracing::{info, warn};
 
 use super::listen::{Listen, address_of};
 use super::process::{Process, said};
+use crate::access_log::AccessLog;
 use crate::admin::Admins;
-use crate::args::{CacheArgs, LbArgs, OriginArgs, Place, ProxyArgs, ServerArgs, TellArg, listed};
+use crate::args::{
+    AccessLogArgs, CacheArgs, HttpArgs, LbArgs, OriginArgs, Place, ProxyArgs, ServerArgs, TellArg, listed,
+};
+use crate::handler::Handler;
 use crate::http::{Measured, Role};
 use crate::lb::{Lb, LbConfig};
 use crate::net::ServerLimits;
+use crate::net::transport::Bound;
 use crate::origin::changes::Changes;
 use crate::origin::store::{DirStore, Sample};
 use crate::origin::{Origin, OriginConfig, watcher};
@@ -47,8 +52,10 @@ impl Process {
             watch_from: args.changes.watchers(),
             ..OriginConfig::default()
         };
-        let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server, 1) };
-        let address = self.serve("origin", bound, Origin::telling(documents, config, changes), limits)?;
+        let front_ends = 1 + usize::from(self.has_http(&args.http));
+        let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server, front_ends) };
+        let origin = Origin::telling(documents, config, changes);
+        let address = self.role(Role::Origin, bound, origin, limits, &args.http, &args.server, None)?;
         Ok((address, sample))
     }
 
@@ -74,15 +81,7 @@ impl Process {
         self.in_background(proxy.clone().follow_changes());
         let front_ends = 1 + usize::from(self.has_http(&args.http));
         let limits = self.limits(&args.server, front_ends);
-        if !self.has_http(&args.http) {
-            // Only HTTP shows what would be measured.
-            return self.serve("proxy", bound, proxy, limits);
-        }
-        let proxy = Measured::new(proxy);
-        let address = self.serve("proxy", bound, proxy.clone(), limits.clone())?;
-        let config = args.http.config(Role::Proxy, port, limits, Some(&args.cache));
-        self.http(proxy, config, &args.http, &args.server)?;
-        Ok(address)
+        self.role(Role::Proxy, bound, proxy, limits, &args.http, &args.server, Some(&args.cache))
     }
 
     /// Serves a balancer. `cache` is how its proxies hold documents, if that is known: HTTP tells clients.
@@ -105,16 +104,53 @@ impl Process {
         self.in_background(lb.clone().follow());
         if args.proxies_file.is_some() {
             self.rereads = true;
-            self.in_background(reload_at_sighup(lb.clone()));
+            let reloaded = lb.clone();
+            self.in_background(at_sighup(move || reloaded.reload()));
         }
-        if !self.has_http(&args.http) {
-            return self.serve("balancer", bound, lb, limits);
+        self.role(Role::Balancer, bound, lb, limits, &args.http, &args.server, cache)
+    }
+
+    /// Serves a role: its lines, and HTTP if that is wanted.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is of the role, and the three have no more in common"
+    )]
+    fn role<H: Handler>(
+        &mut self,
+        role: Role,
+        bound: Vec<Bound>,
+        handler: Arc<H>,
+        limits: ServerLimits,
+        http: &HttpArgs,
+        server: &ServerArgs,
+        cache: Option<&CacheArgs>,
+    ) -> Result<SocketAddr> {
+        let log = self.access_log(&server.access_log)?;
+        if !self.has_http(http) && log.is_none() {
+            // Nobody would see what is measured.
+            return self.serve(role.as_str(), bound, handler, limits);
         }
-        let lb = Measured::new(lb);
-        let address = self.serve("balancer", bound, lb.clone(), limits.clone())?;
-        let config = args.http.config(Role::Balancer, address.port(), limits, cache);
-        self.http(lb, config, &args.http, &args.server)?;
+        let handler = Measured::logged(handler, log);
+        let address = self.serve(role.as_str(), bound, handler.clone(), limits.clone())?;
+        if self.has_http(http) {
+            let config = http.config(role, address.port(), limits, cache);
+            self.http(handler, config, http, server)?;
+        }
         Ok(address)
+    }
+
+    /// Opens the access log, if there is to be one. It is opened anew at SIGHUP, and written to its end at the stop.
+    fn access_log(&mut self, args: &AccessLogArgs) -> Result<Option<Arc<AccessLog>>> {
+        let Some(config) = args.config() else { return Ok(None) };
+        let running = AccessLog::open(&config).with_context(|| {
+            format!("cannot open the access log {:?}; name another with --access-log", config.target)
+        })?;
+        let log = running.log().clone();
+        self.last.push(Box::new(|left| running.close(left)));
+        self.rereads = true;
+        let reopened = log.clone();
+        self.in_background(at_sighup(move || reopened.reopen()));
+        Ok(Some(log))
     }
 
     /// Where a role listens for lines.
@@ -148,11 +184,11 @@ fn try_state_dir(directory: &Path) -> std::io::Result<()> {
     std::fs::remove_file(&file)
 }
 
-/// Reads the file of members again at each SIGHUP.
-async fn reload_at_sighup(lb: Arc<Lb>) {
+/// Does it at each SIGHUP.
+async fn at_sighup(reread: impl Fn()) {
     let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
     let Ok(mut hangup) = signal.inspect_err(|error| warn!(%error, "SIGHUP is not heard")) else { return };
     while hangup.recv().await.is_some() {
-        lb.reload();
+        reread();
     }
 }

@@ -13,6 +13,7 @@ mod spans;
 
 use std::fmt::Write;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use tracing::{Instrument, info_span, warn};
 use self::spans::Span;
 use crate::handler::{Answer, Ask, Handler};
 use crate::lock::lock;
-use crate::wire::{Request, TraceParent};
+use crate::wire::{Reply, Request, TraceParent};
 
 /// The limit of bytes of an id; a request with a longer one gets a new id.
 const LONGEST_ID: usize = 64;
@@ -57,12 +58,13 @@ impl Trace {
         Self(Arc::new(Record { id, parent, began: Instant::now(), steps: Mutex::default() }))
     }
 
-    fn ended(&self, slow: Duration, request: &str, status: &str) {
+    fn ended(&self, slow: Duration, request: &str, from: IpAddr, reply: &Reply) {
         let took = self.0.began.elapsed();
         if took >= slow {
             warn!(
                 target: "dproxy::slow",
-                trace = self.0.id, request, status, took_ms = milliseconds(took), steps = self.steps(),
+                trace = self.0.id, %from, request, status = reply.status.as_str(), bytes = reply.told().bytes,
+                took_ms = milliseconds(took), steps = self.steps(),
                 "a slow request"
             );
         }
@@ -107,14 +109,14 @@ pub fn answer<H: Handler>(handler: &Arc<H>, ask: Ask<'_>, slow: Option<Duration>
         }
         Answer::Later(reply) => reply,
     };
-    let mut request = Vec::new();
+    let (mut request, from) = (Vec::new(), ask.from);
     ask.request.write(&mut request);
     let reply = CURRENT.scope(trace.clone(), reply).instrument(span);
     Answer::later(async move {
         let reply = reply.await;
         recorded.replied(&reply);
         if let Some(slow) = slow {
-            trace.ended(slow, &String::from_utf8_lossy(&request), reply.status.as_str());
+            trace.ended(slow, &String::from_utf8_lossy(&request), from, &reply);
         }
         reply
     })

@@ -18,6 +18,7 @@ pub mod reply;
 pub mod request;
 pub mod served;
 pub mod status;
+pub mod told;
 pub mod traceparent;
 
 pub use changes::{Batch, Changed, Position, Watch};

@@ -62,6 +62,19 @@ impl Status {
         }
     }
 
+    /// The status of HTTP that means it (RFC 9110, section 15).
+    pub fn http_code(self) -> u16 {
+        match self {
+            Status::Ok => 200,
+            Status::NotFound => 404,
+            Status::BadRequest => 400,
+            Status::Forbidden => 403,
+            Status::WrongMethod => 405,
+            Status::Overloaded | Status::ProxyUnreachable | Status::ProxyError => 503,
+            Status::BadDocument | Status::OriginFailure | Status::ClientConnectionError => 502,
+        }
+    }
+
     /// Reads a name, `None` for an unknown one. A colon and what follows it are ignored: older nodes write
     /// `WRONG_METHOD: PUT`.
     pub fn parse(text: &str) -> Option<Self> {

@@ -102,6 +102,23 @@ pub(super) const ONE: &[Family] = &[
         "dproxy_balancer_trials",
         "Copies of GETs sent to proxies that had failed, to try them",
     ),
+    gauge(
+        &["changes", "watchers"],
+        "dproxy_changes_watchers",
+        "Nodes that are told of changes, and have a lease",
+    ),
+    gauge(&["changes", "lag"], "dproxy_changes_lag", "Changes that the slowest of them has not heard of"),
+    counter(
+        &["changes", "resets"],
+        "dproxy_changes_resets",
+        "Times at which any document might have changed",
+    ),
+    counter(&["access_log", "written"], "dproxy_access_log_lines", "Lines written to the access log"),
+    counter(
+        &["access_log", "dropped"],
+        "dproxy_access_log_dropped",
+        "Requests that are not in the access log: the disk was too slow, or failed",
+    ),
 ];
 
 /// The metrics of each proxy, as its balancer sees it.

@@ -1,5 +1,5 @@
 //! Envoy's access log as JSON: an object a line, whose names the operator chooses. These are known: those of Envoy's
-//! documentation and of Istio, and what nginx and others write when they log JSON.
+//! documentation and of Istio, what nginx and others write when they log JSON, and what dproxy writes.
 
 use std::borrow::Cow;
 
@@ -29,6 +29,8 @@ struct EnvoyLine<'a> {
     #[serde(borrow)]
     body_bytes_sent: Option<Scalar<'a>>,
     #[serde(borrow)]
+    bytes: Option<Scalar<'a>>,
+    #[serde(borrow)]
     start_time: Option<Scalar<'a>>,
     #[serde(borrow)]
     time: Option<Scalar<'a>>,
@@ -41,7 +43,7 @@ pub(super) fn read(line: &str) -> Option<Record<'_>> {
     let line: EnvoyLine<'_> = serde_json::from_str(line).ok()?;
     let at = line.start_time.or(line.time).or(line.timestamp);
     // Both of nginx's may be there: the one without the head of the reply is the size of the document.
-    let bytes = line.body_bytes_sent.or(line.bytes_sent);
+    let bytes = line.body_bytes_sent.or(line.bytes_sent).or(line.bytes);
     Some(Record {
         method: line.method.or(line.request_method)?,
         target: line.path.or(line.uri).or(line.request_uri)?,
@@ -67,6 +69,8 @@ mod tests {
         assert_eq!(parsed(&LINE.replace(":200", ":\"200\"").replace(":512", ":\"512\"")), request);
         let nginx = r#"{"timestamp":1796046615.25,"request_method":"GET","request_uri":"/article/1","status":"200","bytes_sent":"700","body_bytes_sent":"512"}"#;
         assert_eq!(parsed(nginx), request);
+        let own = r#"{"time":"2026-11-30T13:50:15.250Z","address":"192.0.2.7","method":"GET","path":"/article/1","status":200,"code":"OK","bytes":512,"cache":"hit","node":8001,"took_ms":0.012}"#;
+        assert_eq!(parsed(own), request);
         assert_eq!(parsed(&LINE.replace(":200", ":503")), Parsed::LeftOut(Reason::Status));
         assert_eq!(parsed(&LINE.replace("GET", "POST")), Parsed::LeftOut(Reason::Method));
         // A connection of TCP.
