@@ -49,6 +49,7 @@ mod pages;
 mod places;
 mod plain;
 mod policies;
+mod prefixes;
 mod process;
 mod prometheus;
 mod published;

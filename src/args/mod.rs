@@ -21,6 +21,7 @@ mod link;
 pub mod listed;
 mod origin;
 mod place;
+pub mod prefix;
 mod proxy;
 mod server;
 #[cfg(feature = "tools")]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::prefix::{self, PrefixArg};
 use super::{ApiArgs, HttpArgs, LinkArgs, Listed, Place, ServerArgs, defaults, listed, place, server, units};
 use crate::admin::{Admins, Network};
 use crate::net::LinkLimits;
@@ -89,6 +90,10 @@ pub struct CacheArgs {
     /// How long the word that there is no such document is kept.
     #[arg(long, env = "DPROXY_NEGATIVE_TTL", default_value = defaults::time(Freshness::default().negative_ttl), value_parser = life, value_name = "TIME")]
     pub negative_ttl: Duration,
+    /// Other lifetimes beneath a prefix, as often as need be: flags/*=ttl:2s,stale-while-revalidate:1s, also stale-if-error and
+    /// negative-ttl. The longest prefix counts; read anew from --config at SIGHUP [default: none].
+    #[arg(long, env = "DPROXY_PREFIX", value_delimiter = ';', value_parser = prefix::rule, value_name = "RULE")]
+    pub prefix: Vec<PrefixArg>,
     /// How long a document is fresh whose changes the origin tells.
     #[arg(long, env = "DPROXY_PUSH_TTL", default_value_t, value_name = "HOW")]
     pub push_ttl: PushTtl,
@@ -137,7 +142,7 @@ pub struct CacheArgs {
 }
 
 /// A time to live, or 0: in whole milliseconds, so that none is cut.
-fn life(text: &str) -> Result<Duration, String> {
+pub(super) fn life(text: &str) -> Result<Duration, String> {
     match units::duration(text)? {
         life if life > Freshness::LONGEST_TTL => {
             Err(format!("it must be {}d at the most", Freshness::LONGEST_TTL.as_secs() / 86_400))
@@ -150,7 +155,7 @@ fn life(text: &str) -> Result<Duration, String> {
 }
 
 /// A time to live above 0.
-fn time_to_live(text: &str) -> Result<Duration, String> {
+pub(super) fn time_to_live(text: &str) -> Result<Duration, String> {
     units::positive_duration(text).and_then(|_| life(text))
 }
 
@@ -193,10 +198,6 @@ impl ProxyArgs {
 impl CacheArgs {
     /// The configuration of a proxy on `port` in front of `origin`. `link` gives the limits of the link to it.
     pub fn config(&self, port: u16, origin: Peer, link: LinkLimits, max_document: usize) -> ProxyConfig {
-        let ttl = match self.cache_type {
-            CacheType::Ttl => self.ttl.or(Freshness::default().ttl),
-            CacheType::Lru | CacheType::S3fifo => self.ttl,
-        };
         ProxyConfig {
             node: port,
             name: self.node_name.clone(),
@@ -207,15 +208,7 @@ impl CacheArgs {
                 entries: self.capacity,
                 bytes: self.max_bytes.unwrap_or(Bounds::default().bytes),
             },
-            freshness: Freshness {
-                ttl,
-                ttl_jitter: self.ttl_jitter,
-                stale_while_revalidate: self.stale_while_revalidate,
-                stale_if_error: self.stale_if_error,
-                negative_ttl: self.negative_ttl,
-                min_ttl: self.min_ttl,
-                max_ttl: self.max_ttl,
-            },
+            freshness: self.freshness(),
             push_ttl: self.push_ttl,
             fetch: FetchLimits {
                 deadline: self.fetch_deadline,
@@ -225,6 +218,23 @@ impl CacheArgs {
             },
             max_waiters: self.max_waiters,
             admins: Admins::new(listed::all(&self.admin_from)),
+        }
+    }
+
+    /// How long documents are fresh, and served when stale.
+    pub fn freshness(&self) -> Freshness {
+        Freshness {
+            ttl: match self.cache_type {
+                CacheType::Ttl => self.ttl.or(Freshness::default().ttl),
+                CacheType::Lru | CacheType::S3fifo => self.ttl,
+            },
+            ttl_jitter: self.ttl_jitter,
+            stale_while_revalidate: self.stale_while_revalidate,
+            stale_if_error: self.stale_if_error,
+            negative_ttl: self.negative_ttl,
+            min_ttl: self.min_ttl,
+            max_ttl: self.max_ttl,
+            prefixes: prefix::all(&self.prefix),
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::terminal::{self, print};
 
 /// A setting whose values are headers: they may hold a secret, and only their names are shown.
 const SECRET: &str = "origin_header";
+/// A setting whose values have commas of their own.
+const RULES: &str = "prefix";
 /// Values that are longer push what follows to the right.
 const WIDEST: usize = 40;
 
@@ -91,11 +93,13 @@ impl Places<'_> {
     fn effective(&self, listed: &Command, matches: &ArgMatches) -> String {
         let table = self.table;
         let rows: Vec<(&str, String, String)> = settings_of(listed)
-            .map(|arg| {
-                let (value, source) = self
-                    .by_memory(matches, arg)
-                    .unwrap_or_else(|| (value(matches, arg), self.source(matches, arg)));
-                (arg.get_long().unwrap_or_default(), value, source)
+            .flat_map(|arg| {
+                let name = arg.get_long().unwrap_or_default();
+                if let Some((value, source)) = self.by_memory(matches, arg) {
+                    return vec![(name, value, source)];
+                }
+                let source = self.source(matches, arg);
+                values(matches, arg).into_iter().map(|value| (name, value, source.clone())).collect()
             })
             .collect();
         let width = |of: fn(&(&str, String, String)) -> usize| rows.iter().map(of).max().unwrap_or(0);
@@ -141,14 +145,19 @@ fn duration(matches: &ArgMatches, id: &str) -> Option<Duration> {
     matches.try_get_one(id).ok().flatten().copied()
 }
 
-fn value(matches: &ArgMatches, arg: &Arg) -> String {
+/// What stands behind a setting: its one row, or a row for each rule.
+fn values(matches: &ArgMatches, arg: &Arg) -> Vec<String> {
     let raw = matches.get_raw(arg.get_id().as_str());
     let values = raw.into_iter().flatten().map(|value| value.to_string_lossy());
     let values: Vec<String> = match arg.get_id() == SECRET {
         true => values.filter_map(|value| Some(format!("{}: …", value.split_once(':')?.0))).collect(),
         false => values.map(Into::into).collect(),
     };
-    if values.is_empty() { default_in_words(arg) } else { values.join(",") }
+    match arg.get_id() == RULES {
+        _ if values.is_empty() => vec![default_in_words(arg)],
+        true => values,
+        false => vec![values.join(",")],
+    }
 }
 
 /// The default in words, `[default: …]` of the help: one that depends on other settings or on the machine has no other form.

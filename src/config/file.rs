@@ -58,7 +58,11 @@ pub(super) fn read(text: &str) -> Result<Tables, Vec<Problem>> {
         };
         for (key, value) in table {
             let line = line_at(key.span().start);
-            match scalar_or_list(value.get_ref()) {
+            let read = match value.get_ref() {
+                DeValue::Table(keyed) => by_key(keyed),
+                value => scalar_or_list(value),
+            };
+            match read {
                 Ok(value) => found.entries.push(Entry {
                     table: name.clone(),
                     name: key.get_ref().to_string(),
@@ -77,6 +81,20 @@ pub(super) fn read(text: &str) -> Result<Tables, Vec<Problem>> {
     found.tables.sort_by_key(|table| table.line);
     found.entries.sort_by_key(|entry| entry.line);
     if problems.is_empty() { Ok(found) } else { Err(problems) }
+}
+
+/// A table of tables, such as `[proxy.prefix."flags/*"]`, as the texts of a flag that is given several times: `flags/*=ttl:2s`.
+fn by_key(keyed: &DeTable<'_>) -> Result<Value, &'static str> {
+    let mut texts = Vec::new();
+    for (key, value) in keyed {
+        let DeValue::Table(settings) = value.get_ref() else { return Err("a setting is no table") };
+        let mut parts = Vec::new();
+        for (name, value) in settings {
+            parts.push(format!("{}:{}", name.get_ref(), scalar(value.get_ref())?));
+        }
+        texts.push(format!("{}={}", key.get_ref(), parts.join(",")));
+    }
+    Ok(Value::Many(texts))
 }
 
 fn scalar_or_list(value: &DeValue<'_>) -> Result<Value, &'static str> {
@@ -130,6 +148,19 @@ mod tests {
             tables.tables,
             [Table { name: "lb".into(), line: 2 }, Table { name: "proxy".into(), line: 7 }]
         );
+    }
+
+    #[test]
+    fn a_table_of_tables_is_a_list_of_texts() {
+        let text = "[proxy]\nttl = 5\n[proxy.prefix.\"flags/*\"]\nttl = \"2s\"\nnegative-ttl = 0\n[proxy.prefix.\"a/b/*\"]\nttl = 1\n";
+        let entries = read(text).unwrap().entries;
+        let prefix = entries.iter().find(|entry| entry.name == "prefix").unwrap();
+        assert_eq!(prefix.line, 3);
+        let texts = ["a/b/*=ttl:1", "flags/*=negative-ttl:0,ttl:2s"].map(str::to_owned);
+        assert_eq!(prefix.value, Value::Many(texts.to_vec()));
+        for wrong in ["[proxy.ttl]\na = 1\n", "[proxy.prefix.\"a/*\"]\nttl = [1]\n"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ fn what_a_source_says_counts_within_the_bounds() {
     let asked = Millis(1_000_000);
     let bounded = Freshness { min_ttl: 5 * SECOND, max_ttl: Some(100 * SECOND), ..rules() };
     let left = |rules: &Freshness, known: &Known| {
-        let (begun, lifetime) = rules.span(known, asked, true, 0.0);
+        let (begun, lifetime) = rules.span("a/1", known, asked, true, 0.0);
         (
             asked.since(begun).as_secs(),
             lifetime.map(|life| life.as_secs() as i64 - asked.since(begun).as_secs() as i64),
@@ -49,7 +49,7 @@ fn what_a_source_says_counts_within_the_bounds() {
     assert_eq!(left(&bounded, &Known::default()), (0, Some(30)));
     let for_ever = Freshness { ttl: None, ..bounded };
     assert_eq!(left(&for_ever, &Known::default()), (0, Some(100)));
-    let missing = |known: &Known| rules().span(known, asked, false, 0.0).1;
+    let missing = |known: &Known| rules().span("a/1", known, asked, false, 0.0).1;
     assert_eq!(missing(&Known::default()), Some(SECOND));
     assert_eq!(missing(&known(0, times(60, None, None))), Some(60 * SECOND));
 }
@@ -167,7 +167,35 @@ fn what_aged_elsewhere_has_less_life_here_and_what_was_stale_there_has_none() {
 #[test]
 fn jitter_only_shortens() {
     let rules = rules();
-    assert_eq!(rules.lifetime(0.0), Some(30 * SECOND));
-    assert_eq!(rules.lifetime(1.0), Some(27 * SECOND));
-    assert_eq!(Freshness { ttl: None, ..rules }.lifetime(0.5), None);
+    assert_eq!(rules.lifetime("a/1", 0.0), Some(30 * SECOND));
+    assert_eq!(rules.lifetime("a/1", 1.0), Some(27 * SECOND));
+    assert_eq!(Freshness { ttl: None, ..rules }.lifetime("a/1", 0.5), None);
+}
+
+#[test]
+fn beneath_a_prefix_its_rule_counts_and_a_header_before_it() {
+    let mut prefixes = Prefixes::default();
+    let rule = PrefixRule {
+        ttl: Some(2 * SECOND),
+        stale_while_revalidate: Some(Duration::ZERO),
+        stale_if_error: Some(10 * SECOND),
+        negative_ttl: None,
+    };
+    prefixes.add("a/*", rule).unwrap();
+    let rules = Freshness { prefixes, ..rules() };
+    let life = |key: &str, known: &Known, is_document| rules.span(key, known, Millis(0), is_document, 0.0).1;
+    let said = known(0, times(60, None, None));
+    assert_eq!(life("a/1", &Known::default(), true), Some(2 * SECOND));
+    assert_eq!(life("b/1", &Known::default(), true), Some(30 * SECOND));
+    assert_eq!(life("a/1", &said, true), Some(60 * SECOND));
+    assert_eq!(life("a/1", &Known::default(), false), Some(SECOND), "what it does not say is as for all");
+    let policy = said.policy.as_deref();
+    assert_eq!(rules.rule("a/1", true, None), Rule::Prefix("a/"));
+    assert_eq!((rules.rule("a/1", true, policy), rules.rule("b/1", true, None)), (Rule::Header, Rule::Flag));
+    assert_eq!(rules.rule("a/1", false, None), Rule::Flag);
+    let verdict = |ms| rules.verdict(&entry(true), Vouched::NOTHING, Millis(ms), || 0.5);
+    assert_eq!((verdict(30_000), verdict(40_000)), (Verdict::IfError, Verdict::Gone));
+    assert_eq!(rules.sweep_round(), Some(SECOND));
+    let for_ever = Freshness { ttl: None, negative_ttl: Duration::ZERO, ..rules };
+    assert_eq!(for_ever.sweep_round(), Some(3 * SECOND), "what is beneath the prefix expires");
 }

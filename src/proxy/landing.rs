@@ -110,7 +110,8 @@ impl Proxy {
             None => known,
         };
         let is_document = document.is_some();
-        let (begun, lifetime) = self.freshness.span(&known, asked, is_document, fastrand::f64());
+        let (begun, lifetime) =
+            self.freshness.load().span(key.as_str(), &known, asked, is_document, fastrand::f64());
         let (fetch, policy) = (self.now().since(asked), known.policy.as_deref());
         let entry = Entry::of_policy(key.as_str(), document, begun, lifetime, fetch, policy);
         (Landed::Entry(entry, known.past.is_stale && is_document), known.not_stored)
@@ -177,7 +178,7 @@ impl Proxy {
         }
         drop(not_kept);
         match self.cache.peek(key) {
-            Some(held) if !self.freshness.if_error(held.policy().as_ref()).is_zero() => held.purge_softly(),
+            Some(held) if !self.freshness.load().serves_if_error(&held).is_zero() => held.purge_softly(),
             Some(_) => drop(self.cache.remove(key)),
             None => {}
         }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use super::Proxy;
-use super::cache::Millis;
+use super::cache::{Entry, Millis};
 use super::failures::ByKind;
 use super::hot_spots::{HotKey, Prefix};
 use super::push::PushMetrics;
@@ -84,6 +84,10 @@ pub(super) struct Explanation<'a> {
     negative: bool,
     age_seconds: Option<f64>,
     ttl_left_seconds: Option<f64>,
+    /// By which rule it lives, or would: `header` (its source says so), `prefix …/*`, `flag`.
+    rule: String,
+    /// The whole time to live that it was given; null for ever, and without an entry.
+    lifetime_seconds: Option<f64>,
     /// Whether it stays fresh for as long as the origin tells of no change of it.
     changes_told: bool,
     size: Option<usize>,
@@ -158,7 +162,12 @@ impl Proxy {
         // Without a document to serve meanwhile every request is a try, while the gate is open.
         let own = failure.as_ref().map(|failure| entry.map_or(now, |_| failure.pauses_until));
         let tried_again = own.max(next_probe).map(|at| at.since(now).as_secs_f64());
+        let freshness = self.freshness.load();
+        let policy = entry.and_then(Entry::policy);
+        let rule = freshness.rule(key.as_str(), entry.is_none_or(Entry::has_document), policy.as_ref());
         Explanation {
+            rule: rule.to_string(),
+            lifetime_seconds: entry.and_then(Entry::lifetime).map(|lifetime| lifetime.as_secs_f64()),
             key: key.as_str(),
             node: self.node,
             name: self.name,

@@ -26,6 +26,7 @@ mod miss;
 mod not_kept;
 mod not_stored;
 mod pace;
+mod prefixes;
 mod purge;
 mod push;
 mod sketch;
@@ -42,6 +43,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use tracing::warn;
+
 use self::absences::Absences;
 use self::cache::{Bounds, Cache, CacheType, Entry, Millis};
 use self::clock::Clock;
@@ -54,6 +58,7 @@ use self::landing::Landed;
 use self::metrics::Counters;
 use self::not_kept::NotKept;
 use self::not_stored::NotStored;
+pub use self::prefixes::{PrefixRule, Prefixes};
 use self::purge::Purges;
 use self::push::Push;
 pub use self::push::{PushTtl, Vouched};
@@ -134,7 +139,8 @@ pub struct Proxy {
     not_stored: Mutex<NotStored>,
     absences: Mutex<Absences>,
     upstream: Upstream,
-    freshness: Freshness,
+    /// Replaced as a whole when settings are read anew.
+    freshness: ArcSwap<Freshness>,
     push: Push,
     counters: Counters,
     hot_spots: HotSpots,
@@ -166,7 +172,7 @@ impl Proxy {
             not_stored: Mutex::new(NotStored::new()),
             absences: Mutex::new(Absences::within(config.bounds)),
             upstream: Upstream::new(source, config.fetch),
-            freshness: config.freshness,
+            freshness: ArcSwap::from_pointee(config.freshness),
             push: Push::new(config.push_ttl),
             counters: Counters::default(),
             hot_spots: HotSpots::new(),
@@ -174,6 +180,20 @@ impl Proxy {
             clock: Clock::new(),
             admins: config.admins,
         })
+    }
+
+    /// Has documents live by other rules from their next fetch on. What is held beneath a prefix whose rule is another is stale
+    /// at once: it is served while it is fetched anew, and if that fails.
+    pub fn live_by(self: &Arc<Self>, freshness: Freshness) {
+        let new = Arc::new(freshness);
+        let old = self.freshness.swap(new.clone());
+        for prefix in new.prefixes.differing(&old.prefixes) {
+            if !self.soften(prefix) {
+                warn!(
+                    "documents beneath {prefix} live by their old rule until they are fetched anew: too many purges wait"
+                );
+            }
+        }
     }
 
     fn now(&self) -> Millis {
@@ -188,7 +208,9 @@ impl Proxy {
         let Some(entry) = held.filter(|entry| self.purges.shows(entry)) else {
             return self.miss(key, None, deadline);
         };
-        match self.freshness.verdict(&entry, vouched, now, fastrand::f64) {
+        let verdict = Freshness::while_fresh(&entry, vouched, now, fastrand::f64)
+            .unwrap_or_else(|| self.freshness.load().past(&entry, vouched, now));
+        match verdict {
             Verdict::Fresh => {}
             // A later document was fetched, and had no room.
             Verdict::StaleRefresh | Verdict::IfError if self.is_replaced(key, now) => {
@@ -260,7 +282,7 @@ impl Proxy {
                 let fetch_time = if was_held { Duration::ZERO } else { entry.fetch_time() };
                 let age = vouched.age(&entry, self.now()).saturating_sub(fetch_time);
                 let terms =
-                    Terms { was_stale: fallback.is_some(), collapsed, ..self.freshness.terms(&entry) };
+                    Terms { was_stale: fallback.is_some(), collapsed, ..self.freshness.load().terms(&entry) };
                 let served = self.served(&entry, age);
                 Self::reply(entry, Served { stale, terms, ..served })
             }
@@ -283,10 +305,10 @@ impl Proxy {
         let now = self.now();
         let fails_for_long = || {
             let since = lock(&self.key_failures).of(entry.key()).map(|failure| failure.since);
-            let most = self.freshness.if_error(entry.policy().as_ref());
+            let most = self.freshness.load().serves_if_error(entry);
             since.is_some_and(|since| now.since(since) >= most)
         };
-        self.freshness.is_gone(entry, vouched, now) || entry.is_outdated() && fails_for_long()
+        self.freshness.load().is_gone(entry, vouched, now) || entry.is_outdated() && fails_for_long()
     }
 
     /// The reply from the cache.
@@ -297,7 +319,7 @@ impl Proxy {
         }
         let served = self.served(&entry, vouched.age(&entry, now));
         // Few ask for them, and they cost a lookup of what the source says.
-        let terms = if tell_times { self.freshness.terms(&entry) } else { Terms::default() };
+        let terms = if tell_times { self.freshness.load().terms(&entry) } else { Terms::default() };
         Self::reply(entry, Served { cache_hit: true, stale, terms, ..served })
     }
 

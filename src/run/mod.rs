@@ -83,6 +83,7 @@ fn serve(cli: &Cli, role: &str, build: impl FnOnce(&mut Process) -> Result<()>) 
     signals::outlive().context("signals cannot be handled")?;
     let memory = Memory::find(|path| std::fs::read_to_string(path).ok());
     let mut process = Process::within(memory, descriptors, Sockets::handed_over()?);
+    process.has_settings = cli.config.is_some();
     build(&mut process)?;
     #[cfg(feature = "otlp")]
     if let Some(export) = otlp::start(cli.spans.otlp_endpoint.as_deref(), role)? {

@@ -12,8 +12,10 @@ use super::process::{Process, said};
 use crate::access_log::AccessLog;
 use crate::admin::Admins;
 use crate::args::{
-    AccessLogArgs, CacheArgs, HttpArgs, LbArgs, OriginArgs, Place, ProxyArgs, ServerArgs, TellArg, listed,
+    AccessLogArgs, CacheArgs, Command, HttpArgs, LbArgs, OriginArgs, Place, ProxyArgs, ServerArgs, TellArg,
+    listed,
 };
+use crate::config;
 use crate::handler::Handler;
 use crate::http::{Measured, Role};
 use crate::lb::{Lb, LbConfig};
@@ -77,6 +79,11 @@ impl Process {
                 Proxy::over(config, Box::new(source))
             }
         };
+        if self.has_settings {
+            self.rereads = true;
+            let reread = proxy.clone();
+            self.in_background(at_sighup(move || lifetimes_anew(&reread)));
+        }
         self.in_background(proxy.clone().sweep());
         self.in_background(proxy.clone().follow_changes());
         let front_ends = 1 + usize::from(self.has_http(&args.http));
@@ -182,6 +189,17 @@ fn try_state_dir(directory: &Path) -> std::io::Result<()> {
     let file = directory.join(format!("try.{}", std::process::id()));
     std::fs::write(&file, b"")?;
     std::fs::remove_file(&file)
+}
+
+/// Reads the settings again for how long documents live; the rest of them needs a restart.
+fn lifetimes_anew(proxy: &Arc<Proxy>) {
+    match config::command_line(std::env::args_os()).map(|cli| cli.command) {
+        Ok(Command::Proxy(args)) => proxy.live_by(args.cache.freshness()),
+        Ok(Command::Cluster(args)) => proxy.live_by(args.cache.freshness()),
+        Ok(_) => return,
+        Err(why) => return warn!("the settings are as they were: {}", why.to_string().trim_end()),
+    }
+    info!("the lifetimes of documents were read anew; any other setting needs a restart");
 }
 
 /// Does it at each SIGHUP.

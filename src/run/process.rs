@@ -43,6 +43,8 @@ pub(super) struct Process {
     pub(super) front_ends: Option<usize>,
     /// The sockets that were handed over and are not served yet.
     sockets: Sockets,
+    /// Whether settings came from a file.
+    pub(super) has_settings: bool,
     /// Whether SIGHUP has a file read anew.
     pub(super) rereads: bool,
     /// Cancelled when the last line server has ended: until then HTTP goes on, and reports that the node is not ready.

@@ -77,6 +77,14 @@ impl Proxy {
         }
     }
 
+    /// Makes documents stale whose rule has changed. False if too many purges wait.
+    pub(super) fn soften(self: &Arc<Self>, prefix: &str) -> bool {
+        let pattern = Pattern::Beneath(prefix);
+        let mark = self.flights.purge(pattern, || self.purges.add(prefix, Kind::Soft));
+        tokio::spawn(self.clone().walk());
+        mark.is_some()
+    }
+
     fn purge_one(&self, key: Key<'_>, kind: Kind) -> usize {
         match kind {
             Kind::Hard | Kind::Soft => lock(&self.key_failures).forget(key.as_str()),
