@@ -24,6 +24,7 @@ mod cluster;
 mod config;
 mod dialling;
 mod documents;
+mod explained;
 mod failing_origin;
 mod failover;
 mod freshness;

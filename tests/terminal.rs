@@ -349,3 +349,27 @@ fn help_fits_a_narrow_terminal_and_shows_an_example() {
         }
     }
 }
+
+#[test]
+fn metrics_and_explain_are_tables_on_a_terminal_and_json_in_a_pipe() {
+    let Some(terminal) = Terminal::open("") else { return };
+    let data = Data::articles(1);
+    let origin = Start::origin(data.path(), "").run();
+    let proxy = Start::proxy(origin.address, "").run();
+    let balancer = Start::balancer(&[proxy.address], "--health-interval 50ms").run();
+    get(balancer.address, "article/1");
+    let ask = |words: &str| {
+        terminal.types(&format!("clear; {BINARY} client --port {} {words}", balancer.port()));
+    };
+    ask("--metrics");
+    terminal.waits_for("total requests  1");
+    until("there is a row for the proxy", || {
+        let row = format!("  {}  healthy", proxy.address);
+        terminal.screen().lines().any(|line| line.starts_with(&row))
+    });
+    ask("--explain article/1");
+    terminal.waits_for("goes by key");
+    assert!(terminal.shows("  proxy ") && terminal.shows("rule"), "{}", terminal.screen());
+    ask("--metrics | head -c 30");
+    terminal.waits_for("{\"status\":\"OK\",\"data\":{\"str");
+}

@@ -1,6 +1,7 @@
 //! The client: sends requests to a node, prints the replies, and ends with an exit code for the worst of them.
 
 mod show;
+mod table;
 mod unreached;
 
 use std::borrow::Cow;
@@ -110,6 +111,11 @@ async fn ask_one(link: &Link, line: &str, timeout: Duration) -> Result<Exit> {
     let began = Instant::now();
     let line = link.ask_apart(request, began + timeout).await;
     let reply = TimedReply::new(line, began.elapsed());
+    let is_for_people = matches!(request, Request::Metrics | Request::Explain(_)) && stdout().is_terminal();
+    if let Some(table) = reply.line.as_ref().ok().filter(|_| is_for_people).and_then(|line| tabled(line)) {
+        terminal::print(terminal::harmless(&table).as_bytes())?;
+        return Ok(Exit::Ok);
+    }
     let (mut exit, _) = print(&reply, link.peer(), &mut String::new())?;
     if let (Request::Purge { .. }, Ok(line)) = (request, &reply.line) {
         for sentence in unreached::unreached(line) {
@@ -118,6 +124,12 @@ async fn ask_one(link: &Link, line: &str, timeout: Duration) -> Result<Exit> {
         }
     }
     Ok(exit)
+}
+
+/// The data of an OK as a table.
+fn tabled(line: &[u8]) -> Option<String> {
+    let view = ReplyView::parse(line).ok().filter(|view| view.status == Status::Ok)?;
+    table::table(&serde_json::from_str(view.data).ok()?)
 }
 
 /// The keys of a list as a thread of their own reads them, few of them ahead.

@@ -95,6 +95,8 @@ pub(super) struct Explanation<'a> {
     fetch_under_way: bool,
     /// What it is fetched from: `node` or `http`.
     source: &'static str,
+    /// Whom it is asked of: the address of a node, or the URL of an API.
+    asked_of: String,
     /// Whether its source can be asked if it has changed.
     validator: bool,
     /// Why the document that was fetched last is not in the cache; null if it was kept.
@@ -183,6 +185,7 @@ impl Proxy {
             hits: entry.map_or(0, |entry| entry.uses()),
             fetch_under_way: self.flights.is_under_way(key.as_str()),
             source: self.upstream.kind().as_str(),
+            asked_of: self.upstream.source().to_string(),
             validator: entry
                 .and_then(|entry| entry.policy())
                 .is_some_and(|policy| policy.validator.is_some()),

@@ -142,12 +142,28 @@ function listen() {
   });
 }
 
+/** What several proxies say of a key, the oldest copy first. */
+function tableOf(rows) {
+  const columns = { proxy: "proxy", state: "state", age_seconds: "age, s", ttl_left_seconds: "left, s", hits: "hits", last_error: "last error", error: "error" };
+  const shown = Object.keys(columns).filter((column) => rows.some((row) => row[column] != null));
+  const text = (value) => value == null ? "–" : typeof value === "number" ? String(Math.round(value * 10) / 10) : String(value);
+  const line = (kind, cells) => {
+    const tr = el("tr");
+    tr.append(...cells.map((cell) => el(kind, cell)));
+    return tr;
+  };
+  const table = el("table");
+  table.append(line("th", shown.map((column) => columns[column])), ...rows.map((row) => line("td", shown.map((column) => text(row[column])))));
+  return table;
+}
+
 /** What a reply says, as a list: its names and values are text. */
 function list(data) {
   const dl = el("dl");
   for (const [name, value] of Object.entries(data)) {
     const dd = el("dd");
-    if (value !== null && typeof value === "object") dd.append(list(value));
+    if (Array.isArray(value)) dd.append(tableOf(value));
+    else if (value !== null && typeof value === "object") dd.append(list(value));
     else dd.textContent = value === null ? "–" : String(value);
     dl.append(el("dt", name.replaceAll("_", " ")), dd);
   }
