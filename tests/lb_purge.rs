@@ -159,6 +159,7 @@ fn a_proxy_that_refuses_what_it_owes_is_told_of_and_serves() {
     let counts = |name: &str| balancer.metrics()["proxies"][proxy.address.to_string()][name].clone();
     assert_eq!((counts("owed_purges"), counts("refused_purges")), (0.into(), 1.into()));
     assert_eq!((&purge()["status"], counts("refused_purges")), (&"PROXY_ERROR".into(), 2.into()));
+    until("the refusal is logged", || balancer.log().contains("--admin-from"));
     assert_eq!(balancer.log().matches("--admin-from").count(), 1, "it is logged once");
 }
 

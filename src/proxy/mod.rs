@@ -228,7 +228,8 @@ impl Proxy {
         if !entry.has_document() {
             self.counters.negative_hits.add_one();
         }
-        Answer::Now(self.hit(entry, vouched, ask.tell_times, now))
+        let stale = !matches!(verdict, Verdict::Fresh | Verdict::FreshRefresh);
+        Answer::Now(self.hit(entry, vouched, stale, ask.tell_times, now))
     }
 
     /// Whether the last fetch of a key failed so lately that what is held is served without another.
@@ -289,7 +290,9 @@ impl Proxy {
             (Landed::Failed(_), Some(entry)) if !self.is_gone(&entry, vouched) => {
                 self.counters.hits.add_one();
                 entry.count_use();
-                self.hit(entry, vouched, true, self.now())
+                // It was not fresh when it was asked for, and whatever was told since may not have found it: it need not be in
+                // the cache any more.
+                self.hit(entry, vouched, true, true, self.now())
             }
             (Landed::Failed(failure), _) => {
                 self.counters.misses.add_one();
@@ -312,8 +315,7 @@ impl Proxy {
     }
 
     /// The reply from the cache.
-    fn hit(&self, entry: Entry, vouched: Vouched, tell_times: bool, now: Millis) -> Reply {
-        let stale = !vouched.is_fresh(&entry, now);
+    fn hit(&self, entry: Entry, vouched: Vouched, stale: bool, tell_times: bool, now: Millis) -> Reply {
         if stale {
             self.counters.stale_served.add_one();
         }

@@ -22,7 +22,10 @@ pub(crate) async fn audit(world: &World) {
     for index in 0..BALANCERS {
         balance(world, index).await;
     }
-    let watchers = if world.plan.told { world.plan.proxies } else { 0 };
+    let mut watchers = 0;
+    for index in 0..world.plan.proxies {
+        watchers += usize::from(watches(world, &proxy(index)).await);
+    }
     assert_eq!(world.ledger.connections("origin"), watchers, "nobody asks the origin but for changes");
     for index in 0..world.plan.proxies {
         count(world, &proxy(index)).await;
@@ -42,6 +45,15 @@ pub(crate) async fn audit(world: &World) {
         forgives(world, &balancer(index)).await;
     }
     stop(world).await;
+}
+
+/// Whether a proxy hears of changes: it must, unless nobody tells of any, or it has not fetched a document yet.
+async fn watches(world: &World, host: &str) -> bool {
+    let told = metrics(host).await.expect("METRICS");
+    let (state, misses) = (&told["push"]["state"], &told["misses"]);
+    let is_live = state == "live";
+    assert!(is_live || state == "off" && (!world.plan.told || misses == 0), "{host}: {told}");
+    is_live
 }
 
 /// METRICS of a host; `None` if it is unreachable.

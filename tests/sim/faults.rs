@@ -7,7 +7,7 @@ use dproxy::net::transport;
 
 use crate::FAULTS_END;
 use crate::cluster::{BALANCERS, Lack, MOST_PROXIES, Plan, balancer, proxy};
-use crate::world::{Spoilt, World, pair};
+use crate::world::{PORTS, Spoilt, World, pair};
 
 /// A balancer expects a sign of life from a silent proxy within this time.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(300);
@@ -95,7 +95,7 @@ impl Kind {
             Kind::Starve(hosts) if hosts[0] == "origin" => {
                 (0..MOST_PROXIES).map(|index| pair(&proxy(index), "origin")).collect()
             }
-            Kind::Starve(_) => Vec::new(),
+            Kind::Starve(_) => vec![PORTS.to_owned()],
         }
     }
 

@@ -6,7 +6,7 @@ use dproxy::wire::{ReplyView, Status};
 use serde_json::Value;
 
 use crate::cluster::{FETCH, LEASE, balancer, proxy};
-use crate::world::{KEYS, Trouble, World, now, pair, text};
+use crate::world::{KEYS, PORTS, Trouble, World, now, pair, text};
 
 /// Every node counts whole milliseconds.
 const ROUNDING: Duration = Duration::from_millis(50);
@@ -131,8 +131,16 @@ impl Asked {
         let lb = balancer(self.through);
         let sees_origin = |index: &usize| whole(&pair(&proxy(*index), "origin"));
         let blind = (0..world.plan.proxies).filter(|index| !sees_origin(index)).count();
+        // Without a port only the sessions that are open can be used.
+        let has_session = |index: &usize| {
+            let broken = [proxy(*index), lb.clone(), pair(&lb, &proxy(*index))];
+            let since = broken.iter().map(|name| world.last_broken(name)).max().unwrap_or_default();
+            let since = since.max(world.roster.changed(self.through, *index));
+            world.ledger.was_relied_on(&lb, &proxy(*index), since)
+        };
         let well = (0..world.plan.proxies)
             .filter(|index| world.roster.was_used(self.through, *index, self.start))
+            .filter(|index| whole(PORTS) || has_session(index))
             .filter(|index| sees_origin(index) && whole(&proxy(*index)) && whole(&pair(&lb, &proxy(*index))))
             .count();
         // ORIGIN_FAILURE may be relayed when two proxies reply with it.

@@ -159,6 +159,11 @@ impl Roster {
         seat.listed && !seat.drained && seat.changed.is_none_or(|at| at + RECOVERY < start)
     }
 
+    /// When a balancer's use of a proxy changed last; zero for never.
+    pub(crate) fn changed(&self, balancer: usize, index: usize) -> Duration {
+        self.lock()[balancer].proxies[index].changed.unwrap_or_default()
+    }
+
     pub(crate) fn has_changed(&self, balancer: usize) -> bool {
         self.lock()[balancer].has_changed
     }

@@ -22,6 +22,8 @@ pub(crate) const KEYS: u64 = 12;
 pub(crate) const LARGEST: usize = 65_536;
 /// The time that a balancer may need after a fault to use a repaired node.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(9);
+/// The name under which ports for connections to proxies are noted as broken.
+pub(crate) const PORTS: &str = "ports";
 
 /// A resource whose documents no node can serve, and the reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -213,6 +215,11 @@ impl World {
         for name in names {
             inner.broken.insert(name.clone(), now);
         }
+    }
+
+    /// When it was broken last; zero for never.
+    pub(crate) fn last_broken(&self, name: &str) -> Duration {
+        self.lock().broken.get(name).copied().unwrap_or_default()
     }
 
     /// Whether it was unbroken from well before `start` on.

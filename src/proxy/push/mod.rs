@@ -198,17 +198,19 @@ impl Proxy {
             return None;
         }
         state.changes += batch.changes.len() as u64;
-        if batch.reset {
-            if batch.lease_ms == 0 {
-                // The origin does not know either.
-                return None;
-            }
-            state.resets += 1;
-            self.push.shared.reset(self.now());
+        if batch.reset && batch.lease_ms == 0 {
+            // The origin does not know either.
+            return None;
         }
-        if state.following.moves_to(batch.position(), Instant::now()) == Sign::Several {
+        let sign = state.following.moves_to(batch.position(), Instant::now());
+        if sign == Sign::Several {
             self.push.several(&mut state);
             return None;
+        }
+        // Names of another epoch say nothing about what changed before it, whatever the origin says.
+        if batch.reset || sign == Sign::Moves {
+            state.resets += 1;
+            self.push.shared.reset(self.now());
         }
         if batch.lease_ms == 0 {
             return None;
