@@ -1,5 +1,7 @@
 //! Documents reach the client with their text unchanged, except for white space, over every hop.
 
+use crate::support::api::{Api, ok};
+use crate::support::http::fetch;
 use crate::support::temp::article;
 use crate::support::{Address, Data, Session, Start, ask, get};
 
@@ -97,6 +99,45 @@ fn both_layouts_find_their_files() {
     let nested = Start::origin(data.path(), "--layout nested").run();
     assert_eq!(get(nested.address, "article/1")["data"], "nested");
     assert_eq!(get(nested.address, "article/eu/2")["data"], "deeper");
+}
+
+#[test]
+fn names_beyond_the_alphabet_of_keys_are_escaped_on_every_hop() {
+    let data = Data::empty();
+    std::fs::create_dir_all(data.path().join("menü")).expect("a directory");
+    std::fs::write(data.path().join("menü/café noir?.json"), "\"noir\"").expect("a file");
+    std::fs::write(data.path().join("menü/100%.json"), "100").expect("a file");
+    let origin = Start::origin(data.path(), "--layout nested").run();
+    let mut proxy = Start::proxy(origin.address, "--http-port 0").run();
+    let mut balancer = Start::balancer(&[proxy.address], "--http-port 0").run();
+    let (key, percent) = ("men%C3%BC/caf%C3%A9%20noir%3F", "men%C3%BC/100%25");
+    for node in [origin.address, proxy.address, balancer.address] {
+        assert_eq!((&get(node, key)["data"], &get(node, percent)["data"]), (&"noir".into(), &100.into()));
+        for other in
+            ["men%c3%bc/100%25", "men%C3%BC/%31", "men%C3%BC%2F100%25", "men%C3/1", "a/%00", "a/%0A", "a/%"]
+        {
+            let refused = get(node, other);
+            assert_eq!(refused["status"], "BAD_REQUEST", "{other}");
+            assert!(refused["data"].as_str().unwrap().contains("%20 is a space"), "{refused}");
+        }
+    }
+    // One document has one key, however a client writes its path.
+    for http in [proxy.serves_http(), balancer.serves_http()] {
+        for path in ["/men%c3%bc/caf%C3%A9%20noir%3f", "/%6Den%C3%BC/caf%c3%a9%20noir%3F"] {
+            assert_eq!(fetch(http, path).text(), "\"noir\"", "{path}");
+        }
+        for path in ["/men%C3%BC%2F100%25", "/men%C3%BC/100%", "/men%C3%BC/%FF", "/men%C3%BC/%00"] {
+            assert_eq!(fetch(http, path).code, 400, "{path}");
+        }
+    }
+    assert_eq!(proxy.count("entries"), 2.0);
+}
+
+#[test]
+fn the_names_that_a_key_may_have_reach_an_api_as_they_are() {
+    let api = Api::start(|got| ok("", format!("\"{}\"", got.target)));
+    let proxy = Start::role("proxy", &format!("--origin {}/v1", api.url())).run();
+    assert_eq!(get(proxy.address, "product/caf%C3%A9%20noir")["data"], "/v1/product/caf%C3%A9%20noir");
 }
 
 #[test]

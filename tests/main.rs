@@ -47,6 +47,7 @@ mod older;
 mod otlp;
 mod packages;
 mod pages;
+mod parameters;
 mod places;
 mod plain;
 mod policies;

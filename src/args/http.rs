@@ -7,6 +7,7 @@ use clap::Args;
 use super::{CacheArgs, Host, Listed, listed, units};
 use crate::http::{CorsOrigin, HttpConfig, IgnoredQuery, Role};
 use crate::net::ServerLimits;
+use crate::wire::query::Parameters;
 
 /// Whether and where to serve HTTP, and to which pages.
 #[derive(Args, Clone, Debug, Default)]
@@ -26,6 +27,10 @@ pub struct HttpArgs {
     /// addresses [default: none].
     #[arg(long, env = "DPROXY_HTTP_NAMES", value_delimiter = ',', num_args = 1.., value_parser = listed::item(units::host), value_name = "NAME")]
     pub http_names: Vec<Listed<String>>,
+    /// Parameters that documents have, such as fields,lang: a part of their keys, in the URLs of an API as well, while others are
+    /// refused [default: none].
+    #[arg(long, env = "DPROXY_QUERY", value_delimiter = ',', num_args = 1.., value_parser = listed::item(parameter), value_name = "NAME")]
+    pub query: Vec<Listed<String>>,
     /// Parameters of a query that documents ignore, such as utm_*, or * for all [default: none; any is refused].
     #[arg(long, env = "DPROXY_IGNORE_QUERY", value_delimiter = ',', num_args = 1.., value_parser = listed::item(str::parse::<IgnoredQuery>), value_name = "NAME")]
     pub ignore_query: Vec<Listed<IgnoredQuery>>,
@@ -36,6 +41,11 @@ impl HttpArgs {
     pub fn names(&self, host: Host) -> Option<Vec<String>> {
         let names = listed::all(&self.http_names);
         (host.first().is_loopback() || !names.is_empty()).then_some(names)
+    }
+
+    /// The parameters that documents have.
+    pub fn parameters(&self) -> Parameters {
+        Parameters::new(listed::all(&self.query))
     }
 
     /// The configuration of the front end of the node whose line port is `node`. `cache` holds the rules of staleness of
@@ -52,10 +62,21 @@ impl HttpArgs {
             node,
             cors: listed::all(&self.cors_origin),
             names: None,
+            parameters: self.parameters(),
             ignore_query: listed::all(&self.ignore_query),
             stale_while_revalidate: cache.map_or(Duration::ZERO, |cache| cache.stale_while_revalidate),
             stale_if_error: cache.map_or(Duration::ZERO, |cache| cache.stale_if_error),
             limits,
         }
+    }
+}
+
+fn parameter(name: &str) -> Result<String, &'static str> {
+    match name.is_empty()
+        || name.contains(['*', '&', '=', '?', '#', '%', '+'])
+        || name.contains(char::is_whitespace)
+    {
+        true => Err("a parameter is named as in lang; those to be dropped are named by --ignore-query"),
+        false => Ok(name.to_owned()),
     }
 }

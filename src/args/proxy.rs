@@ -13,6 +13,7 @@ use crate::proxy::cache::{Bounds, CacheType};
 use crate::proxy::{FetchLimits, Freshness, MAX_WAITERS, ProxyConfig, PushTtl};
 use crate::source::HttpConfig;
 use crate::wire::MAX_DOCUMENT;
+use crate::wire::query::Parameters;
 
 /// The heading of the flags of fetches in the help.
 pub(super) const FETCHING: &str = "Fetching";
@@ -210,6 +211,7 @@ impl CacheArgs {
             },
             freshness: self.freshness(),
             push_ttl: self.push_ttl,
+            parameters: Parameters::default(),
             fetch: FetchLimits {
                 deadline: self.fetch_deadline,
                 at_once: self.max_fetches,

@@ -20,6 +20,8 @@ use crate::keylist::{KeyLines, NoKey};
 use crate::net::link::Peer;
 use crate::net::{Link, LinkError, LinkLimits};
 use crate::terminal::{self, complain};
+use crate::wire::escape::encoded;
+use crate::wire::key::KeyError;
 use crate::wire::{KeyBuf, Reply, ReplyView, Request, Status};
 
 /// Requests of one client in flight at once.
@@ -85,7 +87,7 @@ pub async fn run(config: ClientConfig) -> Result<ExitCode> {
     let exit = match config.requests {
         Requests::Line(line) => ask_one(&link, &line, config.timeout).await?,
         Requests::Documents(paths) => {
-            let parse = |path: &String| KeyBuf::parse(path).map_err(|error| format!("{path:?}: {error}"));
+            let parse = |path: &String| KeyBuf::parse(path).map_err(|error| refused(path, error));
             let keys = paths.iter().map(parse).collect::<Result<Vec<KeyBuf>, String>>();
             let keys = keys.unwrap_or_else(|error| usage(&error));
             ask_many(&link, stream::iter(keys.into_iter().map(Ok)), config.timeout).await?
@@ -101,6 +103,15 @@ pub async fn run(config: ClientConfig) -> Result<ExitCode> {
         }
     };
     Ok(ExitCode::from(exit as u8))
+}
+
+/// Why a path is no key, and the one that may be meant.
+fn refused(path: &str, error: KeyError) -> String {
+    let meant = encoded(path);
+    match KeyBuf::parse(&meant) {
+        Ok(_) if !path.contains('%') => format!("{path:?}: {error}; write {meant}"),
+        _ => format!("{path:?}: {error}"),
+    }
 }
 
 async fn ask_one(link: &Link, line: &str, timeout: Duration) -> Result<Exit> {

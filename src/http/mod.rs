@@ -23,7 +23,6 @@ mod measured;
 mod metrics;
 mod opening;
 mod page;
-mod path;
 mod problem;
 mod query;
 mod router;

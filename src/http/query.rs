@@ -1,9 +1,12 @@
-//! Queries of documents: no key has one, so a parameter that nobody said to ignore would be dropped in silence, and two
-//! requests that differ would get one document.
+//! Queries that documents ignore. A parameter that nobody said to ignore would be dropped in silence, and two requests that
+//! differ would get one document.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use thiserror::Error;
+
+use crate::wire::escape::decoded;
 
 /// Names of parameters that documents ignore: one name, or all with a prefix (`utm_*`, or `*` for all).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,11 +41,15 @@ impl IgnoredQuery {
     }
 }
 
-/// The first parameter of a query that is not to be ignored.
-pub(super) fn unknown<'a>(query: &'a str, ignored: &[IgnoredQuery]) -> Option<&'a str> {
-    let names =
-        query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split('=').next().unwrap_or(pair));
-    names.into_iter().find(|name| !ignored.iter().any(|ignored| ignored.covers(name)))
+/// The first value of a name in a query, as a form writes it; `None` if that is not UTF-8.
+pub(super) fn value(query: &str, name: &str) -> Option<String> {
+    let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+    decoded(&value.replace('+', " ")).map(Cow::into_owned)
+}
+
+/// Whether a parameter is to be ignored.
+pub(super) fn is_ignored(name: &str, ignored: &[IgnoredQuery]) -> bool {
+    ignored.iter().any(|ignored| ignored.covers(name))
 }
 
 #[cfg(test)]
@@ -50,14 +57,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_what_nobody_said_to_ignore() {
+    fn finds_a_value() {
+        assert_eq!(value("a=1&key=article%2F1", "key").as_deref(), Some("article/1"));
+        assert_eq!(value("key=%3Cb%3E+x", "key").as_deref(), Some("<b> x"));
+        assert_eq!((value("keys=1", "key"), value("key=%ff", "key")), (None, None));
+    }
+
+    #[test]
+    fn names_and_prefixes_are_ignored() {
         let ignored: Vec<IgnoredQuery> = ["utm_*", "v"].iter().map(|name| name.parse().unwrap()).collect();
-        for query in ["", "&", "v=1", "utm_source=x&v&utm_=1"] {
-            assert_eq!(unknown(query, &ignored), None, "{query}");
+        for (name, is) in
+            [("v", true), ("utm_source", true), ("utm_", true), ("user", false), ("version", false)]
+        {
+            assert_eq!(is_ignored(name, &ignored), is, "{name}");
         }
-        assert_eq!(unknown("v=1&user=2", &ignored), Some("user"));
-        assert_eq!(unknown("version=1", &ignored), Some("version"));
-        assert_eq!(unknown("a=1&b", &["*".parse().unwrap()]), None);
+        assert!(is_ignored("a", &["*".parse().unwrap()]));
         for wrong in ["", "a*b", "a b", "a=1", "**"] {
             assert!(wrong.parse::<IgnoredQuery>().is_err(), "{wrong}");
         }

@@ -23,14 +23,15 @@ use super::document::{self, Long};
 use super::host;
 use super::leftover;
 use super::page;
-use super::path::decoded;
 use super::problem::{misdirected, problem};
 use super::query;
-use super::site::Site;
+use super::site::{HttpConfig, Site};
 use super::streams::Streams;
 use crate::handler::{Answer, Ask, Handler};
 use crate::pool;
 use crate::trace;
+use crate::wire::escape::canonical;
+use crate::wire::query::{Unknown, with_query};
 use crate::wire::{self, Key, Status};
 
 /// What is answered on connections of the reserve as well.
@@ -166,19 +167,24 @@ impl<H: Handler> Service<H> {
         if !matches!(head.method, Method::GET | Method::HEAD) {
             return self.refuse(Status::WrongMethod, "a document is read with GET or HEAD");
         }
-        let path = decoded(path);
-        let key = match Key::from_bytes(&path) {
+        let HttpConfig { parameters, ignore_query, .. } = &self.site.config;
+        let ignored = |name: &str| query::is_ignored(name, ignore_query);
+        let query = match parameters.of_url(head.uri.query().unwrap_or_default(), ignored) {
+            Ok(query) => query,
+            Err(Unknown(name)) => {
+                let detail = format!(
+                    "no document has the parameter {name:?}; --query names those that documents have, --ignore-query \
+                     those to be ignored"
+                );
+                return self.refuse(Status::BadRequest, &detail);
+            }
+        };
+        let path = with_query(canonical(path), &query);
+        let key = match Key::parse(&path) {
             Ok(key) => key,
             Err(error) => return self.refuse(Status::BadRequest, &error.to_string()),
         };
         let headers = &head.headers;
-        if let Some(name) =
-            head.uri.query().and_then(|query| query::unknown(query, &self.site.config.ignore_query))
-        {
-            let detail =
-                format!("no document has the parameter {name:?}; --ignore-query names those to be ignored");
-            return self.refuse(Status::BadRequest, &detail);
-        }
         let parent = headers.get("traceparent").and_then(|parent| parent.to_str().ok());
         let ask = Ask::new(wire::Request::Get(key), self.from, Instant::now());
         let ask = Ask { tell_times: true, parent, ..ask };

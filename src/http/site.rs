@@ -20,6 +20,7 @@ use crate::net::accept::Door;
 use crate::net::unread::TOO_MUCH;
 use crate::pool;
 use crate::samples::{NodeHealth, Sample};
+use crate::wire::query::Parameters;
 use crate::wire::reply::{Content, Data};
 use crate::wire::{Request, Status};
 
@@ -38,6 +39,8 @@ pub struct HttpConfig {
     /// The names, beside `localhost` and addresses, by which requests may call this node; `None` for any.
     /// A listener on loopback is to have some: a page of a rebound name must not read it.
     pub names: Option<Vec<String>>,
+    /// The parameters that documents have. None by default.
+    pub parameters: Parameters,
     /// Parameters of queries that documents ignore; any other is refused. None by default.
     pub ignore_query: Vec<IgnoredQuery>,
     /// For how long a proxy serves a stale document while it fetches it anew (RFC 5861).
@@ -56,6 +59,7 @@ impl HttpConfig {
             node,
             cors: Vec::new(),
             names: None,
+            parameters: Parameters::default(),
             ignore_query: Vec::new(),
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,

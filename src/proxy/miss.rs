@@ -14,7 +14,7 @@ use crate::blame::Fault;
 use crate::handler::Answer;
 use crate::lock::lock;
 use crate::trace;
-use crate::wire::Key;
+use crate::wire::{Key, Status};
 
 impl Proxy {
     /// The cache has no fresh entry: joins or starts a fetch and waits. When it fails `fallback` is served.
@@ -24,6 +24,12 @@ impl Proxy {
         fallback: Option<Entry>,
         deadline: Option<Instant>,
     ) -> Answer {
+        // Nothing of a key with other parameters is ever cached, so that a hit need not look.
+        if let Some(name) = key.query().and_then(|query| self.parameters.unknown(query)) {
+            let why =
+                format!("no document has the parameter {name}; --query names those that documents have");
+            return Answer::Now(self.failed(Status::BadRequest, why));
+        }
         self.hot_spots.count(key, false);
         if lock(&self.not_stored).why(key.as_str(), self.now()).is_some() {
             return self.miss_alone(key, deadline);

@@ -72,6 +72,7 @@ use crate::net::{Link, LinkLimits};
 use crate::source::{LinkSource, Source};
 use crate::stats::StartTime;
 use crate::trace;
+use crate::wire::query::Parameters;
 use crate::wire::request::{METRICS_ALONE, TOLD_TO_THE_ORIGIN};
 use crate::wire::{Key, KeyBuf, Pattern, Reply, Request, Served, Status, Terms};
 
@@ -100,6 +101,8 @@ pub struct ProxyConfig {
     pub max_waiters: usize,
     /// The addresses that may purge.
     pub admins: Admins,
+    /// The parameters that documents have.
+    pub parameters: Parameters,
 }
 
 impl ProxyConfig {
@@ -118,6 +121,7 @@ impl ProxyConfig {
             fetch,
             max_waiters: MAX_WAITERS,
             admins: Admins::default(),
+            parameters: Parameters::default(),
         }
     }
 }
@@ -141,6 +145,7 @@ pub struct Proxy {
     upstream: Upstream,
     /// Replaced as a whole when settings are read anew.
     freshness: ArcSwap<Freshness>,
+    parameters: Parameters,
     push: Push,
     counters: Counters,
     hot_spots: HotSpots,
@@ -173,6 +178,7 @@ impl Proxy {
             absences: Mutex::new(Absences::within(config.bounds)),
             upstream: Upstream::new(source, config.fetch),
             freshness: ArcSwap::from_pointee(config.freshness),
+            parameters: config.parameters,
             push: Push::new(config.push_ttl),
             counters: Counters::default(),
             hot_spots: HotSpots::new(),

@@ -123,7 +123,7 @@ fn proxy(
         link: args.link.clone(),
         max_document: args.store.max_document,
         server: server.clone(),
-        http: HttpArgs::default(),
+        http: HttpArgs { query: args.http.query.clone(), ..HttpArgs::default() },
     })
 }
 

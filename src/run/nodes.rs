@@ -69,6 +69,7 @@ impl Process {
         let mut config = args.cache.config(port, args.peer(), link, args.max_document);
         config.bounds.bytes =
             args.cache.max_bytes.unwrap_or_else(|| said("max-bytes", self.memory.cache(1), self.memory));
+        config.parameters = args.http.parameters();
         if config.freshness.ttl.is_none() {
             info!("documents are held until they are purged or evicted: --ttl gives them a time to live");
         }

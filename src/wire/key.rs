@@ -1,7 +1,7 @@
 //! The name of a document, `<resource>/<key>`: checked once when a line is read, then trusted everywhere.
 //!
 //! At most 512 bytes; every segment between slashes is 1 to 128 of `A-Z a-z 0-9 _ - . ~ @ : + = ,` and does not begin with
-//! a dot. To change the grammar, change `ALLOWED`, the two lengths, `check_segments` and the texts of
+//! a dot. Whatever else a name has is escaped ([`super::escape`]). Parameters may follow ([`super::query`]). To change the grammar, change `ALLOWED`, the two lengths, `check_segments` and the texts of
 //! `KeyError` here; `reference/protocol.md` tells it to users.
 
 use std::borrow::Borrow;
@@ -11,6 +11,8 @@ use std::hash::{Hash, Hasher};
 
 use smol_str::SmolStr;
 use thiserror::Error;
+
+use super::{escape, query};
 
 /// The longest path, in bytes.
 const MAX_PATH: usize = 512;
@@ -24,7 +26,9 @@ const MAX_SEGMENT: usize = 128;
 pub struct Key<'a> {
     path: &'a str,
     /// The offset of the first slash, which separates resource and key.
-    slash: usize,
+    slash: u16,
+    /// The offset of the question mark before the parameters, or the length.
+    end: u16,
 }
 
 /// What is wrong with a path. Its text is the `data` of the BAD_REQUEST that the client gets.
@@ -49,8 +53,21 @@ pub enum KeyError {
     #[error("a segment of the path begins with a dot")]
     Dot,
     /// A byte outside of the alphabet.
-    #[error("the path has a character other than A-Z a-z 0-9 _ - . ~ @ : + = , /")]
+    #[error(
+        "the path has a character other than A-Z a-z 0-9 _ - . ~ @ : + = , / (others are escaped: %20 is a space)"
+    )]
     Character,
+    /// An escape that is none, or stands for what is written or forbidden otherwise.
+    #[error(
+        "a % in a path needs two digits 0-9 A-F, and stands for UTF-8 that has no other form: %20 is a space, %C3%A9 an é"
+    )]
+    Escape,
+    /// Parameters in another form.
+    #[error("behind ? come parameters as name=value, joined by & and sorted by name")]
+    Query,
+    /// Parameters where there can be none.
+    #[error("all documents beneath a prefix are named without parameters")]
+    PrefixWithQuery,
 }
 
 /// The bytes of a segment: `A-Z a-z 0-9 _ - . ~ @ : + = ,`.
@@ -65,14 +82,25 @@ const ALLOWED: [bool; 256] = {
     table
 };
 
+/// Whether a byte stands for itself in a segment.
+pub(super) fn is_plain(byte: u8) -> bool {
+    ALLOWED[usize::from(byte)]
+}
+
 impl<'a> Key<'a> {
     /// Checks a path against the grammar.
     ///
     /// # Errors
     /// The first fault, by segments from the left.
     pub fn parse(path: &'a str) -> Result<Self, KeyError> {
-        let slash = check_segments(path.as_bytes())?.ok_or(KeyError::NoSlash)?;
-        Ok(Self { path, slash })
+        let Segments { slash, end } = check_segments(path)?;
+        if let Some(query) = path.get(end + 1..)
+            && !query::is_sorted(query)
+        {
+            return Err(KeyError::Query);
+        }
+        // A path is far shorter than 64 KiB.
+        Ok(Self { path, slash: slash.ok_or(KeyError::NoSlash)? as u16, end: end as u16 })
     }
 
     /// [`Key::parse`] of bytes that may not even be text.
@@ -83,24 +111,34 @@ impl<'a> Key<'a> {
         Self::parse(std::str::from_utf8(path).map_err(|_| KeyError::Character)?)
     }
 
-    /// The whole path, `<resource>/<key>`.
+    /// The whole path, `<resource>/<key>`, and its parameters.
     pub fn as_str(&self) -> &'a str {
         self.path
     }
 
     /// The text before the first slash.
     pub fn resource(&self) -> &'a str {
-        &self.path[..self.slash]
+        &self.path[..usize::from(self.slash)]
     }
 
-    /// The text after the first slash, which may hold more slashes.
+    /// The text after the first slash, which may hold more slashes. Without parameters.
     pub fn name(&self) -> &'a str {
-        &self.path[self.slash + 1..]
+        &self.path[usize::from(self.slash) + 1..usize::from(self.end)]
+    }
+
+    /// The path without parameters.
+    pub fn path(&self) -> &'a str {
+        &self.path[..usize::from(self.end)]
+    }
+
+    /// The parameters, without the question mark.
+    pub fn query(&self) -> Option<&'a str> {
+        self.path.get(usize::from(self.end) + 1..)
     }
 
     /// An owned copy. Up to 23 bytes are copied inline, a longer path into one allocation.
     pub fn to_owned(&self) -> KeyBuf {
-        KeyBuf { path: SmolStr::new(self.path), slash: self.slash }
+        KeyBuf { path: SmolStr::new(self.path), slash: self.slash, end: self.end }
     }
 }
 
@@ -114,7 +152,8 @@ impl fmt::Display for Key<'_> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyBuf {
     path: SmolStr,
-    slash: usize,
+    slash: u16,
+    end: u16,
 }
 
 impl KeyBuf {
@@ -125,7 +164,7 @@ impl KeyBuf {
 
     /// The borrowed form.
     pub fn as_key(&self) -> Key<'_> {
-        Key { path: &self.path, slash: self.slash }
+        Key { path: &self.path, slash: self.slash, end: self.end }
     }
 
     /// The whole path, `<resource>/<key>`.
@@ -177,7 +216,7 @@ impl fmt::Display for KeyBuf {
 pub enum Pattern<'a> {
     /// `<resource>/<key>`
     One(Key<'a>),
-    /// `<prefix>/*`, without the star: the slash stays, so that `a/` does not match `ab/1`.
+    /// All documents whose paths begin so: `<prefix>/*` without the star. The slash stays, so that `a/` does not match `ab/1`.
     Beneath(&'a str),
 }
 
@@ -193,16 +232,10 @@ impl<'a> Pattern<'a> {
         let Some(prefix) = text.strip_suffix("/*") else {
             return Key::parse(text).map(Pattern::One);
         };
-        check_segments(prefix.as_bytes())?;
-        Ok(Pattern::Beneath(&text[..=prefix.len()]))
-    }
-
-    /// Whether the pattern names the document at `path`.
-    pub fn matches(&self, path: &str) -> bool {
-        match self {
-            Pattern::One(key) => key.as_str() == path,
-            Pattern::Beneath(prefix) => path.starts_with(prefix),
+        if check_segments(prefix)?.end < prefix.len() {
+            return Err(KeyError::PrefixWithQuery);
         }
+        Ok(Pattern::Beneath(&text[..=prefix.len()]))
     }
 }
 
@@ -215,27 +248,43 @@ impl fmt::Display for Pattern<'_> {
     }
 }
 
-/// Checks every segment. The offset of the first slash, `None` without one.
-fn check_segments(path: &[u8]) -> Result<Option<usize>, KeyError> {
+/// Where the parts of a path are.
+struct Segments {
+    /// The offset of the first slash.
+    slash: Option<usize>,
+    /// The end of the last segment.
+    end: usize,
+}
+
+/// Checks every segment, up to the parameters.
+fn check_segments(text: &str) -> Result<Segments, KeyError> {
+    let path = text.as_bytes();
     if path.len() > MAX_PATH {
         return Err(KeyError::TooLong);
     }
-    let mut first_slash = None;
-    let mut start = 0;
+    let (mut slash, mut start, mut end) = (None, 0, path.len());
+    let mut is_escaped = false;
     for at in 0..=path.len() {
         match path.get(at) {
-            Some(b'/') | None => {
+            Some(b'/') => {
                 check_segment(&path[start..at])?;
-                if at < path.len() && first_slash.is_none() {
-                    first_slash = Some(at);
-                }
+                slash = slash.or(Some(at));
                 start = at + 1;
             }
+            Some(b'?') | None => {
+                check_segment(&path[start..at])?;
+                end = at;
+                break;
+            }
             Some(&byte) if ALLOWED[byte as usize] => {}
+            Some(b'%') => is_escaped = true,
             Some(_) => return Err(KeyError::Character),
         }
     }
-    Ok(first_slash)
+    if is_escaped && !escape::is_canonical(&text[..end]) {
+        return Err(KeyError::Escape);
+    }
+    Ok(Segments { slash, end })
 }
 
 fn check_segment(segment: &[u8]) -> Result<(), KeyError> {
@@ -258,6 +307,18 @@ mod tests {
     }
 
     #[test]
+    fn parameters_are_the_end_of_a_key() {
+        let key = Key::parse("shop/eu/shoe?lang=de/at&size=42").unwrap();
+        assert_eq!((key.resource(), key.name(), key.path()), ("shop", "eu/shoe", "shop/eu/shoe"));
+        assert_eq!((key.query(), key.as_str().len()), (Some("lang=de/at&size=42"), 31));
+        assert_eq!(Key::parse("shop/1").unwrap().query(), None);
+        for other in ["shop/1?", "shop/1?b=1&a=1", "shop/1?a", "shop/1?a=%41", "shop/1?a=1?"] {
+            assert_eq!(Key::parse(other), Err(KeyError::Query), "{other}");
+        }
+        assert_eq!(Key::parse("shop?a=/1"), Err(KeyError::NoSlash));
+    }
+
+    #[test]
     fn names_what_is_wrong() {
         for (path, error) in [
             ("", KeyError::EmptySegment),
@@ -268,7 +329,9 @@ mod tests {
             ("a/..", KeyError::Dot),
             ("../a", KeyError::Dot),
             ("a/.hidden", KeyError::Dot),
-            ("a/%2e", KeyError::Character),
+            ("a/%2e", KeyError::Escape),
+            ("a/%2F", KeyError::Escape),
+            ("%", KeyError::Escape),
             ("a\\b/c", KeyError::Character),
             ("a/é", KeyError::Character),
             ("a/b\0", KeyError::Character),
@@ -292,11 +355,9 @@ mod tests {
 
     #[test]
     fn a_pattern_ends_at_a_segment() {
-        let all = Pattern::parse("article/*").unwrap();
-        assert!(all.matches("article/1") && all.matches("article/a/b") && !all.matches("articles/1"));
-        let one = Pattern::parse("article/1").unwrap();
-        assert!(one.matches("article/1") && !one.matches("article/12"));
-        for bad in ["*", "/*", "article/1*", "a/*/b", "../*"] {
+        assert_eq!(Pattern::parse("article/*"), Ok(Pattern::Beneath("article/")));
+        assert_eq!(Pattern::parse("article/1"), Ok(Pattern::One(Key::parse("article/1").unwrap())));
+        for bad in ["*", "/*", "article/1*", "a/*/b", "../*", "article/1?a=/*"] {
             assert!(Pattern::parse(bad).is_err(), "{bad}");
         }
         for all in ["*", "article", "article*"] {

@@ -11,8 +11,10 @@
 
 pub mod changes;
 pub mod document;
+pub mod escape;
 pub mod json;
 pub mod key;
+pub mod query;
 pub mod record;
 pub mod reply;
 pub mod request;

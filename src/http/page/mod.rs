@@ -31,8 +31,8 @@ pub(super) use self::live::watch;
 use super::body::for_axum;
 use super::encoding::Encoding;
 use super::etag::ETag;
-use super::path::query_value;
 use super::problem::status_code;
+use super::query;
 use super::site::Site;
 use crate::handler::{Ask, Handler};
 use crate::wire::{Key, Request, Status};
@@ -92,8 +92,8 @@ async fn explain<H: Handler>(
     Extension(ClientAddress(from)): Extension<ClientAddress>,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let key = query_value(query.as_deref().unwrap_or(""), "key").unwrap_or_default();
-    let key = match Key::from_bytes(key.trim_ascii()) {
+    let key = query::value(query.as_deref().unwrap_or(""), "key").unwrap_or_default();
+    let key = match Key::parse(key.trim()) {
         Ok(key) => key,
         Err(error) => return for_axum(site.refusal(Status::BadRequest, &error.to_string())),
     };

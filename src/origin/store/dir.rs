@@ -17,7 +17,7 @@ use super::place::sentence;
 use super::root::{Root, Tree};
 use super::{Store, StoreError};
 use crate::lock::lock;
-use crate::wire::{Document, Key, MAX_DOCUMENT};
+use crate::wire::{Document, Key, MAX_DOCUMENT, escape};
 
 /// `O_NONBLOCK`: opening a FIFO must not wait for its writer. The same number on every architecture Linux runs on
 /// except MIPS, SPARC, Alpha and PA-RISC.
@@ -49,11 +49,12 @@ impl fmt::Display for Layout {
 impl Layout {
     /// The path of a key's file.
     fn path(self, key: Key<'_>) -> PathBuf {
-        let (resource, name) = (key.resource(), key.name());
-        match self {
-            Layout::Flat => format!("{resource}{name}.json").into(),
-            Layout::Nested => format!("{resource}/{name}.json").into(),
-        }
+        let separator = match self {
+            Layout::Flat => "",
+            Layout::Nested => "/",
+        };
+        let file = format!("{}{separator}{}.json", key.resource(), key.name());
+        escape::decoded(&file).map_or_else(PathBuf::new, |file| file.into_owned().into())
     }
 }
 
@@ -208,6 +209,10 @@ impl DirStore {
 
 impl Store for DirStore {
     fn read(&self, key: Key<'_>) -> Result<Document, StoreError> {
+        // No file has parameters.
+        if key.query().is_some() {
+            return Err(StoreError::Missing);
+        }
         let path = self.config.layout.path(key);
         let mut tree = self.tree()?;
         for _ in 0..TREES {

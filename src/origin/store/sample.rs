@@ -5,6 +5,7 @@ use cap_std::fs::Dir;
 use super::dir::{DirStore, Layout};
 use super::{Store, StoreError};
 use crate::wire::KeyBuf;
+use crate::wire::escape::encoded;
 
 /// The number of entries that are looked at: a directory may be huge.
 const ENTRIES: usize = 1000;
@@ -51,7 +52,7 @@ fn keys(dir: &Dir, layout: Layout) -> Vec<KeyBuf> {
             .iter()
             .filter_map(|name| Some((name, dir.open_dir(name).ok()?)))
             .flat_map(|(name, inner)| stems(&inner).into_iter().map(move |stem| format!("{name}/{stem}")))
-            .filter_map(|path| KeyBuf::parse(&path).ok())
+            .filter_map(|path| KeyBuf::parse(&encoded(&path)).ok())
             .take(ENTRIES)
             .collect(),
     };
@@ -75,7 +76,7 @@ fn stems(dir: &Dir) -> Vec<String> {
 fn flat_key(stem: &str) -> Option<KeyBuf> {
     let at = stem.find(|c: char| c.is_ascii_digit()).filter(|&at| at > 0).unwrap_or(1);
     let (resource, name) = stem.split_at_checked(at)?;
-    KeyBuf::parse(&format!("{resource}/{name}")).ok()
+    KeyBuf::parse(&encoded(&format!("{resource}/{name}"))).ok()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::super::store::Layout;
 use super::tree::Changed;
 use crate::wire::Pattern;
+use crate::wire::escape::encoded;
 
 /// The names of paths in a layout.
 pub(super) struct Names<'a> {
@@ -18,13 +19,14 @@ impl Names<'_> {
             Changed::File(path) => (path.strip_suffix(".json"), ""),
             Changed::Directory(path) => (Some(&**path), "/*"),
         };
-        let Some(path) = path.filter(|path| path.is_ascii()) else { return Vec::new() };
+        let Some(path) = path else { return Vec::new() };
         let name = |name: String| Pattern::parse(&name).is_ok().then_some(name);
         match self.layout {
-            Layout::Nested => name(format!("{path}{end}")).into_iter().collect(),
+            Layout::Nested => name(format!("{}{end}", encoded(path))).into_iter().collect(),
             // The resource ends somewhere within the first part.
             Layout::Flat => (1..path.find('/').unwrap_or(path.len()))
-                .map(|at| path.split_at(at))
+                .filter_map(|at| path.split_at_checked(at))
+                .map(|(resource, rest)| (encoded(resource), encoded(rest)))
                 .filter(|(resource, _)| (self.may_be_held)(resource))
                 .filter_map(|(resource, rest)| name(format!("{resource}/{rest}{end}")))
                 .collect(),
@@ -53,7 +55,8 @@ mod tests {
         assert_eq!(file(Layout::Flat, "article1.json"), ["a/rticle1", "article/1"]);
         assert_eq!(file(Layout::Flat, "article1/x.json"), ["a/rticle1/x", "article/1/x"]);
         assert_eq!(directory(Layout::Flat, "article1"), ["a/rticle1/*", "article/1/*"]);
-        for other in ["article.json.tmp", "article", "a.json", "price1.json", "articleé.json", ".a.json"] {
+        assert_eq!(file(Layout::Flat, "article é.json"), ["a/rticle%20%C3%A9", "article/%20%C3%A9"]);
+        for other in ["article.json.tmp", "article", "a.json", "price1.json", ".a.json"] {
             assert!(file(Layout::Flat, other).iter().all(|name| name == "a/rticle"), "{other}");
         }
     }
@@ -64,7 +67,8 @@ mod tests {
         assert_eq!(file(Layout::Nested, "shop/eu/1.json"), ["shop/eu/1"]);
         assert_eq!(directory(Layout::Nested, "shop/eu"), ["shop/eu/*"]);
         assert_eq!(directory(Layout::Nested, "shop"), ["shop/*"]);
-        for other in ["1.json", "shop/.1.json", "shop/1", ".git/HEAD.json", "shop/a b.json"] {
+        assert_eq!(file(Layout::Nested, "shop/a b.json"), ["shop/a%20b"]);
+        for other in ["1.json", "shop/.1.json", "shop/1", ".git/HEAD.json", "shop/a\tb.json"] {
             assert_eq!(file(Layout::Nested, other), [""; 0], "{other}");
         }
     }

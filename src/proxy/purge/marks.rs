@@ -11,7 +11,7 @@
 //!    the cache by then: it is purged, whatever its key, since the marks that would say so are forgotten.
 //! 4. A stamp is replaced only by whoever has read it, so that it never goes back to an older number.
 //!
-//! A check is one lookup for each slash of the key, however many marks there are. (A list of purges that every entry is
+//! A check is one lookup for each slash and question mark of the key, however many marks there are. (A list of purges that every entry is
 //! compared with makes the first hit after a storm as slow as the storm was long, as Varnish's bans do.)
 
 use std::collections::HashMap;
@@ -88,7 +88,7 @@ impl Marks {
         self.by_prefix.len()
     }
 
-    /// Marks all keys that begin with a prefix, which ends with a slash. `None` when too many prefixes are marked.
+    /// Marks all keys that begin with a prefix, which ends with a slash, or with the question mark of parameters. `None` when too many prefixes are marked.
     pub(super) fn add(&mut self, prefix: &str, kind: Kind) -> Option<Mark> {
         if !self.by_prefix.contains_key(prefix) {
             if self.by_prefix.len() >= MOST {
@@ -143,8 +143,8 @@ impl Marks {
             return Found::Purged(None);
         }
         let mut found = [None; 3];
-        for (slash, _) in key.match_indices('/') {
-            let Some(latest) = self.by_prefix.get(&key[..=slash]) else { continue };
+        for (end, _) in key.match_indices(['/', '?']) {
+            let Some(latest) = self.by_prefix.get(&key[..=end]) else { continue };
             for (found, latest) in found.iter_mut().zip(latest) {
                 *found = older(*found, latest.as_ref(), since);
             }

@@ -8,6 +8,7 @@ mod marks;
 mod marks_tests;
 mod purges;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -38,42 +39,47 @@ struct Purged {
 impl Proxy {
     pub(super) fn purge(self: &Arc<Self>, pattern: Pattern<'_>, soft: bool) -> Answer {
         let kind = if soft { Kind::Soft } else { Kind::Hard };
-        let prefix = match pattern {
-            Pattern::One(key) => {
-                let purged = self.flights.purge(pattern, || self.purge_one(key, kind));
-                self.purges.purged.add(purged as u64);
-                return Answer::Now(reply(purged, false));
-            }
-            Pattern::Beneath(prefix) => prefix,
-        };
-        let Some(mark) = self.flights.purge(pattern, || self.purges.add(prefix, kind)) else {
+        let mut purged = 0;
+        if let Pattern::One(key) = pattern {
+            purged = self.flights.purge(pattern, || self.purge_one(key, kind));
+            self.purges.purged.add(purged as u64);
+        }
+        let Some(prefix) = self.prefix(pattern) else { return Answer::Now(reply(purged, false)) };
+        let pattern = Pattern::Beneath(&prefix);
+        let Some(mark) = self.flights.purge(pattern, || self.purges.add(&prefix, kind)) else {
             let full = "too many purges wait until the memory of those before them is freed; ask again";
             return Answer::Now(self.failed(Status::Overloaded, full));
         };
         // Fetches from before the purge note no failure any more.
-        lock(&self.key_failures).forget_beneath(prefix);
+        lock(&self.key_failures).forget_beneath(&prefix);
         tokio::spawn(self.clone().walk());
         let proxy = self.clone();
         Answer::later(async move {
             let is_known = timeout(patience(), proxy.purges.walked(&mark)).await.is_ok();
-            reply(mark.found.swap(0, Relaxed) as usize, !is_known)
+            reply(purged + mark.found.swap(0, Relaxed) as usize, !is_known)
         })
     }
 
     /// Documents have changed: they are fetched at their next use, and what is held is served if that fails. False if too many
     /// purges wait.
     pub(super) fn outdate(self: &Arc<Self>, pattern: Pattern<'_>) -> bool {
+        if let Pattern::One(key) = pattern {
+            self.flights.purge(pattern, || self.purge_one(key, Kind::Outdated));
+        }
+        let Some(prefix) = self.prefix(pattern) else { return true };
+        let pattern = Pattern::Beneath(&prefix);
+        let mark = self.flights.purge(pattern, || self.purges.add(&prefix, Kind::Outdated));
+        lock(&self.key_failures).unpause_beneath(&prefix);
+        tokio::spawn(self.clone().walk());
+        mark.is_some()
+    }
+
+    /// The prefix of all further keys that a pattern names: a document may be held with parameters.
+    fn prefix<'a>(&self, pattern: Pattern<'a>) -> Option<Cow<'a, str>> {
         match pattern {
-            Pattern::One(key) => {
-                self.flights.purge(pattern, || self.purge_one(key, Kind::Outdated));
-                true
-            }
-            Pattern::Beneath(prefix) => {
-                let mark = self.flights.purge(pattern, || self.purges.add(prefix, Kind::Outdated));
-                lock(&self.key_failures).unpause_beneath(prefix);
-                tokio::spawn(self.clone().walk());
-                mark.is_some()
-            }
+            Pattern::Beneath(prefix) => Some(Cow::Borrowed(prefix)),
+            Pattern::One(key) if self.parameters.is_empty() || key.query().is_some() => None,
+            Pattern::One(key) => Some(Cow::Owned(format!("{key}?"))),
         }
     }
 

@@ -1,7 +1,8 @@
 //! The URL of a document: a template in which the key is filled in. Pure.
 //!
 //! `{path}` is the whole key, `{resource}` its first segment, `{key}` the rest; without any, `/<resource>/<key>` is appended
-//! to the path. All bytes but the unreserved ones (RFC 3986, section 2.3) and the slashes of the key are percent-encoded.
+//! to the path. All bytes but the unreserved ones (RFC 3986, section 2.3), the slashes and the escapes of the key are percent-encoded. The
+//! parameters of the key come last.
 
 use std::fmt;
 use std::str::FromStr;
@@ -88,10 +89,16 @@ impl Template {
         for part in &self.parts {
             match part {
                 Part::Text(text) => target.push_str(text),
-                Part::Path => encode(key.as_str(), &mut target),
+                Part::Path => encode(key.path(), &mut target),
                 Part::Resource => encode(key.resource(), &mut target),
                 Part::Key => encode(key.name(), &mut target),
             }
+        }
+        for (name, value) in key.query().into_iter().flat_map(parameters) {
+            target.push(if target.contains('?') { '&' } else { '?' });
+            encode(name, &mut target);
+            target.push('=');
+            encode(value, &mut target);
         }
         target
     }
@@ -140,11 +147,15 @@ fn peer(authority: &str, is_https: bool) -> Result<Peer, TemplateError> {
     peer.map_err(|_| TemplateError::Host)
 }
 
-/// Percent-encodes each segment.
+fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').filter_map(|pair| pair.split_once('='))
+}
+
+/// Percent-encodes each segment. What a key escapes is encoded already.
 fn encode(path: &str, out: &mut String) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+        if byte.is_ascii_alphanumeric() || b"-._~/%".contains(&byte) {
             out.push(char::from(byte));
         } else {
             let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
@@ -263,6 +274,15 @@ mod tests {
         ] {
             let template = template(text);
             assert_eq!((&*template.authority(), &*template.target(key)), (authority, target), "{text}");
+        }
+        let escaped = Key::parse("shop/caf%C3%A9").unwrap();
+        assert_eq!(template("http://a").target(escaped), "/shop/caf%C3%A9");
+        let with_query = Key::parse("shop/1?fields=a,b&q=x%20y+z").unwrap();
+        for (text, target) in [
+            ("http://a", "/shop/1?fields=a%2Cb&q=x%20y%2Bz"),
+            ("http://a/{key}.json?x=1", "/1.json?x=1&fields=a%2Cb&q=x%20y%2Bz"),
+        ] {
+            assert_eq!(template(text).target(with_query), target);
         }
     }
 
