@@ -59,7 +59,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cores", &["per_core"]),
     ("terminal", &[]),
     ("trace", &["lock", "handler", "wire"]),
-    ("config", &["args", "memory", "terminal"]),
+    ("config", &["args", "memory", "proxy", "terminal"]),
     ("samples", &["wire"]),
     ("watch", &["net", "samples", "terminal", "wire"]),
     ("access_log", &["handler", "lock", "per_core", "stats", "wire"]),

@@ -22,6 +22,7 @@ mod changes;
 mod client;
 mod cluster;
 mod config;
+mod counted;
 mod dialling;
 mod documents;
 mod explained;

@@ -51,7 +51,7 @@ pub use link::LinkArgs;
 pub use listed::Listed;
 pub use origin::{LayoutArg, OriginArgs, StoreArgs};
 pub use place::{ApiArgs, Place};
-pub use proxy::{CacheArgs, ProxyArgs};
+pub use proxy::{CacheArgs, ProxyArgs, usual_ttl};
 pub use server::ServerArgs;
 #[cfg(feature = "tools")]
 pub use simulate::SimulateArgs;

@@ -107,12 +107,12 @@ pub struct CacheArgs {
     /// Serve documents for --stale-if-error while an API fails, even if it says must-revalidate or no-cache.
     #[arg(long, env = "DPROXY_STALE_IF_ERROR_ALWAYS")]
     pub stale_if_error_always: bool,
-    /// Entries to hold at most; --max-bytes may be reached first.
-    #[arg(long, aliases = ["lru_capacity", "lru-capacity"], env = "DPROXY_CAPACITY", default_value_t = Bounds::default().entries,
+    /// Entries to hold at most; --max-bytes may be reached first [default: 10000, or no bound beside --max-bytes].
+    #[arg(long, aliases = ["lru_capacity", "lru-capacity"], env = "DPROXY_CAPACITY",
         value_parser = |text: &str| units::count_to(Bounds::MOST_ENTRIES, text), value_name = "N")]
-    pub capacity: usize,
-    /// Memory to hold at most: keys, documents and bookkeeping; --capacity may be reached first. One document takes a
-    /// sixteenth at most [default: half of the memory there is, at most 256MiB].
+    pub capacity: Option<usize>,
+    /// Memory to hold at most: keys, documents and bookkeeping; alone it is the only bound. One document takes a sixteenth at
+    /// most [default: half of the memory there is, at most 256MiB].
     #[arg(long, env = "DPROXY_MAX_BYTES", value_parser = cache_size, value_name = "SIZE")]
     pub max_bytes: Option<usize>,
     /// A fetch must bring its document within this time; keep it below the --try-deadline of the balancer.
@@ -171,6 +171,11 @@ fn cache_size(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The time to live of the cache type `ttl`, as it would be typed.
+pub fn usual_ttl() -> String {
+    Freshness::default().ttl.map_or_else(String::new, defaults::time)
+}
+
 impl ProxyArgs {
     /// Where the node is that documents come from, if it is one.
     pub fn peer(&self) -> Peer {
@@ -205,10 +210,7 @@ impl CacheArgs {
             origin,
             link: LinkLimits { patience: self.fetch_deadline, ..link },
             cache_type: self.cache_type,
-            bounds: Bounds {
-                entries: self.capacity,
-                bytes: self.max_bytes.unwrap_or(Bounds::default().bytes),
-            },
+            bounds: self.bounds(),
             freshness: self.freshness(),
             push_ttl: self.push_ttl,
             parameters: Parameters::default(),
@@ -221,6 +223,13 @@ impl CacheArgs {
             max_waiters: self.max_waiters,
             admins: Admins::new(listed::all(&self.admin_from)),
         }
+    }
+
+    /// How much a cache holds: who says how many bytes means bytes, however many entries they are.
+    pub fn bounds(&self) -> Bounds {
+        let usual = Bounds::default();
+        let entries = if self.max_bytes.is_some() { Bounds::MOST_ENTRIES } else { usual.entries };
+        Bounds { entries: self.capacity.unwrap_or(entries), bytes: self.max_bytes.unwrap_or(usual.bytes) }
     }
 
     /// How long documents are fresh, and served when stale.

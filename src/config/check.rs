@@ -13,6 +13,7 @@ use super::unset::ignored;
 use super::{Refused, USAGE, load};
 use crate::args::{self, CheckArgs, impatience};
 use crate::memory::Memory;
+use crate::proxy::cache::{Bounds, CacheType};
 use crate::terminal::{self, print};
 
 /// A setting whose values are headers: they may hold a secret, and only their names are shown.
@@ -95,7 +96,8 @@ impl Places<'_> {
         let rows: Vec<(&str, String, String)> = settings_of(listed)
             .flat_map(|arg| {
                 let name = arg.get_long().unwrap_or_default();
-                if let Some((value, source)) = self.by_memory(matches, arg) {
+                let by_memory = self.by_memory(matches, arg);
+                if let Some((value, source)) = by_memory.or_else(|| by_others(matches, arg)) {
                     return vec![(name, value, source)];
                 }
                 let source = self.source(matches, arg);
@@ -139,6 +141,27 @@ impl Places<'_> {
             (_, None) | (None, _) => "default".to_owned(),
         }
     }
+}
+
+/// A default that depends on other settings, and its source.
+fn by_others(matches: &ArgMatches, arg: &Arg) -> Option<(String, String)> {
+    let id = arg.get_id().as_str();
+    if matches.value_source(id).is_some() {
+        return None;
+    }
+    let cache_type = matches.try_get_one::<CacheType>("cache_type").ok().flatten()?;
+    let by_type = format!("default of cache-type {cache_type}");
+    let is_bound_by_bytes = matches.value_source("max_bytes").is_some();
+    Some(match id {
+        "ttl" if *cache_type == CacheType::Ttl => (args::usual_ttl(), by_type),
+        "ttl" => ("for ever".to_owned(), by_type),
+        "capacity" if is_bound_by_bytes => ("no bound".to_owned(), "default beside max-bytes".to_owned()),
+        "capacity" => {
+            let entries = Bounds::default().entries.to_string();
+            (entries, "default; the first of it and max-bytes counts".to_owned())
+        }
+        _ => return None,
+    })
 }
 
 fn duration(matches: &ArgMatches, id: &str) -> Option<Duration> {

@@ -1,9 +1,10 @@
 //! The end of a fetch: what it brought is kept, noted, and told to all who wait for it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Proxy;
 use super::cache::{Entry, Millis};
@@ -146,6 +147,27 @@ impl Proxy {
             self.cache.remove(key);
         }
         lock(&self.not_kept).forget(key);
+        self.say_if_full();
+    }
+
+    /// Says once that the cache is full, and by which bound.
+    fn say_if_full(&self) {
+        if self.was_full.load(Relaxed) {
+            return;
+        }
+        let usage = self.cache.usage();
+        if usage.evictions == 0 || self.was_full.swap(true, Relaxed) {
+            return;
+        }
+        let (entries, mib, most) = (usage.entries, usage.bytes >> 20, self.bounds.bytes >> 20);
+        match usage.evicted_for_bytes {
+            0 => warn!(
+                "the cache is full by --capacity: {entries} entries, which take {mib} of {most} MiB; each further one evicts another"
+            ),
+            _ => info!(
+                "the cache is full by --max-bytes: {most} MiB, {entries} entries; documents evict others"
+            ),
+        }
     }
 
     /// The source forbids that its answer for this key is stored.

@@ -54,7 +54,11 @@ pub(super) struct Metrics {
     fetches_in_flight: u64,
     entries: usize,
     bytes: usize,
+    /// The bounds of these two; null is none.
+    max_entries: Option<usize>,
+    max_bytes: usize,
     evictions: u64,
+    evictions_by: EvictionsBy,
     expirations: u64,
     not_kept: u64,
     coalesced: u64,
@@ -68,6 +72,13 @@ pub(super) struct Metrics {
     push: Option<PushMetrics>,
     prefixes: Vec<Prefix>,
     hot_keys: Vec<HotKey>,
+}
+
+/// Evictions by the bound that they kept.
+#[derive(Serialize)]
+struct EvictionsBy {
+    entries: u64,
+    bytes: u64,
 }
 
 /// The `data` of EXPLAIN: the entry of a key, its last failure, and that of the origin with any key.
@@ -134,7 +145,13 @@ impl Proxy {
             fetches_in_flight: self.upstream.in_flight.get(),
             entries: usage.entries,
             bytes: usage.bytes,
+            max_entries: self.bounds.entries_bound(),
+            max_bytes: self.bounds.bytes,
             evictions: usage.evictions,
+            evictions_by: EvictionsBy {
+                entries: usage.evictions.saturating_sub(usage.evicted_for_bytes),
+                bytes: usage.evicted_for_bytes,
+            },
             expirations: self.counters.expirations.get(),
             not_kept: self.counters.not_kept.get(),
             coalesced: self.counters.coalesced.get(),

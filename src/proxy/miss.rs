@@ -14,7 +14,7 @@ use crate::blame::Fault;
 use crate::handler::Answer;
 use crate::lock::lock;
 use crate::trace;
-use crate::wire::{Key, Status};
+use crate::wire::{Key, KeyBuf, Status};
 
 impl Proxy {
     /// The cache has no fresh entry: joins or starts a fetch and waits. When it fails `fallback` is served.
@@ -30,7 +30,6 @@ impl Proxy {
                 format!("no document has the parameter {name}; --query names those that documents have");
             return Answer::Now(self.failed(Status::BadRequest, why));
         }
-        self.hot_spots.count(key, false);
         if lock(&self.not_stored).why(key.as_str(), self.now()).is_some() {
             return self.miss_alone(key, deadline);
         }
@@ -45,38 +44,40 @@ impl Proxy {
                 if let Some(entry) = self.landed_meanwhile(key) {
                     let landed = Landed::Entry(entry, false);
                     ticket.land(&landed, || ());
-                    return Answer::Now(self.settle(landed, fallback, false));
+                    return Answer::Now(self.settle(key, landed, fallback, false));
                 }
                 let Some(permit) = self.admit(key, self.now(), fallback.is_some()) else {
                     let failed = Landed::Failed(self.left_alone());
                     ticket.land(&failed, || ());
-                    return Answer::Now(self.settle(failed, fallback, false));
+                    return Answer::Now(self.settle(key, failed, fallback, false));
                 };
                 tokio::spawn(trace::carried(self.clone().fly(permit, ticket)));
                 answer
             }
             Joined::Full => {
                 let full = Failure::unasked(Fault::Ours, "too many requests wait for fetches at this proxy");
-                return Answer::Now(self.settle(Landed::Failed(full), fallback, false));
+                return Answer::Now(self.settle(key, Landed::Failed(full), fallback, false));
             }
         };
         let landing = async move { joined.await.ok() };
-        self.clone().settle_later(landing, deadline, fallback, collapsed)
+        self.clone().settle_later(key.to_owned(), landing, deadline, fallback, collapsed)
     }
 
     /// A miss whose document must not be stored: each request has a fetch of its own.
     fn miss_alone(self: &Arc<Self>, key: Key<'_>, deadline: Option<Instant>) -> Answer {
         let Some(permit) = self.admit(key, self.now(), false) else {
-            return Answer::Now(self.settle(Landed::Failed(self.left_alone()), None, false));
+            return Answer::Now(self.settle(key, Landed::Failed(self.left_alone()), None, false));
         };
         let (proxy, key) = (self.clone(), key.to_owned());
-        let landing = async move { Some(proxy.fetch_alone(permit, key).await) };
-        self.clone().settle_later(landing, deadline, None, false)
+        let wanted = key.clone();
+        let landing = async move { Some(proxy.fetch_alone(permit, wanted).await) };
+        self.clone().settle_later(key, landing, deadline, None, false)
     }
 
     /// Waits for a landing. The fetch ends at its own deadline; the client's may come earlier, and ends only this wait.
     fn settle_later(
         self: Arc<Self>,
+        key: KeyBuf,
         landing: impl Future<Output = Option<Landed>> + Send + 'static,
         deadline: Option<Instant>,
         fallback: Option<Entry>,
@@ -92,7 +93,8 @@ impl Proxy {
             let _step = trace::step("the fetch");
             let landed = landing.await;
             let late = || Failure::new(Fault::Document, "the fetch did not end in time");
-            self.settle(landed.unwrap_or_else(|| Landed::Failed(late())), fallback, collapsed)
+            let landed = landed.unwrap_or_else(|| Landed::Failed(late()));
+            self.settle(key.as_key(), landed, fallback, collapsed)
         })
     }
 

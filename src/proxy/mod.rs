@@ -29,6 +29,7 @@ mod pace;
 mod prefixes;
 mod purge;
 mod push;
+mod reread;
 mod sketch;
 mod sweep;
 mod sync;
@@ -40,11 +41,11 @@ mod walk;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tracing::warn;
 
 use self::absences::Absences;
 use self::cache::{Bounds, Cache, CacheType, Entry, Millis};
@@ -136,6 +137,9 @@ pub struct Proxy {
     node: u16,
     name: Option<&'static str>,
     cache: Box<dyn Cache>,
+    bounds: Bounds,
+    /// Whether the cache has evicted, and that was said.
+    was_full: AtomicBool,
     flights: Arc<Flights<Landed>>,
     key_failures: Mutex<KeyFailures>,
     purges: Purges,
@@ -170,6 +174,8 @@ impl Proxy {
             // It lives as long as the process, and each reply has it.
             name: config.name.map(|name| &*name.leak()),
             cache: cache::build(config.cache_type, config.bounds),
+            bounds: config.bounds,
+            was_full: AtomicBool::new(false),
             flights: Flights::new(MAX_FLIGHTS, config.max_waiters),
             key_failures: Mutex::new(KeyFailures::new(config.fetch.origin_retry)),
             purges: Purges::new(),
@@ -186,20 +192,6 @@ impl Proxy {
             clock: Clock::new(),
             admins: config.admins,
         })
-    }
-
-    /// Has documents live by other rules from their next fetch on. What is held beneath a prefix whose rule is another is stale
-    /// at once: it is served while it is fetched anew, and if that fails.
-    pub fn live_by(self: &Arc<Self>, freshness: Freshness) {
-        let new = Arc::new(freshness);
-        let old = self.freshness.swap(new.clone());
-        for prefix in new.prefixes.differing(&old.prefixes) {
-            if !self.soften(prefix) {
-                warn!(
-                    "documents beneath {prefix} live by their old rule until they are fetched anew: too many purges wait"
-                );
-            }
-        }
     }
 
     fn now(&self) -> Millis {
@@ -228,14 +220,25 @@ impl Proxy {
             Verdict::IfError => return self.miss(key, Some(entry), deadline),
             Verdict::Gone => return self.miss(key, None, deadline),
         }
-        self.counters.hits.add_one();
-        self.hot_spots.count(key, true);
-        entry.count_use();
+        self.was_hit(key, &entry);
         if !entry.has_document() {
             self.counters.negative_hits.add_one();
         }
         let stale = !matches!(verdict, Verdict::Fresh | Verdict::FreshRefresh);
         Answer::Now(self.hit(entry, vouched, stale, ask.tell_times, now))
+    }
+
+    /// Counts a reply from the cache: a hit, fresh or stale, at once or after a fetch that failed.
+    fn was_hit(&self, key: Key<'_>, entry: &Entry) {
+        self.counters.hits.add_one();
+        self.hot_spots.count(key, true);
+        entry.count_use();
+    }
+
+    /// Counts any other reply: what was fetched for it, or an error.
+    fn missed(&self, key: Key<'_>) {
+        self.counters.misses.add_one();
+        self.hot_spots.count(key, false);
     }
 
     /// Whether the last fetch of a key failed so lately that what is held is served without another.
@@ -279,12 +282,12 @@ impl Proxy {
 
     /// The reply to a request that missed the cache, by the outcome of its fetch or the reason why there was none. Counts
     /// it as a hit if the `fallback` is served, else as a miss.
-    fn settle(&self, landed: Landed, fallback: Option<Entry>, collapsed: bool) -> Reply {
+    fn settle(&self, key: Key<'_>, landed: Landed, fallback: Option<Entry>, collapsed: bool) -> Reply {
         let was_held = matches!(landed, Landed::Held(..));
         let vouched = self.push.vouched();
         match (landed, fallback) {
             (Landed::Entry(entry, stale) | Landed::Held(entry, stale), fallback) => {
-                self.counters.misses.add_one();
+                self.missed(key);
                 // What was fetched for this request has no age but that which it brought.
                 let fetch_time = if was_held { Duration::ZERO } else { entry.fetch_time() };
                 let age = vouched.age(&entry, self.now()).saturating_sub(fetch_time);
@@ -294,14 +297,13 @@ impl Proxy {
                 Self::reply(entry, Served { stale, terms, ..served })
             }
             (Landed::Failed(_), Some(entry)) if !self.is_gone(&entry, vouched) => {
-                self.counters.hits.add_one();
-                entry.count_use();
+                self.was_hit(key, &entry);
                 // It was not fresh when it was asked for, and whatever was told since may not have found it: it need not be in
                 // the cache any more.
                 self.hit(entry, vouched, true, true, self.now())
             }
             (Landed::Failed(failure), _) => {
-                self.counters.misses.add_one();
+                self.missed(key);
                 let of_document = failure.fault.is_of_document();
                 self.failed(failure.status(), failure.why).blaming_document(of_document)
             }

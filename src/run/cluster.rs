@@ -49,7 +49,8 @@ impl Process {
             .cache
             .max_bytes
             .unwrap_or_else(|| said("max-bytes", self.memory.cache(args.proxies), self.memory));
-        let cache = CacheArgs { max_bytes: Some(max_bytes), ..args.cache.clone() };
+        let capacity = Some(args.cache.bounds().entries);
+        let cache = CacheArgs { max_bytes: Some(max_bytes), capacity, ..args.cache.clone() };
         let mut proxies = Vec::new();
         for index in 0..args.proxies {
             let proxy = loopback(self.proxy(&proxy(args, &cache, &behind, index, origin.clone())?)?);

@@ -70,6 +70,13 @@ impl Process {
         config.bounds.bytes =
             args.cache.max_bytes.unwrap_or_else(|| said("max-bytes", self.memory.cache(1), self.memory));
         config.parameters = args.http.parameters();
+        if let Some(even) = config.bounds.even() {
+            info!(
+                "the cache holds {} entries or {} MiB: entries are what is reached first while they take less than {even} bytes on average",
+                config.bounds.entries,
+                config.bounds.bytes >> 20
+            );
+        }
         if config.freshness.ttl.is_none() {
             info!("documents are held until they are purged or evicted: --ttl gives them a time to live");
         }

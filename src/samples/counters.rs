@@ -7,6 +7,8 @@ pub struct Counters<T = f64> {
     pub requests: T,
     /// GETs served from the cache.
     pub hits: T,
+    /// Those of the hits with a stale document.
+    pub stale: T,
     /// GETs that waited for the origin, or failed.
     pub misses: T,
     /// Requests to the origin.
@@ -26,6 +28,7 @@ impl<T> Counters<T> {
         Counters {
             requests: combine(self.requests, other.requests),
             hits: combine(self.hits, other.hits),
+            stale: combine(self.stale, other.stale),
             misses: combine(self.misses, other.misses),
             fetches: combine(self.fetches, other.fetches),
             errors: combine(self.errors, other.errors),
@@ -35,10 +38,19 @@ impl<T> Counters<T> {
 }
 
 impl Counters {
-    /// Hits per GET, 0 to 1; `None` without a GET.
+    /// Hits per GET, stale ones among them, 0 to 1; `None` without a GET.
     pub fn hit_ratio(&self) -> Option<f64> {
+        self.per_get(self.hits)
+    }
+
+    /// Hits on stale documents per GET, 0 to 1; `None` without a GET.
+    pub fn stale_ratio(&self) -> Option<f64> {
+        self.per_get(self.stale)
+    }
+
+    fn per_get(&self, part: f64) -> Option<f64> {
         let looked_up = self.hits + self.misses;
-        (looked_up > 0.0).then(|| self.hits / looked_up)
+        (looked_up > 0.0).then(|| part / looked_up)
     }
 }
 
@@ -71,6 +83,7 @@ mod tests {
     #[test]
     fn a_ratio_needs_requests() {
         assert_eq!(Counters::default().hit_ratio(), None);
-        assert_eq!(Counters { hits: 3.0, misses: 1.0, ..Counters::default() }.hit_ratio(), Some(0.75));
+        let counters = Counters { hits: 3.0, stale: 1.0, misses: 1.0, ..Counters::default() };
+        assert_eq!((counters.hit_ratio(), counters.stale_ratio()), (Some(0.75), Some(0.25)));
     }
 }

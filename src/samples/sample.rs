@@ -152,6 +152,7 @@ fn itself(name: &str, metrics: &Value) -> NodeSample {
         counts: Reported {
             requests: of("total_requests"),
             hits: of("hits"),
+            stale: of("stale_served"),
             misses: of("misses"),
             fetches: of("origin_fetches"),
             errors: of("origin_failures"),

@@ -21,6 +21,8 @@ pub(super) struct Rates {
     pub(super) errors: f64,
     /// Hits per GET of the last ten seconds; `None` without a GET.
     pub(super) hit_ratio: Option<f64>,
+    /// Hits on stale documents per GET of the last ten seconds.
+    pub(super) stale_ratio: Option<f64>,
 }
 
 impl Rates {
@@ -29,6 +31,7 @@ impl Rates {
             requests: track.step.per_second(|counts| counts.requests),
             errors: track.step.per_second(|counts| counts.errors),
             hit_ratio: track.recent.counts.hit_ratio(),
+            stale_ratio: track.recent.counts.stale_ratio(),
         }
     }
 }
@@ -108,7 +111,10 @@ mod tests {
         let at = |seconds| begin + Duration::from_secs(seconds);
         history.add(sample(100), at(0), date);
         history.add(sample(300), at(2), date);
-        assert_eq!(history.rates, Rates { requests: 100.0, errors: 0.0, hit_ratio: Some(1.0) });
+        assert_eq!(
+            history.rates,
+            Rates { requests: 100.0, errors: 0.0, hit_ratio: Some(1.0), stale_ratio: Some(0.0) }
+        );
         let later = date + Duration::from_secs(9);
         history.add(Err("refused".into()), at(3), date);
         history.add(Err("late".into()), at(4), later);

@@ -39,6 +39,7 @@ fn numbers(rates: Rates, in_flight: f64, errors: Option<f64>) -> Value {
     json!({
         "requests_per_second": (rates.requests * 10.0).round() / 10.0,
         "hit_ratio": rates.hit_ratio.map(|ratio| (ratio * 1e4).round() / 1e4),
+        "stale_ratio": rates.stale_ratio.map(|ratio| (ratio * 1e4).round() / 1e4),
         "in_flight": in_flight,
         "errors": errors.unwrap_or(0.0),
         "errors_per_second": (rates.errors * 10.0).round() / 10.0,

@@ -9,11 +9,12 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Sparkline, Table};
 
-use super::history::{History, Rates};
+use super::history::History;
 use crate::samples::{NodeSample, Sample};
 
 /// The columns after name and state, with their widths; the last ones are left out where the terminal is too narrow.
-const COLUMNS: [(&str, u16); 4] = [("req/s", 7), ("hits", 6), ("errors", 7), ("in flight", 9)];
+const COLUMNS: [(&str, u16); 7] =
+    [("req/s", 7), ("hits", 6), ("stale", 6), ("errors", 7), ("in flight", 9), ("memory", 8), ("why", 24)];
 /// The least and the greatest width of the plot in a row.
 const PLOT: (u16, u16) = (5, 24);
 /// The least and the greatest height of the plots above the rows, frame included.
@@ -44,7 +45,13 @@ impl Screen {
         frame.render_widget(Paragraph::new(self.head(history, head.width)), head);
         let rates = history.rates;
         self.plot(frame, left, &format!(" {:.0} requests/s ", rates.requests), &history.requests, None);
-        self.plot(frame, right, &format!(" hit ratio {} ", percent(rates)), &history.hits, Some(100));
+        self.plot(
+            frame,
+            right,
+            &format!(" hit ratio {} ", percent(rates.hit_ratio)),
+            &history.hits,
+            Some(100),
+        );
         let hidden = self.table(frame, table, history, nodes);
         frame.render_widget(Paragraph::new(self.foot(history, date, hidden)), foot);
     }
@@ -136,9 +143,12 @@ impl Screen {
             Cell::from(node.name.clone()),
             Cell::from(node.state.clone()).style(state),
             Cell::from(format!("{:.0}", rates.requests)),
-            Cell::from(percent(rates)),
+            Cell::from(percent(rates.hit_ratio)),
+            Cell::from(percent(rates.stale_ratio)),
             Cell::from(format!("{:.0}", node.counts.errors.unwrap_or(0.0))),
             Cell::from(format!("{:.0}", node.in_flight)),
+            Cell::from(node.bytes.map_or("-".to_owned(), memory)),
+            Cell::from(if node.origin_fails { "the origin fails".to_owned() } else { node.why.clone() }),
         ];
         let requests = history.by_node.get(&node.name);
         let steps = Cell::from(requests.map(|requests| steps(requests, plot)).unwrap_or_default());
@@ -179,8 +189,13 @@ fn clock(date: SystemTime) -> String {
     text.get(11..19).map_or(text.clone(), |time| format!("{time} UTC"))
 }
 
-fn percent(rates: Rates) -> String {
-    rates.hit_ratio.map_or("-".to_owned(), |ratio| format!("{:.1}%", ratio * 100.0))
+/// Bytes in MiB.
+fn memory(bytes: f64) -> String {
+    format!("{:.1} M", bytes / f64::from(1 << 20))
+}
+
+fn percent(ratio: Option<f64>) -> String {
+    ratio.map_or("-".to_owned(), |ratio| format!("{:.1}%", ratio * 100.0))
 }
 
 /// A plot of the last points, one line high.

@@ -38,6 +38,11 @@ const fn gauge(path: &'static [&'static str], name: &'static str, help: &'static
     Family { path, word: None, name, unit: None, is_counter: false, help }
 }
 
+/// A gauge of bytes.
+const fn bytes(path: &'static [&'static str], name: &'static str, help: &'static str) -> Family {
+    Family { path, word: None, name, unit: Some(Unit::Bytes), is_counter: false, help }
+}
+
 /// The metrics of the node itself.
 pub(super) const ONE: &[Family] = &[
     counter(&["hits"], "dproxy_cache_hits", "GETs served from the cache"),
@@ -68,14 +73,9 @@ pub(super) const ONE: &[Family] = &[
         "Purged prefixes whose memory is not freed yet",
     ),
     gauge(&["entries"], "dproxy_cache_entries", "Entries held"),
-    Family {
-        path: &["bytes"],
-        word: None,
-        name: "dproxy_cache",
-        unit: Some(Unit::Bytes),
-        is_counter: false,
-        help: "Memory of keys, documents and their bookkeeping",
-    },
+    gauge(&["max_entries"], "dproxy_cache_max_entries", "The most entries"),
+    bytes(&["max_bytes"], "dproxy_cache_max", "The most memory of the cache"),
+    bytes(&["bytes"], "dproxy_cache", "Memory of keys, documents and their bookkeeping"),
     counter(&["origin_fetches"], "dproxy_origin_fetches", "Requests to the origin"),
     counter(&["origin_failures"], "dproxy_origin_failures", "Requests to the origin without an answer"),
     counter(
@@ -145,6 +145,31 @@ pub(super) const NODE: &[Family] = &[
     counter(&["errors"], "dproxy_node_errors", "GETs that failed at the proxy"),
     gauge(&["failures_in_a_row"], "dproxy_node_failures_in_a_row", "Failures since the proxy last answered"),
     counter(&["metrics", "hits"], "dproxy_node_cache_hits", "GETs that the proxy served from its cache"),
+    counter(
+        &["metrics", "stale_served"],
+        "dproxy_node_cache_stale_served",
+        "Those of them with a stale document",
+    ),
+    gauge(&["metrics", "entries"], "dproxy_node_cache_entries", "Entries that the proxy holds"),
+    gauge(&["metrics", "max_entries"], "dproxy_node_cache_max_entries", "The most entries of the proxy"),
+    bytes(&["metrics", "bytes"], "dproxy_node_cache", "Memory of the proxy's cache"),
+    bytes(&["metrics", "max_bytes"], "dproxy_node_cache_max", "The most memory of the proxy's cache"),
+    counter(&["metrics", "evictions"], "dproxy_node_cache_evictions", "Entries that the proxy evicted"),
+    counter(
+        &["metrics", "evictions_by", "entries"],
+        "dproxy_node_cache_evictions_for_entries",
+        "Entries that the proxy evicted because there were too many",
+    ),
+    counter(
+        &["metrics", "evictions_by", "bytes"],
+        "dproxy_node_cache_evictions_for_bytes",
+        "Entries that the proxy evicted because they took too many bytes",
+    ),
+    counter(
+        &["metrics", "origin_failures_by", "unfit"],
+        "dproxy_node_origin_failures_unfit",
+        "Requests of the proxy to the origin whose answer was no document",
+    ),
     counter(
         &["metrics", "misses"],
         "dproxy_node_cache_misses",

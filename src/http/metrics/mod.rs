@@ -138,6 +138,8 @@ impl Collector for Snapshot {
                 family.encode_one(out, value)?;
             }
         }
+        let (name, help) = ("dproxy_cache_evictions_by_bound", "Evictions by the bound that they kept");
+        self.encode_by(out, "evictions_by", "bound", name, help)?;
         self.encode_origin(out)?;
         if let Some(nodes) = self.metrics["proxies"].as_object() {
             NODE.iter().try_for_each(|family| family.encode_nodes(out, nodes))?;
@@ -159,14 +161,26 @@ impl Snapshot {
                 .encode_family(&[("kind", kind)])?
                 .encode_gauge(&1_u64)?;
         }
-        let Some(kinds) = self.metrics["origin_failures_by"].as_object() else { return Ok(()) };
         let (name, help) =
             ("dproxy_origin_failures_by_kind", "Requests to the origin that failed, by the way");
-        let mut failures = out.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (kind, count) in kinds {
+        self.encode_by(out, "origin_failures_by", "kind", name, help)
+    }
+
+    /// Counters of an object in METRICS, with the names of its members as a label.
+    fn encode_by(
+        &self,
+        out: &mut DescriptorEncoder<'_>,
+        member: &str,
+        label: &str,
+        name: &str,
+        help: &str,
+    ) -> fmt::Result {
+        let Some(counts) = self.metrics[member].as_object() else { return Ok(()) };
+        let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (value, count) in counts {
             let count = count.as_u64().unwrap_or_default();
-            failures
-                .encode_family(&[("kind", kind.as_str())])?
+            metric
+                .encode_family(&[(label, value.as_str())])?
                 .encode_counter::<NoLabels, _, u64>(&count, None)?;
         }
         Ok(())

@@ -47,9 +47,9 @@ function showHead(state) {
   set($("summary"), well === all ? `${all} ${word}, all healthy` : `${well} of ${all} ${word} healthy`);
 }
 
-function showNumbers({ rate, hit_ratio, latency, fetch_rate, in_flight }) {
+function showNumbers({ rate, hit_ratio, stale_ratio, latency, fetch_rate, in_flight }) {
   big("rate", count(rate), "per second");
-  big("hit_ratio", percent(hit_ratio), "of requests from a cache");
+  big("hit_ratio", percent(hit_ratio), `from a cache · ${percent(stale_ratio)} stale`);
   big("latency", latency ? time(latency[0]) : "–", latency ? `median · p99 ${time(latency[2])}` : "");
   big("fetch_rate", count(fetch_rate), "per second");
   big("in_flight", count(in_flight), "waiting now");
@@ -59,7 +59,7 @@ function showTable(nodes) {
   const rows = nodes.map((node) => {
     const row = el("tr");
     row.append(el("th", node.name, { scope: "row" }), el("td", words[node.health], { class: `${node.health}-text` }));
-    const numbers = [count(node.rate), count(node.in_flight), percent(node.hit_ratio), count(node.fetch_rate),
+    const numbers = [count(node.rate), count(node.in_flight), percent(node.hit_ratio), percent(node.stale_ratio), count(node.fetch_rate),
       node.entries === null ? "–" : whole.format(node.entries), bytes(node.bytes), whole.format(node.errors)];
     row.append(...numbers.map((text) => el("td", text, { class: "number" })));
     return row;

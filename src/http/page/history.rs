@@ -24,6 +24,8 @@ pub(super) struct Point {
     pub(super) rate: f64,
     /// Hits per GET over ten seconds.
     pub(super) hit_ratio: Option<f64>,
+    /// Hits on stale documents per GET over ten seconds.
+    pub(super) stale_ratio: Option<f64>,
     /// The median, the 90th and the 99th percentile of the time to a reply, in seconds.
     pub(super) latency: Option<[f64; 3]>,
     /// Requests to the origin per second.
@@ -90,6 +92,7 @@ impl History {
         self.points.push_back(Point {
             rate,
             hit_ratio: growth.counts.hit_ratio(),
+            stale_ratio: growth.counts.stale_ratio(),
             latency,
             fetch_rate: growth.per_second(|counts| counts.fetches),
             in_flight: moment.in_flight as f64,

@@ -34,7 +34,7 @@ pub(super) fn draw(points: &VecDeque<Point>) -> Vec<Plot> {
     let line = |value: &dyn Fn(&Point) -> Option<f64>| thinned(points, value);
     let plots = [
         ("rate", vec![line(&|point| Some(point.rate))], Unit::Count),
-        ("hit_ratio", vec![line(&|point| point.hit_ratio)], Unit::Part),
+        ("hit_ratio", vec![line(&|point| point.hit_ratio), line(&|point| point.stale_ratio)], Unit::Part),
         (
             "latency",
             (0..3).map(|i| line(&|point| point.latency.map(|latency| latency[i]))).collect(),

@@ -38,6 +38,7 @@ fn node((sample, track): (&NodeSample, &Track)) -> Value {
         "rate": track.recent.per_second(|counts| counts.requests),
         "in_flight": sample.in_flight,
         "hit_ratio": track.recent.counts.hit_ratio(),
+        "stale_ratio": track.recent.counts.stale_ratio(),
         "fetch_rate": track.recent.per_second(|counts| counts.fetches),
         "errors": sample.counts.errors.unwrap_or(0.0),
         "entries": sample.entries,

@@ -62,7 +62,7 @@ fn replaces_the_entry_of_a_key() {
             let new = entry("a/1", size_of_it);
             assert!(cache.insert(new.clone()), "{name}");
             assert!(cache.get("a/1").is_some_and(|held| held.is_same(&new)), "{name}");
-            let usage = Usage { entries: 1, bytes: cache.weight(&new), evictions: 0 };
+            let usage = Usage { entries: 1, bytes: cache.weight(&new), ..Usage::default() };
             assert_eq!(cache.usage(), usage, "{name}");
             new_ones.push(new);
         }

@@ -127,7 +127,7 @@ impl<O: Order> Ordered<O> {
     fn evict(&self, order: &mut O, limit: Limit) -> Option<Entry> {
         let entry = order.evict(limit)?;
         self.map.remove(entry.key_bytes());
-        self.usage.subtract_evicted(&entry);
+        self.usage.subtract_evicted(&entry, limit);
         Some(entry)
     }
 }

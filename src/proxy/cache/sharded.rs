@@ -76,7 +76,7 @@ impl ShardedLru {
                 Limit::Entries if even => usize::MAX,
                 _ => 1,
             };
-            if !self.evict_one(shard, even, keep) {
+            if !self.evict_one(shard, limit, even, keep) {
                 fruitless += 1;
                 shard = self.next.fetch_add(1, Relaxed) % self.shards.len();
             }
@@ -84,13 +84,13 @@ impl ShardedLru {
     }
 
     /// Evicts one entry of a shard that holds more than `keep`, and, if the shards are to stay `even`, the average or more.
-    fn evict_one(&self, shard: usize, even: bool, keep: usize) -> bool {
+    fn evict_one(&self, shard: usize, limit: Limit, even: bool, keep: usize) -> bool {
         let mut lru = self.lock(shard);
         let len = lru.len();
         if len <= keep || (even && !self.is_average(len)) {
             return false;
         }
-        let evicted = lru.evict().inspect(|entry| self.usage.subtract_evicted(entry));
+        let evicted = lru.evict().inspect(|entry| self.usage.subtract_evicted(entry, limit));
         // Freed after the lock: that can take long for a large document.
         drop(lru);
         evicted.is_some()
@@ -119,7 +119,7 @@ impl Cache for ShardedLru {
         let mut lru = self.lock(shard);
         let full = self.usage.entries() >= self.bounds.entries && self.is_average(lru.len());
         if full && lru.peek(hash, entry.key_bytes()).is_none() {
-            evicted = lru.evict().inspect(|entry| self.usage.subtract_evicted(entry));
+            evicted = lru.evict().inspect(|entry| self.usage.subtract_evicted(entry, Limit::Entries));
         }
         let replaced = lru.insert(hash, entry);
         self.usage.add(weight);

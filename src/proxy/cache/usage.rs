@@ -23,8 +23,18 @@ impl Bounds {
     /// Fewer bytes than these hold next to nothing: an entry may take 1 KiB of them.
     pub const LEAST_BYTES: usize = 16 << 10;
 
-    /// The most entries that a cache can count.
+    /// The most entries that a cache can count: no bound.
     pub const MOST_ENTRIES: usize = 4_000_000_000;
+
+    /// The most entries, if there is such a bound.
+    pub fn entries_bound(&self) -> Option<usize> {
+        (self.entries < Self::MOST_ENTRIES).then_some(self.entries)
+    }
+
+    /// The average weight of an entry below which the bound of entries is reached first; `None` without one.
+    pub fn even(&self) -> Option<usize> {
+        self.entries_bound().map(|entries| self.bytes / entries.max(1))
+    }
 
     /// The most that one entry may weigh: a sixteenth of the bytes.
     pub fn largest(&self) -> usize {
@@ -46,6 +56,8 @@ pub struct Usage {
     pub bytes: usize,
     /// Entries evicted to keep the bounds, since the start.
     pub evictions: u64,
+    /// Those of them that were evicted for their bytes; the others for their number.
+    pub evicted_for_bytes: u64,
 }
 
 /// The bound for whose sake an entry is evicted.
@@ -64,12 +76,18 @@ pub(super) struct UsageCounter {
     entries: AtomicUsize,
     bytes: AtomicUsize,
     evictions: AtomicU64,
+    evicted_for_bytes: AtomicU64,
 }
 
 impl UsageCounter {
     pub(super) const fn new(place: usize) -> Self {
-        let (entries, bytes, evictions) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicU64::new(0));
-        Self { place, entries, bytes, evictions }
+        Self {
+            place,
+            entries: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            evictions: AtomicU64::new(0),
+            evicted_for_bytes: AtomicU64::new(0),
+        }
     }
 
     /// Bytes that an entry takes in this cache.
@@ -99,8 +117,11 @@ impl UsageCounter {
         self.bytes.fetch_sub(self.weight(entry), Relaxed);
     }
 
-    pub(super) fn subtract_evicted(&self, entry: &Entry) {
+    pub(super) fn subtract_evicted(&self, entry: &Entry, limit: Limit) {
         self.subtract(entry);
+        if limit == Limit::Bytes {
+            self.evicted_for_bytes.fetch_add(1, Relaxed);
+        }
         self.evictions.fetch_add(1, Relaxed);
     }
 
@@ -109,6 +130,7 @@ impl UsageCounter {
             entries: self.entries(),
             bytes: self.bytes.load(Relaxed),
             evictions: self.evictions.load(Relaxed),
+            evicted_for_bytes: self.evicted_for_bytes.load(Relaxed),
         }
     }
 }
