@@ -70,7 +70,10 @@ fn admin_requests_print_their_replies() {
     assert_eq!(told(&["--explain", "article/1"])["state"], "stale");
     assert_eq!(told(&["--purge", "article/1"])["purged"], 1);
     assert_eq!(told(&["--explain", "article/1"])["cached"], false);
-    assert_eq!(told(&["--drain", &name])["state"], "draining");
+    let refused = client(balancer.address, &["--drain", &name]);
+    assert_eq!(refused.status.code(), Some(1), "it is the last one");
+    assert!(only_reply(&refused)["data"].as_str().is_some_and(|why| why.contains("DRAIN force")));
+    assert_eq!(told(&["--drain", &name, "--force"])["state"], "draining");
     assert_eq!(client(balancer.address, &["--get", "article/1"]).status.code(), Some(1), "no proxy is left");
     assert_eq!(told(&["--undrain", &name])["state"], "healthy");
     told(&["--get", "article/1"]);

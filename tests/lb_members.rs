@@ -230,7 +230,50 @@ fn a_proxy_that_is_named_twice_is_drained_as_one_and_then_the_balancer_is_not_re
     let (balancer, http) = with_http(Start::balancer(&[proxy.address; 2], POLLS));
     assert_eq!(balancer.metrics()["cluster"]["nodes"], 1);
     until("it is ready", || fetch(http, "/readyz").code == 200);
-    assert_eq!(parse(&ask(balancer.address, &format!("DRAIN {}", proxy.address)))["status"], "OK");
+    assert_eq!(parse(&ask(balancer.address, &format!("DRAIN {}", proxy.address)))["status"], "BAD_REQUEST");
+    assert_eq!(parse(&ask(balancer.address, &format!("DRAIN force {}", proxy.address)))["status"], "OK");
     assert!(ask(balancer.address, "GET article/1").contains("drained"), "the error says why");
     assert_eq!(fetch(http, "/readyz").code, 503);
+}
+
+#[test]
+fn drains_in_the_list_file_and_the_state_directory_outlive_the_balancer() {
+    let data = Data::articles(1);
+    let origin = Start::origin(data.path(), "").run();
+    let proxies = proxies(&origin, 3);
+    let names: Vec<String> = proxies.iter().map(|proxy| proxy.address.to_string()).collect();
+    let directory = TempDir::new();
+    let (list, state) = (directory.path().join("list"), directory.path().join("state"));
+    put(&list, &[format!("{} drain", names[0]), names[1].clone(), names[2].clone()]);
+    let words = format!("--port 0 --proxies-file {} --state-dir {} {POLLS}", list.display(), state.display());
+    let start = || Start::role("lb", &words).run();
+    let states = |balancer: &Node| {
+        let told = balancer.metrics();
+        [0, 1, 2]
+            .map(|index: usize| told["proxies"][&names[index]]["state"].as_str().expect("a state").to_owned())
+    };
+    let balancer = start();
+    assert_eq!(states(&balancer), ["draining", "healthy", "healthy"]);
+    let told = parse(&ask(balancer.address, &format!("DRAIN {}", names[1])));
+    assert_eq!(told["data"]["kept"], true, "{told}");
+    assert_eq!(states(&balancer), ["draining", "draining", "healthy"]);
+    let refused = ask(balancer.address, &format!("DRAIN {}", names[2]));
+    assert!(refused.contains("the last proxy"), "{refused}");
+    let refused = ask(balancer.address, &format!("UNDRAIN {}", names[0]));
+    assert!(refused.contains("list file says drain"), "{refused}");
+    balancer.kill();
+
+    let balancer = start();
+    assert_eq!(states(&balancer), ["draining", "draining", "healthy"], "a restart knows both");
+    put(&list, &names);
+    balancer.signal("HUP");
+    until("the list drains nobody", || states(&balancer) == ["healthy", "draining", "healthy"]);
+    assert_eq!(parse(&ask(balancer.address, &format!("UNDRAIN {}", names[1])))["data"]["kept"], true);
+    put(&list, &names.iter().map(|name| format!("{name} drain")).collect::<Vec<_>>());
+    balancer.signal("HUP");
+    until("a list that drains all is bad", || balancer.log().contains("it drains every proxy"));
+    assert_eq!(states(&balancer), ["healthy"; 3]);
+    balancer.kill();
+    put(&list, &names);
+    assert_eq!(states(&start()), ["healthy"; 3], "and who was undrained stays so");
 }

@@ -150,7 +150,8 @@ fn named(request: Request<'_>) -> Option<(&'static str, Cow<'_, str>)> {
             let names: Vec<String> = changed.patterns().map(|pattern| pattern.to_string()).collect();
             ("CHANGED", names.join(",").into())
         }
-        Request::Drain(node) => ("DRAIN", node.into()),
+        Request::Drain { node, force: false } => ("DRAIN", node.into()),
+        Request::Drain { node, force: true } => ("DRAIN force", node.into()),
         Request::Undrain(node) => ("UNDRAIN", node.into()),
         Request::Metrics
         | Request::MetricsOf(_)

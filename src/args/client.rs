@@ -27,6 +27,9 @@ pub struct ClientArgs {
     /// With --changed: the proxies whose answer is waited for.
     #[arg(long, requires = "changed", value_name = "FOR")]
     pub wait: Option<WaitArg>,
+    /// With --drain: even the last node that gets requests.
+    #[arg(long, requires = "drain")]
+    pub force: bool,
     /// How to watch METRICS.
     #[cfg(feature = "tools")]
     #[command(flatten)]
@@ -85,22 +88,23 @@ impl ClientArgs {
         let peer = self.peer();
         ClientConfig {
             peer,
-            requests: self.what.meant(self.wait == Some(WaitArg::All)),
+            requests: self.what.meant(self.wait == Some(WaitArg::All), self.force),
             timeout: self.timeout,
         }
     }
 }
 
 impl WhatArgs {
-    fn meant(&self, wait_for_all: bool) -> Requests {
+    fn meant(&self, wait_for_all: bool, force: bool) -> Requests {
         let wait = if wait_for_all { " wait=all" } else { "" };
+        let force = if force { "force " } else { "" };
         let lines = [
             self.metrics.then(|| "METRICS".to_owned()),
             self.purge.as_ref().map(|path| format!("PURGE {path}")),
             self.purge_soft.as_ref().map(|path| format!("PURGE soft {path}")),
             (!self.changed.is_empty()).then(|| format!("CHANGED {}{wait}", self.changed.join(" "))),
             self.explain.as_ref().map(|path| format!("EXPLAIN {path}")),
-            self.drain.as_ref().map(|node| format!("DRAIN {node}")),
+            self.drain.as_ref().map(|node| format!("DRAIN {force}{node}")),
             self.undrain.as_ref().map(|node| format!("UNDRAIN {node}")),
         ];
         match (lines.into_iter().flatten().next(), &self.keys, &self.get[..]) {

@@ -23,14 +23,14 @@ pub struct LbArgs {
     #[arg(long, env = "DPROXY_PROXIES", default_value = defaults::list(&Members::default().proxies), value_delimiter = ',',
         num_args = 1.., value_parser = listed::item(units::peer), value_name = "HOST:PORT", conflicts_with = "proxies_file")]
     pub proxies: Vec<Listed<Peer>>,
-    /// A file that lists them instead, one host:port a line, a weight behind it if need be; it is watched
+    /// A file that lists them instead, one host:port a line, a weight and the word drain behind it if need be; it is watched
     /// [default: none].
     #[arg(long, env = "DPROXY_PROXIES_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub proxies_file: Option<PathBuf>,
     /// How to choose among them.
     #[command(flatten)]
     pub balance: BalanceArgs,
-    /// A directory for what is to survive a restart: the purges that proxies owe [default: none].
+    /// A directory for what is to survive a restart: the purges that proxies owe, and who is drained [default: none].
     #[arg(long, env = "DPROXY_STATE_DIR", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state_dir: Option<PathBuf>,
     /// The largest document.

@@ -101,7 +101,7 @@ mod tests {
         let wanted = |index: usize| {
             let name = format!("10.0.{}.{}:8001", index / 250, index % 250);
             let peer: crate::net::link::Peer = name.parse().unwrap();
-            Wanted { name, listed: peer.clone(), peer, weight: 100 }
+            Wanted { name, listed: peer.clone(), peer, weight: 100, drained: false }
         };
         members.replace(&(0..count).map(wanted).collect::<Vec<_>>());
         members

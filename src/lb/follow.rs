@@ -34,7 +34,7 @@ impl Members {
         let mut given: Vec<Listed> = Vec::new();
         for peer in &self.proxies {
             if given.iter().all(|other| other.peer != *peer) {
-                given.push(Listed { peer: peer.clone(), weight: USUAL });
+                given.push(Listed { peer: peer.clone(), weight: USUAL, drained: false });
             }
         }
         given
@@ -84,8 +84,14 @@ fn is_name(peer: &Peer) -> bool {
 
 /// The nodes of one line of the list: a name with several addresses is several nodes, named by their addresses.
 fn wanted(listed: &Listed, addresses: Option<&Vec<IpAddr>>) -> Vec<Wanted> {
-    let Listed { peer, weight } = listed;
-    let whole = |at: Peer| Wanted { name: peer.to_string(), listed: peer.clone(), peer: at, weight: *weight };
+    let Listed { peer, weight, drained } = listed;
+    let whole = |at: Peer| Wanted {
+        name: peer.to_string(),
+        listed: peer.clone(),
+        peer: at,
+        weight: *weight,
+        drained: *drained,
+    };
     let at = |address: &IpAddr| Peer { host: address.to_string(), port: peer.port };
     match addresses.map_or(&[][..], Vec::as_slice) {
         [] => vec![whole(peer.clone())],
@@ -229,7 +235,7 @@ mod tests {
     use super::*;
 
     fn names(peer: &str, addresses: &[&str]) -> Vec<String> {
-        let listed = Listed { peer: peer.parse().unwrap(), weight: USUAL };
+        let listed = Listed { peer: peer.parse().unwrap(), weight: USUAL, drained: false };
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
         let wanted = wanted(&listed, Some(&addresses));
         wanted.into_iter().map(|wanted| format!("{} {}", wanted.name, wanted.peer)).collect()

@@ -1,4 +1,4 @@
-//! The list of proxies as text: `host:port [weight]` a line, `#` begins a comment. Pure.
+//! The list of proxies as text: `host:port [weight] [drain]` a line, `#` begins a comment. Pure.
 
 use crate::net::link::Peer;
 
@@ -14,6 +14,8 @@ const MOST_PROXIES: usize = 10_000;
 pub(super) struct Listed {
     pub(super) peer: Peer,
     pub(super) weight: u32,
+    /// It gets no new requests.
+    pub(super) drained: bool,
 }
 
 /// Parses a list. One bad line makes all of it bad: half a list is worse than the one before. The error names the line.
@@ -28,7 +30,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Listed>, String> {
         }
         let listed = listed(words).ok_or_else(|| {
             let (number, line) = (number + 1, line.chars().take(80).collect::<String>());
-            format!("line {number}: a line is host:port and a weight from 0.01 to 1000, if any: {line:?}")
+            format!("line {number}: a line is host:port, a weight from 0.01 to 1000 and the word drain, if any: {line:?}")
         })?;
         if list.len() >= MOST_PROXIES {
             return Err(format!("it names more than {MOST_PROXIES} proxies"));
@@ -37,15 +39,27 @@ pub(super) fn parse(text: &str) -> Result<Vec<Listed>, String> {
             list.push(listed);
         }
     }
-    if list.is_empty() { Err("it names no proxy".to_owned()) } else { Ok(list) }
+    match list.iter().all(|listed| listed.drained) {
+        _ if list.is_empty() => Err("it names no proxy".to_owned()),
+        true => Err("it drains every proxy".to_owned()),
+        false => Ok(list),
+    }
 }
 
 fn listed(words: &str) -> Option<Listed> {
     let mut words = words.split_whitespace();
     let peer = words.next()?.parse().ok()?;
-    let weight: f64 = words.next().map_or(Ok(1.0), str::parse).ok()?;
-    let is_sound = words.next().is_none() && (0.01..=MOST).contains(&weight);
-    is_sound.then(|| Listed { peer, weight: (weight * f64::from(USUAL)).round() as u32 })
+    let rest: Vec<&str> = words.collect();
+    let (weight, drained) = match rest[..] {
+        [] => ("1", false),
+        ["drain"] => ("1", true),
+        [weight] => (weight, false),
+        [weight, "drain"] => (weight, true),
+        _ => return None,
+    };
+    let weight: f64 = weight.parse().ok()?;
+    let is_sound = (0.01..=MOST).contains(&weight);
+    is_sound.then(|| Listed { peer, weight: (weight * f64::from(USUAL)).round() as u32, drained })
 }
 
 #[cfg(test)]
@@ -59,6 +73,17 @@ mod tests {
         let expected =
             [("a:1", 100), ("b:2", 250), ("[::1]:3", 50)].map(|(name, weight)| (name.to_owned(), weight));
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn a_line_may_drain_its_proxy_but_not_all_of_them() {
+        let list = parse("a:1 drain\nb:2 2 drain # for a disk\nc:3\n").unwrap();
+        let drained: Vec<(u32, bool)> = list.iter().map(|listed| (listed.weight, listed.drained)).collect();
+        assert_eq!(drained, [(100, true), (200, true), (100, false)]);
+        for bad in ["a:1 drain 2", "a:1 drain drain", "a:1 drained"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert!(parse("a:1 drain\n").is_err_and(|why| why.contains("every proxy")));
     }
 
     #[test]

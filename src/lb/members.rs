@@ -2,6 +2,7 @@
 //!
 //! A node that stays keeps its health, counts and connections; one that leaves still answers the requests it has.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -12,6 +13,7 @@ use super::balance::{Load, hash_of};
 use super::changes::Changes;
 use super::clock::Clock;
 use super::config::LbConfig;
+use super::drained_file::DrainedFile;
 use super::health::Rules;
 use super::node::Node;
 use super::nodes::{Member, Nodes};
@@ -34,6 +36,8 @@ pub(super) struct Wanted {
     pub(super) peer: Peer,
     /// In hundredths.
     pub(super) weight: u32,
+    /// The list says that it gets no new requests.
+    pub(super) drained: bool,
 }
 
 /// The limit of nodes that left the list and whose debts are kept.
@@ -69,6 +73,10 @@ pub(super) struct Membership {
     purges: Mutex<Purges>,
     /// Keeps what is owed over a restart.
     owed_file: Option<OwedFile>,
+    /// Keeps which nodes are drained over a restart.
+    drained_file: Option<DrainedFile>,
+    /// The names of nodes that were drained before the restart, and are not in the list yet.
+    drained_before: Mutex<BTreeSet<String>>,
     changes: Arc<Changes>,
     link: LinkLimits,
     rules: Rules,
@@ -86,12 +94,16 @@ impl Membership {
             starts_slowly: !config.slow_start.is_zero(),
         };
         let owed_file = config.state_dir.as_deref().map(OwedFile::within);
+        let drained_file = config.state_dir.as_deref().map(DrainedFile::within);
+        let drained_before = drained_file.as_ref().map(DrainedFile::read).unwrap_or_default();
         let absent = owed_file.as_ref().map(OwedFile::read).unwrap_or_default();
         Self {
             clock,
             nodes: ArcSwap::from_pointee(Nodes(Vec::new())),
             purges: Mutex::new(Purges { all: Owed::default(), absent }),
             owed_file,
+            drained_file,
+            drained_before: Mutex::new(drained_before),
             changes: Arc::default(),
             link: config.link,
             rules,
@@ -132,9 +144,18 @@ impl Membership {
                 if any_stays {
                     node.join(self.clock.now());
                 }
-                node.drain(find(&wanted.listed).is_some_and(|unresolved| unresolved.node.is_draining()));
+                let was_unresolved =
+                    find(&wanted.listed).is_some_and(|unresolved| unresolved.node.drains().are_told());
+                node.drain(was_unresolved || lock(&self.drained_before).remove(&wanted.name));
                 node
             });
+            if node.drains().list(wanted.drained) {
+                info!(
+                    node = wanted.name,
+                    drained = wanted.drained,
+                    "the list says whether the node gets requests"
+                );
+            }
             let stays = find(&wanted.peer).filter(|member| member.listed == wanted.listed);
             let name = stays.map_or_else(|| wanted.name.as_str().into(), |member| member.name.clone());
             let (id, listed) = (hash_of(name.as_bytes()), wanted.listed.clone());
@@ -189,6 +210,23 @@ impl Membership {
         self.owed_file.as_ref().is_some_and(|file| file.write(debts))
     }
 
+    /// Whether anything is kept over a restart.
+    pub(super) fn keeps_state(&self) -> bool {
+        self.drained_file.is_some()
+    }
+
+    /// Writes which nodes an operator has drained; true when that survives a restart. Blocks.
+    pub(super) fn keep_drained(&self) -> bool {
+        let names = || {
+            let mut names = lock(&self.drained_before).clone();
+            let nodes = self.nodes();
+            let drained = nodes.iter().filter(|member| member.node.drains().are_told());
+            names.extend(drained.map(|member| member.name.to_string()));
+            names
+        };
+        self.drained_file.as_ref().is_some_and(|file| file.write(names))
+    }
+
     /// A request failed at a node. The last healthy one stays healthy until a poll fails as well.
     pub(super) fn request_failed(&self, node: &Node, why: &str) {
         node.request_failed(why, self.clock.now(), self.nodes().has_other(node));
@@ -217,6 +255,7 @@ mod tests {
             listed: "p:1".parse().unwrap(),
             peer: peer.parse().unwrap(),
             weight: 100,
+            drained: false,
         };
         let seen = || -> Vec<(String, bool)> {
             let each = |member: &Member| (member.name.to_string(), member.node.is_draining());

@@ -18,6 +18,8 @@ mod choice;
 mod clock;
 mod config;
 mod drain;
+mod drained_file;
+mod drains;
 mod explain;
 mod follow;
 mod get;
@@ -49,7 +51,7 @@ use std::sync::Arc;
 
 use self::attempt::Terms;
 pub use self::config::{LbConfig, Members};
-use self::drain::no_such_node;
+use self::drain::{Wish, no_such_node};
 use self::follow::{Follower, unresolved};
 use self::upstreams::Upstreams;
 use crate::admin::{Admins, FORBIDDEN};
@@ -115,11 +117,6 @@ impl Lb {
         let cut_short = |_| Reply::text(Status::Overloaded, "METRICS were cut short; ask again");
         Answer::later(async move { pool::run(write).await.unwrap_or_else(cut_short) })
     }
-
-    fn drain(&self, node: &str, draining: bool, from: IpAddr) -> Answer {
-        let nodes = self.upstreams.members.nodes();
-        self.administer(from, || Answer::Now(drain::drain(&nodes, node, draining)))
-    }
 }
 
 impl Handler for Lb {
@@ -142,8 +139,13 @@ impl Handler for Lb {
             Request::Purge { pattern, soft } => {
                 self.administer(ask.from, || purge::purge(upstreams.clone(), pattern, soft))
             }
-            Request::Drain(node) => self.drain(node, true, ask.from),
-            Request::Undrain(node) => self.drain(node, false, ask.from),
+            Request::Drain { node, force } => {
+                let wish = if force { Wish::DrainByForce } else { Wish::Drain };
+                self.administer(ask.from, || drain::drain(upstreams, node, wish))
+            }
+            Request::Undrain(node) => {
+                self.administer(ask.from, || drain::drain(upstreams, node, Wish::Undrain))
+            }
             Request::Hello | Request::Watch(_) => {
                 Answer::Now(Reply::text(Status::WrongMethod, "a balancer answers GET and METRICS"))
             }

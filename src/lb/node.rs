@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use super::balance::{Load, WHOLE, hash_of};
 use super::changes::Changes;
 use super::clock::Millis;
+use super::drains::Drains;
 use super::health::{Health, Rules, State};
 use super::latency::Latency;
 use super::owed::{Owed, Purge};
@@ -43,7 +44,7 @@ pub(super) struct Node {
     state: AtomicU8,
     /// Whether a success would change `health`: if not, its lock is not taken.
     is_failing: AtomicBool,
-    draining: AtomicBool,
+    drains: Drains,
     /// Since when it is silent while requests wait: other nodes are preferred until it answers something.
     suspect_since: AtomicU64,
     owed: Mutex<Owed>,
@@ -79,7 +80,7 @@ impl Node {
             health: Mutex::new(Health::new(rules, now)),
             state: AtomicU8::new(State::Healthy as u8),
             is_failing: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
+            drains: Drains::default(),
             suspect_since: AtomicU64::new(TRUSTED),
             owed: Mutex::default(),
             owes: AtomicBool::new(false),
@@ -116,7 +117,7 @@ impl Node {
 
     /// Whether it may get requests if its health allows it, or in a panic.
     pub(super) fn is_open(&self) -> bool {
-        !self.draining.load(Ordering::Relaxed) && !self.owes.load(Ordering::Acquire)
+        !self.is_draining() && !self.owes.load(Ordering::Acquire)
     }
 
     pub(super) fn is_available(&self) -> bool {
@@ -129,12 +130,16 @@ impl Node {
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.drains.any()
     }
 
-    /// Stops or resumes new requests. True when that is a change.
+    pub(super) fn drains(&self) -> &Drains {
+        &self.drains
+    }
+
+    /// Stops or resumes new requests, as an operator says. True when that is a change.
     pub(super) fn drain(&self, draining: bool) -> bool {
-        let is_change = self.draining.swap(draining, Ordering::Relaxed) != draining;
+        let is_change = self.drains.tell(draining);
         self.changes.note();
         is_change
     }

@@ -75,7 +75,7 @@ impl OwedFile {
 }
 
 /// Replaces the file whole: a crash leaves the old one or the new one.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let (directory, new) = (path.parent().unwrap_or(Path::new(".")), path.with_extension("new"));
     create_dir_all(directory)?;
     let mut file = File::create(&new)?;

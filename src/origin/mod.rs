@@ -239,7 +239,7 @@ impl<S: Store> Handler for Origin<S> {
             }
             Request::Purge { .. }
             | Request::Explain(_)
-            | Request::Drain(_)
+            | Request::Drain { .. }
             | Request::Undrain(_)
             | Request::Hello => {
                 Answer::Now(Reply::text(Status::WrongMethod, "an origin answers GET, METRICS and CHANGED"))

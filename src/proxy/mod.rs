@@ -375,7 +375,7 @@ impl Handler for Proxy {
             Request::MetricsOf(_) => Answer::Now(self.failed(Status::BadRequest, METRICS_ALONE)),
             Request::Explain(key) => Answer::Now(Reply::json(&self.explain(key))),
             Request::Purge { pattern, soft } => self.if_admin(ask.from, || self.purge(pattern, soft)),
-            Request::Drain(_) | Request::Undrain(_) | Request::Hello | Request::Watch(_) => Answer::Now(
+            Request::Drain { .. } | Request::Undrain(_) | Request::Hello | Request::Watch(_) => Answer::Now(
                 self.failed(Status::WrongMethod, "a proxy answers GET, METRICS, EXPLAIN and PURGE"),
             ),
             Request::Changed(_) => Answer::Now(self.failed(Status::WrongMethod, TOLD_TO_THE_ORIGIN)),

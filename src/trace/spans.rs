@@ -41,7 +41,7 @@ impl Span {
             Request::Get(key) => ("GET", Some(key)),
             Request::Explain(key) => ("EXPLAIN", Some(key)),
             Request::Purge { .. } => ("PURGE", None),
-            Request::Drain(_) => ("DRAIN", None),
+            Request::Drain { .. } => ("DRAIN", None),
             Request::Undrain(_) => ("UNDRAIN", None),
             Request::Changed(_) => ("CHANGED", None),
             Request::Metrics | Request::MetricsOf(_) | Request::Hello | Request::Watch(_) => {

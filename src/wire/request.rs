@@ -35,8 +35,13 @@ pub enum Request<'a> {
     },
     /// `EXPLAIN <resource>/<key>`
     Explain(Key<'a>),
-    /// `DRAIN <host:port>`
-    Drain(&'a str),
+    /// `DRAIN [force ]<host:port>`
+    Drain {
+        /// The name of the node.
+        node: &'a str,
+        /// Even if no other node gets requests.
+        force: bool,
+    },
     /// `UNDRAIN <host:port>`
     Undrain(&'a str),
     /// `HELLO 2`: asks for a session.
@@ -108,7 +113,11 @@ impl<'a> Request<'a> {
             }
             ("EXPLAIN", Some(path)) => Ok(Request::Explain(Key::parse(path)?)),
             ("EXPLAIN", None) => Err(RequestError::Usage("EXPLAIN needs a path: EXPLAIN <resource>/<key>")),
-            ("DRAIN", Some(node)) => Ok(Request::Drain(node_name(node)?)),
+            ("DRAIN", Some(argument)) => {
+                let (node, force) =
+                    argument.strip_prefix("force ").map_or((argument, false), |node| (node, true));
+                Ok(Request::Drain { node: node_name(node)?, force })
+            }
             ("UNDRAIN", Some(node)) => Ok(Request::Undrain(node_name(node)?)),
             ("DRAIN" | "UNDRAIN", None) => {
                 Err(RequestError::Usage("DRAIN and UNDRAIN need a node: <host:port>"))
@@ -142,7 +151,8 @@ impl<'a> Request<'a> {
                 }
             }
             Request::Explain(key) => ("EXPLAIN ", key.as_str()),
-            Request::Drain(node) => ("DRAIN ", *node),
+            Request::Drain { node, force: false } => ("DRAIN ", *node),
+            Request::Drain { node, force: true } => ("DRAIN force ", *node),
             Request::Undrain(node) => ("UNDRAIN ", *node),
             Request::Hello => ("HELLO 2", ""),
             Request::Watch(watch) => return watch.write(out),
@@ -177,9 +187,12 @@ fn option_start(line: &str) -> Option<usize> {
     }
     let line = line.as_bytes();
     let mut at = memchr::memchr(b' ', line)? + 1;
-    // `PURGE soft x` has one word more before its options.
-    if line[at..].starts_with(b"soft ") {
-        at += 5;
+    // `PURGE soft x` and `DRAIN force x` have one word more before their options.
+    for word in [&b"soft "[..], b"force "] {
+        if line[at..].starts_with(word) {
+            at += word.len();
+            break;
+        }
     }
     memchr::memchr(b' ', &line[at..]).map(|space| at + space)
 }
@@ -258,7 +271,10 @@ mod tests {
         assert_eq!(Request::parse("METRICS"), Ok(Request::Metrics));
         assert_eq!(Request::parse("METRICS [::1]:8001"), Ok(Request::MetricsOf("[::1]:8001")));
         assert_eq!(Request::parse("HELLO 2"), Ok(Request::Hello));
-        assert_eq!(Request::parse("DRAIN 127.0.0.1:8001"), Ok(Request::Drain("127.0.0.1:8001")));
+        assert_eq!(
+            Request::parse("DRAIN 127.0.0.1:8001"),
+            Ok(Request::Drain { node: "127.0.0.1:8001", force: false })
+        );
         assert_eq!(
             Request::parse("PURGE soft a/*"),
             Ok(Request::Purge { pattern: Pattern::Beneath("a/"), soft: true })
@@ -277,6 +293,7 @@ mod tests {
             "PURGE soft a/*",
             "EXPLAIN a/b",
             "DRAIN h:1",
+            "DRAIN force h:1",
             "UNDRAIN [::1]:80",
             "HELLO 2",
             "CHANGED a/b c/* wait=all",
