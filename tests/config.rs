@@ -53,7 +53,7 @@ fn every_setting_has_its_variable() {
         "wait",
     ]
     .into_iter()
-    .chain(["out", "drain", "undrain"]);
+    .chain(["out", "drain", "undrain", "force"]);
     let said: BTreeSet<&str> = said.collect();
     let mut command = Cli::command();
     command.build();
@@ -285,7 +285,7 @@ fn the_definition_of_the_flags_is_sound() {
 }
 
 #[test]
-fn deadlines_in_the_wrong_order_are_a_warning() {
+fn limits_that_do_not_fit_together_are_a_warning() {
     let told = |lines: &str| {
         let (_directory, path) = file(lines);
         let output = dproxy(&["check", "--config", &path]);
@@ -295,7 +295,13 @@ fn deadlines_in_the_wrong_order_are_a_warning() {
     let slow = "[proxy]\nfetch-deadline = \"5s\"\n";
     assert_eq!(told(&format!("{slow}[lb]\ntry-deadline = \"6s\"\n")), "");
     let misfit = told(&format!("{slow}[lb]\ntry-deadline = \"1s\"\n"));
-    assert!(misfit.contains("try-deadline (1s) should be longer than fetch-deadline (5s)"), "{misfit}");
+    let advice = "[lb] try-deadline (1s) should be greater than [proxy] fetch-deadline (5s)";
+    assert!(misfit.contains(advice), "{misfit}");
+    let misfit = told("[proxy]\nmax-document = \"2MiB\"\n[lb]\nport = 1\n");
+    let advice = "[lb] max-document (1MiB) should be no less than [proxy] max-document (2MiB)";
+    assert!(misfit.contains(advice), "{misfit}");
+    let misfit = told("[proxy]\nmin-ttl = \"2m\"\nmax-ttl = \"1m\"\n");
+    assert!(misfit.contains("[proxy] max-ttl (1m) should be no less than [proxy] min-ttl (2m)"), "{misfit}");
     assert_eq!(told("[cluster]\nfetch-deadline = \"5s\"\n").lines().count(), 1, "the default of the other");
 }
 

@@ -144,12 +144,3 @@ impl BalanceArgs {
         }
     }
 }
-
-/// A warning, if a try of the balancer ends before a fetch of the proxy may: a slow document would look like a failing
-/// proxy.
-pub fn impatience(fetch_deadline: Duration, try_deadline: Duration) -> Option<String> {
-    let [fetch, attempt] = [fetch_deadline, try_deadline].map(humantime::format_duration);
-    (try_deadline <= fetch_deadline).then(|| {
-        format!("try-deadline ({attempt}) should be longer than fetch-deadline ({fetch}): a slow fetch looks like a proxy that fails")
-    })
-}

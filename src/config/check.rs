@@ -11,13 +11,16 @@ use super::settings::{COMMON, Setting, apply, owner, relaxed, settings_of, table
 use super::strays::strays;
 use super::unset::ignored;
 use super::{Refused, USAGE, load};
-use crate::args::{self, CheckArgs, impatience};
+use crate::args::{self, Amount, CheckArgs, misfits};
 use crate::memory::Memory;
 use crate::proxy::cache::{Bounds, CacheType};
 use crate::terminal::{self, print};
 
 /// A setting whose values are headers: they may hold a secret, and only their names are shown.
 const SECRET: &str = "origin_header";
+/// The table of all nodes of one process.
+const CLUSTER: &str = "cluster";
+const NODES: [&str; 3] = ["origin", "proxy", "lb"];
 /// A setting whose values have commas of their own.
 const RULES: &str = "prefix";
 /// Values that are longer push what follows to the right.
@@ -52,22 +55,24 @@ pub fn check(args: &CheckArgs, config: Option<&std::path::Path>) -> std::io::Res
     let memory = Memory::find(|path| std::fs::read_to_string(path).ok());
     let applied = apply(command.clone(), &settings);
     let (mut report, mut complaints) = (String::new(), Vec::new());
-    let (mut fetch_deadline, mut try_deadline) = (None, None);
+    let mut read: Vec<(&str, ArgMatches)> = Vec::new();
     for table in shown {
         let (Some(listed), Some(owner)) = (owner(&command, table), owner(&applied, table)) else { continue };
         let places = Places { table, settings: &settings, file: &file, memory };
         match places.read(owner) {
             Ok(matches) => {
                 report.push_str(&places.effective(listed, &matches));
-                fetch_deadline = fetch_deadline.or(duration(&matches, "fetch_deadline"));
-                try_deadline = try_deadline.or(duration(&matches, "try_deadline"));
+                read.push((table, matches));
             }
             Err(error) => complaints.push(error),
         }
     }
-    // Each is valid by itself, and yet they do not fit together.
-    let misfit = fetch_deadline.zip(try_deadline).and_then(|(fetch, attempt)| impatience(fetch, attempt));
-    strays().iter().chain(&misfit).chain(&complaints).for_each(terminal::complain);
+    let misfits = misfits(|role, id| {
+        // A cluster is of all roles.
+        let is_of = |table: &str| table == role || table == CLUSTER && NODES.contains(&role);
+        read.iter().filter(|(table, _)| is_of(table)).find_map(|(_, matches)| amount(matches, id))
+    });
+    strays().iter().chain(&misfits).chain(&complaints).for_each(terminal::complain);
     print(report)?;
     Ok(if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) })
 }
@@ -164,8 +169,11 @@ fn by_others(matches: &ArgMatches, arg: &Arg) -> Option<(String, String)> {
     })
 }
 
-fn duration(matches: &ArgMatches, id: &str) -> Option<Duration> {
-    matches.try_get_one(id).ok().flatten().copied()
+/// The value of a setting that may have to agree with another.
+fn amount(matches: &ArgMatches, id: &str) -> Option<Amount> {
+    let time = || Some(Amount::Time(*matches.try_get_one::<Duration>(id).ok()??));
+    let size = || Some(Amount::Size(*matches.try_get_one::<usize>(id).ok()??));
+    time().or_else(size)
 }
 
 /// What stands behind a setting: its one row, or a row for each rule.

@@ -7,8 +7,8 @@ use tracing::warn;
 
 use super::process::{Process, said};
 use crate::args::{
-    CacheArgs, ClusterArgs, HttpArgs, LbArgs, Listed, OriginArgs, Place, ProxyArgs, ServerArgs, StoreArgs,
-    impatience,
+    Amount, CacheArgs, ClusterArgs, HttpArgs, LbArgs, Listed, OriginArgs, Place, ProxyArgs, ServerArgs,
+    StoreArgs, misfits,
 };
 use crate::net::link::Peer;
 use crate::net::transport::bind;
@@ -23,9 +23,7 @@ impl Process {
         self.is_cluster = true;
         // Lines of each node, and HTTP of the balancer.
         self.front_ends = Some(args.proxies + 3);
-        if let Some(advice) = impatience(args.cache.fetch_deadline, args.balance.try_deadline) {
-            warn!("{advice}");
-        }
+        misfits(|_, id| amount(args, id)).iter().for_each(|advice| warn!("{advice}"));
         // Before the nodes take their ports: they might take this one.
         let http = HttpArgs { http_port: Some(http_port(args)), ..args.http.clone() };
         // A request of a client is logged once, where it comes in.
@@ -72,6 +70,25 @@ impl Process {
         let balancer = loopback(self.lb(&lb, Some(&args.cache))?);
         self.greeting.push(to_try(&args.store, &sample, balancer.port()));
         Ok(())
+    }
+}
+
+/// The value of a setting that all nodes have in common.
+fn amount(args: &ClusterArgs, id: &str) -> Option<Amount> {
+    let time = |time| Some(Amount::Time(time));
+    match id {
+        "fetch_deadline" => time(args.cache.fetch_deadline),
+        "try_deadline" => time(args.balance.try_deadline),
+        "health_interval" => time(args.balance.health_interval),
+        "backoff" => time(args.balance.backoff),
+        "max_backoff" => time(args.balance.max_backoff),
+        "idle_deadline" => time(args.server.idle_deadline),
+        "drain" => time(args.server.drain),
+        "min_ttl" => time(args.cache.min_ttl),
+        "max_ttl" => args.cache.max_ttl.map(Amount::Time),
+        "max_document" => Some(Amount::Size(args.store.max_document)),
+        "max_bytes" => args.cache.max_bytes.map(Amount::Size),
+        _ => None,
     }
 }
 
