@@ -12,7 +12,7 @@ use dproxy::net::{LinkLimits, Server, ServerLimits, transport};
 use dproxy::origin::changes::Changes;
 use dproxy::origin::{Origin, OriginConfig};
 use dproxy::proxy::cache::{Bounds, CacheType};
-use dproxy::proxy::{FetchLimits, Freshness, Proxy, ProxyConfig, PushTtl};
+use dproxy::proxy::{FetchLimits, Freshness, Proxy, ProxyConfig};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
@@ -179,9 +179,6 @@ pub(crate) fn hosts(sim: &mut turmoil::Sim<'_>, world: &Arc<World>) {
 async fn run_proxy(world: Arc<World>, index: usize) -> turmoil::Result {
     let plan = &world.plan;
     let role = Proxy::new(ProxyConfig {
-        node: index as u16,
-        name: None,
-        origin: peer("origin"),
         link: plan.link().with_max_document(LARGEST),
         cache_type: plan.cache,
         bounds: Bounds { entries: plan.entries, bytes: 16 << 20 },
@@ -193,7 +190,6 @@ async fn run_proxy(world: Arc<World>, index: usize) -> turmoil::Result {
             negative_ttl: plan.negative_ttl,
             ..Freshness::default()
         },
-        push_ttl: PushTtl::default(),
         fetch: FetchLimits {
             deadline: FETCH,
             // As many as there are documents: a slot that is not freed is soon missed.
@@ -203,6 +199,7 @@ async fn run_proxy(world: Arc<World>, index: usize) -> turmoil::Result {
         },
         max_waiters: 1000,
         admins: admins(),
+        ..ProxyConfig::new(index as u16, peer("origin"))
     });
     let sweep = tokio::spawn(role.clone().sweep()).abort_handle();
     let follow = tokio::spawn(role.clone().follow_changes()).abort_handle();
