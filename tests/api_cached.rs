@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::api::before;
 use crate::http::with_http;
 use crate::support::api::{Act, Api, ok, response};
+use crate::support::ask::parse;
 use crate::support::http::fetch;
 use crate::support::moody::explain;
 use crate::support::{Session, Start, ask, at_once, get, pause, until};
@@ -221,4 +222,37 @@ fn what_an_api_says_is_passed_on_to_caches_in_front() {
             assert!((9..40).contains(&age), "{key}: {age}");
         }
     }
+}
+
+#[test]
+fn a_purge_of_a_tag_takes_the_documents_that_the_api_gave_it_and_no_others() {
+    let api = Api::start(|got| match (got.target.as_str(), got.header("if-none-match")) {
+        ("/a/1", "") => {
+            ok("etag: \"1\"|surrogate-key: eu de/berlin|cache-control: max-age=0, stale-if-error=60", "1")
+        }
+        // What it leaves out is as it was.
+        ("/a/1", _) => Act::Say(b"HTTP/1.1 304 Not Modified\r\ncache-control: max-age=60\r\n\r\n".to_vec()),
+        ("/a/2", _) => ok("cache-tag: us, eu", "2"),
+        ("/a/3", _) => ok("cache-groups: \"us\"", "3"),
+        _ => ok("", "4"),
+    });
+    let proxy = before(&api.url(), "--ttl 1h");
+    let balancer = Start::balancer(&[proxy.address], "").run();
+    let fetched = || {
+        ["a/1", "a/2", "a/3", "b/eu"].map(|key| {
+            assert_eq!(get(balancer.address, key)["status"], "OK");
+            api.requests_for(&format!("/{key}")).len()
+        })
+    };
+    let purged = |what: &str| parse(&ask(balancer.address, &format!("PURGE {what}")));
+    assert_eq!((fetched(), fetched()), ([1, 1, 1, 1], [2, 1, 1, 1]), "the first was validated");
+    assert_eq!(explain(&proxy, "a/1")["tags"], json!(["eu", "de/berlin"]));
+    assert_eq!(purged("tag:eu")["data"]["purged"], 2);
+    assert_eq!(fetched(), [3, 2, 1, 1]);
+    assert_eq!(purged("tag:de/berlin")["data"]["purged"], 1);
+    assert_eq!(purged("soft tag:us")["data"]["purged"], 2);
+    assert_eq!(explain(&proxy, "a/2")["state"], "stale");
+    assert_eq!(get(proxy.address, "a/3")["stale"], true);
+    assert_eq!(purged("tag:nobody")["data"]["purged"], 0);
+    assert_eq!(purged("tag:")["status"], "BAD_REQUEST");
 }

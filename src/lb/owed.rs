@@ -96,8 +96,11 @@ impl Owed {
     }
 }
 
-/// The purge of the whole resource of this one.
+/// The purge of the whole resource of this one. A tag is of none.
 fn whole(purge: &Purge) -> Purge {
+    if purge.0.starts_with("tag:") {
+        return purge.clone();
+    }
     let resource = purge.0.split('/').next().unwrap_or_default();
     (format!("{resource}/*"), false)
 }

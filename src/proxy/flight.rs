@@ -104,6 +104,8 @@ impl<T: Clone> Flights<T> {
         let mut by_key = lock(&self.by_key);
         match pattern {
             Pattern::One(key) => drop(by_key.remove(key.as_str())),
+            // Nobody knows the tags of what is under way.
+            Pattern::Tagged(_) => by_key.clear(),
             Pattern::Beneath(prefix) => {
                 let from = (Bound::Included(prefix), Bound::Unbounded);
                 let beneath = by_key.range::<str, _>(from).map(|(key, _)| key);

@@ -110,6 +110,9 @@ pub(super) struct Explanation<'a> {
     asked_of: String,
     /// Whether its source can be asked if it has changed.
     validator: bool,
+    /// The tags by which it may be purged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
     /// Why the document that was fetched last is not in the cache; null if it was kept.
     not_kept: Option<String>,
     /// Why the last fetch of this key failed; null once one has succeeded.
@@ -203,9 +206,12 @@ impl Proxy {
             fetch_under_way: self.flights.is_under_way(key.as_str()),
             source: self.upstream.kind().as_str(),
             asked_of: self.upstream.source().to_string(),
-            validator: entry
-                .and_then(|entry| entry.policy())
-                .is_some_and(|policy| policy.validator.is_some()),
+            validator: policy.as_ref().is_some_and(|policy| policy.validator.is_some()),
+            tags: policy
+                .iter()
+                .flat_map(|policy| policy.tags.split_ascii_whitespace())
+                .map(str::to_owned)
+                .collect(),
             not_kept: self.why_not_kept(key, now),
             last_error_age_seconds: failure.as_ref().map(|failure| now.since(failure.at).as_secs_f64()),
             tried_again_in_seconds: tried_again,

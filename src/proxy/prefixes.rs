@@ -36,7 +36,9 @@ impl Prefixes {
                 self.0.insert(prefix.into(), rule);
                 Ok(())
             }
-            Ok(Pattern::One(_)) => Err("write a prefix with a star behind it, such as flags/*".to_owned()),
+            Ok(Pattern::One(_) | Pattern::Tagged(_)) => {
+                Err("write a prefix with a star behind it, such as flags/*".to_owned())
+            }
             Err(error) => Err(error.to_string()),
         }
     }

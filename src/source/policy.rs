@@ -32,6 +32,8 @@ pub struct Policy<'a> {
     pub is_not_stored: bool,
     /// What the source knows this version by.
     pub validator: Option<Validator<'a>>,
+    /// The tags by which it may be purged, with a space between two.
+    pub tags: Cow<'a, str>,
 }
 
 /// What a source knows a version of a document by, as it wrote it.
@@ -52,7 +54,8 @@ impl Validator<'_> {
     }
 }
 
-/// How a policy is written down beside a document: three times of four bytes, a byte of bits, and the validator.
+/// How a policy is written down beside a document: three times of four bytes, a byte of bits, the tags behind their length of
+/// two bytes if there are any, and the validator.
 const TIMES: usize = 3 * size_of::<u32>();
 /// A time that the source does not say: those it says are half as large at most.
 const UNSAID: u32 = u32::MAX;
@@ -60,12 +63,20 @@ const IS_REVALIDATED: u8 = 1;
 const IS_NOT_STORED: u8 = 2;
 const HAS_ETAG: u8 = 4;
 const HAS_DATE: u8 = 8;
+const HAS_TAGS: u8 = 16;
 
 impl<'a> Policy<'a> {
     /// The policy that was written down as `bytes`; `None` if there are none.
     pub fn of_bytes(bytes: &'a [u8]) -> Option<Self> {
         let (times, rest) = bytes.split_first_chunk::<TIMES>()?;
-        let (&bits, text) = rest.split_first()?;
+        let (&bits, rest) = rest.split_first()?;
+        let (tags, text) = match bits & HAS_TAGS {
+            0 => (&[][..], rest),
+            _ => {
+                let (length, rest) = rest.split_first_chunk()?;
+                rest.split_at_checked(u16::from_le_bytes(*length).into())?
+            }
+        };
         let time = |n: usize| {
             let seconds = u32::from_le_bytes([times[n], times[n + 1], times[n + 2], times[n + 3]]);
             (seconds != UNSAID).then_some(seconds)
@@ -81,6 +92,7 @@ impl<'a> Policy<'a> {
                 HAS_DATE => Some(Validator::LastModified(text.into())),
                 _ => None,
             },
+            tags: str::from_utf8(tags).ok()?.into(),
         })
     }
 
@@ -94,13 +106,20 @@ impl<'a> Policy<'a> {
         let times = [self.lifetime, self.stale_while_revalidate, self.stale_if_error];
         let times = times.map(|seconds| seconds.unwrap_or(UNSAID).to_le_bytes());
         let mark = |is_set, mark| if is_set { mark } else { 0 };
-        let bits = bit | mark(self.is_revalidated, IS_REVALIDATED) | mark(self.is_not_stored, IS_NOT_STORED);
-        [times.as_flattened(), &[bits], text].concat()
+        let bits = bit
+            | mark(self.is_revalidated, IS_REVALIDATED)
+            | mark(self.is_not_stored, IS_NOT_STORED)
+            | mark(!self.tags.is_empty(), HAS_TAGS);
+        // Tags have 1 KiB at the most.
+        let length = (self.tags.len() as u16).to_le_bytes();
+        let length = if self.tags.is_empty() { &[][..] } else { &length };
+        [times.as_flattened(), &[bits], length, self.tags.as_bytes(), text].concat()
     }
 
-    /// The same, with a validator of its own.
+    /// The same, with a text of its own.
     fn into_owned(self) -> Policy<'static> {
-        Policy { validator: self.validator.map(Validator::into_owned), ..self }
+        let tags = self.tags.into_owned().into();
+        Policy { validator: self.validator.map(Validator::into_owned), tags, ..self }
     }
 
     /// That of an answer which serves for one request alone.
@@ -112,6 +131,7 @@ impl<'a> Policy<'a> {
             is_revalidated: true,
             is_not_stored: true,
             validator: None,
+            tags: "".into(),
         }
     }
 
@@ -154,8 +174,9 @@ impl Known {
             None => held,
             Some(new) => {
                 let validator = new.validator.clone().or_else(|| held.validator.clone());
+                let tags = if new.tags.is_empty() { held.tags.clone() } else { new.tags.clone() };
                 let times = if new.says_a_time() { *new } else { held };
-                Policy { validator, ..times }
+                Policy { validator, tags, ..times }
             }
         };
         Self { policy: Some(Box::new(policy)), ..self }
@@ -178,6 +199,12 @@ mod tests {
                 validator: Some(Validator::Etag(b"\"1\""[..].into())),
                 ..Policy::of_no_time()
             },
+            Policy { tags: "a b".into(), ..Policy::default() },
+            Policy {
+                tags: "x".repeat(1024).into(),
+                validator: Some(Validator::Etag(b"W/"[..].into())),
+                ..Policy::default()
+            },
         ] {
             assert_eq!(Policy::of_bytes(&policy.to_bytes()).as_ref(), Some(&policy));
         }
@@ -198,6 +225,8 @@ mod tests {
         assert_eq!(shorter, Policy { lifetime: Some(5), ..held.clone() });
         let retagged = renewed(Some(Policy { validator: etag("W/\"1\""), ..Policy::default() }));
         assert_eq!(retagged, Policy { validator: etag("W/\"1\""), ..held.clone() });
+        let tagged = renewed(Some(Policy { tags: "b".into(), ..Policy::default() }));
+        assert_eq!(tagged, Policy { tags: "b".into(), ..held.clone() });
         assert!(Known::default().renewed(None).policy.is_none());
     }
 }

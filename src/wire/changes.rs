@@ -110,12 +110,13 @@ impl<'a> Changed<'a> {
         self.names.split(' ').filter_map(|name| Pattern::parse(name).ok())
     }
 
-    /// The offset, in a line of a session, of the space before its options: behind names, which have a slash before any `=`,
-    /// and `wait=all`.
+    /// The offset, in a line of a session, of the space before its options: behind names, which have a slash before any `=` or are
+    /// tags, and `wait=all`.
     pub(super) fn option_start(line: &str) -> Option<usize> {
         let mut at = line.find(' ')?;
         for word in line[at + 1..].split(' ') {
-            let is_name = word.split('=').next().is_some_and(|begin| begin.contains('/'));
+            let begin = word.split('=').next().unwrap_or_default();
+            let is_name = begin.contains('/') || word.starts_with("tag:");
             if !is_name && word != "wait=all" {
                 return Some(at);
             }

@@ -41,7 +41,9 @@ pub enum KeyError {
     #[error("the path needs a resource and a key: <resource>/<key>")]
     NoSlash,
     /// No slash, where a key or a prefix is expected.
-    #[error("write one key, such as article/7, or all beneath a prefix, such as article/*")]
+    #[error(
+        "write one key, such as article/7, all beneath a prefix, such as article/*, or a tag, such as tag:eu"
+    )]
     NoPattern,
     /// An empty segment: two slashes in a row, or a slash at either end.
     #[error("the path has an empty segment")]
@@ -65,6 +67,9 @@ pub enum KeyError {
     /// Parameters in another form.
     #[error("behind ? come parameters as name=value, joined by & and sorted by name")]
     Query,
+    /// A tag that no document can have.
+    #[error("a tag has 1 to 128 printable characters of ASCII, and no space: PURGE tag:<name>")]
+    Tag,
     /// Parameters where there can be none.
     #[error("all documents beneath a prefix are named without parameters")]
     PrefixWithQuery,
@@ -211,21 +216,31 @@ impl fmt::Display for KeyBuf {
     }
 }
 
-/// The argument of a purge: one document, or all documents beneath a prefix of whole segments.
+/// The argument of a purge: one document, all documents beneath a prefix of whole segments, or all with a tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pattern<'a> {
     /// `<resource>/<key>`
     One(Key<'a>),
     /// All documents whose paths begin so: `<prefix>/*` without the star. The slash stays, so that `a/` does not match `ab/1`.
     Beneath(&'a str),
+    /// All documents with this tag: `tag:<name>`, with the `tag:`.
+    Tagged(&'a str),
+}
+
+/// Whether a text can be a tag.
+pub(crate) fn is_tag(name: &str) -> bool {
+    (1..=MAX_SEGMENT).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 impl<'a> Pattern<'a> {
-    /// Checks `<resource>/<key>` or `<prefix>/*`.
+    /// Checks `<resource>/<key>`, `<prefix>/*` or `tag:<name>`.
     ///
     /// # Errors
     /// As [`Key::parse`]; `NoPattern` where there is no slash at all.
     pub fn parse(text: &'a str) -> Result<Self, KeyError> {
+        if let Some(tag) = text.strip_prefix("tag:") {
+            return if is_tag(tag) { Ok(Pattern::Tagged(text)) } else { Err(KeyError::Tag) };
+        }
         if !text.contains('/') {
             return Err(KeyError::NoPattern);
         }
@@ -244,6 +259,7 @@ impl fmt::Display for Pattern<'_> {
         match self {
             Pattern::One(key) => key.fmt(f),
             Pattern::Beneath(prefix) => write!(f, "{prefix}*"),
+            Pattern::Tagged(tag) => f.write_str(tag),
         }
     }
 }
@@ -357,6 +373,10 @@ mod tests {
     fn a_pattern_ends_at_a_segment() {
         assert_eq!(Pattern::parse("article/*"), Ok(Pattern::Beneath("article/")));
         assert_eq!(Pattern::parse("article/1"), Ok(Pattern::One(Key::parse("article/1").unwrap())));
+        assert_eq!(Pattern::parse("tag:eu/1*?"), Ok(Pattern::Tagged("tag:eu/1*?")));
+        for bad in ["tag:", "tag:é", "tag:a b"] {
+            assert_eq!(Pattern::parse(bad), Err(KeyError::Tag), "{bad}");
+        }
         for bad in ["*", "/*", "article/1*", "a/*/b", "../*", "article/1?a=/*"] {
             assert!(Pattern::parse(bad).is_err(), "{bad}");
         }

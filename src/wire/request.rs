@@ -148,6 +148,7 @@ impl<'a> Request<'a> {
                 match pattern {
                     Pattern::One(key) => (key.as_str(), ""),
                     Pattern::Beneath(prefix) => (*prefix, "*"),
+                    Pattern::Tagged(tag) => (*tag, ""),
                 }
             }
             Request::Explain(key) => ("EXPLAIN ", key.as_str()),

@@ -85,8 +85,11 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Option<Vec<&'a str>> {
     Some(distinct)
 }
 
-/// The directory that a name is in, with its slash.
+/// The directory that a name is in, with its slash. A tag is in none.
 fn prefix(name: &str) -> &str {
+    if name.starts_with("tag:") {
+        return name;
+    }
     &name[..name.rfind('/').map_or(0, |slash| slash + 1)]
 }
 

@@ -1,4 +1,4 @@
-//! The marks of purges: what was purged since the last walk through the cache, by prefix. Pure: no lock, no clock.
+//! The marks of purges: what was purged since the last walk through the cache, by prefix and by tag. Pure: no lock, no clock.
 //!
 //! A purge of a prefix is a mark with a number. Every entry has the number of the last mark that it was checked against
 //! ([`Stamp`]): an entry that is older than the newest mark is checked once, when it is read, and stamped. A walk checks all
@@ -6,7 +6,7 @@
 //!
 //! Four rules, and what each is for:
 //! 1. An entry enters the cache with the number of the newest mark, and only if its fetch began after every mark of its key.
-//! 2. An entry is purged by a mark of one of its prefixes with a number greater than its own.
+//! 2. An entry is purged by a mark of one of its prefixes or tags with a number greater than its own.
 //! 3. A walk stamps every entry that stays. So an entry older than the last whole walk was missed by it, because it had left
 //!    the cache by then: it is purged, whatever its key, since the marks that would say so are forgotten.
 //! 4. A stamp is replaced only by whoever has read it, so that it never goes back to an older number.
@@ -30,7 +30,8 @@ pub(super) struct Marks {
     newest: Stamp,
     /// The number of the last whole walk.
     walked: Stamp,
-    by_prefix: HashMap<Arc<str>, Latest, foldhash::fast::RandomState>,
+    /// By prefix, or `tag:` and a tag.
+    by_name: HashMap<Arc<str>, Latest, foldhash::fast::RandomState>,
     /// All entries found, for METRICS.
     purged: Arc<Counter>,
 }
@@ -80,23 +81,24 @@ impl Marks {
 
     /// Whether a walk has nothing to do.
     pub(super) fn is_empty(&self) -> bool {
-        self.by_prefix.is_empty()
+        self.by_name.is_empty()
     }
 
     /// Prefixes that are marked.
     pub(super) fn len(&self) -> usize {
-        self.by_prefix.len()
+        self.by_name.len()
     }
 
-    /// Marks all keys that begin with a prefix, which ends with a slash, or with the question mark of parameters. `None` when too many prefixes are marked.
-    pub(super) fn add(&mut self, prefix: &str, kind: Kind) -> Option<Mark> {
-        if !self.by_prefix.contains_key(prefix) {
-            if self.by_prefix.len() >= MOST {
+    /// Marks all keys that begin with a prefix, which ends with a slash or with the question mark of parameters, or all
+    /// documents of a tag, behind `tag:`. `None` when too many prefixes are marked.
+    pub(super) fn add(&mut self, name: &str, kind: Kind) -> Option<Mark> {
+        if !self.by_name.contains_key(name) {
+            if self.by_name.len() >= MOST {
                 return None;
             }
-            self.by_prefix.insert(prefix.into(), Latest::default());
+            self.by_name.insert(name.into(), Latest::default());
         }
-        let latest = self.by_prefix.get_mut(prefix)?;
+        let latest = self.by_name.get_mut(name)?;
         let place = &mut latest[kind as usize];
         self.newest = self.newest.next();
         // Replies to purges of one prefix share what is found: each entry is told once.
@@ -111,7 +113,7 @@ impl Marks {
         // Ends: a stamp changes only towards the newest mark, or to purged.
         loop {
             let stamp = entry.stamp();
-            let (after, mark) = self.judge(entry.key(), stamp);
+            let (after, mark) = self.judge(entry, stamp);
             if after == stamp {
                 return !stamp.is_purged();
             }
@@ -126,11 +128,11 @@ impl Marks {
     }
 
     /// The stamp that an entry gets instead of this one, and the mark that it was found for.
-    pub(super) fn judge(&self, key: &str, stamp: Stamp) -> (Stamp, Option<&Mark>) {
+    pub(super) fn judge(&self, entry: &Entry, stamp: Stamp) -> (Stamp, Option<&Mark>) {
         if stamp.is_purged() || !stamp.is_before(self.newest) {
             return (stamp, None);
         }
-        match self.find(key, stamp) {
+        match self.find(entry, stamp) {
             Found::Nothing => (stamp.at(self.newest), None),
             Found::Soft(mark) => (stamp.at(self.newest).softened(), Some(mark)),
             Found::Outdated(mark) => (stamp.at(self.newest).outdated(), Some(mark)),
@@ -138,17 +140,21 @@ impl Marks {
         }
     }
 
-    fn find(&self, key: &str, since: Stamp) -> Found<'_> {
+    fn find(&self, entry: &Entry, since: Stamp) -> Found<'_> {
         if since.is_before(self.walked) {
             return Found::Purged(None);
         }
         let mut found = [None; 3];
-        for (end, _) in key.match_indices(['/', '?']) {
-            let Some(latest) = self.by_prefix.get(&key[..=end]) else { continue };
-            for (found, latest) in found.iter_mut().zip(latest) {
+        let mut look_up = |name: &str| {
+            for (found, latest) in found.iter_mut().zip(self.by_name.get(name).into_iter().flatten()) {
                 *found = older(*found, latest.as_ref(), since);
             }
-        }
+        };
+        let key = entry.key();
+        key.match_indices(['/', '?']).for_each(|(end, _)| look_up(&key[..=end]));
+        let policy = entry.policy();
+        let tags = policy.iter().flat_map(|policy| policy.tags.split_ascii_whitespace());
+        tags.for_each(|tag| look_up(&format!("tag:{tag}")));
         match found {
             [Some(hard), ..] => Found::Purged(Some(hard)),
             [None, Some(outdated), _] => Found::Outdated(outdated),
@@ -163,7 +169,7 @@ impl Marks {
             *mark = mark.take().filter(|mark| number.is_before(mark.number));
             mark.is_some()
         };
-        self.by_prefix.retain(|_, latest| latest.iter_mut().fold(false, |any, mark| keep(mark) | any));
+        self.by_name.retain(|_, latest| latest.iter_mut().fold(false, |any, mark| keep(mark) | any));
         self.walked = number;
     }
 }

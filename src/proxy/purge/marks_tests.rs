@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::super::cache::{Entry, Millis, Stamp};
 use super::marks::{Kind, MOST, Mark, Marks};
+use crate::source::Policy;
 use crate::wire::Document;
 
 /// An entry of which the origin was asked at this moment.
@@ -35,6 +36,19 @@ fn a_mark_purges_what_is_older_and_begins_with_its_prefix() {
     assert!(marks.check(&new) && !marks.check(&old[1]), "a purged entry stays purged");
     assert_eq!((found(&mark), marks.purged().get()), (2, 2), "each is counted once");
     assert_eq!(old[0].stamp(), marks.newest(), "and not looked at again");
+}
+
+#[test]
+fn a_mark_of_a_tag_purges_the_documents_that_have_it() {
+    let mut marks = Marks::default();
+    let tagged = |key, tags: &'static str| {
+        let policy = Policy { tags: tags.into(), ..Policy::default() };
+        Entry::of_policy(key, Document::parse(b"1", 1).ok(), Millis(0), None, Duration::ZERO, Some(&policy))
+    };
+    let old = [tagged("a/1", "eu de"), tagged("b/1", "eu-de"), entry("a/2", 0), tagged("b/2", "us de")];
+    let mark = marks.add("tag:de", Kind::Hard).unwrap();
+    assert_eq!(old.each_ref().map(|entry| marks.check(entry)), [false, true, true, false]);
+    assert_eq!(found(&mark), 2);
 }
 
 #[test]
@@ -189,7 +203,7 @@ impl Model {
                 return;
             }
             (Some(marks), Some(stamp)) => {
-                let after = marks.judge(reader.entry.key(), stamp).0;
+                let after = marks.judge(&reader.entry, stamp).0;
                 if !reader.entry.restamp(stamp, after) {
                     self.readers.push(Reader { marks: Some(marks), read: None, ..reader });
                     return;
@@ -241,7 +255,7 @@ impl Model {
                 *read = Some(entry.stamp());
                 return;
             };
-            let after = walk.marks.judge(key, stamp).0;
+            let after = walk.marks.judge(entry, stamp).0;
             match entry.restamp(stamp, after) {
                 true if after.is_purged() => drop(self.cache.remove(*key)),
                 true => {}

@@ -1,6 +1,6 @@
 //! PURGE: a request that comes after its reply gets no document from before the purge.
 //!
-//! A purge of one key removes it. A purge of a prefix is a mark, which costs the same however full the cache is; the memory
+//! A purge of one key removes it. A purge of a prefix or a tag is a mark, which costs the same however full the cache is; the memory
 //! is freed by one walk for all marks that wait, in slices, off the serving threads.
 
 mod marks;
@@ -44,14 +44,14 @@ impl Proxy {
             purged = self.flights.purge(pattern, || self.purge_one(key, kind));
             self.purges.purged.add(purged as u64);
         }
-        let Some(prefix) = self.prefix(pattern) else { return Answer::Now(reply(purged, false)) };
-        let pattern = Pattern::Beneath(&prefix);
-        let Some(mark) = self.flights.purge(pattern, || self.purges.add(&prefix, kind)) else {
+        let Some(name) = self.mark(pattern) else { return Answer::Now(reply(purged, false)) };
+        let marked = self.flights.purge(marked(pattern, &name), || self.purges.add(&name, kind));
+        let Some(mark) = marked else {
             let full = "too many purges wait until the memory of those before them is freed; ask again";
             return Answer::Now(self.failed(Status::Overloaded, full));
         };
         // Fetches from before the purge note no failure any more.
-        lock(&self.key_failures).forget_beneath(&prefix);
+        lock(&self.key_failures).forget_beneath(&name);
         tokio::spawn(self.clone().walk());
         let proxy = self.clone();
         Answer::later(async move {
@@ -66,18 +66,17 @@ impl Proxy {
         if let Pattern::One(key) = pattern {
             self.flights.purge(pattern, || self.purge_one(key, Kind::Outdated));
         }
-        let Some(prefix) = self.prefix(pattern) else { return true };
-        let pattern = Pattern::Beneath(&prefix);
-        let mark = self.flights.purge(pattern, || self.purges.add(&prefix, Kind::Outdated));
-        lock(&self.key_failures).unpause_beneath(&prefix);
+        let Some(name) = self.mark(pattern) else { return true };
+        let mark = self.flights.purge(marked(pattern, &name), || self.purges.add(&name, Kind::Outdated));
+        lock(&self.key_failures).unpause_beneath(&name);
         tokio::spawn(self.clone().walk());
         mark.is_some()
     }
 
-    /// The prefix of all further keys that a pattern names: a document may be held with parameters.
-    fn prefix<'a>(&self, pattern: Pattern<'a>) -> Option<Cow<'a, str>> {
+    /// The name of the mark for a pattern; for one key, of the mark for its document with parameters, if there may be any.
+    fn mark<'a>(&self, pattern: Pattern<'a>) -> Option<Cow<'a, str>> {
         match pattern {
-            Pattern::Beneath(prefix) => Some(Cow::Borrowed(prefix)),
+            Pattern::Beneath(name) | Pattern::Tagged(name) => Some(Cow::Borrowed(name)),
             Pattern::One(key) if self.parameters.is_empty() || key.query().is_some() => None,
             Pattern::One(key) => Some(Cow::Owned(format!("{key}?"))),
         }
@@ -122,6 +121,14 @@ impl Proxy {
             }
             self.purges.end_round(&marks);
         }
+    }
+}
+
+/// What a mark of this name stands for.
+fn marked<'a>(pattern: Pattern<'a>, name: &'a str) -> Pattern<'a> {
+    match pattern {
+        Pattern::One(_) => Pattern::Beneath(name),
+        pattern => pattern,
     }
 }
 

@@ -24,6 +24,7 @@ use hyper::header::{
 };
 
 use super::directives::{Directives, Seconds};
+use super::tags;
 use crate::source::{Known, Past, Policy, Validator};
 
 const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
@@ -41,7 +42,8 @@ pub(super) fn known(headers: &HeaderMap, now: SystemTime, stale_if_error_always:
         },
     };
     let age = age(headers);
-    let policy = Policy { validator: validator(headers), ..directives.policy(age, stale_if_error_always) };
+    let (validator, tags) = (validator(headers), tags::of(headers).into());
+    let policy = Policy { validator, tags, ..directives.policy(age, stale_if_error_always) };
     Known {
         past: Past { age: Duration::from_secs(age.into()), ..Past::default() },
         policy: (policy != Policy::default()).then(|| Box::new(policy)),
@@ -57,7 +59,7 @@ struct Said {
 }
 
 impl Said {
-    /// Without the validator.
+    /// Without the validator and the tags.
     fn policy(&self, age: u32, stale_if_error_always: bool) -> Policy<'static> {
         let directives = &self.directives;
         let lifetime = match (directives.s_maxage, directives.max_age) {
@@ -81,6 +83,7 @@ impl Said {
             is_revalidated: directives.no_cache,
             is_not_stored: false,
             validator: None,
+            tags: "".into(),
         }
     }
 }

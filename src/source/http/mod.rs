@@ -14,6 +14,7 @@ mod directives;
 mod freshness;
 mod header;
 mod pool;
+mod tags;
 mod template;
 #[cfg(not(feature = "https"))]
 #[path = "no_tls.rs"]
