@@ -19,6 +19,7 @@ mod blame;
 mod browser;
 mod caching;
 mod changes;
+mod changes_told;
 mod client;
 mod cluster;
 mod config;

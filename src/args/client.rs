@@ -56,7 +56,7 @@ pub struct WhatArgs {
     /// The same, but what is held is served until it is fetched anew.
     #[arg(long, value_name = "PATH")]
     pub purge_soft: Option<String>,
-    /// Say to an origin that documents have changed, by their paths or those of all beneath a prefix.
+    /// Say that documents have changed, by their paths or those of all beneath a prefix: to an origin, a proxy or a balancer.
     #[arg(long, num_args = 1.., value_name = "PATH")]
     pub changed: Vec<String>,
     /// What the node knows of a document.

@@ -128,11 +128,14 @@ async fn ask_one(link: &Link, line: &str, timeout: Duration) -> Result<Exit> {
         return Ok(Exit::Ok);
     }
     let (mut exit, _) = print(&reply, link.peer(), &mut String::new())?;
-    if let (Request::Purge { .. }, Ok(line)) = (request, &reply.line) {
-        for sentence in unreached::unreached(line) {
-            complain(sentence);
-            exit = exit.max(Exit::OtherStatus);
-        }
+    let sentences = match (request, &reply.line) {
+        (Request::Purge { .. }, Ok(line)) => unreached::unpurged(line),
+        (Request::Changed(_), Ok(line)) => unreached::untold(line),
+        _ => Vec::new(),
+    };
+    for sentence in sentences {
+        complain(sentence);
+        exit = exit.max(Exit::OtherStatus);
     }
     Ok(exit)
 }

@@ -41,6 +41,7 @@ mod purge;
 mod rescue;
 mod rounds;
 mod standing;
+mod told;
 mod tries;
 mod upstreams;
 mod wheel;
@@ -58,7 +59,6 @@ use crate::admin::{Admins, FORBIDDEN};
 use crate::handler::{Answer, Ask, Handler};
 use crate::pool;
 use crate::stats::StartTime;
-use crate::wire::request::TOLD_TO_THE_ORIGIN;
 use crate::wire::{Reply, Request, Status};
 
 /// The role.
@@ -149,7 +149,9 @@ impl Handler for Lb {
             Request::Hello | Request::Watch(_) => {
                 Answer::Now(Reply::text(Status::WrongMethod, "a balancer answers GET and METRICS"))
             }
-            Request::Changed(_) => Answer::Now(Reply::text(Status::WrongMethod, TOLD_TO_THE_ORIGIN)),
+            Request::Changed(changed) => {
+                self.administer(ask.from, || told::told(upstreams.clone(), changed, ask.deadline))
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
@@ -21,15 +22,16 @@ use super::owed::{Owed, Purge, request};
 use super::upstreams::Upstreams;
 use crate::blame::Fault;
 use crate::handler::Answer;
+use crate::net::LinkError;
 use crate::pool;
 use crate::wire::{Pattern, Reply, ReplyView, Request, Status};
 
 /// The pause before a purge that found no connection free is tried again, and between two looks whether a node is still up.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 /// Owed purges that a node does at once: fewer than it may have connections, so that those of clients go on.
 const AT_ONCE: usize = 32;
 /// What the balancer cannot do for a purge that is owed.
-const LIMIT: &str = "other balancers do not know what is owed: purge through each of them";
+pub(super) const LIMIT: &str = "other balancers do not know what is owed: purge through each of them";
 
 /// The result of a purge at one node, as the client reads it.
 #[derive(Serialize)]
@@ -71,7 +73,7 @@ struct PurgedThere {
 }
 
 /// The result of sending one purge to one node.
-enum PurgeOutcome {
+pub(super) enum PurgeOutcome {
     Purged {
         purged: u64,
         at_least: bool,
@@ -121,7 +123,7 @@ async fn purge_everywhere(upstreams: &Arc<Upstreams>, pattern: Pattern<'_>, soft
 }
 
 /// Writes what is owed to the file, if there is one; true when it survives a restart.
-async fn keep_owed(upstreams: &Arc<Upstreams>) -> bool {
+pub(super) async fn keep_owed(upstreams: &Arc<Upstreams>) -> bool {
     let keeper = upstreams.clone();
     upstreams.members.keeps_owed() && pool::run(move || keeper.members.keep_owed()).await.unwrap_or(false)
 }
@@ -152,11 +154,6 @@ async fn purge_at(upstreams: &Upstreams, node: &Node, pattern: Pattern<'_>, soft
 }
 
 async fn send_while_up(upstreams: &Upstreams, node: &Node, request: Request<'_>) -> PurgeOutcome {
-    let goes_down = async {
-        while node.state() != State::Down {
-            sleep(PAUSE).await;
-        }
-    };
     let deadline = Instant::now() + upstreams.purge_deadline;
     // Overloaded: the node has not begun it. It is asked again, as it would be in vain to take out a node that answers.
     let done = async {
@@ -170,7 +167,14 @@ async fn send_while_up(upstreams: &Upstreams, node: &Node, request: Request<'_>)
     tokio::select! {
         biased;
         outcome = done => outcome,
-        () = goes_down => PurgeOutcome::NotDone("the node went down meanwhile".to_owned()),
+        () = goes_down(node) => PurgeOutcome::NotDone("the node went down meanwhile".to_owned()),
+    }
+}
+
+/// Waits until a node is down.
+pub(super) async fn goes_down(node: &Node) {
+    while node.state() != State::Down {
+        sleep(PAUSE).await;
     }
 }
 
@@ -204,8 +208,13 @@ pub(super) async fn settle(upstreams: &Arc<Upstreams>, node: &Node) -> bool {
     true
 }
 
-async fn send(node: &Node, request: Request<'_>, deadline: Instant) -> PurgeOutcome {
-    let line = loop {
+/// Asks a node, beside the requests of clients.
+pub(super) async fn ask_patiently(
+    node: &Node,
+    request: Request<'_>,
+    deadline: Instant,
+) -> Result<Bytes, LinkError> {
+    loop {
         match node.link().ask_apart(request, deadline).await {
             // Other purges have the connections, or this process lacks something: no reason to take the node out.
             Err(error)
@@ -213,10 +222,13 @@ async fn send(node: &Node, request: Request<'_>, deadline: Instant) -> PurgeOutc
             {
                 sleep(PAUSE).await;
             }
-            line => break line,
+            line => return line,
         }
-    };
-    let line = match line {
+    }
+}
+
+pub(super) async fn send(node: &Node, request: Request<'_>, deadline: Instant) -> PurgeOutcome {
+    let line = match ask_patiently(node, request, deadline).await {
         Ok(line) => line,
         Err(error) => return PurgeOutcome::NotDone(error.to_string()),
     };

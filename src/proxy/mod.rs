@@ -33,6 +33,7 @@ mod reread;
 mod sketch;
 mod sweep;
 mod sync;
+mod told;
 mod turns;
 #[cfg(test)]
 mod turns_tests;
@@ -74,7 +75,7 @@ use crate::source::{LinkSource, Source};
 use crate::stats::StartTime;
 use crate::trace;
 use crate::wire::query::Parameters;
-use crate::wire::request::{METRICS_ALONE, TOLD_TO_THE_ORIGIN};
+use crate::wire::request::METRICS_ALONE;
 use crate::wire::{Key, KeyBuf, Pattern, Reply, Request, Served, Status, Terms};
 
 /// The settings of a proxy.
@@ -376,9 +377,9 @@ impl Handler for Proxy {
             Request::Explain(key) => Answer::Now(Reply::json(&self.explain(key))),
             Request::Purge { pattern, soft } => self.if_admin(ask.from, || self.purge(pattern, soft)),
             Request::Drain { .. } | Request::Undrain(_) | Request::Hello | Request::Watch(_) => Answer::Now(
-                self.failed(Status::WrongMethod, "a proxy answers GET, METRICS, EXPLAIN and PURGE"),
+                self.failed(Status::WrongMethod, "a proxy answers GET, METRICS, EXPLAIN, PURGE and CHANGED"),
             ),
-            Request::Changed(_) => Answer::Now(self.failed(Status::WrongMethod, TOLD_TO_THE_ORIGIN)),
+            Request::Changed(changed) => self.if_admin(ask.from, || self.told(changed, ask.deadline)),
         }
     }
 

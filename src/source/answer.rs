@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Known;
 use crate::blame::Fault;
 use crate::net::LinkError;
-use crate::wire::{Document, Position, ReplyView};
+use crate::wire::{Document, Position, ReplyView, Status};
 
 /// What a source brought for a key.
 #[derive(Clone, Debug)]
@@ -95,4 +95,15 @@ pub(super) fn text_of(error: LinkError) -> &'static str {
             "the origin answered with no document"
         }
     }
+}
+
+/// Why a source has not told others of a change.
+#[derive(Clone, Copy, Debug)]
+pub enum Untold {
+    /// It tells nobody of changes.
+    TellsNobody,
+    /// It refused the word.
+    Refused(Status),
+    /// It did not answer.
+    Failed(LinkError),
 }

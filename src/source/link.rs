@@ -7,10 +7,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{Answering, Brought, Kind, Known, Past, Source, Unmet, Unwatched, Wanted, Watching, answer};
+use super::{
+    Answering, Brought, Kind, Known, Past, Source, Telling, Unmet, Untold, Unwatched, Wanted, Watching,
+    answer,
+};
 use crate::blame::Fault;
 use crate::net::{Link, LinkError, LinkLimits};
-use crate::wire::{Batch, Key, ReplyView, Request, Status, Watch};
+use crate::wire::{Acked, Batch, Changed, Key, ReplyView, Request, Status, Watch};
 
 /// The text for a line that is not a reply: most often the origin is an HTTP server.
 const NOT_A_REPLY: &str =
@@ -109,6 +112,10 @@ impl Source for LinkSource {
         Some(Box::pin(self.ask_for_changes(watch, deadline)))
     }
 
+    fn tell<'a>(&'a self, changed: Changed<'a>, deadline: Instant) -> Option<Telling<'a>> {
+        Some(Box::pin(self.tell_of_change(changed, deadline)))
+    }
+
     fn kind(&self) -> Kind {
         Kind::Node
     }
@@ -126,6 +133,17 @@ impl LinkSource {
             Status::Overloaded => Err(Unwatched::Failed(LinkError::Busy)),
             // Such as that of a node which was late with its answer to the offer of a session: WATCH is none of plain lines.
             _ => Err(GARBAGE),
+        }
+    }
+
+    async fn tell_of_change(&self, changed: Changed<'_>, deadline: Instant) -> Result<Acked, Untold> {
+        const GARBAGE: Untold = Untold::Failed(LinkError::Garbage);
+        let line = self.link.ask_apart(Request::Changed(changed), deadline).await.map_err(Untold::Failed)?;
+        let reply = ReplyView::parse(&line).map_err(|_| GARBAGE)?;
+        match reply.status {
+            Status::Ok => serde_json::from_str(reply.data).map_err(|_| GARBAGE),
+            Status::WrongMethod => Err(Untold::TellsNobody),
+            status => Err(Untold::Refused(status)),
         }
     }
 }

@@ -18,11 +18,11 @@ use std::pin::Pin;
 
 use tokio::time::Instant;
 
-pub use self::answer::{Brought, Past, Unmet, Unwatched};
+pub use self::answer::{Brought, Past, Unmet, Untold, Unwatched};
 pub use self::http::{HttpConfig, HttpSource};
 pub use self::link::LinkSource;
 pub use self::policy::{Known, Policy, Validator};
-use crate::wire::{Batch, Key, Watch};
+use crate::wire::{Acked, Batch, Changed, Key, Watch};
 
 /// A key, and until when its document is of use.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,10 @@ pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Brought, Unmet>> + S
 
 /// The changes at a source.
 pub type Watching<'a> = Pin<Box<dyn Future<Output = Result<Batch, Unwatched>> + Send + 'a>>;
+
+/// The word of a change, on its way to a source.
+pub type Telling<'a> = Pin<Box<dyn Future<Output = Result<Acked, Untold>> + Send + 'a>>;
+
 /// The kind of a source, for METRICS and EXPLAIN.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -75,6 +79,12 @@ pub trait Source: fmt::Display + Send + Sync + 'static {
     fn watch(&self, _watch: Watch, _deadline: Instant) -> Option<Watching<'_>> {
         None
     }
+
+    /// Says once that documents have changed. The future ends soon after the deadline. `None` if it tells nobody of changes.
+    fn tell<'a>(&'a self, _changed: Changed<'a>, _deadline: Instant) -> Option<Telling<'a>> {
+        None
+    }
+
     /// What it is.
     fn kind(&self) -> Kind;
 }

@@ -91,7 +91,10 @@ pub struct Changed<'a> {
 
 impl<'a> Changed<'a> {
     /// Reads what stands behind the verb: names, and `wait=all` at the end.
-    pub(super) fn parse(words: &'a str) -> Result<Self, RequestError<'a>> {
+    ///
+    /// # Errors
+    /// [`RequestError`]: no names, or one outside of the grammar.
+    pub fn parse(words: &'a str) -> Result<Self, RequestError<'a>> {
         let (names, wait_for_all) = match words.strip_suffix(" wait=all") {
             Some(names) => (names, true),
             None => (words, false),
@@ -108,6 +111,11 @@ impl<'a> Changed<'a> {
     /// The documents.
     pub fn patterns(&self) -> impl Iterator<Item = Pattern<'a>> {
         self.names.split(' ').filter_map(|name| Pattern::parse(name).ok())
+    }
+
+    /// The longest that its answer may take: with `wait=all`, that of the longest lease and a tenth of it.
+    pub fn patience(&self) -> Duration {
+        if self.wait_for_all { Duration::from_secs(70) } else { Duration::from_secs(5) }
     }
 
     /// The offset, in a line of a session, of the space before its options: behind names, which have a slash before any `=` or are

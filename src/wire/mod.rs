@@ -9,6 +9,7 @@
 //! read from a client's line and written to an upstream; a [`Reply`] is written to a client, and a [`ReplyView`] is read
 //! from an upstream's line.
 
+pub mod acked;
 pub mod changes;
 pub mod document;
 pub mod escape;
@@ -23,6 +24,7 @@ pub mod status;
 pub mod told;
 pub mod traceparent;
 
+pub use acked::Acked;
 pub use changes::{Batch, Changed, Position, Watch};
 pub use document::{Document, MAX_DOCUMENT};
 pub use key::{Key, KeyBuf, Pattern};

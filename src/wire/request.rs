@@ -13,10 +13,6 @@ pub const MAX_LINE: usize = 8 * 1024;
 /// The refusal of METRICS with an argument, where that is not a proxy of a balancer.
 pub const METRICS_ALONE: &str = "METRICS stands alone";
 
-/// The refusal of CHANGED at a node that keeps no documents of its own.
-pub const TOLD_TO_THE_ORIGIN: &str =
-    "CHANGED is told to the origin, which tells all proxies; PURGE makes a proxy forget a document";
-
 /// A request, borrowed from its line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request<'a> {

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use self::log::{Log, Since};
 use self::watchers::Watchers;
 use crate::lock::lock;
-use crate::wire::{Batch, Key, Position, Reply, Status, Watch};
+use crate::wire::{Acked, Batch, Key, Position, Reply, Status, Watch};
 
 /// A reply to WATCH waits for this time after a change: most changes do not come alone.
 const SETTLES: Duration = Duration::from_millis(5);
@@ -59,17 +59,6 @@ enum Vouches {
     NotNow,
     /// It has every change of its epoch.
     Yes,
-}
-
-/// The `data` of the reply to CHANGED.
-#[derive(Serialize)]
-struct Told {
-    /// The number of the change.
-    seq: u64,
-    /// Watchers that have heard of it.
-    acked: usize,
-    /// Watchers that have not, and whose leases have ended meanwhile: times to live count there. Only with `wait=all`.
-    lapsed: usize,
 }
 
 /// What METRICS tells of changes.
@@ -224,7 +213,8 @@ impl Changes {
                 let _ = timeout_at(until, asked).await;
             }
         }
-        Reply::json(&Told { seq: change.seq, acked, lapsed })
+        let (acked, lapsed) = (acked as u64, lapsed as u64);
+        Reply::json(&Acked { seq: Some(change.seq), acked, lapsed, only_here: false })
     }
 
     /// For METRICS; `None` while nobody looks for changes.
