@@ -108,46 +108,66 @@ fn units_start_what_dproxy_reads() {
     assert_checks(&settings, "examples/systemd/dproxy.toml");
 }
 
+/// The manifests: all but the list of them, which is read by kustomize alone.
+fn manifests() -> Vec<PathBuf> {
+    let mut manifests = files("kubernetes", &[".yaml"]);
+    manifests.retain(|path| !path.ends_with("kustomization.yaml"));
+    manifests
+}
+
 #[test]
 fn manifests_keep_to_the_schema() {
     let Some(program) = venv("kubernetes-validate") else { return };
     let mut validate = clean(&program);
-    validate.args(["--strict", "--no-warn"]).args(files("kubernetes", &[".yaml"]));
+    validate.args(["--strict", "--no-warn"]).args(manifests());
     let output = run_to_end(validate, b"");
     let told = text(&output.stdout) + &text(&output.stderr);
     assert!(output.status.success(), "{told}");
-    assert_eq!(told.matches(" passed ").count(), 10, "{told}");
+    assert_eq!(told.matches(" passed ").count(), 11, "{told}");
+}
+
+#[test]
+fn a_change_of_the_settings_rolls_the_nodes() {
+    let Some(python) = venv("python") else { return };
+    let list = yaml(&python, &examples("kubernetes").join("kustomization.yaml")).remove(0);
+    let names = words(&list["resources"]);
+    assert_eq!(names.len(), manifests().len(), "{names:?}");
+    assert!(names.iter().all(|name| examples("kubernetes").join(name).exists()), "{names:?}");
+    // A generated ConfigMap has a name of its own for each content.
+    let generated = &list["configMapGenerator"][0];
+    assert_eq!((&generated["name"], &generated["files"][0]), (&"dproxy".into(), &"dproxy.toml".into()));
+    for object in manifests().iter().flat_map(|path| yaml(&python, path)) {
+        for volume in object["spec"]["template"]["spec"]["volumes"].as_array().into_iter().flatten() {
+            assert!(volume["name"] != "config" || volume["configMap"]["name"] == "dproxy", "{volume}");
+        }
+    }
 }
 
 #[test]
 fn manifests_start_what_dproxy_reads() {
     let Some(python) = venv("python") else { return };
-    let shared = fs::read_to_string(examples("kubernetes").join("config.yaml")).expect("settings");
-    let (mut nodes, mut scraped) = (0, 0);
-    for path in files("kubernetes", &[".yaml"]) {
+    let shared = fs::read_to_string(examples("kubernetes").join("dproxy.toml")).expect("settings");
+    assert_checks(&shared, "examples/kubernetes/dproxy.toml");
+    let (mut nodes, mut spread, mut guarded) = (0, 0, 0);
+    for path in manifests() {
         let place = path.to_string_lossy().into_owned();
         for object in yaml(&python, &path) {
-            if let Some(settings) = object["data"]["dproxy.toml"].as_str() {
-                assert_checks(settings, &place);
-            }
+            guarded += usize::from(object["kind"] == "NetworkPolicy");
             let pod = &object["spec"]["template"]["spec"];
             for container in pod["containers"].as_array().into_iter().flatten() {
                 nodes += 1;
                 assert_reads(&words(&container["args"]), &place);
-                for probe in ["readinessProbe", "livenessProbe"] {
-                    let command = words(&container[probe]["exec"]["command"]);
-                    assert_eq!(command[0], "/dproxy");
-                    assert_reads(&command[1..], &place);
+                for (probe, path) in [("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")] {
+                    let asked = &container[probe]["httpGet"];
+                    assert_eq!((&asked["path"], &asked["port"]), (&path.into(), &"http".into()), "{place}");
                 }
+                spread += usize::from(pod["topologySpreadConstraints"].is_array());
                 assert!(container["resources"]["limits"]["memory"].is_string(), "{place}");
                 let ports = container["ports"].as_array().expect("ports");
-                if let Some(http) = ports.iter().find(|port| port["name"] == "http") {
-                    scraped += 1;
-                    let port = http["containerPort"].to_string();
-                    let annotations = &object["spec"]["template"]["metadata"]["annotations"];
-                    assert_eq!(annotations["prometheus.io/port"], port.as_str(), "{place}");
-                    assert!(shared.contains(&format!("http-port = {port}\n")), "{place}");
-                }
+                let http = ports.iter().find(|port| port["name"] == "http").expect("a port for HTTP");
+                let port = http["containerPort"].to_string();
+                let annotations = &object["spec"]["template"]["metadata"]["annotations"];
+                assert_eq!(annotations["prometheus.io/port"], port.as_str(), "{place}");
                 let wait = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().expect("a wait");
                 let grace = pod["terminationGracePeriodSeconds"].as_u64().expect("a grace");
                 assert!(wait + 10 < grace, "{place}: the drain of 10 s does not fit");
@@ -155,7 +175,8 @@ fn manifests_start_what_dproxy_reads() {
             }
         }
     }
-    assert_eq!((nodes, scraped), (3, 2));
+    assert_eq!(shared.matches("http-port = 9080\n").count(), 3);
+    assert_eq!((nodes, spread, guarded), (3, 2, 2));
 }
 
 #[test]
@@ -181,7 +202,7 @@ fn images_start_what_dproxy_reads() {
 #[test]
 fn no_example_holds_a_document_for_ever_by_accident() {
     for (folder, endings) in
-        [("systemd", &[".toml", ".service"][..]), ("kubernetes", &[".yaml"]), ("container", &[".yaml"])]
+        [("systemd", &[".toml", ".service"][..]), ("kubernetes", &[".toml"]), ("container", &[".yaml"])]
     {
         let texts =
             files(folder, endings).into_iter().map(|path| fs::read_to_string(path).expect("an example"));
