@@ -68,3 +68,4 @@ mod starting;
 mod terminal;
 mod tiers;
 mod unread;
+mod webhooks;

@@ -1,8 +1,9 @@
 //! The flags of the HTTP front end.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::{CacheArgs, Host, Listed, listed, units};
 use crate::http::{CorsOrigin, HttpConfig, IgnoredQuery, Role};
@@ -34,6 +35,10 @@ pub struct HttpArgs {
     /// Parameters of a query that documents ignore, such as utm_*, or * for all [default: none; any is refused].
     #[arg(long, env = "DPROXY_IGNORE_QUERY", value_delimiter = ',', num_args = 1.., value_parser = listed::item(str::parse::<IgnoredQuery>), value_name = "NAME")]
     pub ignore_query: Vec<Listed<IgnoredQuery>>,
+    /// A file with the token of those who may say with POST /changed that documents have changed, read at each of them
+    /// [default: none; nobody may].
+    #[arg(long, env = "DPROXY_CHANGED_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub changed_token_file: Option<PathBuf>,
 }
 
 impl HttpArgs {
@@ -66,6 +71,7 @@ impl HttpArgs {
             ignore_query: listed::all(&self.ignore_query),
             stale_while_revalidate: cache.map_or(Duration::ZERO, |cache| cache.stale_while_revalidate),
             stale_if_error: cache.map_or(Duration::ZERO, |cache| cache.stale_if_error),
+            changed_token_file: self.changed_token_file.clone(),
             limits,
         }
     }

@@ -11,6 +11,7 @@
 mod accept;
 mod active;
 mod body;
+mod changed;
 mod conn;
 mod cors;
 mod date;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::active::{Activity, Answering};
 use super::body::{Body, Response};
+use super::changed;
 use super::cors;
 use super::date;
 use super::document::{self, Long};
@@ -108,6 +109,7 @@ impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
         self.activity.head_received();
         let (head, body) = request.into_parts();
         let responding = match body.is_end_stream() {
+            _ if changed::is_asked_for(&head) => self.changed(body, head),
             true => self.with_cors(&head),
             false => self.after(body, self.with_cors(&head), head),
         };
@@ -136,18 +138,8 @@ impl<H: Handler> Service<H> {
     }
 
     fn respond(&self, head: &Parts) -> Responding {
-        if !CHECKS.contains(&head.uri.path()) && !self.activity.at().has_place() {
-            return self.refuse(Status::Overloaded, "too many connections");
-        }
-        if let Err(why) = host::check(head) {
-            return self.refuse(Status::BadRequest, why);
-        }
-        if let Some(names) = &self.site.config.names
-            && !host::is_known(head, names)
-        {
-            self.site.handler.refused(Status::BadRequest);
-            let detail = "this node is not called so here; --http-names says by which names it is";
-            return Responding::now(misdirected(detail));
+        if let Some(response) = self.turned_away(head) {
+            return Responding::now(response);
         }
         if head.method == Method::OPTIONS {
             let mut response = cors::options();
@@ -161,6 +153,40 @@ impl<H: Handler> Service<H> {
             Some(path) if path.contains('/') || path.contains('%') => self.document(path, head),
             _ => self.other(head),
         }
+    }
+
+    /// The response to a request that nothing here is asked about.
+    fn turned_away(&self, head: &Parts) -> Option<Response> {
+        if !CHECKS.contains(&head.uri.path()) && !self.activity.at().has_place() {
+            return Some(self.site.refusal(Status::Overloaded, "too many connections"));
+        }
+        if let Err(why) = host::check(head) {
+            return Some(self.site.refusal(Status::BadRequest, why));
+        }
+        if let Some(names) = &self.site.config.names
+            && !host::is_known(head, names)
+        {
+            self.site.handler.refused(Status::BadRequest);
+            let detail = "this node is not called so here; --http-names says by which names it is";
+            return Some(misdirected(detail));
+        }
+        None
+    }
+
+    /// Responds to the word that documents have changed, which stands in the body.
+    fn changed(&self, mut body: Incoming, head: Parts) -> Responding {
+        if let Some(response) = self.turned_away(&head) {
+            return self.after(body, Responding::now(response), head);
+        }
+        let (site, from, activity) = (self.site.clone(), self.from, self.activity.clone());
+        Responding::later(async move {
+            let (response, is_read) = changed::respond(site, from, &head.headers, &mut body).await;
+            if is_read {
+                activity.head_received();
+                return response;
+            }
+            finished(body, response, &head, &activity).await
+        })
     }
 
     fn document(&self, path: &str, head: &Parts) -> Responding {
@@ -225,20 +251,11 @@ impl<H: Handler> Service<H> {
     }
 
     /// Responds once the request's body, which nobody reads, has come whole; or at once, as the last of its connection.
-    fn after(&self, mut body: Incoming, responding: Responding, head: Parts) -> Responding {
+    fn after(&self, body: Incoming, responding: Responding, head: Parts) -> Responding {
         let activity = self.activity.clone();
         Responding::later(async move {
-            let Ok(mut response) = responding.await;
-            if leftover::discard(&mut body, &head.headers).await {
-                // Bytes of a body are none of the next head.
-                activity.head_received();
-            } else if head.version == Version::HTTP_2 {
-                leftover::linger(body);
-            } else {
-                activity.leaves_unread();
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            response
+            let Ok(response) = responding.await;
+            finished(body, response, &head, &activity).await
         })
     }
 
@@ -250,6 +267,20 @@ impl<H: Handler> Service<H> {
             response
         })
     }
+}
+
+/// The response, once the rest of the request's body has come; or as the last of its connection.
+async fn finished(mut body: Incoming, mut response: Response, head: &Parts, activity: &Activity) -> Response {
+    if leftover::discard(&mut body, &head.headers).await {
+        // Bytes of a body are none of the next head.
+        activity.head_received();
+    } else if head.version == Version::HTTP_2 {
+        leftover::linger(body);
+    } else {
+        activity.leaves_unread();
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// The response, as the last of its connection.

@@ -1,6 +1,7 @@
 //! The node as every part of the HTTP front end sees it: its configuration, its handler, and the texts of open pages.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub struct HttpConfig {
     pub stale_while_revalidate: Duration,
     /// For how long a proxy serves a stale document while its origin fails (RFC 5861).
     pub stale_if_error: Duration,
+    /// The file with the token of those who may say over HTTP that documents have changed; nobody may without.
+    pub changed_token_file: Option<PathBuf>,
     /// The limits of the line port, for this port.
     pub limits: ServerLimits,
 }
@@ -63,6 +66,7 @@ impl HttpConfig {
             ignore_query: Vec::new(),
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
+            changed_token_file: None,
             limits: ServerLimits::default(),
         }
     }
