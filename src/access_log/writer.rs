@@ -16,6 +16,8 @@ use super::{AccessLog, AccessLogConfig, LineFormat, Target};
 
 /// The time between two rounds.
 const ROUND: Duration = Duration::from_millis(50);
+/// The time that the last round has at the least.
+const LAST_ROUND: Duration = Duration::from_millis(200);
 /// A write of the file has about so many bytes.
 const CHUNK: usize = 256 * 1024;
 
@@ -44,10 +46,10 @@ impl Writer {
         Ok(Self { thread: thread.thread().clone(), ended })
     }
 
-    /// Waits for the end of the thread, which is told already.
+    /// Waits for the end of the thread, which is told already: for a moment even if all patience is used up.
     pub(super) fn join(self, patience: Duration) {
         self.thread.unpark();
-        if self.ended.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if self.ended.recv_timeout(patience.max(LAST_ROUND)) == Err(mpsc::RecvTimeoutError::Timeout) {
             warn!("the access log could not be written to its end");
         }
     }
