@@ -29,6 +29,7 @@ mod documents;
 mod explained;
 mod failing_origin;
 mod failover;
+mod follow;
 mod freshness;
 mod handover;
 mod house;

@@ -59,6 +59,9 @@ pub struct WhatArgs {
     /// Say that documents have changed, by their paths or those of all beneath a prefix: to an origin, a proxy or a balancer.
     #[arg(long, num_args = 1.., value_name = "PATH")]
     pub changed: Vec<String>,
+    /// Print documents as they change at an origin, by their paths or those of all beneath a prefix, one a line.
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    pub follow: Vec<String>,
     /// What the node knows of a document.
     #[arg(long, value_name = "PATH")]
     pub explain: Option<String>,
@@ -107,6 +110,9 @@ impl WhatArgs {
             self.drain.as_ref().map(|node| format!("DRAIN {force}{node}")),
             self.undrain.as_ref().map(|node| format!("UNDRAIN {node}")),
         ];
+        if !self.follow.is_empty() {
+            return Requests::Follow(self.follow.clone());
+        }
         match (lines.into_iter().flatten().next(), &self.keys, &self.get[..]) {
             (Some(line), _, _) => Requests::Line(line),
             (None, Some(file), _) => Requests::Keys(file.clone()),

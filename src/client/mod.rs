@@ -1,5 +1,6 @@
 //! The client: sends requests to a node, prints the replies, and ends with an exit code for the worst of them.
 
+mod follow;
 mod show;
 mod table;
 mod unreached;
@@ -22,7 +23,7 @@ use crate::net::{Link, LinkError, LinkLimits};
 use crate::terminal::{self, complain};
 use crate::wire::escape::encoded;
 use crate::wire::key::KeyError;
-use crate::wire::{KeyBuf, Reply, ReplyView, Request, Status};
+use crate::wire::{Changed, KeyBuf, Reply, ReplyView, Request, Status};
 
 /// Requests of one client in flight at once.
 const IN_FLIGHT: usize = 128;
@@ -77,6 +78,8 @@ pub enum Requests {
     Documents(Vec<String>),
     /// A file of keys, one on each line, asked for over one session; `-` is standard input.
     Keys(PathBuf),
+    /// Names of documents, each of which is asked for when it has changed.
+    Follow(Vec<String>),
 }
 
 /// Sends the requests and prints the replies. Exit code: 0 when all were OK, 1 when one had another status or a line of a file
@@ -91,6 +94,11 @@ pub async fn run(config: ClientConfig) -> Result<ExitCode> {
             let keys = paths.iter().map(parse).collect::<Result<Vec<KeyBuf>, String>>();
             let keys = keys.unwrap_or_else(|error| usage(&error));
             ask_many(&link, stream::iter(keys.into_iter().map(Ok)), config.timeout).await?
+        }
+        Requests::Follow(names) => {
+            let names = names.join(" ");
+            let followed = Changed::parse(&names).unwrap_or_else(|error| usage(&error.to_string()));
+            follow::follow(&link, followed, config.timeout).await?
         }
         Requests::Keys(file) => {
             let (keys, mut given) = (read_ahead(KeyLines::open(&file)?)?, 0_u64);
