@@ -166,6 +166,37 @@ fn a_proxy_that_is_down_owes_it_and_an_older_one_purges() {
 }
 
 #[test]
+fn an_older_proxy_behind_a_proxy_purges_before_it_is_asked_again() {
+    let may_purge = Arc::new(AtomicBool::new(false));
+    let older = Fake::start(Hello::Granted, {
+        let (may_purge, edition) = (may_purge.clone(), AtomicU64::new(1));
+        move |asked| match asked.request {
+            request if request.starts_with("GET") => {
+                let edition = edition.load(Ordering::SeqCst);
+                asked.reply(&format!("{{\"status\":\"OK\",\"data\":{edition}}}"));
+            }
+            "PURGE soft" if may_purge.load(Ordering::SeqCst) => {
+                edition.store(2, Ordering::SeqCst);
+                asked.reply(r#"{"status":"OK","data":{"purged":1}}"#);
+            }
+            "PURGE soft" => asked.reply(r#"{"status":"FORBIDDEN","data":"no"}"#),
+            _ => asked.reply(r#"{"status":"WRONG_METHOD","data":"this node has no CHANGED"}"#),
+        }
+    });
+    let proxy = &holders(older.address, [""])[0];
+    assert_eq!(get(proxy.address, "article/1")["cache_hit"], true);
+    assert_eq!(
+        status_of(&ask(proxy.address, "CHANGED article/1 wait=all")),
+        "FORBIDDEN",
+        "it may show the old one"
+    );
+    may_purge.store(true, Ordering::SeqCst);
+    assert_eq!(changed(proxy.address)["only_here"], true);
+    assert_eq!(older.requests().iter().filter(|request| *request == "PURGE soft").count(), 3);
+    assert_new(std::slice::from_ref(proxy), 2);
+}
+
+#[test]
 fn it_is_for_administrators_at_every_node() {
     let data = one_article();
     let origin = Start::origin(data.path(), "--changes told --admin-from 10.0.0.0/8").run();

@@ -142,9 +142,24 @@ impl LinkSource {
         let reply = ReplyView::parse(&line).map_err(|_| GARBAGE)?;
         match reply.status {
             Status::Ok => serde_json::from_str(reply.data).map_err(|_| GARBAGE),
-            Status::WrongMethod => Err(Untold::TellsNobody),
+            Status::WrongMethod => Err(self.purge_softly(changed, deadline).await?),
             status => Err(Untold::Refused(status)),
         }
+    }
+
+    /// A node that does not know CHANGED may be an older proxy, which would give out what it holds as fresh. An origin holds
+    /// nothing, and has no PURGE.
+    async fn purge_softly(&self, changed: Changed<'_>, deadline: Instant) -> Result<Untold, Untold> {
+        for pattern in changed.patterns() {
+            let request = Request::Purge { pattern, soft: true };
+            let line = self.link.ask_apart(request, deadline).await.map_err(Untold::Failed)?;
+            match ReplyView::parse(&line).map_err(|_| Untold::Failed(LinkError::Garbage))?.status {
+                Status::Ok => {}
+                Status::WrongMethod => break,
+                status => return Err(Untold::Refused(status)),
+            }
+        }
+        Ok(Untold::TellsNobody)
     }
 }
 
