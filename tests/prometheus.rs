@@ -74,6 +74,8 @@ fn the_numbers_are_those_of_metrics() {
     assert_eq!(value("dproxy_request_duration_seconds_count"), 4.0);
     assert_eq!(value("dproxy_cache_entries"), 2.0);
     assert!(value("dproxy_cache_bytes") > 0.0);
+    until("changes are followed", || value("dproxy_push_live") == 1.0);
+    assert_eq!((value("dproxy_push_lapsed"), value("dproxy_push_changes_total")), (0.0, 0.0));
     let open = fetch_with(house.proxy, "/metrics", &["accept: application/openmetrics-text; version=1.0.0"]);
     assert!(open.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
     assert!(open.text().ends_with("# EOF\n") && open.text().contains("# UNIT dproxy_cache_bytes bytes"));

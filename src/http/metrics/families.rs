@@ -34,6 +34,16 @@ const fn counter(path: &'static [&'static str], name: &'static str, help: &'stat
     Family { path, word: None, name, unit: None, is_counter: true, help }
 }
 
+/// A gauge that is 1 while a text of METRICS is this word.
+const fn state(
+    path: &'static [&'static str],
+    word: &'static str,
+    name: &'static str,
+    help: &'static str,
+) -> Family {
+    Family { path, word: Some(word), name, unit: None, is_counter: false, help }
+}
+
 const fn gauge(path: &'static [&'static str], name: &'static str, help: &'static str) -> Family {
     Family { path, word: None, name, unit: None, is_counter: false, help }
 }
@@ -113,6 +123,25 @@ pub(super) const ONE: &[Family] = &[
         "dproxy_changes_resets",
         "Times at which any document might have changed",
     ),
+    state(
+        &["push", "state"],
+        "live",
+        "dproxy_push_live",
+        "1 while the origin tells of every change, so that documents are fresh until they change",
+    ),
+    state(
+        &["push", "state"],
+        "lapsed",
+        "dproxy_push_lapsed",
+        "1 while the origin is not heard of changes, so that times to live count",
+    ),
+    counter(
+        &["push", "lapses"],
+        "dproxy_push_lapses",
+        "Leases that ended before the next word of the origin",
+    ),
+    counter(&["push", "resets"], "dproxy_push_resets", "Times at which all that is held might have changed"),
+    counter(&["push", "changes"], "dproxy_push_changes", "Names of changed documents that the origin told"),
     counter(&["access_log", "written"], "dproxy_access_log_lines", "Lines written to the access log"),
     counter(
         &["access_log", "dropped"],
@@ -124,14 +153,7 @@ pub(super) const ONE: &[Family] = &[
 /// The metrics of each proxy, as its balancer sees it.
 pub(super) const NODE: &[Family] = &[
     gauge(&["healthy"], "dproxy_node_healthy", "1 while the proxy is healthy, 0 while it is down"),
-    Family {
-        path: &["state"],
-        word: Some("draining"),
-        name: "dproxy_node_draining",
-        unit: None,
-        is_counter: false,
-        help: "1 while the proxy is drained",
-    },
+    state(&["state"], "draining", "dproxy_node_draining", "1 while the proxy is drained"),
     gauge(&["in_flight"], "dproxy_node_requests_in_flight", "GETs under way at the proxy from here"),
     counter(&["requests"], "dproxy_node_requests", "GETs sent to the proxy, retries included"),
     counter(&["retries"], "dproxy_node_retries", "GETs sent to the proxy because another one failed"),
@@ -179,6 +201,12 @@ pub(super) const NODE: &[Family] = &[
         &["metrics", "origin_fetches"],
         "dproxy_node_origin_fetches",
         "Requests of the proxy to the origin",
+    ),
+    state(
+        &["metrics", "push", "state"],
+        "lapsed",
+        "dproxy_node_push_lapsed",
+        "1 while the proxy does not hear of changes from the origin that told it of them",
     ),
     gauge(&["metrics", "origin_failing"], "dproxy_node_origin_failing", "1 while the origin fails the proxy"),
 ];
