@@ -68,5 +68,6 @@ mod stampede;
 mod starting;
 mod terminal;
 mod tiers;
+mod tls;
 mod unread;
 mod webhooks;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
@@ -11,10 +11,10 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::handover;
+use super::log_pause::LogPause;
 pub(crate) use super::places::Admitted;
 use super::places::Places;
 use super::transport::{Listener, Stream};
-use crate::lock::lock;
 
 /// Connections beyond `max_connections`. Health checks are answered there; a client with any other request takes the place of
 /// the connection that has been idle for longest, or is told OVERLOADED.
@@ -31,8 +31,8 @@ const LOOKS: usize = 10;
 const LOOK_PAUSE: Duration = Duration::from_millis(2);
 /// The wait after an accept that failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The least time between two lines of the log about such accepts.
-const LOG_PAUSE: Duration = Duration::from_secs(1);
+/// For the lines of the log about such accepts, at any listener of the process.
+static LOG_PAUSE: LogPause = LogPause::new();
 
 /// The time for handshakes under way to end when the port is handed over.
 const HANDSHAKES_END: Duration = Duration::from_millis(200);
@@ -164,7 +164,7 @@ impl<F: Front> Acceptor<'_, F> {
     async fn accepted(&mut self, accepted: io::Result<(Stream, SocketAddr)>) {
         match accepted {
             Ok((stream, peer)) => {
-                if self.short && is_time_to_log() {
+                if self.short && LOG_PAUSE.is_over() {
                     self.short = false;
                     warn!("accepting connections again");
                 }
@@ -174,7 +174,7 @@ impl<F: Front> Acceptor<'_, F> {
                 debug!(%error, "a connection was closed before it was accepted");
             }
             Err(error) => {
-                if !self.short && is_time_to_log() {
+                if !self.short && LOG_PAUSE.is_over() {
                     self.short = true;
                     warn!(%error, "cannot accept connections; raise the limit of open files (ulimit -n) or lower --max-connections");
                 }
@@ -192,23 +192,12 @@ impl<F: Front> Acceptor<'_, F> {
             }
             tokio::time::sleep(LOOK_PAUSE).await;
         }
-        if is_time_to_log() {
+        if LOG_PAUSE.is_over() {
             warn!(
                 "connections are closed without an answer: all places and the reserve for health checks are busy; raise --max-connections"
             );
         }
     }
-}
-
-/// Whether a second has passed since this was last true, for any listener of the process.
-fn is_time_to_log() -> bool {
-    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
-    let (mut last, now) = (lock(&LAST), Instant::now());
-    let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= LOG_PAUSE);
-    if is_due {
-        *last = Some(now);
-    }
-    is_due
 }
 
 /// Whether an accept error is about one connection only.

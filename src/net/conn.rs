@@ -205,6 +205,7 @@ impl<'a, H: Handler> Conn<'a, H> {
         match filled {
             Filled::Bytes => {}
             Filled::End => self.exchange.phase = Phase::Ending,
+            Filled::Tls => self.exchange.refuse_tls(),
             Filled::Bad(LineError::TooLong) => self.exchange.refuse("the line is longer than 8 KiB"),
             Filled::Bad(LineError::NotText) => self.exchange.refuse("the line is not UTF-8"),
             Filled::Bad(LineError::CutShort) => self.exchange.refuse("the stream ended before the line did"),

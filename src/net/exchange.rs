@@ -262,4 +262,10 @@ impl<'a, H: Handler> Exchange<'a, H> {
         self.unread_input = true;
         self.frame_own(None, &self.shared.refusal(RequestError::Usage(why)));
     }
+
+    /// Ends the connection of a client that speaks TLS.
+    pub(super) fn refuse_tls(&mut self) {
+        foreign::log_tls(self.from);
+        self.refuse(foreign::NO_TLS);
+    }
 }

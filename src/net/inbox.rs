@@ -13,6 +13,7 @@ use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::codec::Decoder;
 
+use super::foreign::is_tls;
 use super::lines::{LineError, Lines};
 
 /// The limit of one read in bytes, and about the limit of the bytes that a connection holds back.
@@ -40,6 +41,8 @@ pub(super) enum Filled {
     End,
     /// Not a line: no byte after it can be trusted.
     Bad(LineError),
+    /// The first bytes of a connection of TLS.
+    Tls,
 }
 
 /// The incoming half of a connection.
@@ -48,12 +51,14 @@ pub(super) struct Inbox {
     held: BytesMut,
     /// Whether `held` starts with a whole line.
     paused: bool,
+    /// Whether any bytes have come.
+    has_begun: bool,
 }
 
 impl Inbox {
     /// Lines of at most `max_line` bytes, their end included.
     pub(super) fn new(max_line: usize) -> Self {
-        Self { lines: Lines::new(max_line - 1), held: BytesMut::new(), paused: false }
+        Self { lines: Lines::new(max_line - 1), held: BytesMut::new(), paused: false, has_begun: false }
     }
 
     /// Whether only a part of a line has arrived.
@@ -92,6 +97,9 @@ impl Inbox {
             scratch.extend_from_slice(&self.held);
             if ready!(pin!(stream.read_buf(&mut scratch.limit(READ))).poll(cx))? == 0 {
                 return Poll::Ready(Ok(self.end()));
+            }
+            if !std::mem::replace(&mut self.has_begun, true) && is_tls(scratch) {
+                return Poll::Ready(Ok(Filled::Tls));
             }
             let filled = self.hand_out(scratch, each);
             // A copy of just these bytes: an idle connection must not keep the buffer of its busiest moment.

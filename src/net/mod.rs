@@ -34,6 +34,7 @@ mod in_flight;
 mod inbox;
 mod lines;
 pub mod link;
+mod log_pause;
 mod outbox;
 pub(crate) mod places;
 pub mod server;
