@@ -61,6 +61,35 @@ fn a_webhook_with_the_token_is_believed() {
 }
 
 #[test]
+fn the_event_of_an_object_store_is_understood() {
+    let hooked = Hooked::start("");
+    let (right, path) = (["authorization: Bearer s3cret"], "/changed?prefix=site/data/");
+    let s3 = json!({"s3": {"object": {"key": "site/data/article/1.json"}}});
+    let blob = "/blobServices/default/containers/c/blobs/site/data/article/1.json";
+    let events = [
+        json!({"Records": [s3]}),
+        json!({"source": "aws.s3", "detail": {"object": {"key": "site/data/article/1.json"}}}),
+        json!({"message": {"attributes": {"eventType": "OBJECT_FINALIZE", "objectId": "site/data/article/1.json"}}}),
+        json!([{"eventType": "Microsoft.Storage.BlobCreated", "subject": blob}]),
+    ];
+    let say =
+        |event: &serde_json::Value| Http::connect(hooked.http).ask("POST", path, &right, &event.to_string());
+    for (number, event) in (10..).zip(&events) {
+        get(hooked.proxy.address, "article/1");
+        hooked.data.put("article/1", number.to_string().as_bytes());
+        assert_eq!(Http::connect(hooked.http).ask("POST", path, &[], &event.to_string()).code, 403);
+        let response = say(event);
+        assert_eq!(response.code, 200, "{}", response.text());
+        assert!(response.json()["seq"].is_u64(), "{}", response.text());
+        assert_eq!(hooked.document(), number);
+    }
+    let asked = json!([{"eventType": "Microsoft.EventGrid.SubscriptionValidationEvent", "data": {"validationCode": "c0de"}}]);
+    assert_eq!(say(&asked).json(), json!({"validationResponse": "c0de"}));
+    let elsewhere = json!({"source": "aws.s3", "detail": {"object": {"key": "site/images/1.png"}}});
+    assert_eq!(say(&elsewhere).json(), json!({"ignored": 1}));
+}
+
+#[test]
 fn nobody_else_is() {
     let hooked = Hooked::start("--cors-origin *");
     let (right, body) = ("authorization: Bearer s3cret", r#"{"changed":["article/1"]}"#);

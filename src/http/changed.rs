@@ -7,6 +7,8 @@
 //!
 //!   {"changed":["article/7","price/*"],"wait":"all"}
 //! ```
+//! Or the body is that of an object store (`storage_events`), for `POST /changed?prefix=<what stands before the keys>`.
+//!
 //! It is the CHANGED of lines, for the same addresses. A token is asked for as well, from everybody: behind a web server on the
 //! same machine every client comes from loopback. Pages cannot send it, as JSON from a page is asked for beforehand.
 
@@ -22,11 +24,14 @@ use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_C
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::body::{Body, Response};
-use super::problem::{NO_SNIFF, problem, status_code};
+use super::problem::{NO_SNIFF, problem};
+use super::query;
 use super::site::Site;
+use super::storage_events::{self, Event};
 use crate::handler::{Ask, Handler};
 use crate::pool;
 use crate::trace;
@@ -57,6 +62,15 @@ enum Wait {
     All,
 }
 
+/// What a body means.
+#[derive(PartialEq, Eq, Debug)]
+enum Meant {
+    /// What stands behind the verb in a line, or in several.
+    Words(Vec<String>),
+    /// Nothing is to be said: the response.
+    Nothing(Value),
+}
+
 /// Why nothing was said: a status, and a sentence for people.
 type Refusal = (Status, String);
 
@@ -69,11 +83,11 @@ pub(super) fn is_asked_for(head: &Parts) -> bool {
 pub(super) async fn respond<H: Handler>(
     site: Arc<Site<H>>,
     from: IpAddr,
-    headers: &HeaderMap,
+    head: &Parts,
     body: &mut Incoming,
 ) -> (Response, bool) {
     let refused = |(status, detail): Refusal| site.refusal(status, &detail);
-    if let Err(refusal) = check(site.config.changed_token_file.as_deref(), headers).await {
+    if let Err(refusal) = check(site.config.changed_token_file.as_deref(), &head.headers).await {
         return (refused(refusal), false);
     }
     let read = timeout(COMES_WITHIN, Limited::new(body, LARGEST).collect()).await;
@@ -82,10 +96,25 @@ pub(super) async fn respond<H: Handler>(
             format!("the body is longer than {LARGEST} bytes, was cut short or did not come in time");
         return (refused((Status::BadRequest, detail)), false);
     };
-    match words(&bytes.to_bytes()) {
-        Ok(words) => (say(&site, from, &words).await, true),
-        Err(refusal) => (refused(refusal), true),
+    let prefix = head.uri.query().and_then(|query| query::value(query, "prefix")).unwrap_or_default();
+    let response = match meant(&bytes.to_bytes(), &prefix) {
+        Ok(Meant::Words(lines)) => say_all(&site, from, &lines).await,
+        Ok(Meant::Nothing(answer)) => well(answer.to_string()),
+        Err(refusal) => refused(refusal),
+    };
+    (response, true)
+}
+
+/// Says one line after the other; the last response, or that to the first which was not taken.
+async fn say_all<H: Handler>(site: &Site<H>, from: IpAddr, lines: &[String]) -> Response {
+    let mut last = well("{}".to_owned());
+    for words in lines {
+        last = say(site, from, words).await;
+        if !last.status().is_success() {
+            break;
+        }
     }
+    last
 }
 
 /// Whether the sender may say it at all.
@@ -138,12 +167,39 @@ fn is_same(given: &[u8], token: &[u8]) -> bool {
     differs == 0
 }
 
+fn meant(body: &[u8], prefix: &str) -> Result<Meant, Refusal> {
+    let event = serde_json::from_slice(body).ok().and_then(|body| storage_events::read(&body));
+    match event {
+        None => words(body).map(|words| Meant::Words(vec![words])),
+        Some(Event::Handshake(code)) => Ok(Meant::Nothing(json!({ "validationResponse": code }))),
+        Some(Event::Objects(objects)) => {
+            let keys = objects.iter().filter_map(|object| storage_events::key(object, prefix));
+            let lines = lines(keys);
+            let ignored = json!({ "ignored": objects.len() });
+            Ok(if lines.is_empty() { Meant::Nothing(ignored) } else { Meant::Words(lines) })
+        }
+    }
+}
+
+/// Names in as few lines as hold them.
+fn lines(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for name in names {
+        match lines.last_mut().filter(|line| line.len() + 1 + name.len() <= MOST) {
+            Some(line) => line.extend([" ", name.as_str()]),
+            None => lines.push(name),
+        }
+    }
+    lines
+}
+
 /// What stands behind the verb in a line.
 fn words(body: &[u8]) -> Result<String, Refusal> {
     let refuse = |detail: String| (Status::BadRequest, detail);
     let said: Said = serde_json::from_slice(body).map_err(|error| {
         refuse(format!(
-            "a body is such as {{\"changed\":[\"article/7\",\"price/*\"],\"wait\":\"all\"}}: {error}"
+            "a body is such as {{\"changed\":[\"article/7\",\"price/*\"],\"wait\":\"all\"}}, or an event of S3, \
+             EventBridge, Pub/Sub or Event Grid: {error}"
         ))
     })?;
     if let Some(name) = said
@@ -171,18 +227,20 @@ async fn say<H: Handler>(site: &Site<H>, from: IpAddr, words: &str) -> Response 
     responded(answer.reply().await)
 }
 
+/// 200, with JSON.
+fn well(text: String) -> Response {
+    let mut response = Response::new(Body::Whole(text.into()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
+    response
+}
+
 /// The `data` of an OK as it is; else a problem.
 fn responded(reply: Reply) -> Response {
     match reply.content {
-        Content::Own { data: Data::Json(text), .. } if reply.status == Status::Ok => {
-            let mut response = Response::new(Body::Whole(text.into()));
-            *response.status_mut() = status_code(reply.status);
-            let headers = response.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            headers.insert(X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
-            response
-        }
+        Content::Own { data: Data::Json(text), .. } if reply.status == Status::Ok => well(text),
         Content::Own { data: Data::Text(why), .. } => problem(reply.status, &why),
         // Of a balancer: which proxies were not told.
         Content::Own { data: Data::Json(text), .. } => {
@@ -215,5 +273,21 @@ mod tests {
             assert!(read(bad).is_err_and(|(status, _)| status == Status::BadRequest), "{bad}");
         }
         assert!(Changed::parse(&read(r#"{"changed":[]}"#).unwrap()).is_err());
+    }
+
+    #[test]
+    fn an_event_of_a_store_is_lines_that_are_not_too_long() {
+        let event = |names: &[String]| {
+            let record = |name: &String| json!({ "s3": { "object": { "key": name } } });
+            let body = json!({ "Records": names.iter().map(record).collect::<Vec<_>>() });
+            meant(body.to_string().as_bytes(), "data/").unwrap()
+        };
+        let names = ["data/a/1.json", "other/a/2.json", "data/a/3.json"].map(str::to_owned);
+        assert_eq!(event(&names), Meant::Words(vec!["a/1 a/3".to_owned()]));
+        assert_eq!(event(&names[1..2]), Meant::Nothing(json!({ "ignored": 1 })));
+        let many: Vec<String> = (10_000..12_000).map(|i| format!("data/a/{i}.json")).collect();
+        let Meant::Words(lines) = event(&many) else { panic!("they are documents") };
+        assert!(lines.len() == 3 && lines.iter().all(|line| line.len() <= MOST), "{}", lines.len());
+        assert_eq!(lines.join(" ").split(' ').count(), 2000);
     }
 }

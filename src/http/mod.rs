@@ -29,6 +29,7 @@ mod query;
 mod router;
 mod service;
 mod site;
+mod storage_events;
 mod streams;
 
 use std::net::IpAddr;

@@ -180,7 +180,7 @@ impl<H: Handler> Service<H> {
         }
         let (site, from, activity) = (self.site.clone(), self.from, self.activity.clone());
         Responding::later(async move {
-            let (response, is_read) = changed::respond(site, from, &head.headers, &mut body).await;
+            let (response, is_read) = changed::respond(site, from, &head, &mut body).await;
             if is_read {
                 activity.head_received();
                 return response;
