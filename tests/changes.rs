@@ -125,6 +125,8 @@ fn whoever_changes_a_document_elsewhere_says_so_and_waits_until_nobody_shows_the
         parse(&text(&output.stdout))["data"].take()
     };
     assert_eq!(changed(&["--wait", "all"]), json!({"seq": 2, "acked": 2, "lapsed": 0}));
+    let told = &origin.metrics()["changes"];
+    assert!(told["told_seconds_ago"].is_f64() && told["everywhere_seconds"].is_f64(), "{told}");
     for proxy in &proxies {
         let reply = get(proxy.address, "article/1");
         assert_eq!((&reply["data"], &reply["cache_hit"]), (&json!(10), &json!(false)));

@@ -9,6 +9,7 @@
 //! one only while it can vouch that nothing escapes it, and begins a new epoch after a time in which it could not.
 
 mod log;
+mod reach;
 mod watchers;
 
 use std::collections::HashSet;
@@ -20,6 +21,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::log::{Log, Since};
+use self::reach::{Reach, ReachMetrics};
 use self::watchers::Watchers;
 use crate::lock::lock;
 use crate::wire::{Acked, Batch, Key, Position, Reply, Status, Watch};
@@ -46,6 +48,7 @@ pub struct Changes {
 struct State {
     log: Log,
     watchers: Watchers,
+    reach: Reach,
     vouches: Vouches,
     resets: u64,
 }
@@ -74,13 +77,20 @@ pub(super) struct ChangeMetrics {
     resets: u64,
     /// Whether every change is seen at the moment.
     vouches: bool,
+    #[serde(flatten)]
+    reach: ReachMetrics,
 }
 
 impl Changes {
     /// A log for which nobody vouches. `lease` is how long a watcher may take it, after it has asked, that it knows everything.
     pub fn new(lease: Duration) -> Arc<Self> {
-        let state =
-            State { log: Log::new(), watchers: Watchers::default(), vouches: Vouches::Never, resets: 0 };
+        let state = State {
+            log: Log::new(),
+            watchers: Watchers::default(),
+            reach: Reach::default(),
+            vouches: Vouches::Never,
+            resets: 0,
+        };
         Arc::new(Self {
             state: state.into(),
             moved: watch::Sender::new(0),
@@ -98,6 +108,7 @@ impl Changes {
         }
         state.log = Log::new();
         state.watchers.forget_positions();
+        state.reach.new_epoch();
         state.vouches = Vouches::Yes;
         drop(state);
         self.wake();
@@ -123,10 +134,12 @@ impl Changes {
 
     /// Adds changes: keys and prefixes (`<prefix>/*`). The position of the last one.
     pub fn add(&self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Position {
-        let mut state = lock(&self.state);
-        names.into_iter().for_each(|name| state.log.add(name.as_ref()));
-        let head = state.log.head();
-        drop(state);
+        let head = {
+            let State { log, watchers, reach, .. } = &mut *lock(&self.state);
+            names.into_iter().for_each(|name| log.add(name.as_ref()));
+            reach.begins(log.head(), watchers, Instant::now());
+            log.head()
+        };
         self.wake();
         head
     }
@@ -165,6 +178,8 @@ impl Changes {
             let mut state = lock(&self.state);
             let heard = watch.since.filter(|since| since.epoch == state.log.head().epoch);
             let has_lease = watch.by.is_some_and(|id| state.watchers.ask(id, heard, began, self.lease));
+            let State { watchers, reach, .. } = &mut *state;
+            reach.look(watchers, began);
             if has_lease { self.lease } else { Duration::ZERO }
         };
         self.asked.notify_waiters();
@@ -228,6 +243,7 @@ impl Changes {
             lag: state.watchers.lag(head, now),
             resets: state.resets,
             vouches: state.vouches == Vouches::Yes,
+            reach: state.reach.metrics(now),
         })
     }
 }

@@ -104,3 +104,31 @@ fn resources_without_end_are_all_taken_to_be_held() {
     assert!(changes.may_be_held("other"));
     assert!(changes.resources.read().unwrap().len() <= RESOURCES + 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn metrics_tell_how_long_the_last_change_took_to_be_everywhere() {
+    let changes = Changes::new(LEASE);
+    changes.begin();
+    let reach = || {
+        let metrics = serde_json::to_value(changes.metrics()).unwrap();
+        (metrics["told_seconds_ago"].as_f64(), metrics["everywhere_seconds"].as_f64())
+    };
+    assert_eq!(reach(), (None, None));
+    changes.add(["a/0"]);
+    assert_eq!(reach(), (Some(0.0), None), "there was nobody to tell");
+    let others = |since| Watch { by: Some(2), wait: Duration::ZERO, ..watch(Some(since)) };
+    let position = ask(&changes, watch(None)).await.position();
+    ask(&changes, others(position)).await;
+    let change = changes.add(["a/1"]);
+    advance(SECOND / 10).await;
+    ask(&changes, Watch { wait: Duration::ZERO, ..watch(Some(change)) }).await;
+    assert_eq!(reach(), (Some(0.1), None), "one has not heard of it");
+    advance(SECOND / 10).await;
+    ask(&changes, others(change)).await;
+    assert_eq!(reach(), (Some(0.2), Some(0.2)));
+    // One that is gone does not count once its lease is over.
+    let change = changes.add(["a/2"]);
+    advance(LEASE * 12 / 10).await;
+    ask(&changes, others(change)).await;
+    assert_eq!(reach(), (Some(2.4), Some(2.4)));
+}

@@ -64,6 +64,11 @@ impl Watchers {
         self.0.values_mut().for_each(|watcher| watcher.heard = None);
     }
 
+    /// Whether a change has come to each watcher whose lease has not ended.
+    pub(super) fn have_all_heard_of(&self, change: Position, now: Instant) -> bool {
+        self.0.values().all(|watcher| watcher.until <= now || watcher.has_heard_of(change))
+    }
+
     /// How far a change has come among the watchers whose leases have not ended.
     pub(super) fn behind(&self, change: Position, now: Instant) -> Behind {
         let live = self.0.iter().filter(|(_, watcher)| watcher.until > now);
