@@ -152,7 +152,7 @@ impl Faults {
                 self.world.ledger.died(host);
                 if let Some(index) = host.strip_prefix("lb").and_then(|index| index.parse().ok()) {
                     self.world.forget_purges(index);
-                    self.world.roster.died(index, now);
+                    self.world.roster.died(index, now, self.world.plan.durable);
                 }
             }
             Kind::Partition(a, b) => sim.partition(a.as_str(), b.as_str()),

@@ -60,14 +60,14 @@ fn line(index: usize) -> String {
 /// Drains or undrains a node; whether the request was answered.
 async fn turn(world: &World, link: &Link, of: usize, index: usize, drain: bool) -> bool {
     let name = format!("{}:{PORT}", proxy(index));
-    let request = if drain { Request::Drain(&name) } else { Request::Undrain(&name) };
+    let request = if drain { Request::Drain { node: &name, force: true } } else { Request::Undrain(&name) };
     world.roster.turn(of, index);
     let asked = now();
     let told = link.ask_apart(request, Instant::now() + PATIENCE).await;
     world.note(format_args!("lb{of} is told to use {name}: {}, and says {told:?}", !drain));
     let is_done = told.is_ok_and(|line| ReplyView::parse(&line).expect("a reply").status == Status::Ok);
-    // A restarted balancer has forgotten it.
-    let is_known = is_done && world.was_unbroken(&balancer(of), asked);
+    // A restarted balancer has forgotten it, unless it keeps its state.
+    let is_known = is_done && (world.plan.durable || world.was_unbroken(&balancer(of), asked));
     if is_known {
         world.roster.turned(of, index, drain);
     }

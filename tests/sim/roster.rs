@@ -98,10 +98,13 @@ impl Roster {
         }
     }
 
-    /// A balancer has died and forgotten its drains; its file remains.
-    pub(crate) fn died(&self, balancer: usize, now: Duration) {
+    /// A balancer has died and forgotten its drains, unless they are kept; its file remains.
+    pub(crate) fn died(&self, balancer: usize, now: Duration, are_kept: bool) {
         let seats = &mut self.lock()[balancer];
         seats.has_changed = false;
+        if are_kept {
+            return;
+        }
         for seat in seats.proxies.iter_mut().filter(|seat| seat.drained) {
             *seat = Seat {
                 drained: false,
