@@ -8,6 +8,7 @@
 
 mod busiest;
 mod counters;
+mod heard;
 mod sample;
 mod tracks;
 mod window;

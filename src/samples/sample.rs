@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Reported;
+use super::heard::heard;
 use crate::wire::{ReplyView, Status};
 
 /// The state of a node. `Healthy → Failing → Down → Healthy`; an operator sets `Drained`.
@@ -55,6 +56,8 @@ pub struct Sample {
     pub role: &'static str,
     /// A balancer's strategy.
     pub strategy: Option<String>,
+    /// Who is told of changes, or whether it hears of them, for people; empty for a node to which they are nothing.
+    pub changes: String,
     /// RFC 3339; empty for a node too old to report it.
     pub start_time: String,
     /// The counters of the node that answered, each request counted once.
@@ -97,6 +100,7 @@ fn balancer(metrics: &Value, nodes: Vec<NodeSample>) -> Sample {
     Sample {
         role: "balancer",
         strategy: metrics["strategy"].as_str().map(str::to_owned),
+        changes: heard(metrics),
         start_time: word(metrics, "start_time"),
         counts,
         in_flight: sum(|node| node.in_flight),
@@ -131,6 +135,7 @@ fn single(metrics: &Value, name: &str) -> Sample {
     Sample {
         role: if is_proxy { "proxy" } else { "origin" },
         strategy: None,
+        changes: heard(metrics),
         start_time: word(metrics, "start_time"),
         counts: node.counts,
         in_flight: node.in_flight,

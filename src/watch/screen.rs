@@ -67,6 +67,7 @@ impl Screen {
             format!("{:.0} errors", sample.counts.errors.unwrap_or(0.0)),
             format!("{:.0} in flight", sample.in_flight),
             detail(sample),
+            sample.changes.clone(),
             if sample.start_time.is_empty() { String::new() } else { format!("since {}", sample.start_time) },
         ];
         let mut room = usize::from(width).saturating_sub(name.len());
@@ -230,6 +231,9 @@ mod tests {
         for text in ["balancer 127.0.0.1:9000", "a:1", "healthy", "b:2", "down", "q leaves"] {
             assert!(shown.contains(text), "{text} in {shown}");
         }
+        let origin = br#"{"status":"OK","data":{"changes":{"watchers":16,"everywhere_seconds":0.012}}}"#;
+        history.add(Sample::from_reply(origin, "x"), Instant::now(), SystemTime::UNIX_EPOCH);
+        assert!(drawn(&history, 120, 20).contains("16 told of changes, everywhere in 12 ms"));
         history.add(Err("nothing listens".into()), Instant::now(), SystemTime::UNIX_EPOCH);
         assert!(drawn(&history, 100, 20).contains("no answer since 00:00:00 UTC"));
         for (width, height) in [(1, 1), (5, 2), (20, 5), (300, 100)] {

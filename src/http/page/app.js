@@ -38,7 +38,8 @@ function since(iso, now) {
 function showHead(state) {
   set($("name"), state.name);
   const strategy = state.strategy ? `, ${state.strategy.replaceAll("_", " ")}` : "";
-  set($("about"), `${state.role}${strategy} · ${since(state.start_time, state.now)} · ${whole.format(state.totals.requests)} requests`);
+  const changes = state.changes ? ` · ${state.changes}` : "";
+  set($("about"), `${state.role}${strategy} · ${since(state.start_time, state.now)} · ${whole.format(state.totals.requests)} requests${changes}`);
   set($("version"), `dproxy ${state.version}`);
   document.title = `${state.name} · ${count(state.totals.rate)}/s`;
   const well = state.nodes.filter((node) => node.health === "healthy").length;

@@ -21,6 +21,7 @@ pub(super) fn state(history: &History, role: Role, name: &str, metrics: &Value) 
         "now": unix_millis(),
         "start_time": metrics["start_time"].as_str().unwrap_or(""),
         "strategy": metrics["strategy"],
+        "changes": history.last().map_or("", |sample| &sample.changes),
         "totals": totals,
         "origin": origin,
         "nodes": history.nodes().map(node).collect::<Vec<Value>>(),
