@@ -44,7 +44,8 @@ impl Fault {
             | LinkError::Refused
             | LinkError::Unresolved
             | LinkError::Broken
-            | LinkError::Garbage => Fault::Source,
+            | LinkError::Garbage
+            | LinkError::Tls(_) => Fault::Source,
             LinkError::Busy | LinkError::Exhausted => Fault::Ours,
         }
     }

@@ -69,5 +69,6 @@ mod starting;
 mod terminal;
 mod tiers;
 mod tls;
+mod tls_served;
 mod unread;
 mod webhooks;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
-use super::units;
+use super::{PeerArgs, units};
 use crate::bench::{BenchConfig, KeyRange, KeySource, Length, Mode};
 use crate::net::link::Peer;
 use crate::terminal::Format;
@@ -24,6 +24,9 @@ pub struct BenchArgs {
     /// The port to ask.
     #[arg(long, env = "DPROXY_PORT", default_value = "9000", value_parser = units::port_there)]
     pub port: u16,
+    /// TLS to the node.
+    #[command(flatten)]
+    pub tls: PeerArgs,
     /// How to ask.
     #[command(flatten)]
     pub load: LoadArgs,
@@ -98,11 +101,15 @@ pub struct KeysArgs {
 
 impl BenchArgs {
     /// The run that the flags describe.
-    pub fn config(&self) -> BenchConfig {
+    ///
+    /// # Errors
+    /// In a sentence, when a file of TLS is not what it should be.
+    pub fn config(&self) -> Result<BenchConfig, String> {
         let (load, keys) = (&self.load, &self.keys);
         let warmup = load.warmup.unwrap_or(if load.requests.is_some() { Duration::ZERO } else { WARMUP });
-        BenchConfig {
+        Ok(BenchConfig {
             peer: Peer { host: self.host.clone(), port: self.port },
+            tls: self.tls.load()?,
             connections: load.connections,
             in_flight: load.in_flight as usize,
             threads: load.threads,
@@ -115,7 +122,7 @@ impl BenchArgs {
             zipf: keys.zipf,
             seed: keys.seed,
             output: self.output,
-        }
+        })
     }
 }
 

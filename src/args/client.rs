@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::units;
+use super::{PeerArgs, units};
 use crate::client::{ClientConfig, Requests};
 use crate::net::link::Peer;
 
@@ -24,6 +24,9 @@ pub struct ClientArgs {
     /// What to ask.
     #[command(flatten)]
     pub what: WhatArgs,
+    /// TLS to the node.
+    #[command(flatten)]
+    pub tls: PeerArgs,
     /// With --changed: the proxies whose answer is waited for.
     #[arg(long, requires = "changed", value_name = "FOR")]
     pub wait: Option<WaitArg>,
@@ -87,13 +90,17 @@ impl ClientArgs {
     }
 
     /// The node and the request.
-    pub fn config(&self) -> ClientConfig {
+    ///
+    /// # Errors
+    /// In a sentence, when a file of TLS is not what it should be.
+    pub fn config(&self) -> Result<ClientConfig, String> {
         let peer = self.peer();
-        ClientConfig {
+        Ok(ClientConfig {
             peer,
+            tls: self.tls.load()?,
             requests: self.what.meant(self.wait == Some(WaitArg::All), self.force),
             timeout: self.timeout,
-        }
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{defaults, units};
+use super::{PeerArgs, defaults, units};
 use crate::net::LinkLimits;
 
 /// The heading of these flags in the help.
@@ -22,10 +22,13 @@ pub struct LinkArgs {
     #[arg(long, hide = true, env = "DPROXY_RESOLVE_INTERVAL", default_value = defaults::time(LinkLimits::default().resolve_interval), value_parser = units::positive_duration,
         value_name = "TIME")]
     pub resolve_interval: Duration,
+    /// TLS to them.
+    #[command(flatten)]
+    pub peer: PeerArgs,
 }
 
 impl LinkArgs {
-    /// The limits of a link: one session per thread, and documents of at most `max_document` bytes.
+    /// The limits of a link without TLS: one session per thread, and documents of at most `max_document` bytes.
     pub fn limits(&self, threads: usize, max_document: usize) -> LinkLimits {
         let limits = LinkLimits::default().with_max_document(max_document);
         let (connect_deadline, resolve_interval) = (self.connect_deadline, self.resolve_interval);

@@ -27,6 +27,7 @@ mod proxy;
 mod server;
 #[cfg(feature = "tools")]
 mod simulate;
+mod tls;
 pub mod units;
 #[cfg(feature = "tools")]
 mod watch;
@@ -57,6 +58,7 @@ pub use proxy::{CacheArgs, ProxyArgs, usual_ttl};
 pub use server::ServerArgs;
 #[cfg(feature = "tools")]
 pub use simulate::SimulateArgs;
+pub use tls::{PeerArgs, TlsArgs, bad_files};
 #[cfg(feature = "tools")]
 pub use watch::WatchArgs;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{AccessLogArgs, Host, defaults, units};
+use super::{AccessLogArgs, Host, TlsArgs, defaults, units};
 use crate::net::{ServerLimits, Unread};
 
 /// The heading of these flags in the help.
@@ -56,13 +56,16 @@ pub struct ServerArgs {
     /// Threads that serve, each with its own listener and runtime [default: one per core].
     #[arg(long, env = "DPROXY_THREADS", value_parser = units::few(), value_name = "N")]
     pub threads: Option<usize>,
+    /// TLS with clients.
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// The access log.
     #[command(flatten)]
     pub access_log: AccessLogArgs,
 }
 
 impl ServerArgs {
-    /// The limits of one server of this process; `unread` is shared by all of them.
+    /// The limits of one server of this process, without TLS; `unread` is shared by all of them.
     pub fn limits(&self, unread: &Arc<Unread>) -> ServerLimits {
         ServerLimits {
             unread: unread.clone(),
@@ -75,6 +78,7 @@ impl ServerArgs {
             drain: self.drain,
             slow_log: self.slow_log,
             hand_over: self.reuse_port.then(|| self.threads()),
+            tls: None,
         }
     }
 

@@ -25,8 +25,14 @@ pub struct WatchArgs {
 
 impl ClientArgs {
     /// What to watch, if that is what the client is to do.
-    pub fn watched(&self) -> Option<Watch> {
+    ///
+    /// # Errors
+    /// In a sentence, when a file of TLS is not what it should be.
+    pub fn watched(&self) -> Result<Option<Watch>, String> {
         let WatchArgs { watch, every, count } = self.watch;
-        watch.then(|| Watch { peer: self.peer(), timeout: self.timeout, every, count })
+        if !watch {
+            return Ok(None);
+        }
+        Ok(Some(Watch { peer: self.peer(), tls: self.tls.load()?, timeout: self.timeout, every, count }))
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::keys::KeyRange;
 use crate::net::link::Peer;
+use crate::net::tls::PeerTls;
 use crate::terminal::Format;
 
 /// Which node to put load on, which documents to ask for, how hard and how long.
@@ -14,6 +15,8 @@ use crate::terminal::Format;
 pub struct BenchConfig {
     /// The node.
     pub peer: Peer,
+    /// TLS to it; `None` for plain text.
+    pub tls: Option<PeerTls>,
     /// Connections in all.
     pub connections: usize,
     /// Requests in flight on each session; always 1 in [`Mode::Plain`].
@@ -96,6 +99,7 @@ pub(super) mod tests {
 
     pub(in crate::bench) fn config() -> BenchConfig {
         BenchConfig {
+            tls: None,
             peer: Peer { host: "127.0.0.1".to_owned(), port: 8001 },
             connections: 64,
             in_flight: 16,

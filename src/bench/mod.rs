@@ -119,8 +119,12 @@ async fn is_closed_at_once(stream: &mut Stream) -> bool {
 /// the requests in flight on each session. `None` when no reply came; that is reported here.
 async fn connect_once(config: &BenchConfig) -> Result<Option<(IpAddr, usize, Mode)>> {
     let (peer, deadline) = (&config.peer, config.timeout);
-    let mut stream = match dial(&peer.host, peer.port, deadline).await {
-        Ok(stream) => stream,
+    let dialled = async {
+        let dialled = dial(&peer.host, peer.port, deadline).await?;
+        dialled.secured(config.tls.as_ref(), &peer.host, deadline).await
+    };
+    let mut stream = match dialled.await {
+        Ok(dialled) => dialled.stream,
         Err(error) => {
             complain(LinkError::of_dial(&error).advice(peer));
             return Ok(None);

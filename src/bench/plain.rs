@@ -31,7 +31,7 @@ pub(super) async fn run(worker: Arc<Worker>, index: usize) {
                 worker.state().measurements.reply(due, now, &line);
                 continue;
             }
-            Err(LinkError::Refused | LinkError::Unresolved) => Failure::Refused,
+            Err(LinkError::Refused | LinkError::Unresolved | LinkError::Tls(_)) => Failure::Refused,
             Err(LinkError::Broken | LinkError::Busy | LinkError::Exhausted) => Failure::Broken,
             Err(LinkError::Late) => Failure::Late,
             Err(LinkError::Garbage | LinkError::TooLong | LinkError::NotText) => Failure::Bad,

@@ -80,7 +80,9 @@ impl Worker {
 
     pub(super) async fn dial(&self) -> std::io::Result<Dialled> {
         let address = SocketAddr::new(self.address, self.config.peer.port);
-        connect(&[address], CONNECT.min(self.config.timeout)).await
+        let within = CONNECT.min(self.config.timeout);
+        let dialled = connect(&[address], within).await?;
+        dialled.secured(self.config.tls.as_ref(), &self.config.peer.host, within).await
     }
 
     /// Waits for the start of the run, so that connecting is not part of it.

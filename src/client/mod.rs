@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::keylist::{KeyLines, NoKey};
 use crate::net::link::Peer;
+use crate::net::tls::PeerTls;
 use crate::net::{Link, LinkError, LinkLimits};
 use crate::terminal::{self, complain};
 use crate::wire::escape::encoded;
@@ -63,6 +64,8 @@ impl TimedReply {
 pub struct ClientConfig {
     /// The node to ask.
     pub peer: Peer,
+    /// TLS to it; `None` for plain text.
+    pub tls: Option<PeerTls>,
     /// The requests to send.
     pub requests: Requests,
     /// The longest wait for each reply.
@@ -85,7 +88,12 @@ pub enum Requests {
 /// Sends the requests and prints the replies. Exit code: 0 when all were OK, 1 when one had another status or a line of a file
 /// is no key, 3 when one had no reply.
 pub async fn run(config: ClientConfig) -> Result<ExitCode> {
-    let limits = LinkLimits { max_reply: MAX_REPLY, patience: config.timeout, ..LinkLimits::default() };
+    let limits = LinkLimits {
+        max_reply: MAX_REPLY,
+        patience: config.timeout,
+        tls: config.tls,
+        ..LinkLimits::default()
+    };
     let link = Link::new(config.peer, limits);
     let exit = match config.requests {
         Requests::Line(line) => ask_one(&link, &line, config.timeout).await?,

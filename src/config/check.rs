@@ -62,6 +62,7 @@ pub fn check(args: &CheckArgs, config: Option<&std::path::Path>) -> std::io::Res
         match places.read(owner) {
             Ok(matches) => {
                 report.push_str(&places.effective(listed, &matches));
+                complaints.extend(args::bad_files(&matches).iter().map(|why| format!("[{table}] {why}")));
                 read.push((table, matches));
             }
             Err(error) => complaints.push(error),

@@ -22,7 +22,7 @@ use super::site::Site;
 use crate::handler::Handler;
 use crate::net::accept::RESERVE_DEADLINE;
 use crate::net::transport::Stream;
-use crate::net::{ServerLimits, closing};
+use crate::net::{ServerLimits, closing, tls};
 
 /// The limit of bytes of a request's head.
 const MAX_HEAD: usize = 16 * 1024;
@@ -59,6 +59,10 @@ pub(super) async fn serve<H: Handler>(
         () = idle_end(stop, limits) => return,
     };
     let Ok(Some((protocol, first))) = first else { return };
+    if protocol == Protocol::Tls {
+        tls::log(service.from, "a client that speaks TLS came to a port of HTTP without it");
+        return while_unneeded(&activity, closing::turn_away(stream, &site.refuse_head(400))).await;
+    }
     if protocol == Protocol::Lines {
         return while_unneeded(&activity, closing::turn_away(stream, &site.refuse_line())).await;
     }

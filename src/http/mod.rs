@@ -48,6 +48,8 @@ pub use self::site::{HttpConfig, Role};
 use crate::handler::Handler;
 use crate::net::ServerLimits;
 use crate::net::accept::{Admitted, Door, Front, accept};
+use crate::net::closing;
+use crate::net::tls::{Greeted, Spoken, greet};
 use crate::net::transport::{Listener, Stream, limit_unsent};
 
 /// The front end: one, however many listeners it serves.
@@ -114,6 +116,16 @@ impl<H: Handler> Gateway<H> {
 
 impl<H: Handler> Front for HttpFront<H> {
     async fn serve(&self, stream: Stream, from: IpAddr, at: Admitted) {
+        let limits = &self.site.config.limits;
+        let tls = limits.tls.as_ref().map(|tls| (tls, Spoken::Http));
+        let stream = match greet(stream, from, tls, &at, limits.line_deadline, self.ending.cancelled()).await
+        {
+            Some(Greeted::Ready(stream)) => stream,
+            Some(Greeted::Plain(stream)) => {
+                return closing::turn_away(stream, &self.site.needs_tls()).await;
+            }
+            None => return,
+        };
         let activity = Arc::new(Activity::new(at));
         let service =
             service::Service::new(self.site.clone(), self.router.clone(), from, Arc::clone(&activity));

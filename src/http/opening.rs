@@ -6,6 +6,7 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 
+use crate::net::tls::FIRST_BYTE;
 use crate::net::transport::Stream;
 use crate::wire::Request;
 
@@ -23,6 +24,8 @@ pub(super) enum Protocol {
     Http2,
     /// A whole request of the line protocol.
     Lines,
+    /// TLS, where there is none.
+    Tls,
 }
 
 /// Reads until the protocol is known; these bytes are of the connection and have to be read again. `None` at its end, even
@@ -41,6 +44,9 @@ pub(super) async fn read(stream: &mut Stream) -> io::Result<Option<(Protocol, By
 
 /// The protocol of these first bytes; `None` while they may become the preface of HTTP/2.
 fn protocol(first: &[u8]) -> Option<Protocol> {
+    if first.first() == Some(&FIRST_BYTE) {
+        return Some(Protocol::Tls);
+    }
     if first.starts_with(PREFACE) {
         return Some(Protocol::Http2);
     }
@@ -64,6 +70,7 @@ mod tests {
             ("G", Some(Protocol::Http1)),
             ("POST / HTTP/1.1\r\n", Some(Protocol::Http1)),
             ("hello\r\n", Some(Protocol::Http1)),
+            ("\x16\x03\x01", Some(Protocol::Tls)),
             ("PRI *", None),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0", Some(Protocol::Http2)),
             ("GET article/1\n", Some(Protocol::Lines)),

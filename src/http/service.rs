@@ -42,7 +42,7 @@ const CHECKS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 pub(super) struct Service<H> {
     site: Arc<Site<H>>,
     router: TowerToHyperService<Router>,
-    from: IpAddr,
+    pub(super) from: IpAddr,
     activity: Arc<Activity>,
 }
 

@@ -166,6 +166,12 @@ impl<H: Handler> Site<H> {
         last_response(code, Status::BadRequest, &detail)
     }
 
+    /// The response to a client without TLS at a port that speaks it, in bytes.
+    pub(super) fn needs_tls(&self) -> Vec<u8> {
+        self.handler.refused(Status::BadRequest);
+        last_response(400, Status::BadRequest, "this port speaks TLS: ask it with https")
+    }
+
     /// The reply line to a client of the line protocol.
     pub(super) fn refuse_line(&self) -> Vec<u8> {
         let detail = format!("this port serves HTTP; lines are served on port {}", self.config.node);

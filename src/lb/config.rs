@@ -87,6 +87,7 @@ impl Default for LbConfig {
         };
         Self {
             members: Members::default(),
+            max_in_flight: (link.max_in_flight + link.max_waiting) as u64,
             link,
             strategy: Strategy::default(),
             health_interval: Duration::from_secs(2),
@@ -98,7 +99,6 @@ impl Default for LbConfig {
             hedge: true,
             panic_threshold: 0,
             slow_start: Duration::from_secs(10),
-            max_in_flight: (link.max_in_flight + link.max_waiting) as u64,
             purge_deadline: Duration::from_secs(60),
             state_dir: None,
             admins: Admins::default(),

@@ -105,7 +105,7 @@ impl Membership {
             drained_file,
             drained_before: Mutex::new(drained_before),
             changes: Arc::default(),
-            link: config.link,
+            link: config.link.clone(),
             rules,
             cores: config.cores(),
         }
@@ -174,7 +174,7 @@ impl Membership {
     }
 
     fn node(&self, peer: Peer) -> Arc<Node> {
-        let link = Link::new(peer, self.link);
+        let link = Link::new(peer, self.link.clone());
         Arc::new(Node::new(link, self.rules, self.cores, self.clock.now(), self.changes.clone()))
     }
 

@@ -14,7 +14,7 @@ use super::handover;
 use super::log_pause::LogPause;
 pub(crate) use super::places::Admitted;
 use super::places::Places;
-use super::transport::{Listener, Stream};
+use super::transport::{self, Listener, Stream, Tcp};
 
 /// Connections beyond `max_connections`. Health checks are answered there; a client with any other request takes the place of
 /// the connection that has been idle for longest, or is told OVERLOADED.
@@ -161,14 +161,14 @@ struct Acceptor<'a, F> {
 
 impl<F: Front> Acceptor<'_, F> {
     /// Serves a connection. An error neither ends the loop nor makes it spin.
-    async fn accepted(&mut self, accepted: io::Result<(Stream, SocketAddr)>) {
+    async fn accepted(&mut self, accepted: io::Result<(Tcp, SocketAddr)>) {
         match accepted {
             Ok((stream, peer)) => {
                 if self.short && LOG_PAUSE.is_over() {
                     self.short = false;
                     warn!("accepting connections again");
                 }
-                self.admit(stream, peer.ip().to_canonical()).await;
+                self.admit(transport::accepted(stream), peer.ip().to_canonical()).await;
             }
             Err(error) if is_of_the_connection(&error) => {
                 debug!(%error, "a connection was closed before it was accepted");

@@ -22,6 +22,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::io::AsyncWrite;
 use tokio::task::{unconstrained, yield_now};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -31,7 +32,7 @@ use super::exchange::{Exchange, Phase};
 use super::inbox::{Filled, Inbox};
 use super::lines::LineError;
 use super::shared::Shared;
-use super::transport::{Stream, cork};
+use super::transport::{Stream, cork, has_unsent};
 use super::unread::{Backlog, Unread};
 use crate::handler::Handler;
 use crate::wire::request::MAX_LINE;
@@ -141,7 +142,7 @@ impl<'a, H: Handler> Conn<'a, H> {
             if has_moved && self.exchange.now - began >= TURN {
                 return pin!(yield_now()).poll(cx).map(|()| Ok(End::Cut));
             }
-            if self.exchange.outbox.is_empty() {
+            if self.is_taken() {
                 // The write deadline of a reply starts with the reply.
                 self.writing_since = self.exchange.now;
                 self.read_at = self.exchange.now;
@@ -223,7 +224,7 @@ impl<'a, H: Handler> Conn<'a, H> {
     /// Writes what is ready. True when something was written.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         if self.exchange.outbox.is_empty() {
-            return Ok(false);
+            return self.poll_flush(cx);
         }
         if self.exchange.is_answered() {
             cork(self.stream);
@@ -246,6 +247,22 @@ impl<'a, H: Handler> Conn<'a, H> {
             self.waiting_since = self.exchange.now;
         }
         Ok(true)
+    }
+
+    /// Sends records of TLS that the socket has not taken. True when the last of them was sent.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        if !has_unsent(self.stream) {
+            return Ok(false);
+        }
+        Ok(match Pin::new(&mut *self.stream).poll_flush(cx) {
+            Poll::Ready(flushed) => flushed.map(|()| true)?,
+            Poll::Pending => false,
+        })
+    }
+
+    /// Whether the socket has taken all replies.
+    fn is_taken(&self) -> bool {
+        self.exchange.outbox.is_empty() && !has_unsent(self.stream)
     }
 
     /// Ends the connection at its deadline. The timer is moved only when it fires: a busy connection never touches it.
@@ -272,7 +289,7 @@ impl<'a, H: Handler> Conn<'a, H> {
 
     /// Since when the client does nothing; `None` while it waits for us.
     fn idle_since(&self) -> Option<Instant> {
-        match (self.exchange.outbox.is_empty(), self.exchange.is_idle()) {
+        match (self.is_taken(), self.exchange.is_idle()) {
             (false, _) => Some(self.read_at),
             (true, true) => Some(self.waiting_since),
             (true, false) => None,
@@ -282,7 +299,7 @@ impl<'a, H: Handler> Conn<'a, H> {
     /// The deadline of the table at the top.
     fn deadline(&self) -> Option<Instant> {
         let limits = &self.exchange.shared.limits;
-        if !self.exchange.outbox.is_empty() {
+        if !self.is_taken() {
             return Some(self.writing_since + limits.write_deadline);
         }
         let line = self.waiting_since + limits.line_deadline;
@@ -305,7 +322,7 @@ impl<'a, H: Handler> Conn<'a, H> {
             self.exchange.turn_away();
             return self.poll(cx);
         }
-        if !self.mid_line || !self.exchange.outbox.is_empty() {
+        if !self.mid_line || !self.is_taken() {
             return Poll::Ready(Ok(End::Cut));
         }
         self.mid_line = false;

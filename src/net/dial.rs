@@ -14,6 +14,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::timeout;
 
 use super::LinkError;
+use super::tls::PeerTls;
 use super::transport::{self, Stream};
 
 /// The time between two attempts (RFC 8305, section 8).
@@ -28,14 +29,30 @@ pub(crate) struct Dialled {
     pub(crate) was_silent: bool,
 }
 
+impl Dialled {
+    /// Shakes hands with the peer at `host`, if the link speaks TLS. Errors carry a [`TlsFault`](super::tls::TlsFault), or are
+    /// of the connection.
+    pub(crate) async fn secured(
+        self,
+        tls: Option<&PeerTls>,
+        host: &str,
+        within: Duration,
+    ) -> io::Result<Self> {
+        let Some(tls) = tls else { return Ok(self) };
+        let shaken = timeout(within, tls.connect(host, self.stream)).await;
+        let stream = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        Ok(Self { stream, ..self })
+    }
+}
+
 /// Connects to a host by name or address. The look-up is part of the time.
 #[cfg(any(feature = "tools", feature = "otlp"))]
-pub(crate) async fn dial(host: &str, port: u16, within: Duration) -> io::Result<Stream> {
+pub(crate) async fn dial(host: &str, port: u16, within: Duration) -> io::Result<Dialled> {
     let dialled = async {
         let addresses = super::transport::resolve(host, port).await?;
         race(&addresses, delay(addresses.len(), within)).await
     };
-    timeout(within, dialled).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(|it| it.stream)
+    timeout(within, dialled).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Connects to one of the addresses. Of the errors of all, one that is the peer's is returned rather than one of ours.

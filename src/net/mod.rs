@@ -39,6 +39,7 @@ mod outbox;
 pub(crate) mod places;
 pub mod server;
 mod shared;
+pub mod tls;
 pub mod transport;
 pub(crate) mod unread;
 

@@ -6,15 +6,21 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::accept::{Admitted, Door, Front, accept};
-use super::conn;
 use super::in_flight::InFlight;
 use super::shared::{ServerLimits, Shared};
+use super::tls::{Greeted, Spoken, greet};
 use super::transport::{Listener, Stream, limit_unsent};
+use super::{closing, conn};
 use crate::handler::Handler;
 
 impl<H: Handler> Front for Shared<H> {
     async fn serve(&self, stream: Stream, from: IpAddr, at: Admitted) {
-        conn::serve(stream, from, self, &at).await;
+        let tls = self.limits.tls.as_ref().map(|tls| (tls, Spoken::Lines));
+        match greet(stream, from, tls, &at, self.limits.line_deadline, self.ending.cancelled()).await {
+            Some(Greeted::Ready(stream)) => conn::serve(stream, from, self, &at).await,
+            Some(Greeted::Plain(stream)) => closing::turn_away(stream, &self.needs_tls()).await,
+            None => {}
+        }
     }
 
     fn end(&self) {

@@ -6,10 +6,14 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::in_flight::InFlight;
+use super::tls::ServerTls;
 use super::unread::Unread;
 use crate::handler::Handler;
 use crate::wire::request::RequestError;
 use crate::wire::{Reply, Status};
+
+/// The text for a client without TLS.
+const NEEDS_TLS: &str = "this port speaks TLS; dproxy client does so with --peer-ca";
 
 /// The limits of a server.
 #[derive(Clone, Debug)]
@@ -36,6 +40,8 @@ pub struct ServerLimits {
     pub hand_over: Option<usize>,
     /// Requests that take this long or longer are logged.
     pub slow_log: Option<Duration>,
+    /// TLS with clients; `None` for plain text.
+    pub tls: Option<ServerTls>,
 }
 
 impl Default for ServerLimits {
@@ -51,6 +57,7 @@ impl Default for ServerLimits {
             drain: Duration::from_secs(10),
             hand_over: None,
             slow_log: None,
+            tls: None,
         }
     }
 }
@@ -67,6 +74,12 @@ pub(super) struct Shared<H> {
 }
 
 impl<H: Handler> Shared<H> {
+    /// The line for a client without TLS at a port that speaks it.
+    pub(super) fn needs_tls(&self) -> Vec<u8> {
+        let reply = self.handler.error(Status::BadRequest, NEEDS_TLS.to_owned());
+        (reply.to_line() + "\n").into_bytes()
+    }
+
     /// The reply to a line that is not a request.
     pub(super) fn refusal(&self, error: RequestError<'_>) -> Reply {
         let status = match error {

@@ -8,10 +8,17 @@ use std::net::SocketAddr;
 #[cfg(not(sim))]
 use tokio::sync::Semaphore;
 
+#[cfg(all(feature = "https", not(sim)))]
+pub use super::tls::Stream;
 #[cfg(not(sim))]
-pub use tokio::net::{TcpListener as Listener, TcpStream as Stream};
+pub use tokio::net::TcpListener as Listener;
+#[cfg(all(not(feature = "https"), not(sim)))]
+pub use tokio::net::TcpStream as Stream;
+/// A connection as it is accepted, before any TLS.
+#[cfg(not(sim))]
+pub use tokio::net::TcpStream as Tcp;
 #[cfg(sim)]
-pub use turmoil::net::{TcpListener as Listener, TcpStream as Stream};
+pub use turmoil::net::{TcpListener as Listener, TcpStream as Stream, TcpStream as Tcp};
 
 /// The limit of connections that the kernel queues until we accept them.
 #[cfg(not(sim))]
@@ -166,6 +173,27 @@ pub(super) fn cork(stream: &Stream) {
 #[cfg(sim)]
 pub(super) fn cork(_stream: &Stream) {}
 
+/// A connection that was accepted, before any TLS.
+#[cfg_attr(
+    not(all(feature = "https", not(sim))),
+    allow(clippy::useless_conversion, reason = "without TLS it is the same type")
+)]
+pub(super) fn accepted(stream: Tcp) -> Stream {
+    stream.into()
+}
+
+/// Whether bytes that were written wait in records of TLS that the socket has not taken.
+#[cfg(all(feature = "https", not(sim)))]
+pub(super) fn has_unsent(stream: &Stream) -> bool {
+    stream.has_unsent()
+}
+
+/// Without TLS nothing waits.
+#[cfg(not(all(feature = "https", not(sim))))]
+pub(super) fn has_unsent(_stream: &Stream) -> bool {
+    false
+}
+
 /// Look-ups at once: each holds a thread of the pool for blocking work for as long as a silent name server likes.
 #[cfg(not(sim))]
 static LOOK_UPS: Semaphore = Semaphore::const_new(16);
@@ -207,12 +235,13 @@ pub(crate) mod tests {
         let client = TcpSocket::new_v4().unwrap();
         client.set_recv_buffer_size(4096).unwrap();
         let client = client.connect(listener.local_addr().unwrap()).await.unwrap();
-        (listener, client)
+        (listener, Stream::from(client))
     }
 
     async fn corked() -> (Stream, Stream) {
         let (listener, reader) = narrow().await;
         let (writer, _) = listener.accept().await.unwrap();
+        let writer = Stream::from(writer);
         // As on a session: TCP_CORK takes precedence over TCP_NODELAY.
         writer.set_nodelay(true).unwrap();
         cork(&writer);

@@ -33,7 +33,7 @@ impl FailureKind {
             Err(Unmet::Unfit { fault: Fault::Full, .. } | Unmet::Unfit { wait: Some(_), .. }) => Self::Full,
             Err(Unmet::Unfit { .. }) => Self::Unfit,
             Err(Unmet::NoAnswer(error, _)) => match error {
-                LinkError::Refused | LinkError::Unresolved => Self::Unreachable,
+                LinkError::Refused | LinkError::Unresolved | LinkError::Tls(_) => Self::Unreachable,
                 LinkError::Late => Self::Late,
                 LinkError::Broken => Self::Closed,
                 LinkError::Garbage => Self::Garbage,

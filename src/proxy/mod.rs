@@ -163,7 +163,7 @@ impl Proxy {
     /// A proxy with an empty cache. It fetches a document when a request for it has come, and while the origin fails one that
     /// was answered before, to find out whether it is well.
     pub fn new(config: ProxyConfig) -> Arc<Self> {
-        let link = Link::new(config.origin.clone(), config.link);
+        let link = Link::new(config.origin.clone(), config.link.clone());
         let source = LinkSource::new(link, config.fetch.max_document);
         Self::over(config, Box::new(source))
     }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tracing::warn;
 
 use super::process::{Process, said};
@@ -21,6 +21,12 @@ impl Process {
     /// Serves all nodes of a cluster.
     pub(super) fn cluster(&mut self, args: &ClusterArgs) -> Result<()> {
         self.is_cluster = true;
+        let (serves, asks) = (args.server.tls.tls_cert.is_some(), args.link.peer.peer_ca.is_some());
+        if serves != asks {
+            bail!(
+                "the nodes of a cluster ask each other over TLS, or none does: --tls-cert and --peer-ca go together"
+            );
+        }
         // Lines of each node, and HTTP of the balancer.
         self.front_ends = Some(args.proxies + 3);
         misfits(|_, id| amount(args, id)).iter().for_each(|advice| warn!("{advice}"));

@@ -20,7 +20,7 @@ mod systemd;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use tracing::warn;
 
 use self::descriptors::Descriptors;
@@ -58,7 +58,7 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
         #[cfg(feature = "tools")]
         Command::Bench(args) => {
             config::strays().iter().for_each(terminal::complain);
-            bench::run(&args.config())
+            bench::run(&args.config().map_err(|why| anyhow!(why))?)
         }
         #[cfg(feature = "tools")]
         Command::Simulate(args) => {
@@ -97,8 +97,8 @@ fn ask(args: &ClientArgs) -> Result<ExitCode> {
     config::strays().iter().for_each(terminal::complain);
     let runtime = cores::runtime()?;
     #[cfg(feature = "tools")]
-    if let Some(watched) = args.watched() {
+    if let Some(watched) = args.watched().map_err(|why| anyhow!(why))? {
         return runtime.block_on(watch::run(watched));
     }
-    runtime.block_on(client::run(args.config()))
+    runtime.block_on(client::run(args.config().map_err(|why| anyhow!(why))?))
 }

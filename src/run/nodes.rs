@@ -12,15 +12,15 @@ use super::process::{Process, said};
 use crate::access_log::AccessLog;
 use crate::admin::Admins;
 use crate::args::{
-    AccessLogArgs, CacheArgs, Command, HttpArgs, LbArgs, OriginArgs, Place, ProxyArgs, ServerArgs, TellArg,
-    listed,
+    AccessLogArgs, CacheArgs, Command, HttpArgs, LbArgs, LinkArgs, OriginArgs, Place, ProxyArgs, ServerArgs,
+    TellArg, listed,
 };
 use crate::config;
 use crate::handler::Handler;
 use crate::http::{Measured, Role};
 use crate::lb::{Lb, LbConfig};
-use crate::net::ServerLimits;
 use crate::net::transport::Bound;
+use crate::net::{LinkLimits, ServerLimits};
 use crate::origin::changes::Changes;
 use crate::origin::store::{DirStore, Sample};
 use crate::origin::{Origin, OriginConfig, watcher};
@@ -55,7 +55,7 @@ impl Process {
             ..OriginConfig::default()
         };
         let front_ends = 1 + usize::from(self.has_http(&args.http));
-        let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server, front_ends) };
+        let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server, front_ends)? };
         let origin = Origin::telling(documents, config, changes);
         let address = self.role(Role::Origin, bound, origin, limits, &args.http, &args.server, None)?;
         Ok((address, sample))
@@ -65,7 +65,7 @@ impl Process {
     pub(super) fn proxy(&mut self, args: &ProxyArgs) -> Result<SocketAddr> {
         let bound = self.listen("proxy", &self.lines("proxy", args.port, &args.server), &args.server)?;
         let port = address_of(&bound)?.port();
-        let link = args.link.limits(args.server.threads(), args.max_document);
+        let link = link(&args.link, &args.server, args.max_document)?;
         let mut config = args.cache.config(port, args.peer(), link, args.max_document);
         config.bounds.bytes =
             args.cache.max_bytes.unwrap_or_else(|| said("max-bytes", self.memory.cache(1), self.memory));
@@ -95,7 +95,7 @@ impl Process {
         self.in_background(proxy.clone().sweep());
         self.in_background(proxy.clone().follow_changes());
         let front_ends = 1 + usize::from(self.has_http(&args.http));
-        let limits = self.limits(&args.server, front_ends);
+        let limits = self.limits(&args.server, front_ends)?;
         self.role(Role::Proxy, bound, proxy, limits, &args.http, &args.server, Some(&args.cache))
     }
 
@@ -103,7 +103,7 @@ impl Process {
     pub(super) fn lb(&mut self, args: &LbArgs, cache: Option<&CacheArgs>) -> Result<SocketAddr> {
         let bound =
             self.listen("balancer", &self.lines("balancer", args.port, &args.server), &args.server)?;
-        let link = args.link.limits(args.server.threads(), args.max_document);
+        let link = link(&args.link, &args.server, args.max_document)?;
         let admins = Admins::new(listed::all(&args.admin_from));
         let balance = args.balance.config(args.members(), link, admins);
         if let Some(directory) = &args.state_dir {
@@ -113,7 +113,7 @@ impl Process {
         }
         let config = LbConfig { state_dir: args.state_dir.clone(), ..balance };
         let front_ends = 1 + usize::from(self.has_http(&args.http));
-        let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server, front_ends) };
+        let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server, front_ends)? };
         let lb = Lb::new(config).map_err(|error| anyhow!("the list of proxies is bad: {error}"))?;
         self.in_background(lb.clone().check_health());
         self.in_background(lb.clone().follow());
@@ -177,6 +177,12 @@ impl Process {
         };
         Listen { host: args.host, port, host_flag: "--host", port_flag }
     }
+}
+
+/// The limits of a node's links, and their TLS.
+fn link(args: &LinkArgs, server: &ServerArgs, max_document: usize) -> Result<LinkLimits> {
+    let tls = args.peer.load().map_err(|why| anyhow!(why))?;
+    Ok(LinkLimits { tls, ..args.limits(server.threads(), max_document) })
 }
 
 /// The log of changes of an origin, and who fills it.

@@ -164,7 +164,7 @@ async fn post(request: Request<Bytes>, patience: Duration) -> Result<Response<By
     request.headers_mut().insert(HOST, HeaderValue::from_str(authority.as_str())?);
     *request.uri_mut() = uri.path_and_query().map_or("/", |path| path.as_str()).parse()?;
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let stream = dial::dial(host, authority.port_u16().unwrap_or(80), patience).await?;
+    let stream = dial::dial(host, authority.port_u16().unwrap_or(80), patience).await?.stream;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let asked = async move {
         let (head, body) = sender.send_request(request).await?.into_parts();

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -94,7 +94,7 @@ impl Process {
     }
 
     /// The limits of a server of a role with so many front ends.
-    pub(super) fn limits(&mut self, args: &ServerArgs, front_ends: usize) -> ServerLimits {
+    pub(super) fn limits(&mut self, args: &ServerArgs, front_ends: usize) -> Result<ServerLimits> {
         let (memory, descriptors) = (self.memory, self.descriptors);
         let front_ends = self.front_ends.unwrap_or(front_ends);
         let connections = *self
@@ -104,7 +104,8 @@ impl Process {
             let chosen = || said("max-unread", memory.unread(), memory);
             Arc::new(Unread::new(args.max_unread.unwrap_or_else(chosen)))
         }));
-        ServerLimits { max_connections: connections, ..limits }
+        let tls = args.tls.load().map_err(|why| anyhow!(why))?;
+        Ok(ServerLimits { max_connections: connections, tls, ..limits })
     }
 
     /// Serves a handler on every thread.

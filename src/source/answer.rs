@@ -87,6 +87,7 @@ pub(super) fn too_large(max_document: usize) -> Cow<'static, str> {
 pub(super) fn text_of(error: LinkError) -> &'static str {
     match error {
         LinkError::Refused | LinkError::Unresolved => "the origin cannot be reached",
+        LinkError::Tls(_) => "there is no TLS with the origin",
         LinkError::Late => "the origin did not answer in time",
         LinkError::Broken => "the origin closed the connection before it had answered",
         LinkError::Busy => "too many requests wait for the origin",

@@ -39,7 +39,12 @@ impl LinkSource {
     pub fn new(link: Link, max_document: usize) -> Self {
         let watching = Link::new(
             link.peer().clone(),
-            LinkLimits { sessions: 1, patience: WATCH_PATIENCE, ..LinkLimits::default() },
+            LinkLimits {
+                sessions: 1,
+                patience: WATCH_PATIENCE,
+                tls: link.tls().cloned(),
+                ..LinkLimits::default()
+            },
         );
         Self { link, watching, max_document }
     }
@@ -82,6 +87,7 @@ impl LinkSource {
             LinkError::TooLong => self.too_large(),
             LinkError::NotText => NO_SOUND_DOCUMENT.into(),
             LinkError::Garbage => NOT_A_REPLY.into(),
+            LinkError::Tls(fault) => format!("no TLS with the origin: {fault}").into(),
             error => answer::text_of(error).into(),
         }
     }

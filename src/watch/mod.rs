@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::net::link::Peer;
+use crate::net::tls::PeerTls;
 use crate::net::{Link, LinkError, LinkLimits};
 use crate::samples::Sample;
 use crate::terminal::{self, can_draw, no_colour};
@@ -36,6 +37,8 @@ const MAX_REPLY: usize = 64 << 20;
 pub struct Watch {
     /// The node.
     pub peer: Peer,
+    /// TLS to it; `None` for plain text.
+    pub tls: Option<PeerTls>,
     /// The deadline of one poll.
     pub timeout: Duration,
     /// The time between two polls.
@@ -56,7 +59,7 @@ pub async fn run(watch: Watch) -> Result<ExitCode> {
 
 /// The results of polls, one every interval; an error is a text for people.
 fn polls(watch: &Watch) -> impl Stream<Item = Result<Sample, String>> {
-    let limits = LinkLimits { max_reply: MAX_REPLY, ..LinkLimits::default() };
+    let limits = LinkLimits { max_reply: MAX_REPLY, tls: watch.tls.clone(), ..LinkLimits::default() };
     let link = Link::new(watch.peer.clone(), limits);
     let mut tick = interval(watch.every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::Peer;
+use super::{LinkLimits, Peer};
 use crate::lock::lock;
 use crate::net::dial::{self, Dialled};
 use crate::net::transport;
@@ -66,6 +66,18 @@ impl Addresses {
             Err(_) => known.is_doubted = true,
         }
         dialled
+    }
+
+    /// The same, with the handshake of a link that speaks TLS; each within the time to connect.
+    pub(super) async fn dial_for(self: &Arc<Self>, limits: &LinkLimits) -> io::Result<Dialled> {
+        let dialled = self.dial(limits.connect_deadline).await?;
+        match limits.tls.is_some() {
+            false => Ok(dialled),
+            true => {
+                // In a box: a plain request must not be larger by a handshake.
+                Box::pin(dialled.secured(limits.tls.as_ref(), &self.peer.host, limits.connect_deadline)).await
+            }
+        }
     }
 
     async fn usable(self: &Arc<Self>) -> io::Result<Vec<SocketAddr>> {

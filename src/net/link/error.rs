@@ -6,6 +6,7 @@ use nix::libc::{EADDRNOTAVAIL, EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM};
 use thiserror::Error;
 
 use super::Peer;
+use crate::net::tls::TlsFault;
 
 /// Why a request has no reply. Reads as a sentence behind the name of the peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -34,6 +35,9 @@ pub enum LinkError {
     /// A limit of this link is reached, or the peer offers no place for a session; the request was not sent.
     #[error("too many requests wait for it")]
     Busy,
+    /// There is no TLS with the peer, so the request was not sent.
+    #[error("{0}")]
+    Tls(TlsFault),
     /// This process has no ports, descriptors or memory left for a connection; the request was not sent.
     #[error("it was not asked, because this node has no ports, descriptors or memory left for a connection")]
     Exhausted,
@@ -43,6 +47,9 @@ impl LinkError {
     /// The meaning of a failed dial. An error that no system call returned comes from the resolution of the name. Without
     /// ports, descriptors or memory the fault is ours and not the peer's: [`LinkError::Exhausted`].
     pub fn of_dial(error: &io::Error) -> Self {
+        if let Some(fault) = TlsFault::of(error) {
+            return Self::Tls(fault);
+        }
         match error.raw_os_error() {
             // connect(2): EADDRNOTAVAIL and EAGAIN are "no ephemeral port is free".
             Some(EADDRNOTAVAIL | EAGAIN | EMFILE | ENFILE | ENOBUFS | ENOMEM) => Self::Exhausted,
@@ -54,6 +61,11 @@ impl LinkError {
         }
     }
 
+    /// The meaning of a read that failed: a peer that refuses our certificate says so only then (RFC 8446, section 4.4.2.4).
+    pub(crate) fn of_read(error: &io::Error) -> Self {
+        TlsFault::of(error).map_or(Self::Broken, Self::Tls)
+    }
+
     /// Whether the fault is this node's own: it says nothing about the peer.
     pub fn is_ours(self) -> bool {
         matches!(self, Self::Busy | Self::Exhausted)
@@ -61,7 +73,7 @@ impl LinkError {
 
     /// Whether the peer certainly did not get the request.
     pub fn was_not_sent(self) -> bool {
-        matches!(self, Self::Refused | Self::Unresolved)
+        matches!(self, Self::Refused | Self::Unresolved | Self::Tls(_))
     }
 
     /// A sentence for the user of a command line, with what to do about the error.
@@ -82,6 +94,7 @@ impl LinkError {
             ),
             Self::TooLong => format!("the reply of {peer} is longer than a document may be"),
             Self::NotText => format!("{peer} answered with a line that is not UTF-8"),
+            Self::Tls(fault) => format!("no TLS with {peer}: {fault}"),
             Self::Busy => format!("too many requests wait for {peer}"),
             Self::Exhausted => format!(
                 "{peer} was not asked: this process has no ports, descriptors (ulimit -n) or memory left for a connection"

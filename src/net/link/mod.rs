@@ -43,6 +43,7 @@ use self::plain::Connections;
 pub(crate) use self::plain::ask_on;
 use self::session::{Outgoing, Session, Stage};
 use crate::lock::lock;
+use crate::net::tls::PeerTls;
 use crate::per_core::PerCore;
 use crate::trace::{self, Step};
 use crate::wire::{MAX_DOCUMENT, Request};
@@ -56,7 +57,7 @@ const CHECKS: usize = 2;
 const AROUND: usize = 4096;
 
 /// The bounds of a link.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LinkLimits {
     /// Sessions: one for each core that sends requests.
     pub sessions: usize,
@@ -82,6 +83,8 @@ pub struct LinkLimits {
     pub patience: Duration,
     /// How long to send plain requests to a peer without sessions before it is offered one again.
     pub offer_again: Duration,
+    /// TLS with the peer; `None` for plain text.
+    pub tls: Option<PeerTls>,
 }
 
 impl Default for LinkLimits {
@@ -98,6 +101,7 @@ impl Default for LinkLimits {
             hello_deadline: Duration::from_millis(500),
             patience: Duration::from_secs(2),
             offer_again: Duration::from_secs(10),
+            tls: None,
         }
     }
 }
@@ -170,9 +174,9 @@ impl Link {
         let cores = PerCore::new(limits.sessions, Mutex::default);
         Self {
             addresses: Addresses::new(peer, limits.resolve_interval),
+            plain: Connections::new(limits.plain_connections),
             limits,
             cores,
-            plain: Connections::new(limits.plain_connections),
             apart: Connections::new(APART),
             checks: Connections::new(CHECKS),
         }
@@ -181,6 +185,11 @@ impl Link {
     /// The other end.
     pub fn peer(&self) -> &Peer {
         self.addresses.peer()
+    }
+
+    /// TLS with the other end; `None` for plain text.
+    pub fn tls(&self) -> Option<&PeerTls> {
+        self.limits.tls.as_ref()
     }
 
     /// Sends a request and returns the line of the reply, without its end and unparsed.
@@ -306,7 +315,7 @@ impl Link {
             None => {}
         }
         if core.session.is_none() && core.offer_at.is_none_or(|at| Instant::now() >= at) {
-            core.session = Some(opening::dial(self.addresses.clone(), self.limits));
+            core.session = Some(opening::dial(self.addresses.clone(), self.limits.clone()));
         }
         core.session_in_use().cloned()
     }

@@ -34,7 +34,7 @@ impl SessionTask {
     async fn run(self, addresses: Arc<Addresses>) {
         let session = &self.0;
         let Session { peer, limits, .. } = &**session;
-        let mut stream = match addresses.dial(limits.connect_deadline).await {
+        let mut stream = match addresses.dial_for(limits).await {
             Ok(dialled) => dialled.stream,
             Err(error) => {
                 debug!(%peer, %error, "cannot connect");

@@ -65,7 +65,7 @@ pub(super) async fn ask(
 ) -> Result<Bytes, LinkError> {
     let place = async { Ok((connections.permit(limits).await?, connections.pace.place().await)) };
     let (_permit, mut place) = timeout_at(deadline, place).await.unwrap_or(Err(LinkError::Busy))?;
-    let dial = addresses.dial(limits.connect_deadline);
+    let dial = addresses.dial_for(limits);
     let result = ask_on(dial, &mut place, request, limits.max_reply, deadline);
     timeout_at(deadline, result).await.unwrap_or(Err(LinkError::Late))
 }
@@ -136,6 +136,7 @@ pub(super) async fn read_line(stream: &mut Stream, max: usize) -> Result<Bytes, 
         Some(Ok(_)) => Err(LinkError::Garbage),
         Some(Err(LineError::TooLong)) => Err(LinkError::TooLong),
         Some(Err(LineError::NotText)) => Err(LinkError::NotText),
-        None | Some(Err(LineError::CutShort | LineError::Stream(_))) => Err(LinkError::Broken),
+        Some(Err(LineError::Stream(error))) => Err(LinkError::of_read(&error)),
+        None | Some(Err(LineError::CutShort)) => Err(LinkError::Broken),
     }
 }
