@@ -319,3 +319,39 @@ fn a_slow_handshake_keeps_nobody_waiting_and_ends_by_its_deadline() {
         assert!(crate::support::ask::read_to_end(stream).is_empty());
     }
 }
+
+#[test]
+fn certificates_are_read_anew_and_bad_ones_leave_those_before_in_force() {
+    let (old, new) = (Authority::new(), Authority::new());
+    old.sign("node", "127.0.0.1", IN_TIME);
+    new.sign("node", "127.0.0.1", IN_TIME);
+    let both = format!("{} {}", old.serving("node"), old.trusting());
+    let (_data, origin) = origin(&old.serving("node"));
+    let proxy = Start::proxy(origin.address, &both).run();
+    let is_served = |authority: &Authority| {
+        client(proxy.address, &format!("{} --get article/1", authority.trusting())).status.success()
+    };
+    assert!(is_served(&old) && !is_served(&new));
+    // Half of a pair is none.
+    fs::copy(new.file("node.pem"), old.file("node.pem")).expect("a copy");
+    until("it is told", || {
+        proxy.log().contains("stay as they were") && proxy.log().contains("is not the one of")
+    });
+    assert!(is_served(&old));
+    // The authority first, then what it signed: a rename each, as what renews certificates does.
+    for file in ["node.key", "ca.pem"] {
+        fs::copy(new.file(file), old.file("next")).expect("a copy");
+        fs::rename(old.file("next"), old.file(file)).expect("a rename");
+    }
+    until("the new ones are in force", || is_served(&new));
+    // A proxy that starts now asks the origin, which shows the new certificate.
+    let later = Start::proxy(origin.address, &both).run();
+    let line = eventually("a document comes through it", || {
+        let output = client(later.address, &format!("{} --get long/1", new.trusting()));
+        output.status.success().then_some(output.stdout)
+    });
+    assert!(line.len() > 900_000);
+    fs::write(old.file("node.pem"), "nothing").expect("a file");
+    until("it is told once more", || proxy.log().contains("no whole certificate"));
+    assert!(is_served(&new));
+}

@@ -19,7 +19,8 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Closes a connection whose client is not known to have sent more than was read.
 pub(crate) async fn close(stream: &mut Stream) {
     // An error means that the connection is closed already.
-    let _ = stream.shutdown().await;
+    // The last record of TLS may have to wait for a client that does not read.
+    let _ = timeout(LINGER, stream.shutdown()).await;
     if let Some(Ok(1..)) = stream.read(&mut [0]).now_or_never() {
         linger(stream).await;
     }

@@ -2,6 +2,7 @@
 //!
 //! `nodes` and `cluster` build roles from their flags; `process` serves them until a signal.
 
+mod certificates;
 mod cluster;
 mod descriptors;
 mod listen;

@@ -65,7 +65,7 @@ impl Process {
     pub(super) fn proxy(&mut self, args: &ProxyArgs) -> Result<SocketAddr> {
         let bound = self.listen("proxy", &self.lines("proxy", args.port, &args.server), &args.server)?;
         let port = address_of(&bound)?.port();
-        let link = link(&args.link, &args.server, args.max_document)?;
+        let link = self.link(&args.link, &args.server, args.max_document)?;
         let mut config = args.cache.config(port, args.peer(), link, args.max_document);
         config.bounds.bytes =
             args.cache.max_bytes.unwrap_or_else(|| said("max-bytes", self.memory.cache(1), self.memory));
@@ -103,7 +103,7 @@ impl Process {
     pub(super) fn lb(&mut self, args: &LbArgs, cache: Option<&CacheArgs>) -> Result<SocketAddr> {
         let bound =
             self.listen("balancer", &self.lines("balancer", args.port, &args.server), &args.server)?;
-        let link = link(&args.link, &args.server, args.max_document)?;
+        let link = self.link(&args.link, &args.server, args.max_document)?;
         let admins = Admins::new(listed::all(&args.admin_from));
         let balance = args.balance.config(args.members(), link, admins);
         if let Some(directory) = &args.state_dir {
@@ -168,6 +168,12 @@ impl Process {
         Ok(Some(log))
     }
 
+    /// The limits of a node's links, and their TLS.
+    fn link(&mut self, args: &LinkArgs, server: &ServerArgs, max_document: usize) -> Result<LinkLimits> {
+        let tls = self.peer_tls(&args.peer)?;
+        Ok(LinkLimits { tls, ..args.limits(server.threads(), max_document) })
+    }
+
     /// Where a role listens for lines.
     fn lines(&self, role: &str, port: u16, args: &ServerArgs) -> Listen {
         let port_flag = match role {
@@ -177,12 +183,6 @@ impl Process {
         };
         Listen { host: args.host, port, host_flag: "--host", port_flag }
     }
-}
-
-/// The limits of a node's links, and their TLS.
-fn link(args: &LinkArgs, server: &ServerArgs, max_document: usize) -> Result<LinkLimits> {
-    let tls = args.peer.load().map_err(|why| anyhow!(why))?;
-    Ok(LinkLimits { tls, ..args.limits(server.threads(), max_document) })
 }
 
 /// The log of changes of an origin, and who fills it.

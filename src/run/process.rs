@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -104,7 +104,7 @@ impl Process {
             let chosen = || said("max-unread", memory.unread(), memory);
             Arc::new(Unread::new(args.max_unread.unwrap_or_else(chosen)))
         }));
-        let tls = args.tls.load().map_err(|why| anyhow!(why))?;
+        let tls = self.server_tls(&args.tls)?;
         Ok(ServerLimits { max_connections: connections, tls, ..limits })
     }
 

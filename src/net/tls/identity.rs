@@ -2,10 +2,11 @@
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -21,9 +22,14 @@ use super::{FIRST_BYTE, Greeted, PeerFiles, ServerFiles, Spoken, Stream, TlsFaul
 /// The value of `--peer-ca` that means the roots of the platform.
 const SYSTEM: &str = "system";
 
-/// TLS of a server.
+/// TLS of a server. Clones share what is in force.
 #[derive(Clone)]
 pub struct ServerTls {
+    files: Arc<ServerFiles>,
+    acceptors: Arc<ArcSwap<Acceptors>>,
+}
+
+struct Acceptors {
     lines: TlsAcceptor,
     http: TlsAcceptor,
 }
@@ -40,6 +46,30 @@ impl ServerTls {
     /// # Errors
     /// In a sentence that names the file.
     pub fn load(files: &ServerFiles) -> Result<Option<Self>, String> {
+        let acceptors = Acceptors::load(files)?.map(|acceptors| Arc::new(ArcSwap::from_pointee(acceptors)));
+        Ok(acceptors.map(|acceptors| Self { files: Arc::new(files.clone()), acceptors }))
+    }
+
+    /// Reads the files anew, for handshakes from now on.
+    ///
+    /// # Errors
+    /// As [`ServerTls::load`]; then what was in force stays.
+    pub fn reload(&self) -> Result<(), String> {
+        if let Some(acceptors) = Acceptors::load(&self.files)? {
+            self.acceptors.store(Arc::new(acceptors));
+        }
+        Ok(())
+    }
+
+    /// The files that are read.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let ServerFiles { cert, key, client_ca } = &*self.files;
+        [cert, key, client_ca].into_iter().flatten().cloned().collect()
+    }
+}
+
+impl Acceptors {
+    fn load(files: &ServerFiles) -> Result<Option<Self>, String> {
         let pair = pair(files.cert.as_deref(), files.key.as_deref(), "--tls-cert", "--tls-key")?;
         let Some((chain, key)) = pair else {
             return match files.client_ca {
@@ -72,7 +102,9 @@ impl ServerTls {
         let (lines, http) = (config(&[&TLS13], &[])?, config(&[&TLS13, &TLS12], &[b"h2", b"http/1.1"])?);
         Ok(Some(Self { lines, http }))
     }
+}
 
+impl ServerTls {
     /// Shakes hands; a client whose first byte is not one of TLS is left as it is. With the error comes the stream, on which
     /// an alert may be under way.
     pub(crate) async fn accept(
@@ -88,9 +120,10 @@ impl ServerTls {
             Ok(0) => return Err((io::ErrorKind::UnexpectedEof.into(), None)),
             Err(error) => return Err((error, None)),
         }
+        let acceptors = self.acceptors.load_full();
         let acceptor = match spoken {
-            Spoken::Lines => &self.lines,
-            Spoken::Http => &self.http,
+            Spoken::Lines => &acceptors.lines,
+            Spoken::Http => &acceptors.http,
         };
         // In a box: the task of each connection would hold it to the end.
         match Box::pin(acceptor.accept(tcp).into_fallible()).await {
@@ -100,10 +133,11 @@ impl ServerTls {
     }
 }
 
-/// TLS of a link.
+/// TLS of a link. Clones share what is in force.
 #[derive(Clone)]
 pub struct PeerTls {
-    connector: TlsConnector,
+    files: Arc<PeerFiles>,
+    connector: Arc<ArcSwap<ClientConfig>>,
     /// The name in the certificates of peers, where it is not their host.
     name: Option<ServerName<'static>>,
 }
@@ -120,6 +154,30 @@ impl PeerTls {
     /// # Errors
     /// In a sentence that names the file.
     pub fn load(files: &PeerFiles) -> Result<Option<Self>, String> {
+        let Some(config) = Self::config(files)? else { return Ok(None) };
+        let name = files.name.as_deref().map(server_name).transpose()?;
+        let connector = Arc::new(ArcSwap::from_pointee(config));
+        Ok(Some(Self { files: Arc::new(files.clone()), connector, name }))
+    }
+
+    /// Reads the files anew, for handshakes from now on.
+    ///
+    /// # Errors
+    /// As [`PeerTls::load`]; then what was in force stays.
+    pub fn reload(&self) -> Result<(), String> {
+        if let Some(config) = Self::config(&self.files)? {
+            self.connector.store(Arc::new(config));
+        }
+        Ok(())
+    }
+
+    /// The files that are read.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let PeerFiles { ca, cert, key, .. } = &*self.files;
+        [ca, cert, key].into_iter().flatten().cloned().collect()
+    }
+
+    fn config(files: &PeerFiles) -> Result<Option<ClientConfig>, String> {
         let pair = pair(files.cert.as_deref(), files.key.as_deref(), "--peer-cert", "--peer-key")?;
         let Some(ca) = &files.ca else {
             return match pair.is_some() || files.name.is_some() {
@@ -139,8 +197,7 @@ impl PeerTls {
             None => config.with_no_client_auth(),
         };
         config.resumption = Resumption::disabled();
-        let name = files.name.as_deref().map(server_name).transpose()?;
-        Ok(Some(Self { connector: TlsConnector::from(Arc::new(config)), name }))
+        Ok(Some(config))
     }
 
     /// Shakes hands with the peer at `host`. Errors carry a [`TlsFault`] unless they are of the connection.
@@ -150,7 +207,8 @@ impl PeerTls {
             Some(name) => name.clone(),
             None => server_name(host).map_err(|_| TlsFault::WrongName)?,
         };
-        let tls = Box::pin(self.connector.connect(name, tcp)).await.map_err(TlsFault::told)?;
+        let connector = TlsConnector::from(self.connector.load_full());
+        let tls = Box::pin(connector.connect(name, tcp)).await.map_err(TlsFault::told)?;
         Ok(Stream::Tls(Box::new(TlsStream::Client(tls))))
     }
 }

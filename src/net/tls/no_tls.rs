@@ -1,6 +1,7 @@
 //! TLS in a build without it: there is no value of these types.
 
 use std::io;
+use std::path::PathBuf;
 
 use super::{Greeted, PeerFiles, ServerFiles, Spoken};
 use crate::net::transport::Stream;
@@ -20,6 +21,16 @@ impl ServerTls {
     pub fn load(files: &ServerFiles) -> Result<Option<Self>, String> {
         let any = files.cert.is_some() || files.key.is_some() || files.client_ca.is_some();
         if any { Err(NONE.to_owned()) } else { Ok(None) }
+    }
+
+    /// Cannot be called.
+    pub fn reload(&self) -> Result<(), String> {
+        match *self {}
+    }
+
+    /// Cannot be called.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match *self {}
     }
 
     pub(crate) async fn accept(
@@ -43,6 +54,16 @@ impl PeerTls {
     pub fn load(files: &PeerFiles) -> Result<Option<Self>, String> {
         let any = files.ca.is_some() || files.cert.is_some() || files.key.is_some() || files.name.is_some();
         if any { Err(NONE.to_owned()) } else { Ok(None) }
+    }
+
+    /// Cannot be called.
+    pub fn reload(&self) -> Result<(), String> {
+        match *self {}
+    }
+
+    /// Cannot be called.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match *self {}
     }
 
     pub(crate) async fn connect(&self, _host: &str, _stream: Stream) -> io::Result<Stream> {
