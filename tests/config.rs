@@ -53,7 +53,7 @@ fn every_setting_has_its_variable() {
         "wait",
     ]
     .into_iter()
-    .chain(["out", "drain", "undrain", "force"]);
+    .chain(["out", "drain", "undrain", "force", "follow"]);
     let said: BTreeSet<&str> = said.collect();
     let mut command = Cli::command();
     command.build();

@@ -27,6 +27,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "memory",
             "net",
             "origin",
+            "pool",
             "proxy",
             "simulate",
             "source",

@@ -1,15 +1,17 @@
 //! TLS between nodes and to clients, with certificates of authorities made up here, and openssl and curl as peers.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 
 use crate::support::ask::parse;
 use crate::support::command::{BINARY, clean, dproxy, has_command, run_to_end, text};
-use crate::support::{Address, Data, Node, Start, TempDir, ask, eventually, until};
+use crate::support::{Address, Data, Node, Start, TempDir, ask, eventually, pause, until};
 
 /// A certificate authority, and a directory with what it signed.
 struct Authority {
@@ -354,4 +356,39 @@ fn certificates_are_read_anew_and_bad_ones_leave_those_before_in_force() {
     fs::write(old.file("node.pem"), "nothing").expect("a file");
     until("it is told once more", || proxy.log().contains("no whole certificate"));
     assert!(is_served(&new));
+}
+
+#[test]
+fn replies_wait_as_records_for_a_client_that_reads_late() {
+    const MANY: usize = 40;
+    if !has_command("openssl", "openssl") {
+        return;
+    }
+    let authority = Authority::new();
+    authority.sign("node", "127.0.0.1", IN_TIME);
+    let (_data, node) = origin(&authority.serving("node"));
+    let mut command = clean("openssl");
+    command.args(["s_client", "-quiet", "-verify_return_error", "-connect"]).arg(node.address.to_string());
+    command.arg("-CAfile").arg(authority.file("ca.pem"));
+    let mut late =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("openssl");
+    let requests: String = (1..=MANY).map(|id| format!("{id} GET long/1\n")).collect();
+    let mut input = late.stdin.take().expect("its input");
+    input.write_all(format!("HELLO 2\n{requests}").as_bytes()).expect("a write");
+    // The socket is full, and what waits behind it has stopped growing.
+    pause(Duration::from_millis(500));
+    let mut output = BufReader::new(late.stdout.take().expect("its output")).lines();
+    assert!(output.next().expect("a line").expect("text").contains("max_in_flight"));
+    let mut ids: Vec<usize> = output
+        .by_ref()
+        .take(MANY)
+        .map(|line| {
+            let line = line.expect("text");
+            assert_eq!(line.bytes().filter(|&byte| byte == b'x').count(), 900_000, "{line:.100}");
+            line.split(' ').next().and_then(|id| id.parse().ok()).expect("an id")
+        })
+        .collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (1..=MANY).collect::<Vec<_>>());
+    late.kill().and_then(|()| late.wait()).expect("its end");
 }
