@@ -5,17 +5,17 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::api::before;
 use crate::support::api::{Act, Api, ok};
+use crate::support::authority::Authority;
 use crate::support::command::{clean, has_command};
 use crate::support::front::Front;
 use crate::support::moody::explain;
-use crate::support::{Data, Node, Start, TempDir, eventually, get, until};
+use crate::support::{Data, Node, Start, eventually, get, until};
 
 /// `python3 -m http.server` over a directory; it ends on drop.
 struct Python(Child, String);
@@ -99,65 +99,42 @@ fn nginx_tells_tags_and_times_and_packs() {
     assert_eq!(get(proxy.address, "long/1")["data"].as_str().map(str::len), Some(20_000));
 }
 
-/// A certificate authority, and a server's certificate by it.
-struct Authority {
-    files: TempDir,
-    issuer: Issuer<'static, KeyPair>,
+/// An API whose certificate is for `name`, until the end of `year`.
+fn api(authority: &Authority, name: &str, year: i32) -> Api {
+    let (pem, key) = authority.signed(name, (2020, year));
+    let chain = vec![CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")];
+    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).expect("PEM");
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("a certificate with its key");
+    let config = Arc::new(config);
+    Api::start_as(
+        move |mut stream| {
+            let mut connection = ServerConnection::new(config.clone()).ok()?;
+            let shaken: io::Result<_> = connection.complete_io(&mut stream);
+            shaken.ok().map(|_| Box::new(StreamOwned::new(connection, stream)) as Box<_>)
+        },
+        |got| match got.target.as_str() {
+            "/a/closed" => Act::Last(Vec::new()),
+            _ => ok("cache-control: max-age=60", "{\"is\":\"secure\"}"),
+        },
+    )
 }
 
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "the authority of a test");
-        let key = KeyPair::generate().expect("a key");
-        let files = TempDir::new();
-        let pem = params.self_signed(&key).expect("a certificate").pem();
-        std::fs::write(files.path().join("ca.pem"), pem).expect("a file");
-        Self { files, issuer: Issuer::new(params, key) }
-    }
-
-    /// An API whose certificate is for `name`, until the end of `year`.
-    fn api(&self, name: &str, year: i32) -> Api {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
-        params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(year, 12, 31);
-        let key = KeyPair::generate().expect("a key");
-        let pem = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
-        let chain = vec![CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")];
-        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).expect("PEM");
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .expect("a certificate with its key");
-        let config = Arc::new(config);
-        Api::start_as(
-            move |mut stream| {
-                let mut connection = ServerConnection::new(config.clone()).ok()?;
-                let shaken: io::Result<_> = connection.complete_io(&mut stream);
-                shaken.ok().map(|_| Box::new(StreamOwned::new(connection, stream)) as Box<_>)
-            },
-            |got| match got.target.as_str() {
-                "/a/closed" => Act::Last(Vec::new()),
-                _ => ok("cache-control: max-age=60", "{\"is\":\"secure\"}"),
-            },
-        )
-    }
-
-    fn proxy(&self, api: &Api, host: &str) -> Node {
-        let url = format!("https://{host}:{}", api.address.port());
-        before(&url, &format!("--origin-ca {}", self.files.path().join("ca.pem").display()))
-    }
+fn proxy(authority: &Authority, api: &Api, host: &str) -> Node {
+    let url = format!("https://{host}:{}", api.address.port());
+    before(&url, &format!("--origin-ca {}", authority.file("ca.pem").display()))
 }
 
 #[test]
 fn documents_come_over_https_from_a_host_that_is_vouched_for() {
     let authority = Authority::new();
     for (name, host) in [("localhost", "localhost"), ("127.0.0.1", "127.0.0.1")] {
-        let api = authority.api(name, 2099);
-        let proxy = authority.proxy(&api, host);
+        let api = api(&authority, name, 2099);
+        let proxy = proxy(&authority, &api, host);
         assert_eq!(get(proxy.address, "a/1")["data"]["is"], "secure", "{}", proxy.log());
         assert_eq!(get(proxy.address, "a/2")["data"]["is"], "secure");
         assert_eq!(api.connections(), 1, "it is used again");
@@ -170,11 +147,11 @@ fn documents_come_over_https_from_a_host_that_is_vouched_for() {
 fn a_bad_certificate_is_a_failure_of_the_source() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     for (api, word) in [
-        (authority.api("other.example", 2099), "not valid for name"),
-        (authority.api("localhost", 2021), "expired"),
-        (stranger.api("localhost", 2099), "certificate"),
+        (api(&authority, "other.example", 2099), "not valid for name"),
+        (api(&authority, "localhost", 2021), "expired"),
+        (api(&stranger, "localhost", 2099), "certificate"),
     ] {
-        let proxy = authority.proxy(&api, "localhost");
+        let proxy = proxy(&authority, &api, "localhost");
         let told = get(proxy.address, "a/1");
         assert_eq!(told["status"], "ORIGIN_FAILURE", "{told}");
         assert!(told["data"].as_str().is_some_and(|why| why.contains("TLS") && why.contains(word)), "{told}");
@@ -182,9 +159,9 @@ fn a_bad_certificate_is_a_failure_of_the_source() {
     }
     // A server that speaks no TLS, and one that wants it.
     let plain = Api::start(|_| ok("", "1"));
-    let proxy = authority.proxy(&plain, "localhost");
+    let proxy = proxy(&authority, &plain, "localhost");
     assert_eq!(get(proxy.address, "a/1")["status"], "ORIGIN_FAILURE");
-    let secure = authority.api("localhost", 2099);
+    let secure = api(&authority, "localhost", 2099);
     let proxy = before(&format!("http://localhost:{}", secure.address.port()), "--fetch-deadline 1s");
     assert_eq!(get(proxy.address, "a/1")["status"], "ORIGIN_FAILURE");
     eventually("it lives", || (proxy.count("origin_failures") > 0.0).then_some(()));

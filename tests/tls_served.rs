@@ -3,83 +3,16 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::KeyPair;
 
 use crate::support::ask::parse;
+use crate::support::authority::{Authority, IN_TIME, wanted};
 use crate::support::command::{BINARY, clean, dproxy, has_command, run_to_end, text};
-use crate::support::{Address, Data, Node, Start, TempDir, ask, eventually, pause, until};
-
-/// A certificate authority, and a directory with what it signed.
-struct Authority {
-    files: TempDir,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "the authority of a test");
-        let key = KeyPair::generate().expect("a key");
-        let files = TempDir::new();
-        let pem = params.self_signed(&key).expect("a certificate").pem();
-        fs::write(files.path().join("ca.pem"), pem).expect("a file");
-        Self { files, issuer: Issuer::new(params, key) }
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.files.path().join(name)
-    }
-
-    /// Writes `<file>.pem` and `<file>.key`: for `name`, within these years.
-    fn sign(&self, file: &str, name: &str, years: (i32, i32)) {
-        let (params, key) = (wanted(name, years), KeyPair::generate().expect("a key"));
-        let pem = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
-        self.write(file, &pem, &key);
-    }
-
-    fn write(&self, file: &str, pem: &str, key: &KeyPair) {
-        fs::write(self.file(&format!("{file}.pem")), pem).expect("a file");
-        let path = self.file(&format!("{file}.key"));
-        fs::write(&path, key.serialize_pem()).expect("a file");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode");
-    }
-
-    /// The flags of a server with this certificate.
-    fn serving(&self, file: &str) -> String {
-        let (cert, key) = (self.file(&format!("{file}.pem")), self.file(&format!("{file}.key")));
-        format!("--tls-cert {} --tls-key {}", cert.display(), key.display())
-    }
-
-    /// The flags of a server that wants certificates of this authority.
-    fn wanting(&self) -> String {
-        format!("--tls-client-ca {}", self.file("ca.pem").display())
-    }
-
-    /// The flag of a client that trusts this authority.
-    fn trusting(&self) -> String {
-        format!("--peer-ca {}", self.file("ca.pem").display())
-    }
-
-    /// The flags of a client that shows this certificate.
-    fn showing(&self, file: &str) -> String {
-        let (cert, key) = (self.file(&format!("{file}.pem")), self.file(&format!("{file}.key")));
-        format!("{} --peer-cert {} --peer-key {}", self.trusting(), cert.display(), key.display())
-    }
-}
-
-const IN_TIME: (i32, i32) = (2020, 2099);
-
-fn wanted(name: &str, (begin, end): (i32, i32)) -> CertificateParams {
-    let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
-    params.not_before = date_time_ymd(begin, 1, 1);
-    params.not_after = date_time_ymd(end, 12, 31);
-    params
-}
+use crate::support::{Address, Data, Node, Start, ask, eventually, pause, until};
 
 /// An origin with documents, which serves with these flags.
 fn origin(words: &str) -> (Data, Node) {

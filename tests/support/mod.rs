@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod ask;
+pub(crate) mod authority;
 pub(crate) mod browser;
 pub(crate) mod cluster;
 pub(crate) mod collector;
