@@ -51,6 +51,13 @@ impl Answer {
         Answer::Later(Box::pin(reply))
     }
 
+    /// The answer of a future in a task of its own: it runs to its end even if the client leaves.
+    pub fn apart(reply: impl Future<Output = Reply> + Send + 'static) -> Self {
+        let task = tokio::spawn(reply);
+        let cut_short = || Reply::text(Status::Overloaded, "the request was cut short; ask again");
+        Self::later(async move { task.await.unwrap_or_else(|_| cut_short()) })
+    }
+
     /// Waits for the reply.
     pub async fn reply(self) -> Reply {
         match self {

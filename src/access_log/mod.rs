@@ -75,7 +75,7 @@ pub struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// The same, to be kept for as long as the reply takes.
+    /// A copy that owns its text, for a reply that comes later.
     pub fn into_owned(self) -> Asked<'static> {
         Asked { what: Cow::Owned(self.what.into_owned()), ..self }
     }
@@ -133,7 +133,7 @@ impl Running {
         &self.log
     }
 
-    /// Writes what is queued, and ends the writer; gives up after `patience`.
+    /// Writes the queued records and ends the writer; waits for it for `patience` at the most.
     pub fn close(self, patience: Duration) {
         self.log.stop.store(true, Ordering::Relaxed);
         self.writer.join(patience);

@@ -93,7 +93,7 @@ impl Queue {
         }
     }
 
-    /// Takes what waits on one core after another, each into the emptied batch.
+    /// Takes the waiting records of each core, into a batch for each; what the batches held is dropped.
     pub(super) fn take(&self, batches: &mut Vec<Batch>) {
         batches.resize_with(self.batches.count(), Batch::default);
         for (queue, batch) in self.batches.iter().zip(batches) {

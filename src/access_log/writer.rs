@@ -18,7 +18,7 @@ use super::{AccessLog, AccessLogConfig, LineFormat, Target};
 const ROUND: Duration = Duration::from_millis(50);
 /// The time that the last round has at the least.
 const LAST_ROUND: Duration = Duration::from_millis(200);
-/// A write of the file has about so many bytes.
+/// The bytes of lines after which the file is written to; a write has a line more at the most.
 const CHUNK: usize = 256 * 1024;
 
 /// The running thread.
@@ -94,7 +94,7 @@ impl Work {
     fn rounds(&mut self) {
         let mut batches = Vec::new();
         loop {
-            // Before the queues are looked at: what came before the stop is written.
+            // Read before the queues are taken, so that every record from before the stop is written.
             let is_last = self.log.stop.load(Ordering::Relaxed);
             if self.log.reopen.swap(false, Ordering::Relaxed) {
                 self.reopen();

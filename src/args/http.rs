@@ -35,8 +35,7 @@ pub struct HttpArgs {
     /// Parameters of a query that documents ignore, such as utm_*, or * for all [default: none; any is refused].
     #[arg(long, env = "DPROXY_IGNORE_QUERY", value_delimiter = ',', num_args = 1.., value_parser = listed::item(str::parse::<IgnoredQuery>), value_name = "NAME")]
     pub ignore_query: Vec<Listed<IgnoredQuery>>,
-    /// A file with the token of those who may say with POST /changed that documents have changed, read at each of them
-    /// [default: none; nobody may].
+    /// A file with the token that POST /changed has to bring, read at each request [default: none, POST /changed is refused].
     #[arg(long, env = "DPROXY_CHANGED_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub changed_token_file: Option<PathBuf>,
 }

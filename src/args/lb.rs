@@ -30,7 +30,7 @@ pub struct LbArgs {
     /// How to choose among them.
     #[command(flatten)]
     pub balance: BalanceArgs,
-    /// A directory for what is to survive a restart: the purges that proxies owe, and who is drained [default: none].
+    /// A directory for the state that survives a restart: the purges that proxies owe, and the drained proxies [default: none].
     #[arg(long, env = "DPROXY_STATE_DIR", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state_dir: Option<PathBuf>,
     /// The largest document.

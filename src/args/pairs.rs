@@ -35,7 +35,7 @@ impl fmt::Display for Amount {
 /// A setting: the table of its role, and its flag as clap knows it.
 type Setting = (&'static str, &'static str);
 
-/// The greater setting is to be at least so many times the smaller one.
+/// Two settings that must fit together: the greater is `factor` times the smaller at the least.
 struct Pair {
     smaller: Setting,
     greater: Setting,

@@ -48,7 +48,7 @@ pub struct HttpConfig {
     pub stale_while_revalidate: Duration,
     /// For how long a proxy serves a stale document while its origin fails (RFC 5861).
     pub stale_if_error: Duration,
-    /// The file with the token of those who may say over HTTP that documents have changed; nobody may without.
+    /// The file with the token that `POST /changed` has to bring; without one it is refused.
     pub changed_token_file: Option<PathBuf>,
     /// The limits of the line port, for this port.
     pub limits: ServerLimits,

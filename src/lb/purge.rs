@@ -86,18 +86,14 @@ pub(super) enum PurgeOutcome {
     Refused(String),
 }
 
-/// Purges at every node in parallel, in a task of its own: a client that leaves does not leave a purge half done.
+/// Purges at every node in parallel. A client that leaves does not leave a purge half done.
 pub(super) fn purge(upstreams: Arc<Upstreams>, pattern: Pattern<'_>, soft: bool) -> Answer {
     let text = pattern.to_string();
-    let purge = tokio::spawn(async move {
+    Answer::apart(async move {
         match Pattern::parse(&text) {
             Ok(pattern) => purge_everywhere(&upstreams, pattern, soft).await,
             Err(error) => Reply::text(Status::BadRequest, error.to_string()),
         }
-    });
-    Answer::later(async move {
-        let cut_short = || Reply::text(Status::Overloaded, "the purge was cut short; ask again");
-        purge.await.unwrap_or_else(|_| cut_short())
     })
 }
 

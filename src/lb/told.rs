@@ -49,18 +49,14 @@ struct Everywhere {
     limit: Option<&'static str>,
 }
 
-/// Tells every node in parallel, in a task of its own: a client that leaves does not leave it half done.
+/// Tells every node in parallel. A client that leaves does not leave it half done.
 pub(super) fn told(upstreams: Arc<Upstreams>, changed: Changed<'_>, deadline: Option<Instant>) -> Answer {
     let words = changed.to_string();
-    let told = tokio::spawn(async move {
+    Answer::apart(async move {
         match Changed::parse(&words) {
             Ok(changed) => tell_all(&upstreams, changed, deadline).await,
             Err(error) => Reply::text(Status::BadRequest, error.to_string()),
         }
-    });
-    Answer::later(async move {
-        let cut_short = || Reply::text(Status::Overloaded, "CHANGED was cut short; ask again");
-        told.await.unwrap_or_else(|_| cut_short())
     })
 }
 

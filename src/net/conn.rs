@@ -39,6 +39,8 @@ use crate::wire::request::MAX_LINE;
 
 /// The write deadline starts again after this many bytes.
 const PROGRESS: usize = 64 * 1024;
+/// The bytes of records that TLS holds at the most (the buffer limit of rustls): how many it holds, it does not say.
+const RECORDS: usize = 64 * 1024;
 /// After this time others have their turn, and the runtime looks for new bytes of all.
 const TURN: Duration = Duration::from_millis(1);
 /// The time for a first line after a stop.
@@ -230,7 +232,7 @@ impl<'a, H: Handler> Conn<'a, H> {
             cork(self.stream);
         }
         let Poll::Ready(written) = self.exchange.outbox.poll_write(cx, self.stream)? else {
-            let bytes = self.exchange.outbox.settle();
+            let bytes = self.exchange.outbox.settle() + if has_unsent(self.stream) { RECORDS } else { 0 };
             self.backlog.set(cx, bytes, self.read_at, self.exchange.now)?;
             return Ok(false);
         };
@@ -254,10 +256,13 @@ impl<'a, H: Handler> Conn<'a, H> {
         if !has_unsent(self.stream) {
             return Ok(false);
         }
-        Ok(match Pin::new(&mut *self.stream).poll_flush(cx) {
-            Poll::Ready(flushed) => flushed.map(|()| true)?,
-            Poll::Pending => false,
-        })
+        let Poll::Ready(()) = Pin::new(&mut *self.stream).poll_flush(cx)? else {
+            self.backlog.set(cx, RECORDS, self.read_at, self.exchange.now)?;
+            return Ok(false);
+        };
+        self.backlog.clear();
+        self.read_at = self.exchange.now;
+        Ok(true)
     }
 
     /// Whether the socket has taken all replies.

@@ -21,21 +21,16 @@ const FULL_THERE: &str = "the origin is overloaded: only this proxy knows of the
 const FULL: &str = "too many purges wait until the memory of those before them is freed; ask again";
 
 impl Proxy {
-    /// Documents have changed. In a task of its own: a client that leaves does not leave it half done.
+    /// Documents have changed. A client that leaves does not leave it half done.
     pub(super) fn told(self: &Arc<Self>, changed: Changed<'_>, deadline: Option<Instant>) -> Answer {
         let most = Instant::now() + changed.patience();
         let deadline = deadline.map_or(most, |deadline| deadline.min(most));
         let (proxy, words) = (self.clone(), changed.to_string());
-        let told = tokio::spawn(async move {
+        Answer::apart(async move {
             match Changed::parse(&words) {
                 Ok(changed) => proxy.pass_on(changed, deadline).await,
                 Err(error) => proxy.failed(Status::BadRequest, error.to_string()),
             }
-        });
-        let proxy = self.clone();
-        Answer::later(async move {
-            let cut_short = || proxy.failed(Status::Overloaded, "CHANGED was cut short; ask again");
-            told.await.unwrap_or_else(|_| cut_short())
         })
     }
 

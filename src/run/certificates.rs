@@ -61,7 +61,10 @@ fn look(files: &[PathBuf]) -> Vec<Look> {
 
 /// Has files read anew when they have changed, for ever.
 async fn follow(files: Vec<PathBuf>, reload: impl Fn() -> Result<(), String> + Clone + Send + 'static) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    let signal = signal(SignalKind::hangup());
+    let Ok(mut hangup) = signal.inspect_err(|error| warn!(%error, "certificates are not read anew")) else {
+        return;
+    };
     let mut before = look(&files);
     loop {
         let is_asked_for = tokio::select! {

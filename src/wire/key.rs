@@ -68,7 +68,9 @@ pub enum KeyError {
     #[error("behind ? come parameters as name=value, joined by & and sorted by name")]
     Query,
     /// A tag that no document can have.
-    #[error("a tag has 1 to 128 printable characters of ASCII, and no space: PURGE tag:<name>")]
+    #[error(
+        "a tag has 1 to 128 printable characters of ASCII, no space, quote or backslash: PURGE tag:<name>"
+    )]
     Tag,
     /// Parameters where there can be none.
     #[error("all documents beneath a prefix are named without parameters")]
@@ -227,9 +229,10 @@ pub enum Pattern<'a> {
     Tagged(&'a str),
 }
 
-/// Whether a text can be a tag.
+/// Whether a text can be a tag. Without quotes and backslashes it stands as it is in a log and in JSON.
 pub(crate) fn is_tag(name: &str) -> bool {
-    (1..=MAX_SEGMENT).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"'\\".contains(&byte);
+    (1..=MAX_SEGMENT).contains(&name.len()) && name.bytes().all(is_plain)
 }
 
 impl<'a> Pattern<'a> {
@@ -374,7 +377,7 @@ mod tests {
         assert_eq!(Pattern::parse("article/*"), Ok(Pattern::Beneath("article/")));
         assert_eq!(Pattern::parse("article/1"), Ok(Pattern::One(Key::parse("article/1").unwrap())));
         assert_eq!(Pattern::parse("tag:eu/1*?"), Ok(Pattern::Tagged("tag:eu/1*?")));
-        for bad in ["tag:", "tag:é", "tag:a b"] {
+        for bad in ["tag:", "tag:é", "tag:a b", "tag:a\"b", "tag:a\\", "tag:'"] {
             assert_eq!(Pattern::parse(bad), Err(KeyError::Tag), "{bad}");
         }
         for bad in ["*", "/*", "article/1*", "a/*/b", "../*", "article/1?a=/*"] {

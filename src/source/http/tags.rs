@@ -61,7 +61,7 @@ mod tests {
             (&[("cache-tag", "a, b,,c d ,e"), ("cache-tag", "f")], "a b e f"),
             (&[("cache-groups", "\"eu\", \"de\";q=1,\"two words\"")], "eu de"),
             (&[("surrogate-key", "a"), ("cache-tag", "b"), ("cache-groups", "\"a\"")], "a b"),
-            (&[("surrogate-key", "é a\tb")], "a b"),
+            (&[("surrogate-key", "é a\tb \"c\" d\\")], "a b"),
         ] {
             assert_eq!(tags(headers), expected, "{headers:?}");
         }
