@@ -74,13 +74,13 @@ fn bytes_alone_mean_bytes() {
     let data = Data::articles(1);
     let origin = Start::origin(data.path(), "").run();
     for (words, entries, bytes, says) in [
-        ("", 10_000.into(), Value::Null, "the cache holds 10000 entries or "),
+        ("", 10_000.into(), Value::Null, "the cache holds at most 10000 entries and "),
         ("--max-bytes 1GiB", Value::Null, (1_u64 << 30).into(), ""),
         (
             "--max-bytes 1GiB --capacity 7",
             7.into(),
             (1_u64 << 30).into(),
-            "the cache holds 7 entries or 1024 MiB",
+            "the cache holds at most 7 entries and 1024 MiB",
         ),
     ] {
         let proxy = Start::proxy(origin.address, words).run();

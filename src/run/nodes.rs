@@ -72,7 +72,7 @@ impl Process {
         config.parameters = args.http.parameters();
         if let Some(even) = config.bounds.even() {
             info!(
-                "the cache holds {} entries or {} MiB: entries are what is reached first while they take less than {even} bytes on average",
+                "the cache holds at most {} entries and {} MiB: the entries bind while they take less than {even} bytes on average",
                 config.bounds.entries,
                 config.bounds.bytes >> 20
             );
