@@ -86,7 +86,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("keylist", &["wire"]),
     ("client", &["keylist", "wire", "net", "terminal"]),
     ("bench", &["lock", "cores", "keylist", "wire", "net", "stats", "terminal"]),
-    ("simulate", &["proxy", "terminal", "wire"]),
+    ("simulate", &["lb", "proxy", "terminal", "wire"]),
 ];
 
 /// One source file.

@@ -46,6 +46,7 @@ mod lb_purge;
 mod lb_rescue;
 mod limits;
 mod memory;
+mod night;
 mod older;
 mod otlp;
 mod packages;

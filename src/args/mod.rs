@@ -189,6 +189,7 @@ pub enum Command {
     #[command(
         after_help = "Examples:  dproxy simulate --trace keys.txt --cache-type lru,s3fifo --capacity 1%,5%,10%\n           \
         dproxy simulate --trace access.log --max-bytes 256MiB,1GiB --ttl 30s\n           \
+        dproxy simulate --trace access.log --max-bytes 256MiB --proxies 3 --strategy hash\n           \
         varnishncsa -d | dproxy simulate --trace - --capacity 2000,10000"
     )]
     Simulate(SimulateArgs),

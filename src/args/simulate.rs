@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValue, RangedU64ValueParser, ValueHint};
+use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser, ValueHint};
 use clap::{Args, ValueEnum};
 
 use super::units;
+use crate::lb::balance::Strategy;
 use crate::proxy::cache::{Bounds, CacheType};
-use crate::simulate::{Capacity, Plan, TraceFormat};
+use crate::simulate::{Capacity, Fleet, Plan, TraceFormat};
 use crate::terminal::Format;
 
 /// Without sizes: these percentages of the different keys.
@@ -58,6 +59,15 @@ pub struct SimulateArgs {
     #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000), value_name = "N")]
     pub shards: Option<usize>,
 
+    /// How many proxies share the requests, each with a cache of the size: the misses are those of all.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pub proxies: usize,
+
+    /// How the balancer before them chooses: each in turn, or for every key its home. The other strategies go by loads, which
+    /// no trace has; they spread requests as evenly as round_robin does.
+    #[arg(long, default_value = Strategy::RoundRobin.as_str(), value_name = "STRATEGY", value_parser = strategy())]
+    pub strategy: Strategy,
+
     /// The format of the results.
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub output: Format,
@@ -78,9 +88,17 @@ impl SimulateArgs {
             max_bytes: self.max_bytes.clone(),
             ttl: self.ttl,
             shards: self.shards,
+            proxies: self.proxies,
+            strategy: self.strategy,
             output: self.output,
         }
     }
+}
+
+/// The strategies that a fleet can follow.
+fn strategy() -> impl TypedValueParser<Value = Strategy> {
+    let names = Fleet::STRATEGIES.iter().filter_map(ValueEnum::to_possible_value);
+    PossibleValuesParser::new(names).try_map(|name| Strategy::from_str(&name, false))
 }
 
 /// A size that holds an entry at least.
@@ -157,6 +175,22 @@ mod tests {
     }
 
     #[test]
+    fn several_proxies_have_copies() {
+        let path = trace("fleet");
+        let file = path.display().to_string();
+        let run = |strategy| {
+            let more = ["--cache-type=lru", "--capacity=100", "--proxies=3", strategy];
+            lines(&[&["--trace", &file], &more[..]].concat()).expect("a run")
+        };
+        let (turns, homes) = (run("--strategy=round-robin"), run("--strategy=hash"));
+        drop(std::fs::remove_file(&path));
+        let last = |text: &[String]| text[1].split_whitespace().skip(4).take(3).collect::<Vec<_>>().join(" ");
+        // 100 is no multiple of 3: in three rounds each key has been at each proxy.
+        assert_eq!(last(&turns), "300 0.3000 3.00");
+        assert_eq!((last(&homes).as_str(), homes[0].contains(" copies  trace")), ("100 0.1000 1.00", true));
+    }
+
+    #[test]
     fn errors_say_what_to_do() {
         let error = |arguments: &[&str]| lines(arguments).expect_err("an error").to_string();
         let dash = lines(&["--trace", "-"]).expect_err("no file").source().map(ToString::to_string);
@@ -166,6 +200,8 @@ mod tests {
             error(&["--trace", "a", "--cache-type", "arc"]).contains("[possible values: ttl, lru, s3fifo]")
         );
         assert!(error(&["--trace", "a", "--max-bytes", "1KiB"]).contains("16KiB at the least"));
+        let by_load = error(&["--trace", "a", "--proxies", "3", "--strategy", "p2c"]);
+        assert!(by_load.contains("[possible values: round_robin, hash]"), "{by_load}");
         assert!(error(&["--trace", "a", "--trace-format", "iis"]).contains("keys, combined, cloudfront"));
         let path = std::env::temp_dir().join(format!("dproxy-simulate-empty-{}", std::process::id()));
         std::fs::write(&path, "\n").expect("a temporary file");

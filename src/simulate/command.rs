@@ -47,7 +47,7 @@ fn run_one(plan: &Plan, path: &Path) -> Result<Vec<Replay>, TraceError> {
         TraceFormat::Keys => None,
         trace_format => Some(Log { trace_format, left_out: trace.left_out() }),
     };
-    Ok(simulations.iter().map(|simulation| simulation.replay(&name, log)).collect())
+    Ok(simulations.iter().map(|simulation| simulation.replay(&name, log, plan.choice())).collect())
 }
 
 fn count(plan: &Plan, path: &Path) -> Result<Survey, TraceError> {
@@ -64,13 +64,15 @@ fn replay(
     simulations: &mut [Simulation],
     bar: &ProgressBar,
 ) -> Result<(), TraceError> {
+    let fleet = plan.fleet();
     let mut sizes = plan.needs().sizes.then(|| Sizes::new(plan.too_large()));
     for (done, request) in (1..).zip(trace) {
         let request: Request = request?;
         let now = request.at.filter(|_| plan.ttl.is_some()).unwrap_or(Millis(0));
         let size = sizes.as_mut().map_or(1, |sizes| sizes.size(&request));
+        let proxy = fleet.choose(&request.key);
         for simulation in &mut *simulations {
-            simulation.request(&request.key, now, size);
+            simulation.request(proxy, &request.key, now, size);
         }
         if done % PROGRESS_EVERY == 0 {
             bar.set_position(done);
@@ -87,7 +89,8 @@ fn note(replay: &Replay) -> Option<String> {
     Some(format!("{trace} is {what}: {requests} requests count, left out are {left_out}"))
 }
 
-/// The line of a result, after the head of the table if `head`. Bytes have a column when they are bounded.
+/// The line of a result, after the head of the table if `head`. Bytes have a column when they are bounded, copies of a key when
+/// there are several proxies.
 fn written(replay: &Replay, head: bool, plan: &Plan) -> anyhow::Result<String> {
     if plan.output == Format::Json {
         return Ok(serde_json::to_string(replay)? + "\n");
@@ -96,18 +99,23 @@ fn written(replay: &Replay, head: bool, plan: &Plan) -> anyhow::Result<String> {
         true => String::new(),
         false => format!(" {text:>10}"),
     };
+    let copies = |text: &str| match plan.choice() {
+        Some(_) => format!(" {text:>6}"),
+        None => String::new(),
+    };
     let mut text = String::new();
     if head {
         let [a, b, c, d, e] = ["capacity", "shards", "requests", "misses", "miss ratio"];
-        let bytes = bytes("max bytes");
-        writeln!(text, "{:<10} {a:>10}{bytes} {b:>6} {c:>12} {d:>12} {e:>10}  trace", "cache type")?;
+        let (bytes, copies) = (bytes("max bytes"), copies("copies"));
+        writeln!(text, "{:<10} {a:>10}{bytes} {b:>6} {c:>12} {d:>12} {e:>10}{copies}  trace", "cache type")?;
     }
     let Replay { trace, cache_type, capacity, max_bytes, shards, requests, misses, miss_ratio, .. } = replay;
     let capacity = capacity.map_or("-".to_owned(), |entries| entries.to_string());
     let bytes = bytes(&max_bytes.map_or(String::new(), |bytes| ByteSize(bytes as u64).to_string()));
+    let copies = copies(&replay.fleet.map_or(String::new(), |fleet| format!("{:.2}", fleet.copies)));
     writeln!(
         text,
-        "{cache_type:<10} {capacity:>10}{bytes} {shards:>6} {requests:>12} {misses:>12} {miss_ratio:>10.4}  {trace}"
+        "{cache_type:<10} {capacity:>10}{bytes} {shards:>6} {requests:>12} {misses:>12} {miss_ratio:>10.4}{copies}  {trace}"
     )?;
     Ok(text)
 }

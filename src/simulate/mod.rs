@@ -1,18 +1,19 @@
 //! The misses of a cache for a trace: a list of keys, or an access log. Each request is a get, and an insert after a miss.
 //!
-//! The cache is the proxy's own code, so its misses are the proxy's. Without `--ttl` nothing expires; with it an entry past its
-//! time is a miss, without jitter and without stale replies. Pure but for reading the trace; [`command`] is the shell around
-//! it.
+//! The cache is the proxy's own code, so its misses are the proxy's; of several proxies the balancer's own code chooses one for
+//! each request. Without `--ttl` nothing expires; with it an entry past its time is a miss, without jitter and without stale
+//! replies. Pure but for reading the trace; [`command`] is the shell around it.
 //!
 //! ```text
 //! lines ─▶ formats ─▶ trace: requests that count ─▶ simulation, one a size and type, all in one pass
-//!                                    sizes ────────────┘
+//!                            sizes, fleet: which proxy ─┘
 //! ```
 
 pub mod command;
 
 mod capacity;
 mod error;
+mod fleet;
 mod formats;
 mod lines;
 mod plan;
@@ -24,9 +25,10 @@ mod trace;
 
 pub use capacity::{BadCapacity, Capacity};
 pub use error::TraceError;
+pub use fleet::Fleet;
 pub use formats::{LeftOut, Reason, Request, Size, TraceFormat};
 pub use plan::Plan;
-pub use simulation::{Log, Replay, Simulation};
+pub use simulation::{Log, OfFleet, Replay, Simulation};
 pub use trace::{Needs, Survey, Trace, survey};
 
 use crate::proxy::cache::{Bounds, CacheType, Millis};
@@ -47,17 +49,17 @@ pub fn run<K: AsRef<str>, E>(
     mut progress: impl FnMut(u64),
 ) -> Result<Replay, E> {
     let bounds = Bounds { entries: capacity, ..simulation::UNBOUNDED };
-    let mut simulation = Simulation::new(cache_type, bounds, shards, None);
+    let mut simulation = Simulation::new(cache_type, bounds, shards, None, 1);
     let mut requests = 0;
     for key in keys {
-        simulation.request(key?.as_ref(), Millis(0), 1);
+        simulation.request(0, key?.as_ref(), Millis(0), 1);
         requests += 1;
         if requests % PROGRESS_EVERY == 0 {
             progress(requests);
         }
     }
     progress(requests);
-    Ok(simulation.replay(trace, None))
+    Ok(simulation.replay(trace, None, None))
 }
 
 #[cfg(test)]

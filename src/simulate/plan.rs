@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::simulation::UNBOUNDED;
-use super::{Capacity, Needs, Simulation, TraceFormat};
+use super::{Capacity, Fleet, Needs, Simulation, TraceFormat};
+use crate::lb::balance::Strategy;
 use crate::proxy::cache::{Bounds, CacheType};
 use crate::terminal::Format;
 
@@ -25,6 +26,10 @@ pub struct Plan {
     pub ttl: Option<Duration>,
     /// Shards of the lru cache; as many as a proxy would choose without.
     pub shards: Option<usize>,
+    /// Proxies, each with a cache of the size.
+    pub proxies: usize,
+    /// How the balancer before them chooses one; of one proxy nothing is chosen.
+    pub strategy: Strategy,
     /// The format of the results.
     pub output: Format,
 }
@@ -50,10 +55,22 @@ impl Plan {
             bytes.iter().flat_map(|&bytes| entries.iter().map(move |&entries| Bounds { entries, bytes }));
         bounds
             .flat_map(|bounds| {
-                let new = move |&cache_type| Simulation::new(cache_type, bounds, self.shards, self.ttl);
+                let new = move |&cache_type| {
+                    Simulation::new(cache_type, bounds, self.shards, self.ttl, self.proxies)
+                };
                 self.cache_types.iter().map(new)
             })
             .collect()
+    }
+
+    /// The proxies, before their first request.
+    pub fn fleet(&self) -> Fleet {
+        Fleet::new(self.proxies, self.strategy)
+    }
+
+    /// The strategy, if there is something to choose.
+    pub fn choice(&self) -> Option<Strategy> {
+        (self.proxies > 1).then_some(self.strategy)
     }
 
     /// Bytes that no document of the largest cache may have.

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::{Candidate, Candidates};
 
 /// FNV-1a with a final mix: the same at every balancer and in every version of this program.
-pub(crate) fn hash(bytes: &[u8]) -> u64 {
+pub fn hash(bytes: &[u8]) -> u64 {
     let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, fnv))
 }

@@ -13,7 +13,7 @@ mod round_robin;
 
 pub use self::candidates::{Candidate, Candidates, Load, WHOLE};
 use self::hash::Hash;
-pub(super) use self::homes::hash as hash_of;
+pub use self::homes::hash as hash_of;
 use self::least_loaded::LeastLoaded;
 use self::p2c::TwoChoices;
 use self::round_robin::RoundRobin;
