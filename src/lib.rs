@@ -20,6 +20,7 @@
 //! | [`http`] | the second front end: documents, `/metrics` and the live page over HTTP |
 //! | [`access_log`] | a line for each request, written by a thread of its own |
 //! | [`admin`], [`stats`], [`trace`] | who may purge and drain; counters; the spans of a request |
+//! | [`certificates`] | until when the certificates in use are valid, for METRICS |
 //! | [`blame`] | whose fault a failure is: of a document, of its source, or our own |
 //! | [`samples`] | METRICS as views of a node read them |
 //! | [`mod@reference`] | pages to look things up in |
@@ -75,6 +76,7 @@
 pub mod access_log;
 pub mod admin;
 pub mod blame;
+pub mod certificates;
 pub mod handler;
 pub mod http;
 pub mod lb;

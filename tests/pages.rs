@@ -8,6 +8,7 @@ use clap::{Arg, Command, CommandFactory};
 use dproxy::args::Cli;
 use serde_json::Value;
 
+use crate::support::authority::{Authority, IN_TIME};
 use crate::support::http::fetch;
 use crate::support::{Data, Start, eventually, get};
 
@@ -122,7 +123,11 @@ fn the_page_of_metrics_has_every_field() {
             assert!(codes(METRICS).any(|code| code == field), "{field}");
         }
     }
-    let texts = [origin.serves_http(), proxy.serves_http(), balancer.serves_http()]
+    let authority = Authority::new();
+    authority.sign("node", "127.0.0.1", IN_TIME);
+    let mut secure =
+        Start::proxy(origin.address, &format!("--http-port 0 {}", authority.showing("node"))).run();
+    let texts = [origin.serves_http(), proxy.serves_http(), balancer.serves_http(), secure.serves_http()]
         .map(|http| fetch(http, "/metrics").text().to_owned());
     let types = texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.strip_prefix("# TYPE "));
     let names: BTreeSet<&str> = types.filter_map(|line| line.split(' ').next()).collect();

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
+use crate::support::authority::{Authority, IN_TIME};
 use crate::support::command::{has_command, run_to_end, text};
 use crate::support::http::{Http, fetch, fetch_with};
 use crate::support::{Address, Data, Node, Start, TempDir, until};
@@ -169,8 +170,18 @@ fn used(text: &str) -> BTreeSet<String> {
 #[test]
 fn the_dashboard_and_the_alerts_name_existing_metrics() {
     let house = house();
+    let authority = Authority::new();
+    authority.sign("node", "127.0.0.1", IN_TIME);
+    let mut secure = Start::proxy(house.proxy, &format!("--http-port 0 {}", authority.showing("node"))).run();
     let mut known = names(fetch(house.proxy, "/metrics").text());
     known.extend(names(fetch(house.balancer, "/metrics").text()));
+    let shown = fetch(secure.serves_http(), "/metrics").text().to_owned();
+    // 31 December 2099.
+    assert!(
+        shown.contains("dproxy_certificate_not_after_timestamp_seconds{of=\"peer\"} 4102358400"),
+        "{shown}"
+    );
+    known.extend(names(&shown));
     let dashboard = fs::read_to_string(examples().join("grafana/dproxy.json")).expect("the dashboard");
     let parsed: Value = serde_json::from_str(&dashboard).expect("JSON");
     let panels = parsed["panels"].as_array().expect("panels");

@@ -259,14 +259,21 @@ fn a_slow_handshake_keeps_nobody_waiting_and_ends_by_its_deadline() {
 fn certificates_are_read_anew_and_bad_ones_leave_those_before_in_force() {
     let (old, new) = (Authority::new(), Authority::new());
     old.sign("node", "127.0.0.1", IN_TIME);
-    new.sign("node", "127.0.0.1", IN_TIME);
-    let both = format!("{} {}", old.serving("node"), old.trusting());
+    new.sign("node", "127.0.0.1", (2020, 2098));
+    let both = format!("{} {}", old.serving("node"), old.showing("node"));
     let (_data, origin) = origin(&old.serving("node"));
     let proxy = Start::proxy(origin.address, &both).run();
     let is_served = |authority: &Authority| {
         client(proxy.address, &format!("{} --get article/1", authority.trusting())).status.success()
     };
     assert!(is_served(&old) && !is_served(&new));
+    let until_when = |authority: &Authority| {
+        let told = client(proxy.address, &format!("{} --metrics", authority.trusting()));
+        let certificates = parse(&text(&told.stdout))["data"]["certificates"].clone();
+        ["listener", "peer"]
+            .map(|of| certificates[of]["not_after"].as_str().unwrap_or_default()[..4].to_owned())
+    };
+    assert_eq!(until_when(&old), ["2099"; 2]);
     // Half of a pair is none.
     fs::copy(new.file("node.pem"), old.file("node.pem")).expect("a copy");
     until("it is told", || {
@@ -279,6 +286,7 @@ fn certificates_are_read_anew_and_bad_ones_leave_those_before_in_force() {
         fs::rename(old.file("next"), old.file(file)).expect("a rename");
     }
     until("the new ones are in force", || is_served(&new));
+    until("METRICS tells of them", || until_when(&new) == ["2098"; 2]);
     // A proxy that starts now asks the origin, which shows the new certificate.
     let later = Start::proxy(origin.address, &both).run();
     let line = eventually("a document comes through it", || {

@@ -7,6 +7,7 @@ use clap::{Args, ValueHint};
 
 use super::{HttpArgs, LinkArgs, Listed, ServerArgs, defaults, listed, server, units};
 use crate::admin::{Admins, Network};
+use crate::certificates::Certificates;
 use crate::lb::balance::Strategy;
 use crate::lb::{LbConfig, Members};
 use crate::net::LinkLimits;
@@ -141,6 +142,7 @@ impl BalanceArgs {
             purge_deadline: self.purge_deadline,
             state_dir: None,
             admins,
+            certificates: Certificates::default(),
         }
     }
 }

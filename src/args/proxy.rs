@@ -7,6 +7,7 @@ use clap::Args;
 use super::prefix::{self, PrefixArg};
 use super::{ApiArgs, HttpArgs, LinkArgs, Listed, Place, ServerArgs, defaults, listed, place, server, units};
 use crate::admin::{Admins, Network};
+use crate::certificates::Certificates;
 use crate::net::LinkLimits;
 use crate::net::link::Peer;
 use crate::proxy::cache::{Bounds, CacheType};
@@ -222,6 +223,7 @@ impl CacheArgs {
             },
             max_waiters: self.max_waiters,
             admins: Admins::new(listed::all(&self.admin_from)),
+            certificates: Certificates::default(),
         }
     }
 

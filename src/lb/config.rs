@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::balance::Strategy;
 use crate::admin::Admins;
+use crate::certificates::Certificates;
 use crate::net::LinkLimits;
 use crate::net::link::Peer;
 
@@ -48,6 +49,8 @@ pub struct LbConfig {
     pub state_dir: Option<PathBuf>,
     /// The addresses that may use PURGE, DRAIN and UNDRAIN.
     pub admins: Admins,
+    /// The certificates that METRICS tells of.
+    pub certificates: Certificates,
 }
 
 /// Where the list of proxies comes from.
@@ -102,6 +105,7 @@ impl Default for LbConfig {
             purge_deadline: Duration::from_secs(60),
             state_dir: None,
             admins: Admins::default(),
+            certificates: Certificates::default(),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::node::Node;
 use super::nodes::Member;
 use super::polled::Shown;
 use super::upstreams::Upstreams;
+use crate::certificates::CertificateMetrics;
 use crate::stats::{StartTime, ratio};
 
 /// The `data` of METRICS. Fields may be added, never removed or renamed.
@@ -29,6 +30,8 @@ pub(super) struct Metrics {
     failures: u64,
     in_flight: u64,
     cluster: Cluster,
+    /// When those in use end; null without any.
+    certificates: Option<CertificateMetrics>,
     /// Only with summaries.
     #[serde(skip_serializing_if = "Option::is_none")]
     more: Option<&'static str>,
@@ -78,7 +81,11 @@ pub(super) fn metrics_of(upstreams: &Upstreams, name: &str) -> Option<NodeMetric
 }
 
 /// The numbers as of now.
-pub(super) fn metrics(upstreams: &Upstreams, start_time: &StartTime) -> Metrics {
+pub(super) fn metrics(
+    upstreams: &Upstreams,
+    start_time: &StartTime,
+    certificates: Option<CertificateMetrics>,
+) -> Metrics {
     let (choice, totals) = (&upstreams.choice, &upstreams.totals);
     let (nodes, now) = (upstreams.members.nodes(), upstreams.clock.now());
     let sum = |of: fn(&Node) -> u64| nodes.iter().map(|member| of(&member.node)).sum::<u64>();
@@ -106,6 +113,7 @@ pub(super) fn metrics(upstreams: &Upstreams, start_time: &StartTime) -> Metrics 
         failures: totals.failures.get(),
         in_flight: cluster.in_flight,
         cluster,
+        certificates,
         more: is_summary.then_some(MORE),
     }
 }

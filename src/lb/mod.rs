@@ -56,6 +56,7 @@ use self::drain::{Wish, no_such_node};
 use self::follow::{Follower, unresolved};
 use self::upstreams::Upstreams;
 use crate::admin::{Admins, FORBIDDEN};
+use crate::certificates::Certificates;
 use crate::handler::{Answer, Ask, Handler};
 use crate::pool;
 use crate::stats::StartTime;
@@ -66,6 +67,7 @@ pub struct Lb {
     upstreams: Arc<Upstreams>,
     follower: Follower,
     admins: Admins,
+    certificates: Certificates,
     start_time: StartTime,
 }
 
@@ -80,6 +82,7 @@ impl Lb {
             follower: Follower::new(config.members.clone(), upstreams.clone(), listed),
             upstreams,
             admins: config.admins,
+            certificates: config.certificates,
             start_time: StartTime::now(),
         }))
     }
@@ -110,7 +113,8 @@ impl Lb {
     /// METRICS; those of many nodes are written on the pool.
     fn metrics(&self) -> Answer {
         let (upstreams, start_time) = (self.upstreams.clone(), self.start_time);
-        let write = move || Reply::json(&metrics::metrics(&upstreams, &start_time));
+        let certificates = self.certificates.metrics();
+        let write = move || Reply::json(&metrics::metrics(&upstreams, &start_time, certificates));
         if self.upstreams.members.nodes().0.len() < metrics::MANY {
             return Answer::Now(write());
         }

@@ -24,6 +24,7 @@ use self::changes::{ChangeMetrics, Changes};
 use self::complaints::Complaints;
 use self::store::{Store, StoreError};
 use crate::admin::{Admins, FORBIDDEN};
+use crate::certificates::{CertificateMetrics, Certificates};
 use crate::handler::{Answer, Ask, Handler};
 use crate::pool;
 use crate::stats::{Counter, StartTime};
@@ -50,6 +51,8 @@ pub struct OriginConfig {
     pub admins: Admins,
     /// The addresses that may watch for changes.
     pub watch_from: Admins,
+    /// The certificates that METRICS tells of.
+    pub certificates: Certificates,
 }
 
 impl OriginConfig {
@@ -67,6 +70,7 @@ impl Default for OriginConfig {
             read_deadline: Duration::from_millis(1500),
             admins: Admins::default(),
             watch_from: Admins::private(),
+            certificates: Certificates::default(),
         }
     }
 }
@@ -97,6 +101,7 @@ struct Metrics {
     not_found: u64,
     failed: u64,
     overloaded: u64,
+    certificates: Option<CertificateMetrics>,
     /// Only while changes are told.
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<ChangeMetrics>,
@@ -134,6 +139,7 @@ impl<S: Store> Origin<S> {
             not_found: self.missing.get(),
             failed: self.failed.get(),
             overloaded: self.overloaded.get(),
+            certificates: self.config.certificates.metrics(),
             changes: self.changes.metrics(),
         }
     }

@@ -9,6 +9,7 @@ use super::cache::{Entry, Millis};
 use super::failures::ByKind;
 use super::hot_spots::{HotKey, Prefix};
 use super::push::PushMetrics;
+use crate::certificates::CertificateMetrics;
 use crate::lock::lock;
 use crate::stats::{BusyCounter, Counter, ratio};
 use crate::wire::Key;
@@ -70,6 +71,8 @@ pub(super) struct Metrics {
     purges_waiting: usize,
     /// How changes at the origin are followed; null if they are not.
     push: Option<PushMetrics>,
+    /// When those in use end; null without any.
+    certificates: Option<CertificateMetrics>,
     prefixes: Vec<Prefix>,
     hot_keys: Vec<HotKey>,
 }
@@ -164,6 +167,7 @@ impl Proxy {
             purged: self.purges.purged.get(),
             purges_waiting: self.purges.waiting(),
             push: self.push.metrics(self.now()),
+            certificates: self.certificates.metrics(),
             prefixes: self.hot_spots.prefixes(),
             hot_keys: self.hot_spots.hot_keys(),
         }

@@ -67,6 +67,7 @@ pub use self::push::{PushTtl, Vouched};
 pub use self::upstream::{FetchLimits, LEFT_ALONE};
 use self::upstream::{Permit, Upstream};
 use crate::admin::{Admins, FORBIDDEN};
+use crate::certificates::Certificates;
 use crate::handler::{Answer, Ask, Handler};
 use crate::lock::lock;
 use crate::net::link::Peer;
@@ -103,6 +104,8 @@ pub struct ProxyConfig {
     pub max_waiters: usize,
     /// The addresses that may purge.
     pub admins: Admins,
+    /// The certificates that METRICS tells of.
+    pub certificates: Certificates,
     /// The parameters that documents have.
     pub parameters: Parameters,
 }
@@ -123,6 +126,7 @@ impl ProxyConfig {
             fetch,
             max_waiters: MAX_WAITERS,
             admins: Admins::default(),
+            certificates: Certificates::default(),
             parameters: Parameters::default(),
         }
     }
@@ -157,6 +161,7 @@ pub struct Proxy {
     start_time: StartTime,
     clock: Clock,
     admins: Admins,
+    certificates: Certificates,
 }
 
 impl Proxy {
@@ -192,6 +197,7 @@ impl Proxy {
             start_time: StartTime::now(),
             clock: Clock::new(),
             admins: config.admins,
+            certificates: config.certificates,
         })
     }
 

@@ -15,6 +15,7 @@ use crate::args::{
     AccessLogArgs, CacheArgs, Command, HttpArgs, LbArgs, LinkArgs, OriginArgs, Place, ProxyArgs, ServerArgs,
     TellArg, listed,
 };
+use crate::certificates::Certificates;
 use crate::config;
 use crate::handler::Handler;
 use crate::http::{Measured, Role};
@@ -49,13 +50,15 @@ impl Process {
         }
         let bound = self.listen("origin", &self.lines("origin", args.port, &args.server), &args.server)?;
         let changes = changes_of(data, args)?;
+        let front_ends = 1 + usize::from(self.has_http(&args.http));
+        let limits = self.limits(&args.server, front_ends)?;
         let config = OriginConfig {
             admins: Admins::new(listed::all(&args.admin_from)),
             watch_from: args.changes.watchers(),
+            certificates: in_use(&limits, None),
             ..OriginConfig::default()
         };
-        let front_ends = 1 + usize::from(self.has_http(&args.http));
-        let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server, front_ends)? };
+        let limits = ServerLimits { enough: config.enough(), ..limits };
         let origin = Origin::telling(documents, config, changes);
         let address = self.role(Role::Origin, bound, origin, limits, &args.http, &args.server, None)?;
         Ok((address, sample))
@@ -66,7 +69,11 @@ impl Process {
         let bound = self.listen("proxy", &self.lines("proxy", args.port, &args.server), &args.server)?;
         let port = address_of(&bound)?.port();
         let link = self.link(&args.link, &args.server, args.max_document)?;
+        let front_ends = 1 + usize::from(self.has_http(&args.http));
+        let limits = self.limits(&args.server, front_ends)?;
+        let certificates = in_use(&limits, Some(&link));
         let mut config = args.cache.config(port, args.peer(), link, args.max_document);
+        config.certificates = certificates;
         config.bounds.bytes =
             args.cache.max_bytes.unwrap_or_else(|| said("max-bytes", self.memory.cache(1), self.memory));
         config.parameters = args.http.parameters();
@@ -94,8 +101,6 @@ impl Process {
         }
         self.in_background(proxy.clone().sweep());
         self.in_background(proxy.clone().follow_changes());
-        let front_ends = 1 + usize::from(self.has_http(&args.http));
-        let limits = self.limits(&args.server, front_ends)?;
         self.role(Role::Proxy, bound, proxy, limits, &args.http, &args.server, Some(&args.cache))
     }
 
@@ -104,6 +109,9 @@ impl Process {
         let bound =
             self.listen("balancer", &self.lines("balancer", args.port, &args.server), &args.server)?;
         let link = self.link(&args.link, &args.server, args.max_document)?;
+        let front_ends = 1 + usize::from(self.has_http(&args.http));
+        let limits = self.limits(&args.server, front_ends)?;
+        let certificates = in_use(&limits, Some(&link));
         let admins = Admins::new(listed::all(&args.admin_from));
         let balance = args.balance.config(args.members(), link, admins);
         if let Some(directory) = &args.state_dir {
@@ -111,9 +119,8 @@ impl Process {
                 format!("nothing can be kept in {directory:?}; name another directory with --state-dir")
             })?;
         }
-        let config = LbConfig { state_dir: args.state_dir.clone(), ..balance };
-        let front_ends = 1 + usize::from(self.has_http(&args.http));
-        let limits = ServerLimits { enough: config.enough(), ..self.limits(&args.server, front_ends)? };
+        let config = LbConfig { state_dir: args.state_dir.clone(), certificates, ..balance };
+        let limits = ServerLimits { enough: config.enough(), ..limits };
         let lb = Lb::new(config).map_err(|error| anyhow!("the list of proxies is bad: {error}"))?;
         self.in_background(lb.clone().check_health());
         self.in_background(lb.clone().follow());
@@ -182,6 +189,14 @@ impl Process {
             _ => "--port",
         };
         Listen { host: args.host, port, host_flag: "--host", port_flag }
+    }
+}
+
+/// The certificates of a node: of its listeners, and of its links if it has some.
+fn in_use(server: &ServerLimits, link: Option<&LinkLimits>) -> Certificates {
+    Certificates {
+        listener: server.tls.as_ref().map(|tls| tls.in_use().clone()),
+        peer: link.and_then(|link| link.tls.as_ref()?.in_use().cloned()),
     }
 }
 

@@ -7,6 +7,7 @@ mod process;
 mod text;
 
 use std::fmt;
+use std::time::UNIX_EPOCH;
 
 use hyper::HeaderMap;
 use hyper::header::ACCEPT;
@@ -141,6 +142,7 @@ impl Collector for Snapshot {
         let (name, help) = ("dproxy_cache_evictions_by_bound", "Evictions by the bound that they kept");
         self.encode_by(out, "evictions_by", "bound", name, help)?;
         self.encode_origin(out)?;
+        self.encode_certificates(out)?;
         if let Some(nodes) = self.metrics["proxies"].as_object() {
             NODE.iter().try_for_each(|family| family.encode_nodes(out, nodes))?;
         }
@@ -164,6 +166,32 @@ impl Snapshot {
         let (name, help) =
             ("dproxy_origin_failures_by_kind", "Requests to the origin that failed, by the way");
         self.encode_by(out, "origin_failures_by", "kind", name, help)
+    }
+
+    /// The first and the last second of each certificate in use.
+    fn encode_certificates(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(certificates) = self.metrics["certificates"].as_object() else { return Ok(()) };
+        for (member, name, help) in [
+            (
+                "not_before",
+                "dproxy_certificate_not_before_timestamp",
+                "From when on the certificate in use is valid, since 1970",
+            ),
+            (
+                "not_after",
+                "dproxy_certificate_not_after_timestamp",
+                "Until when the certificate in use is valid, since 1970",
+            ),
+        ] {
+            let mut metric = out.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+            for (used_by, times) in certificates {
+                let time = times[member].as_str().and_then(|time| humantime::parse_rfc3339(time).ok());
+                if let Some(since_1970) = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()) {
+                    metric.encode_family(&[("of", used_by.as_str())])?.encode_gauge(&since_1970.as_secs())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Counters of an object in METRICS, with the names of its members as a label.

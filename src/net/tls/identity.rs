@@ -18,6 +18,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use tracing::warn;
 
 use super::{FIRST_BYTE, Greeted, PeerFiles, ServerFiles, Spoken, Stream, TlsFault, validity};
+use crate::certificates::{InUse, Validity};
 
 /// The value of `--peer-ca` that means the roots of the platform.
 const SYSTEM: &str = "system";
@@ -27,6 +28,7 @@ const SYSTEM: &str = "system";
 pub struct ServerTls {
     files: Arc<ServerFiles>,
     acceptors: Arc<ArcSwap<Acceptors>>,
+    in_use: InUse,
 }
 
 struct Acceptors {
@@ -46,8 +48,9 @@ impl ServerTls {
     /// # Errors
     /// In a sentence that names the file.
     pub fn load(files: &ServerFiles) -> Result<Option<Self>, String> {
-        let acceptors = Acceptors::load(files)?.map(|acceptors| Arc::new(ArcSwap::from_pointee(acceptors)));
-        Ok(acceptors.map(|acceptors| Self { files: Arc::new(files.clone()), acceptors }))
+        let Some((acceptors, validity)) = Acceptors::load(files)? else { return Ok(None) };
+        let acceptors = Arc::new(ArcSwap::from_pointee(acceptors));
+        Ok(Some(Self { files: Arc::new(files.clone()), acceptors, in_use: InUse::new(validity) }))
     }
 
     /// Reads the files anew, for handshakes from now on.
@@ -55,10 +58,16 @@ impl ServerTls {
     /// # Errors
     /// As [`ServerTls::load`]; then what was in force stays.
     pub fn reload(&self) -> Result<(), String> {
-        if let Some(acceptors) = Acceptors::load(&self.files)? {
+        if let Some((acceptors, validity)) = Acceptors::load(&self.files)? {
             self.acceptors.store(Arc::new(acceptors));
+            self.in_use.replace(validity);
         }
         Ok(())
+    }
+
+    /// The validity of its certificate.
+    pub fn in_use(&self) -> &InUse {
+        &self.in_use
     }
 
     /// The files that are read.
@@ -69,9 +78,9 @@ impl ServerTls {
 }
 
 impl Acceptors {
-    fn load(files: &ServerFiles) -> Result<Option<Self>, String> {
+    fn load(files: &ServerFiles) -> Result<Option<(Self, Validity)>, String> {
         let pair = pair(files.cert.as_deref(), files.key.as_deref(), "--tls-cert", "--tls-key")?;
-        let Some((chain, key)) = pair else {
+        let Some(Pair { chain, key, validity }) = pair else {
             return match files.client_ca {
                 Some(_) => Err("--tls-client-ca needs --tls-cert and --tls-key".to_owned()),
                 None => Ok(None),
@@ -100,7 +109,7 @@ impl Acceptors {
             Ok::<_, String>(TlsAcceptor::from(Arc::new(config)))
         };
         let (lines, http) = (config(&[&TLS13], &[])?, config(&[&TLS13, &TLS12], &[b"h2", b"http/1.1"])?);
-        Ok(Some(Self { lines, http }))
+        Ok(Some((Self { lines, http }, validity)))
     }
 }
 
@@ -140,6 +149,8 @@ pub struct PeerTls {
     connector: Arc<ArcSwap<ClientConfig>>,
     /// The name in the certificates of peers, where it is not their host.
     name: Option<ServerName<'static>>,
+    /// Of the certificate that is shown, if one is.
+    in_use: Option<InUse>,
 }
 
 impl std::fmt::Debug for PeerTls {
@@ -154,10 +165,11 @@ impl PeerTls {
     /// # Errors
     /// In a sentence that names the file.
     pub fn load(files: &PeerFiles) -> Result<Option<Self>, String> {
-        let Some(config) = Self::config(files)? else { return Ok(None) };
+        let Some((config, validity)) = Self::config(files)? else { return Ok(None) };
         let name = files.name.as_deref().map(server_name).transpose()?;
         let connector = Arc::new(ArcSwap::from_pointee(config));
-        Ok(Some(Self { files: Arc::new(files.clone()), connector, name }))
+        let in_use = validity.map(InUse::new);
+        Ok(Some(Self { files: Arc::new(files.clone()), connector, name, in_use }))
     }
 
     /// Reads the files anew, for handshakes from now on.
@@ -165,10 +177,18 @@ impl PeerTls {
     /// # Errors
     /// As [`PeerTls::load`]; then what was in force stays.
     pub fn reload(&self) -> Result<(), String> {
-        if let Some(config) = Self::config(&self.files)? {
+        if let Some((config, validity)) = Self::config(&self.files)? {
             self.connector.store(Arc::new(config));
+            if let (Some(in_use), Some(validity)) = (&self.in_use, validity) {
+                in_use.replace(validity);
+            }
         }
         Ok(())
+    }
+
+    /// The validity of the certificate that is shown to peers, if one is.
+    pub fn in_use(&self) -> Option<&InUse> {
+        self.in_use.as_ref()
     }
 
     /// The files that are read.
@@ -177,7 +197,7 @@ impl PeerTls {
         [ca, cert, key].into_iter().flatten().cloned().collect()
     }
 
-    fn config(files: &PeerFiles) -> Result<Option<ClientConfig>, String> {
+    fn config(files: &PeerFiles) -> Result<Option<(ClientConfig, Option<Validity>)>, String> {
         let pair = pair(files.cert.as_deref(), files.key.as_deref(), "--peer-cert", "--peer-key")?;
         let Some(ca) = &files.ca else {
             return match pair.is_some() || files.name.is_some() {
@@ -190,14 +210,15 @@ impl PeerTls {
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| format!("TLS cannot be set up: {error}"))?
             .with_root_certificates(roots);
+        let validity = pair.as_ref().map(|pair| pair.validity);
         let mut config = match pair {
-            Some((chain, key)) => config
+            Some(Pair { chain, key, .. }) => config
                 .with_client_auth_cert(chain, key)
                 .map_err(|error| unpaired(&error, files.cert.as_deref(), files.key.as_deref()))?,
             None => config.with_no_client_auth(),
         };
         config.resumption = Resumption::disabled();
-        Ok(Some(config))
+        Ok(Some((config, validity)))
     }
 
     /// Shakes hands with the peer at `host`. Errors carry a [`TlsFault`] unless they are of the connection.
@@ -223,9 +244,14 @@ fn server_name(name: &str) -> Result<ServerName<'static>, String> {
         .map_err(|_| format!("{name:?} is no name that a certificate can have"))
 }
 
-type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+/// A certificate in its time, those between it and its CA, and its key.
+struct Pair {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    validity: Validity,
+}
 
-/// A certificate in its time, and its key; `None` without both.
+/// The certificate and the key of two files; `None` without both.
 fn pair(
     cert: Option<&Path>,
     key: Option<&Path>,
@@ -239,24 +265,23 @@ fn pair(
     };
     let chain = certificates(cert, cert_flag)?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
-    match validity::of(&chain[0]) {
-        None => return Err(format!("the file {cert:?} of {cert_flag} holds no certificate of X.509")),
-        Some((_, end)) if end < now => {
-            return Err(format!("the certificate in {cert:?} of {cert_flag} has expired"));
-        }
-        Some((begin, _)) if begin > now => {
-            return Err(format!(
-                "the certificate in {cert:?} of {cert_flag} is not valid yet; is the clock of this machine right?"
-            ));
-        }
-        Some(_) => {}
+    let Some(validity) = validity::of_chain(&chain) else {
+        return Err(format!("the file {cert:?} of {cert_flag} holds no certificate of X.509"));
+    };
+    if validity.end < now {
+        return Err(format!("the certificate in {cert:?} of {cert_flag} has expired"));
+    }
+    if validity.begin > now {
+        return Err(format!(
+            "the certificate in {cert:?} of {cert_flag} is not valid yet; is the clock of this machine right?"
+        ));
     }
     if std::fs::metadata(key).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0) {
         warn!("every user of this machine may read the key {key:?} of {key_flag}; chmod 600 it");
     }
     let key = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| format!("the file {key:?} of {key_flag} holds no whole key in PEM: {error}"))?;
-    Ok(Some((chain, key)))
+    Ok(Some(Pair { chain, key, validity }))
 }
 
 fn unpaired(error: &Error, cert: Option<&Path>, key: Option<&Path>) -> String {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::{Greeted, PeerFiles, ServerFiles, Spoken};
+use crate::certificates::InUse;
 use crate::net::transport::Stream;
 
 /// Why files of certificates are of no use here.
@@ -30,6 +31,11 @@ impl ServerTls {
 
     /// Cannot be called.
     pub fn files(&self) -> Vec<PathBuf> {
+        match *self {}
+    }
+
+    /// Cannot be called.
+    pub fn in_use(&self) -> &InUse {
         match *self {}
     }
 
@@ -63,6 +69,11 @@ impl PeerTls {
 
     /// Cannot be called.
     pub fn files(&self) -> Vec<PathBuf> {
+        match *self {}
+    }
+
+    /// Cannot be called.
+    pub fn in_use(&self) -> Option<&InUse> {
         match *self {}
     }
 

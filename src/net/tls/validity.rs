@@ -1,13 +1,28 @@
 //! The time in which a certificate is valid, read from its DER (RFC 5280, section 4.1).
 
+use tokio_rustls::rustls::pki_types::CertificateDer;
+
+use crate::certificates::Validity;
+
 /// Tags of DER.
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// The first and the last second in which a certificate is valid, since the epoch. `None` when the bytes are none.
-pub(super) fn of(certificate: &[u8]) -> Option<(i64, i64)> {
+/// The time in which all of these are valid: a certificate, and those between it and its CA. `None` when one is none, or there
+/// is none.
+pub(super) fn of_chain(chain: &[CertificateDer<'_>]) -> Option<Validity> {
+    let mut each = chain.iter().map(|certificate| of(certificate));
+    let first = each.next()??;
+    each.try_fold(first, |all, next| {
+        let next = next?;
+        Some(Validity { begin: all.begin.max(next.begin), end: all.end.min(next.end) })
+    })
+}
+
+/// The time in which a certificate is valid. `None` when the bytes are none.
+fn of(certificate: &[u8]) -> Option<Validity> {
     let (_, certificate, _) = element(certificate).filter(is_sequence)?;
     let (_, mut rest, _) = element(certificate).filter(is_sequence)?;
     if element(rest)?.0 == VERSION {
@@ -20,7 +35,7 @@ pub(super) fn of(certificate: &[u8]) -> Option<(i64, i64)> {
     let (_, validity, _) = element(rest).filter(is_sequence)?;
     let (begin_tag, begin, rest) = element(validity)?;
     let (end_tag, end, _) = element(rest)?;
-    Some((seconds(begin_tag, begin)?, seconds(end_tag, end)?))
+    Some(Validity { begin: seconds(begin_tag, begin)?, end: seconds(end_tag, end)? })
 }
 
 /// The tag, the content, and the bytes behind an element.
@@ -85,7 +100,15 @@ mod tests {
         (params.not_before, params.not_after) =
             (rcgen::date_time_ymd(1999, 12, 31), rcgen::date_time_ymd(2051, 1, 1));
         let certificate = params.self_signed(&key).unwrap();
-        assert_eq!(of(certificate.der()), Some((946_598_400, 2_556_144_000)));
+        let validity = Validity { begin: 946_598_400, end: 2_556_144_000 };
+        assert_eq!(of(certificate.der()), Some(validity));
+        // The shortest of a chain counts.
+        (params.not_before, params.not_after) =
+            (rcgen::date_time_ymd(2000, 1, 1), rcgen::date_time_ymd(2050, 1, 1));
+        let chain = [certificate.der().clone(), params.self_signed(&key).unwrap().der().clone()];
+        let all = of_chain(&chain).unwrap();
+        assert!(all.begin > validity.begin && all.end < validity.end, "{all:?}");
+        assert_eq!(of_chain(&[]), None);
         for cut in 0..certificate.der().len() {
             assert_eq!(of(&certificate.der()[..cut]), None);
         }
