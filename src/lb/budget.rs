@@ -23,8 +23,9 @@ pub(super) struct Allowance {
 
 /// A fifth of the requests, and ten a second so that a quiet balancer can retry at all.
 pub(super) const RETRIES: Allowance = Allowance { share: 0.2, per_second: 10.0 };
-/// A fiftieth of the requests: when all nodes are slow, hedges must not make them slower.
-pub(super) const HEDGES: Allowance = Allowance { share: 0.02, per_second: 0.0 };
+/// A fiftieth of the requests: when all nodes are slow, hedges must not make them slower. And one a second, so that a client
+/// whose request hangs is helped when there are no other requests to earn a hedge.
+pub(super) const HEDGES: Allowance = Allowance { share: 0.02, per_second: 1.0 };
 
 /// A budget and what was spent of it.
 #[derive(Debug)]
@@ -100,9 +101,10 @@ mod tests {
     }
 
     #[test]
-    fn without_requests_a_share_is_zero() {
+    fn a_request_that_hangs_alone_is_hedged_though_earlier_hedges_took_the_share() {
         let mut budget = Budget::new(HEDGES);
-        assert_eq!(takes(&mut budget, 0, 49), 0);
-        assert_eq!(takes(&mut budget, 1, 100), 2);
+        assert_eq!(takes(&mut budget, 0, 600), 22, "a fiftieth, and one a second");
+        assert_eq!(takes(&mut budget, 5_000, 600), 0);
+        assert_eq!(takes(&mut budget, 60_000, 600), 10, "no request came since");
     }
 }

@@ -9,7 +9,7 @@ const GRACE: Duration = Duration::from_millis(15);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Why {
     /// The node went down or froze while we waited: paid from the retry budget, because every request stuck on it needs one
-    /// and the hedge budget is 2 %.
+    /// and the hedge budget is small.
     Retry,
     /// The node is slow.
     Hedge,

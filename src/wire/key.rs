@@ -283,23 +283,26 @@ fn check_segments(text: &str) -> Result<Segments, KeyError> {
     }
     let (mut slash, mut start, mut end) = (None, 0, path.len());
     let mut is_escaped = false;
-    for at in 0..=path.len() {
-        match path.get(at) {
-            Some(b'/') => {
+    for (at, &byte) in path.iter().enumerate() {
+        // First, because nearly every byte is one of these.
+        if is_plain(byte) {
+            continue;
+        }
+        match byte {
+            b'/' => {
                 check_segment(&path[start..at])?;
                 slash = slash.or(Some(at));
                 start = at + 1;
             }
-            Some(b'?') | None => {
-                check_segment(&path[start..at])?;
+            b'?' => {
                 end = at;
                 break;
             }
-            Some(&byte) if ALLOWED[byte as usize] => {}
-            Some(b'%') => is_escaped = true,
-            Some(_) => return Err(KeyError::Character),
+            b'%' => is_escaped = true,
+            _ => return Err(KeyError::Character),
         }
     }
+    check_segment(&path[start..end])?;
     if is_escaped && !escape::is_canonical(&text[..end]) {
         return Err(KeyError::Escape);
     }
