@@ -334,22 +334,26 @@ impl Proxy {
         if stale {
             self.counters.stale_served.add_one();
         }
-        let served = self.served(&entry, vouched.age(&entry, now));
-        // Few ask for them, and they cost a lookup of what the source says.
+        // Few ask for these, and they cost a lookup of what the source says.
         let terms = if tell_times { self.freshness.load().terms(&entry) } else { Terms::default() };
+        // No other reply shows how old it is.
+        let served = match stale || tell_times {
+            true => self.served(&entry, vouched.age(&entry, now)),
+            false => self.of_this_node(),
+        };
         Self::reply(entry, Served { cache_hit: true, stale, terms, ..served })
     }
 
     /// The members of a reply with an entry of this age.
     fn served(&self, entry: &Entry, age: Duration) -> Served {
         let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
-        Served {
-            node: self.node,
-            name: self.name,
-            age: seconds(age),
-            fresh_for: entry.lifetime().map(|lifetime| seconds(lifetime.saturating_sub(age))),
-            ..Served::default()
-        }
+        let fresh_for = entry.lifetime().map(|lifetime| seconds(lifetime.saturating_sub(age)));
+        Served { age: seconds(age), fresh_for, ..self.of_this_node() }
+    }
+
+    /// The members that every reply has: who it comes from.
+    fn of_this_node(&self) -> Served {
+        Served { node: self.node, name: self.name, ..Served::default() }
     }
 
     fn reply(entry: Entry, served: Served) -> Reply {
@@ -362,8 +366,7 @@ impl Proxy {
 
     /// An error reply. As every reply of a proxy it names the node.
     fn failed(&self, status: Status, why: impl Into<Cow<'static, str>>) -> Reply {
-        let served = Served { node: self.node, name: self.name, ..Served::default() };
-        Reply::text(status, why).with(served)
+        Reply::text(status, why).with(self.of_this_node())
     }
 
     fn if_admin(&self, from: IpAddr, answer: impl FnOnce() -> Answer) -> Answer {

@@ -281,27 +281,24 @@ fn check_segments(text: &str) -> Result<Segments, KeyError> {
     if path.len() > MAX_PATH {
         return Err(KeyError::TooLong);
     }
-    let (mut slash, mut start, mut end) = (None, 0, path.len());
+    let (mut slash, mut start, mut at) = (None, 0, 0);
     let mut is_escaped = false;
-    for (at, &byte) in path.iter().enumerate() {
-        // First, because nearly every byte is one of these.
-        if is_plain(byte) {
-            continue;
+    let end = loop {
+        while path.get(at).is_some_and(|&byte| is_plain(byte)) {
+            at += 1;
         }
-        match byte {
-            b'/' => {
+        match path.get(at) {
+            Some(b'/') => {
                 check_segment(&path[start..at])?;
                 slash = slash.or(Some(at));
                 start = at + 1;
             }
-            b'?' => {
-                end = at;
-                break;
-            }
-            b'%' => is_escaped = true,
-            _ => return Err(KeyError::Character),
+            Some(b'%') => is_escaped = true,
+            Some(b'?') | None => break at,
+            Some(_) => return Err(KeyError::Character),
         }
-    }
+        at += 1;
+    };
     check_segment(&path[start..end])?;
     if is_escaped && !escape::is_canonical(&text[..end]) {
         return Err(KeyError::Escape);
