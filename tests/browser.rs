@@ -5,10 +5,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::support::browser::Browser;
+use crate::support::fake::Hello;
 use crate::support::http::{Http, fetch};
 use crate::support::node::own_host;
-use crate::support::{Address, Node, Start, StopOnDrop, heavy, pause, timed, until};
+use crate::support::{Address, Fake, Node, Start, StopOnDrop, ask, heavy, pause, status_of, timed, until};
 
 /// The page shows a killed node as down within this time.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
@@ -30,7 +33,11 @@ fn cluster() -> Cluster {
 
 fn balancer(proxies: &[Node], words: &str) -> (Node, Address) {
     let addresses: Vec<Address> = proxies.iter().map(|proxy| proxy.address).collect();
-    let mut balancer = Start::balancer(&addresses, &format!("--health-interval 1s {words}")).run();
+    balancer_of(&addresses, words)
+}
+
+fn balancer_of(addresses: &[Address], words: &str) -> (Node, Address) {
+    let mut balancer = Start::balancer(addresses, &format!("--health-interval 1s {words}")).run();
     let http = balancer.serves_http();
     (balancer, http)
 }
@@ -123,6 +130,12 @@ fn typed_text_is_never_markup() {
         "the key is explained, or said not to be",
         "return document.querySelector('#answer code').textContent == 'article/1'",
     );
+    let names =
+        browser.run("return [...document.querySelectorAll('#answer dt')].map((name) => name.textContent)");
+    let are_words = ["held", "lifetime by", "fetched from"]
+        .iter()
+        .all(|word| names.as_array().is_some_and(|names| names.contains(&json!(word))));
+    assert!(are_words, "{names}");
 }
 
 /// The keys as WebDriver names them.
@@ -181,7 +194,7 @@ fn a_keyboard_reaches_everything_and_shows_where_it_is() {
 }
 
 #[test]
-fn it_fits_a_phone_and_comes_back_by_itself() {
+fn with_few_nodes_or_fifty_it_fits_a_phone_and_it_comes_back_by_itself() {
     let _alone = heavy();
     let Some(browser) = Browser::start() else { return };
     let Cluster { _origin, proxies, balancer: first, .. } = cluster();
@@ -193,12 +206,73 @@ fn it_fits_a_phone_and_comes_back_by_itself() {
     let live = "return document.querySelector('#link.live') !== null";
     browser.until("it is live", live);
     assert_eq!(browser.run("return document.documentElement.scrollWidth"), 390, "nothing sticks out");
+    assert_eq!(browser.run(STICKS_OUT), json!([]), "of the picture of few nodes");
     let ground = browser.run("return getComputedStyle(document.body).backgroundColor");
     assert_eq!(ground, "rgb(15, 21, 19)", "it is dark");
     first.kill();
     browser.until("it says that it is lost", "return document.querySelector('#link.lost') !== null");
     let (_second, _) = balancer(&proxies, &format!("--http-host {host} --http-port {}", http.port()));
     browser.until("it is live again", live);
+    what_matters_of_fifty_nodes_is_on_the_first_screen(&browser);
+}
+
+/// The texts that stick out of their boxes, and the boxes that stick out of the page.
+const STICKS_OUT: &str = "
+    const out = [], wider = (box) => box.scrollWidth > box.clientWidth;
+    const within = (inner, outer) => inner.left >= outer.left - 0.5 && inner.right <= outer.right + 0.5;
+    if (document.documentElement.scrollWidth > innerWidth) out.push('the page');
+    for (const box of document.querySelectorAll('.card, #fleet li, #fleet b')) if (wider(box)) out.push(box.textContent);
+    for (const text of document.querySelectorAll('#fleet li *, #picture text')) {
+        const box = text.closest('li') ?? text.closest('g').querySelector('.box');
+        if (!within(text.getBoundingClientRect(), box.getBoundingClientRect())) out.push(text.textContent);
+    }
+    return out";
+
+/// 49 proxies: one sees its origin fail, one is full of entries; and behind them the address of one that is not there.
+fn fifty_nodes() -> (Vec<Fake>, Vec<Address>) {
+    let metrics = |number| match number {
+        3 => r#","origin_failing":true"#,
+        4 => r#","entries":10000,"max_entries":10000,"bytes":5000000,"max_bytes":1073741824"#,
+        _ => "",
+    };
+    let fake = |number| {
+        let counts = r#""start_time":"2024-05-01T10:00:00Z","total_requests":9,"hits":6,"misses":3,"origin_fetches":3"#;
+        let reply = format!("{{\"status\":\"OK\",\"data\":{{{counts}{}}}}}", metrics(number));
+        Fake::start(Hello::Granted, move |asked| asked.reply(&reply))
+    };
+    let fakes: Vec<Fake> = (0..49).map(fake).collect();
+    let missing = Address((own_host(), 9).into());
+    let addresses = fakes.iter().map(|fake| fake.address).chain([missing]).collect();
+    (fakes, addresses)
+}
+
+fn what_matters_of_fifty_nodes_is_on_the_first_screen(browser: &Browser) {
+    let (_fakes, addresses) = fifty_nodes();
+    let (balancer, http) = balancer_of(&addresses, "--http-port 0 --max-failures 1");
+    let drained = ask(balancer.address, &format!("DRAIN {}", addresses[40]));
+    assert_eq!(status_of(&drained), "OK", "{drained}");
+    for (width, height, theme) in [(400, 800, "light"), (1400, 900, "dark")] {
+        browser.show(width, height, theme);
+        browser.open(&format!("http://{http}/"));
+        browser.until("all boxes are there", "return document.querySelectorAll('#fleet li').length == 52");
+        browser.until(
+            "it is seen which is down",
+            "return document.querySelector('#fleet .down:not(.end)') !== null",
+        );
+        let kinds =
+            "return [...document.querySelectorAll('#fleet li')].slice(2, 7).map((box) => box.className)";
+        let order = ["down", "failing", "drained", "full", "healthy"];
+        until("the worst is first", || browser.run(kinds) == json!(order));
+        let worst = "const box = document.querySelector('#fleet .down:not(.end)').getBoundingClientRect();
+            return box.top >= 0 && box.bottom <= innerHeight && box.left >= 0 && box.right <= innerWidth";
+        assert_eq!(browser.run(worst), true, "the worst node is on the first screen, {width} wide");
+        assert_eq!(browser.run(STICKS_OUT), json!([]), "{width} wide");
+        let plots = "return document.querySelector('.plots').getBoundingClientRect().bottom
+            <= document.querySelector('#fleet').getBoundingClientRect().top";
+        assert_eq!(browser.run(plots), true, "the plots are above");
+    }
+    let told = browser.text("#fleet .down:not(.end)");
+    assert!(told.contains(&addresses[49].to_string()) && told.contains("down · "), "{told}");
 }
 
 /// The colours of a theme, by their names: the first block of the style is light, the second dark.

@@ -43,8 +43,12 @@ pub struct NodeSample {
     pub counts: Reported,
     /// Documents in its cache.
     pub entries: Option<f64>,
+    /// The most documents that its cache may hold; `None` also if only bytes are bounded.
+    pub max_entries: Option<f64>,
     /// Bytes of its cache.
     pub bytes: Option<f64>,
+    /// The most bytes that its cache may take.
+    pub max_bytes: Option<f64>,
     /// The origin fails, as this node sees it.
     pub origin_fails: bool,
 }
@@ -164,7 +168,9 @@ fn itself(name: &str, metrics: &Value) -> NodeSample {
             purged: of("purged"),
         },
         entries: of("entries"),
+        max_entries: of("max_entries"),
         bytes: of("bytes"),
+        max_bytes: of("max_bytes"),
         origin_fails,
     }
 }

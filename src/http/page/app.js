@@ -1,28 +1,11 @@
 // The live page: listens to /events and shows what comes. Whatever a node, a document or a key says becomes text
 // (textContent), never markup; the one thing that is parsed is the server's own drawing, whose scripts would be dead.
+import { explained } from "./explain.js";
+import { drawFleet, isMany } from "./fleet.js";
 import { draw } from "./picture.js";
+import { bytes, count, el, percent, set, time, whole, words } from "./text.js";
 
 const $ = (id) => document.getElementById(id);
-
-/** An element with text and attributes. */
-export function el(name, text, attributes = {}) {
-  const element = document.createElement(name);
-  if (text !== undefined) element.textContent = text;
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  return element;
-}
-
-const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 3, notation: "compact" });
-export const count = (n) => (n < 10 ? short.format(Math.round(n * 10) / 10) : n < 10000 ? whole.format(n) : short.format(n));
-export const percent = (part) => (part === null ? "–" : `${(part * 100).toFixed(part > 0.995 || part < 0.1 ? 1 : 0)} %`);
-const time = (s) => (s < 0.001 ? `${count(s * 1e6)} µs` : s < 1 ? `${count(s * 1e3)} ms` : `${count(s)} s`);
-const bytes = (n) => (n === null ? "–" : n < 1024 ? `${n} B` : n < 1048576 ? `${(n / 1024).toFixed(0)} KiB` : `${(n / 1048576).toFixed(1)} MiB`);
-export const words = { healthy: "healthy", failing: "failing", down: "down", drained: "drained" };
-
-function set(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
 
 function big(id, value, unit) {
   $(id).querySelector(".value").replaceChildren(value, el("small", ` ${unit}`));
@@ -42,10 +25,11 @@ function showHead(state) {
   set($("about"), `${state.role}${strategy} · ${since(state.start_time, state.now)} · ${whole.format(state.totals.requests)} requests${changes}`);
   set($("version"), `dproxy ${state.version}`);
   document.title = `${state.name} · ${count(state.totals.rate)}/s`;
-  const well = state.nodes.filter((node) => node.health === "healthy").length;
   const all = state.nodes.length;
   const word = all === 1 ? "proxy" : "proxies";
-  set($("summary"), well === all ? `${all} ${word}, all healthy` : `${well} of ${all} ${word} healthy`);
+  const unwell = ["down", "failing", "drained"].map((health) => [state.nodes.filter((node) => node.health === health).length, words[health]]);
+  const told = unwell.filter(([number]) => number).map(([number, health]) => `${number} ${health}`);
+  set($("summary"), `${all} ${word}, ${told.length ? told.join(", ") : "all healthy"}`);
 }
 
 function showNumbers({ rate, hit_ratio, stale_ratio, latency, fetch_rate, in_flight }) {
@@ -122,6 +106,29 @@ function link(kind, text) {
   set($("link"), text);
 }
 
+/** Few nodes are a picture with their plots below; of many the plots come first, then a small box for each, then the events. */
+function arrange(many) {
+  if (document.body.classList.contains("many") === many) return;
+  document.body.classList.toggle("many", many);
+  const [nodes, plots, events] = [document.querySelector(".picture"), document.querySelector(".plots"), $("happened")];
+  if (many) {
+    nodes.before(plots);
+    nodes.after(events);
+  } else {
+    plots.before(nodes);
+    plots.append(events);
+  }
+  $("fleet").replaceChildren();
+  $("picture").replaceChildren();
+}
+
+function showNodes(state) {
+  const many = isMany(state.nodes);
+  arrange(many);
+  if (many) drawFleet($("fleet"), state);
+  else draw($("picture"), state);
+}
+
 let last = null;
 function listen() {
   const events = new EventSource("events");
@@ -133,7 +140,7 @@ function listen() {
     showTable(last.nodes);
     showEvents(last.events);
     showBusy(last.prefixes, last.hot_keys);
-    draw($("picture"), last);
+    showNodes(last);
   });
   events.addEventListener("plots", (event) => showPlots(JSON.parse(event.data)));
   events.addEventListener("error", () => {
@@ -141,34 +148,6 @@ function listen() {
     // The browser tries again by itself, unless the answer was one that it takes as final.
     if (events.readyState === EventSource.CLOSED) setTimeout(listen, 1000);
   });
-}
-
-/** What several proxies say of a key, the oldest copy first. */
-function tableOf(rows) {
-  const columns = { proxy: "proxy", state: "state", age_seconds: "age, s", ttl_left_seconds: "left, s", hits: "hits", last_error: "last error", error: "error" };
-  const shown = Object.keys(columns).filter((column) => rows.some((row) => row[column] != null));
-  const text = (value) => value == null ? "–" : typeof value === "number" ? String(Math.round(value * 10) / 10) : String(value);
-  const line = (kind, cells) => {
-    const tr = el("tr");
-    tr.append(...cells.map((cell) => el(kind, cell)));
-    return tr;
-  };
-  const table = el("table");
-  table.append(line("th", shown.map((column) => columns[column])), ...rows.map((row) => line("td", shown.map((column) => text(row[column])))));
-  return table;
-}
-
-/** What a reply says, as a list: its names and values are text. */
-function list(data) {
-  const dl = el("dl");
-  for (const [name, value] of Object.entries(data)) {
-    const dd = el("dd");
-    if (Array.isArray(value)) dd.append(tableOf(value));
-    else if (value !== null && typeof value === "object") dd.append(list(value));
-    else dd.textContent = value === null ? "–" : String(value);
-    dl.append(el("dt", name.replaceAll("_", " ")), dd);
-  }
-  return dl;
 }
 
 async function explain(key) {
@@ -180,7 +159,7 @@ async function explain(key) {
     if (response.ok && reply.data) {
       const open = el("a", "open the document", { href: `./${key.split("/").map(encodeURIComponent).join("/")}` });
       said.append(" ", open);
-      return [said, list(reply.data)];
+      return [said, ...explained(reply.data)];
     }
     said.append(" ", el("span", reply.detail ?? reply.data ?? "there is no answer", { class: "wrong" }));
   } catch {
@@ -193,5 +172,5 @@ $("try").addEventListener("submit", async (event) => {
   event.preventDefault();
   $("answer").replaceChildren(...(await explain($("key").value.trim())));
 });
-new ResizeObserver(() => last && draw($("picture"), last)).observe($("picture"));
+new ResizeObserver(() => last && showNodes(last)).observe($("picture"));
 listen();

@@ -39,8 +39,14 @@ use crate::wire::{Key, Request, Status};
 
 const INDEX: &str = include_str!("index.html");
 const STYLE: &str = include_str!("style.css");
-const SCRIPT: &str = include_str!("app.js");
-const PICTURE: &str = include_str!("picture.js");
+/// The scripts, by their paths.
+const SCRIPTS: [(&str, &str); 5] = [
+    ("/app.js", include_str!("app.js")),
+    ("/explain.js", include_str!("explain.js")),
+    ("/fleet.js", include_str!("fleet.js")),
+    ("/picture.js", include_str!("picture.js")),
+    ("/text.js", include_str!("text.js")),
+];
 const ICON: &str = include_str!("icon.svg");
 
 /// Nothing inline, nothing from another origin, never in a frame.
@@ -53,17 +59,15 @@ pub(super) struct ClientAddress(pub(super) IpAddr);
 
 /// The routes of the page.
 pub(super) fn routes<H: Handler>() -> Router<Arc<Site<H>>> {
-    Router::new()
+    let scripts = SCRIPTS.into_iter().fold(Router::new(), |router, (path, text)| {
+        router.route(
+            path,
+            get(async move |asked: HeaderMap| asset(&asked, "text/javascript; charset=utf-8", text)),
+        )
+    });
+    scripts
         .route("/", get(async |asked: HeaderMap| asset(&asked, "text/html; charset=utf-8", INDEX)))
         .route("/style.css", get(async |asked: HeaderMap| asset(&asked, "text/css; charset=utf-8", STYLE)))
-        .route(
-            "/app.js",
-            get(async |asked: HeaderMap| asset(&asked, "text/javascript; charset=utf-8", SCRIPT)),
-        )
-        .route(
-            "/picture.js",
-            get(async |asked: HeaderMap| asset(&asked, "text/javascript; charset=utf-8", PICTURE)),
-        )
         .route("/icon.svg", get(async |asked: HeaderMap| asset(&asked, "image/svg+xml", ICON)))
         .route("/events", get(live::events::<H>))
         .route("/explain", get(explain::<H>))

@@ -1,10 +1,12 @@
 // The picture of the cluster: balancer, proxies, origin, and what flows between them. Side by side where there is
 // room, one below the other on a phone. Built once per layout and changed in place, so that nothing jumps.
-import { count, percent, words } from "/app.js";
+import { count, cut, percent, words } from "./text.js";
 
 const NS = "http://www.w3.org/2000/svg";
 const [BOX_W, BOX_H, GAP] = [256, 84, 16];
 const LONGEST = 21;
+/** The longest reason that fits a box, in characters. */
+const LONGEST_REASON = 40;
 let peak = 1;
 let built = "";
 let parts = new Map();
@@ -50,6 +52,14 @@ function way(from, to, { wide, w }) {
     : `M${proxy.x} ${y} H${x + 8} Q${x} ${y} ${x} ${y + 8} V${other.y}`;
 }
 
+/** Squeezes a text that is longer than its place. */
+function fit(text, most) {
+  text.removeAttribute("textLength");
+  if (text.getComputedTextLength() <= most) return;
+  text.setAttribute("lengthAdjust", "spacingAndGlyphs");
+  text.setAttribute("textLength", most);
+}
+
 /** A long name keeps its beginning and its port. */
 function shortened(name) {
   return name.length <= LONGEST ? name : `${name.slice(0, LONGEST - 8)}…${name.slice(-7)}`;
@@ -60,13 +70,14 @@ function box(key, { x, y }, w, title) {
   const inner = w - 32;
   const named = {
     group,
+    name: svg("text", { class: "name", x: 32, y: 27 }, shortened(title)),
     state: svg("text", { class: "state", x: w - 16, y: 27, "text-anchor": "end" }),
     first: svg("text", { class: "what", x: 16, y: 49 }),
     load: svg("rect", { class: "load", x: 16, y: 63, width: 0, height: 5, rx: 2.5 }),
     inner,
   };
   group.append(svg("rect", { class: "box", width: w, height: BOX_H, rx: 13 }), svg("circle", { class: "dot", cx: 20, cy: 22.5, r: 4.5 }),
-    svg("title", {}, title), svg("text", { class: "name", x: 32, y: 27 }, shortened(title)), named.state, named.first,
+    svg("title", {}, title), named.name, named.state, named.first,
     svg("rect", { class: "bar", x: 16, y: 63, width: inner, height: 5, rx: 2.5 }), named.load);
   parts.set(key, named);
   return group;
@@ -102,6 +113,8 @@ function show(key, health, line, part) {
   named.group.setAttribute("data-node", key);
   named.state.textContent = words[health];
   named.first.textContent = line;
+  fit(named.first, named.inner);
+  fit(named.name, named.inner - 24 - named.state.getComputedTextLength());
   named.load.setAttribute("width", Math.max(0, Math.min(1, part || 0)) * named.inner);
 }
 
@@ -125,7 +138,7 @@ export function draw(place, state) {
   const all = Math.max(1e-9, state.nodes.reduce((sum, node) => sum + node.rate, 0));
   for (const node of state.nodes) {
     const hits = node.hit_ratio === null ? "" : ` · ${percent(node.hit_ratio)} hits`;
-    const line = node.health === "down" ? "does not answer" : `${count(node.rate)}/s · ${count(node.in_flight)} in flight${hits}`;
+    const line = node.health === "down" ? cut(node.why || "does not answer", LONGEST_REASON) : `${count(node.rate)}/s · ${count(node.in_flight)} in flight${hits}`;
     show(node.name, node.health, line, node.health === "down" ? 0 : node.rate / all);
     flow(`to ${node.name}`, node.health === "down" ? 0 : node.rate);
     flow(`from ${node.name}`, node.health === "down" ? 0 : node.fetch_rate);

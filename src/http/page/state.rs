@@ -36,6 +36,8 @@ fn node((sample, track): (&NodeSample, &Track)) -> Value {
     json!({
         "name": sample.name,
         "health": sample.health,
+        "why": sample.why,
+        "origin_fails": sample.origin_fails,
         "rate": track.recent.per_second(|counts| counts.requests),
         "in_flight": sample.in_flight,
         "hit_ratio": track.recent.counts.hit_ratio(),
@@ -43,6 +45,8 @@ fn node((sample, track): (&NodeSample, &Track)) -> Value {
         "fetch_rate": track.recent.per_second(|counts| counts.fetches),
         "errors": sample.counts.errors.unwrap_or(0.0),
         "entries": sample.entries,
+        "max_entries": sample.max_entries,
         "bytes": sample.bytes,
+        "max_bytes": sample.max_bytes,
     })
 }
