@@ -10,7 +10,7 @@ use std::fmt;
 use std::io::Write;
 use std::time::SystemTime;
 
-use super::queue::{Cached, Record};
+use super::queue::{Answered, Cached};
 
 /// The values of `--access-log-format`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -35,7 +35,7 @@ impl LineFormat {
     }
 
     /// Appends the line of a request that was answered at `at`.
-    pub(super) fn write(self, record: &Record<'_>, at: SystemTime, out: &mut Vec<u8>) {
+    pub(super) fn write(self, record: &Answered<'_>, at: SystemTime, out: &mut Vec<u8>) {
         let written = match self {
             Self::Combined => combined(record, at, out),
             Self::Json => json(record, at, out),
@@ -50,8 +50,8 @@ impl fmt::Display for LineFormat {
     }
 }
 
-fn combined(record: &Record<'_>, at: SystemTime, out: &mut Vec<u8>) -> std::io::Result<()> {
-    let Record { from, method, what, bytes, took, .. } = record;
+fn combined(record: &Answered<'_>, at: SystemTime, out: &mut Vec<u8>) -> std::io::Result<()> {
+    let Answered { from, method, what, bytes, took, .. } = record;
     let code = record.status.http_code();
     write!(out, "{from} - - [{}] \"{method} /{what}\" {code} {bytes} \"-\" \"-\"", Common(at))?;
     write!(out, " {} ", record.cache.as_str().unwrap_or("-"))?;
@@ -59,8 +59,8 @@ fn combined(record: &Record<'_>, at: SystemTime, out: &mut Vec<u8>) -> std::io::
     writeln!(out, " {:.6}", took.as_secs_f64())
 }
 
-fn json(record: &Record<'_>, at: SystemTime, out: &mut Vec<u8>) -> std::io::Result<()> {
-    let Record { from, method, what, status, bytes, took, .. } = record;
+fn json(record: &Answered<'_>, at: SystemTime, out: &mut Vec<u8>) -> std::io::Result<()> {
+    let Answered { from, method, what, status, bytes, took, .. } = record;
     let (time, code) = (humantime::format_rfc3339_millis(at), status.http_code());
     write!(
         out,
@@ -76,11 +76,11 @@ fn json(record: &Record<'_>, at: SystemTime, out: &mut Vec<u8>) -> std::io::Resu
 }
 
 /// The name of the node that answered, within `quotes`, or its port.
-fn node(record: &Record<'_>, none: &str, quotes: &str, out: &mut Vec<u8>) -> std::io::Result<()> {
+fn node(record: &Answered<'_>, none: &str, quotes: &str, out: &mut Vec<u8>) -> std::io::Result<()> {
     match record {
-        Record { port: 0, name: "", .. } => out.write_all(none.as_bytes()),
-        Record { port, name: "", .. } => write!(out, "{port}"),
-        Record { name, .. } => write!(out, "{quotes}{name}{quotes}"),
+        Answered { port: 0, name: "", .. } => out.write_all(none.as_bytes()),
+        Answered { port, name: "", .. } => write!(out, "{port}"),
+        Answered { name, .. } => write!(out, "{quotes}{name}{quotes}"),
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::wire::Status;
 
-    fn line(format: LineFormat, record: &Record<'_>) -> String {
+    fn line(format: LineFormat, record: &Answered<'_>) -> String {
         let mut line = Vec::new();
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_796_046_615_250);
         format.write(record, at, &mut line);
@@ -129,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_is_as_the_top_says() {
-        let record = Record {
+        let record = Answered {
             ended: Instant::now(),
             took: Duration::from_micros(12),
             from: "192.0.2.7".parse().unwrap(),
@@ -146,10 +146,10 @@ mod tests {
         let told = "{\"time\":\"2026-11-30T13:50:15.250Z\",\"address\":\"192.0.2.7\",\"method\":\"GET\",\"path\":\"/article/1\",\"status\":200,\
             \"code\":\"OK\",\"bytes\":512,\"cache\":\"hit\",\"node\":8001,\"took_ms\":0.012}\n";
         assert_eq!(line(LineFormat::Json, &record), told);
-        let named = Record { name: "eu-1", ..record };
+        let named = Answered { name: "eu-1", ..record };
         assert!(line(LineFormat::Combined, &named).contains(" hit eu-1 "));
         assert!(line(LineFormat::Json, &named).contains(r#""node":"eu-1","#));
-        let bare = Record { cache: Cached::Unknown, port: 0, status: Status::Overloaded, ..record };
+        let bare = Answered { cache: Cached::Unknown, port: 0, status: Status::Overloaded, ..record };
         assert!(line(LineFormat::Combined, &bare).contains(" 503 512 \"-\" \"-\" - - 0."));
         let told = line(LineFormat::Json, &bare);
         let told: serde_json::Value = serde_json::from_str(&told).unwrap();

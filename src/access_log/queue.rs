@@ -19,7 +19,7 @@ const MOST_TEXT: usize = 2 << 20;
 
 /// A request that was answered.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct Record<'a> {
+pub(super) struct Answered<'a> {
     pub(super) ended: Instant,
     pub(super) took: Duration,
     pub(super) from: IpAddr,
@@ -52,9 +52,9 @@ pub(super) struct Batch {
     text: String,
 }
 
-/// A [`Record`] but for its texts, and how long these are.
+/// An [`Answered`] but for its texts, and how long these are.
 struct Flat {
-    record: Record<'static>,
+    record: Answered<'static>,
     what: u32,
     name: u32,
 }
@@ -76,7 +76,7 @@ impl Queue {
             (Some(true), false) => Cached::Hit,
             (Some(false), false) => Cached::Miss,
         };
-        let record = Record {
+        let record = Answered {
             ended: now,
             took: now.saturating_duration_since(asked.began),
             from: asked.from,
@@ -108,7 +108,7 @@ impl Queue {
 }
 
 impl Batch {
-    fn push(&mut self, record: &Record<'_>) -> bool {
+    fn push(&mut self, record: &Answered<'_>) -> bool {
         let length = record.what.len() + record.name.len();
         if self.records.len() >= MOST || self.text.len() + length > MOST_TEXT {
             return false;
@@ -116,7 +116,7 @@ impl Batch {
         self.text.push_str(record.what);
         self.text.push_str(record.name);
         let (what, name) = (record.what.len() as u32, record.name.len() as u32);
-        self.records.push(Flat { record: Record { what: "", name: "", ..*record }, what, name });
+        self.records.push(Flat { record: Answered { what: "", name: "", ..*record }, what, name });
         true
     }
 
@@ -126,13 +126,13 @@ impl Batch {
     }
 
     /// The records in the order in which they came.
-    pub(super) fn records(&self) -> impl Iterator<Item = Record<'_>> {
+    pub(super) fn records(&self) -> impl Iterator<Item = Answered<'_>> {
         let mut rest = self.text.as_str();
         self.records.iter().map(move |flat| {
             let (what, behind) = rest.split_at(flat.what as usize);
             let (name, behind) = behind.split_at(flat.name as usize);
             rest = behind;
-            Record { what, name, ..flat.record }
+            Answered { what, name, ..flat.record }
         })
     }
 }
@@ -159,7 +159,7 @@ mod tests {
         queue.push(&asked("c/3"), &reply, Instant::now());
         let mut batches = Vec::new();
         queue.take(&mut batches);
-        let told = |record: Record<'_>| format!("{} {:?} {}", record.what, record.cache, record.name);
+        let told = |record: Answered<'_>| format!("{} {:?} {}", record.what, record.cache, record.name);
         let told: Vec<String> = batches.iter().flat_map(Batch::records).map(told).collect();
         assert_eq!(told, ["a/1 Hit eu-1", "b/22 Stale eu-1", "c/3 Unknown "]);
         queue.take(&mut batches);

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::queue::{Batch, Record};
+use super::queue::{Answered, Batch};
 use super::{AccessLog, AccessLogConfig, LineFormat, Target};
 
 /// The time between two rounds.
@@ -110,7 +110,7 @@ impl Work {
 
     /// Writes the requests of all cores in the order in which they ended.
     fn write(&mut self, batches: &[Batch]) {
-        let mut records: Vec<Record<'_>> = batches.iter().flat_map(Batch::records).collect();
+        let mut records: Vec<Answered<'_>> = batches.iter().flat_map(Batch::records).collect();
         records.sort_by_key(|record| record.ended);
         let (date, now) = (SystemTime::now(), Instant::now());
         let mut lines = 0;

@@ -12,7 +12,7 @@ use crate::net::LinkLimits;
 use crate::net::link::Peer;
 use crate::proxy::cache::{Bounds, CacheType};
 use crate::proxy::{FetchLimits, Freshness, MAX_WAITERS, ProxyConfig, PushTtl};
-use crate::source::HttpConfig;
+use crate::source::ApiConfig;
 use crate::wire::MAX_DOCUMENT;
 use crate::wire::query::Parameters;
 
@@ -187,9 +187,9 @@ impl ProxyArgs {
     }
 
     /// The API that documents come from, if it is one.
-    pub fn api(&self) -> Option<HttpConfig> {
+    pub fn api(&self) -> Option<ApiConfig> {
         let Some(Place::Api(template)) = &self.origin else { return None };
-        Some(HttpConfig {
+        Some(ApiConfig {
             template: template.clone(),
             headers: self.api.origin_header.clone(),
             ca: self.api.origin_ca.clone(),

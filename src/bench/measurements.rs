@@ -16,7 +16,7 @@ const DIGITS: u8 = 3;
 
 /// Why a request has no valid reply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Failure {
+pub(super) enum Failed {
     /// No connection was made.
     Refused,
     /// The connection ended before the reply came.
@@ -29,18 +29,18 @@ pub(super) enum Failure {
     NotSent,
 }
 
-impl Failure {
-    pub(super) const ALL: [Failure; 5] =
-        [Failure::Refused, Failure::Broken, Failure::Late, Failure::Bad, Failure::NotSent];
+impl Failed {
+    pub(super) const ALL: [Failed; 5] =
+        [Failed::Refused, Failed::Broken, Failed::Late, Failed::Bad, Failed::NotSent];
 
     /// The name in the JSON report.
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Failure::Refused => "refused",
-            Failure::Broken => "broken",
-            Failure::Late => "late",
-            Failure::Bad => "bad_reply",
-            Failure::NotSent => "not_sent",
+            Failed::Refused => "refused",
+            Failed::Broken => "broken",
+            Failed::Late => "late",
+            Failed::Bad => "bad_reply",
+            Failed::NotSent => "not_sent",
         }
     }
 }
@@ -51,7 +51,7 @@ pub(super) struct Measurements {
     /// Of each valid reply, in nanoseconds from when its request was due.
     pub(super) latency: Histogram<u64>,
     statuses: [u64; Status::ALL.len()],
-    failures: [u64; Failure::ALL.len()],
+    failures: [u64; Failed::ALL.len()],
     pub(super) hits: u64,
     pub(super) misses: u64,
     /// Replies that came in the measured time, whenever their requests were due: for the throughput.
@@ -75,7 +75,7 @@ impl Measurements {
             )]
             latency: latency.expect("valid bounds"),
             statuses: [0; Status::ALL.len()],
-            failures: [0; Failure::ALL.len()],
+            failures: [0; Failed::ALL.len()],
             hits: 0,
             misses: 0,
             replies_measured: 0,
@@ -87,7 +87,7 @@ impl Measurements {
 
     /// Counts a reply line that came at `now`; its request was due at `due`.
     pub(super) fn reply(&mut self, due: Instant, now: Instant, line: &[u8]) {
-        let Ok(reply) = ReplyView::parse(line) else { return self.failure(due, now, Failure::Bad) };
+        let Ok(reply) = ReplyView::parse(line) else { return self.failure(due, now, Failed::Bad) };
         if now >= self.times.measured_from && !self.times.is_past(now) {
             self.replies_measured += 1;
             self.bytes_measured += line.len() as u64 + 1;
@@ -103,7 +103,7 @@ impl Measurements {
     }
 
     /// Counts a request without a valid reply, if it was due in the measured time.
-    pub(super) fn failure(&mut self, due: Instant, now: Instant, failure: Failure) {
+    pub(super) fn failure(&mut self, due: Instant, now: Instant, failure: Failed) {
         if due >= self.times.measured_from {
             self.add_failures(failure, 1);
             self.last = self.last.max(Some(now));
@@ -111,7 +111,7 @@ impl Measurements {
     }
 
     /// Counts `count` requests without a valid reply that were due in the measured time.
-    pub(super) fn add_failures(&mut self, failure: Failure, count: u64) {
+    pub(super) fn add_failures(&mut self, failure: Failed, count: u64) {
         self.failures[failure as usize] += count;
     }
 
@@ -135,7 +135,7 @@ impl Measurements {
     }
 
     /// Requests that failed in this way.
-    pub(super) fn failed(&self, failure: Failure) -> u64 {
+    pub(super) fn failed(&self, failure: Failed) -> u64 {
         self.failures[failure as usize]
     }
 
@@ -178,8 +178,8 @@ mod tests {
         measurements.reply(start + second, start + 3 * second, ok);
         measurements.reply(start + second, start + second, br#"{"status":"NOT_FOUND","data":null}"#);
         measurements.reply(start + second, start + second, b"{}");
-        measurements.failure(start, start, Failure::Late);
-        measurements.failure(start + second, start + second, Failure::Late);
+        measurements.failure(start, start, Failed::Late);
+        measurements.failure(start + second, start + second, Failed::Late);
         assert_eq!(
             (
                 measurements.requests(),
@@ -189,7 +189,7 @@ mod tests {
             ),
             (4, 2, 3, 2)
         );
-        assert_eq!((measurements.status(Status::NotFound), measurements.failed(Failure::Bad)), (1, 1));
+        assert_eq!((measurements.status(Status::NotFound), measurements.failed(Failed::Bad)), (1, 1));
         assert_eq!((measurements.hits, measurements.misses), (1, 0));
         assert!((measurements.latency.max() as f64 / 2e9 - 1.0).abs() < 0.001);
         let mut sum = Measurements::new(measurements.times);
@@ -203,7 +203,7 @@ mod tests {
         for (at, status) in Status::ALL.into_iter().enumerate() {
             assert_eq!(status as usize, at);
         }
-        for (at, failure) in Failure::ALL.into_iter().enumerate() {
+        for (at, failure) in Failed::ALL.into_iter().enumerate() {
             assert_eq!(failure as usize, at);
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::measurements::Failure;
+use super::measurements::Failed;
 use super::worker::Worker;
 
 /// The shortest sleep: requests that are due closer together wake their connections together.
@@ -52,7 +52,7 @@ fn run(worker: &Worker, stop: &AtomicBool) {
             }
             if let Some(before) = end.or_else(|| now.checked_sub(worker.config.timeout)) {
                 let given_up = state.schedule.give_up(before);
-                state.measurements.add_failures(Failure::NotSent, given_up);
+                state.measurements.add_failures(Failed::NotSent, given_up);
             }
             if state.schedule.is_over(now) {
                 return state.wake(u64::MAX);

@@ -7,7 +7,7 @@ use std::task::Poll;
 use tokio::time::{Instant, timeout_at};
 
 use super::MAX_REPLY;
-use super::measurements::Failure;
+use super::measurements::Failed;
 use super::worker::Worker;
 use crate::net::LinkError;
 use crate::net::link::ask_on;
@@ -31,13 +31,13 @@ pub(super) async fn run(worker: Arc<Worker>, index: usize) {
                 worker.state().measurements.reply(due, now, &line);
                 continue;
             }
-            Err(LinkError::Refused | LinkError::Unresolved | LinkError::Tls(_)) => Failure::Refused,
-            Err(LinkError::Broken | LinkError::Busy | LinkError::Exhausted) => Failure::Broken,
-            Err(LinkError::Late) => Failure::Late,
-            Err(LinkError::Garbage | LinkError::TooLong | LinkError::NotText) => Failure::Bad,
+            Err(LinkError::Refused | LinkError::Unresolved | LinkError::Tls(_)) => Failed::Refused,
+            Err(LinkError::Broken | LinkError::Busy | LinkError::Exhausted) => Failed::Broken,
+            Err(LinkError::Late) => Failed::Late,
+            Err(LinkError::Garbage | LinkError::TooLong | LinkError::NotText) => Failed::Bad,
         };
         worker.state().measurements.failure(due, now, failure);
-        if failure == Failure::Refused && !worker.pause().await {
+        if failure == Failed::Refused && !worker.pause().await {
             return;
         }
     }

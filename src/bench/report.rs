@@ -8,7 +8,7 @@ use indicatif::HumanCount;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::measurements::{Failure, Measurements};
+use super::measurements::{Failed, Measurements};
 use super::{BenchConfig, Mode};
 use crate::wire::Status;
 
@@ -73,7 +73,7 @@ impl Report {
         let end = times.end.map_or(measurements.last.unwrap_or(ended), |end| end.min(ended));
         let seconds = end.saturating_duration_since(times.measured_from).as_secs_f64();
         let per_second = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
-        let failures = Failure::ALL.map(|failure| (failure.as_str(), measurements.failed(failure)));
+        let failures = Failed::ALL.map(|failure| (failure.as_str(), measurements.failed(failure)));
         let mut by_status: BTreeMap<&str, u64> =
             Status::ALL.map(|status| (status.as_str(), measurements.status(status))).into();
         by_status.insert(Status::ClientConnectionError.as_str(), failures.iter().map(|(_, n)| n).sum());
@@ -200,7 +200,7 @@ mod tests {
             start + 2 * ms,
             br#"{"status":"NOT_FOUND","data":null,"cache_hit":false,"node":1}"#,
         );
-        measurements.failure(start, start + ms, Failure::Late);
+        measurements.failure(start, start + ms, Failed::Late);
         Report::new(&config(), &measurements, end)
     }
 

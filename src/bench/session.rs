@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::MAX_REPLY;
-use super::measurements::{Failure, Measurements};
+use super::measurements::{Failed, Measurements};
 use super::worker::{Worker, WorkerState};
 use crate::net::link::{Calls, Removed, hello};
 use crate::net::transport::Stream;
@@ -105,7 +105,7 @@ impl<'a> LoadSession<'a> {
         let none_waits = self.calls.given_up() == self.calls.len();
         // All requests that may be in flight were given up: no further reply is expected.
         let is_stuck = none_waits && self.calls.is_full();
-        if let Some(failure) = failed.or(is_stuck.then_some(Failure::Broken)) {
+        if let Some(failure) = failed.or(is_stuck.then_some(Failed::Broken)) {
             self.calls.give_up(|_| true).for_each(|due| state.measurements.failure(due, now, failure));
             return Poll::Ready(Err(Lost));
         }
@@ -116,12 +116,12 @@ impl<'a> LoadSession<'a> {
     }
 
     /// Reads once, and counts the replies.
-    fn poll_read(&mut self, cx: &mut Context<'_>, state: &mut WorkerState) -> Poll<Result<(), Failure>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, state: &mut WorkerState) -> Poll<Result<(), Failed>> {
         let mut buf = ReadBuf::new(&mut state.scratch);
         match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::Broken)),
-            Poll::Ready(Ok(())) if buf.filled().is_empty() => return Poll::Ready(Err(Failure::Broken)),
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Failed::Broken)),
+            Poll::Ready(Ok(())) if buf.filled().is_empty() => return Poll::Ready(Err(Failed::Broken)),
             Poll::Ready(Ok(())) => {}
         }
         let now = Instant::now();
@@ -139,7 +139,7 @@ impl<'a> LoadSession<'a> {
         }
         self.tail.extend_from_slice(rest);
         let is_too_long = self.tail.len() > MAX_REPLY;
-        Poll::Ready(if is_too_long { Err(Failure::Bad) } else { Ok(()) })
+        Poll::Ready(if is_too_long { Err(Failed::Bad) } else { Ok(()) })
     }
 
     /// Appends the requests that are due, as many as may be in flight.
@@ -162,12 +162,12 @@ impl<'a> LoadSession<'a> {
         }
     }
 
-    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Failed> {
         while self.sent < self.out.len() {
             match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.sent..]) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(n)) if n > 0 => self.sent += n,
-                Poll::Ready(_) => return Err(Failure::Broken),
+                Poll::Ready(_) => return Err(Failed::Broken),
             }
         }
         self.out.clear();
@@ -180,7 +180,7 @@ impl<'a> LoadSession<'a> {
         if self.check_at.is_some_and(|at| at <= now) {
             let timeout = self.worker.config.timeout;
             let late = self.calls.give_up(|&due| due + timeout <= now);
-            late.for_each(|due| measurements.failure(due, now, Failure::Late));
+            late.for_each(|due| measurements.failure(due, now, Failed::Late));
             self.check_at = self.calls.waiting().min().map(|&due| due + timeout);
         }
     }
@@ -204,13 +204,13 @@ fn count(
     measurements: &mut Measurements,
     now: Instant,
     line: &[u8],
-) -> Result<(), Failure> {
+) -> Result<(), Failed> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let (id, reply) = split_id(line).ok_or(Failure::Bad)?;
+    let (id, reply) = split_id(line).ok_or(Failed::Bad)?;
     match calls.remove(id) {
         Removed::Waiting(due) => measurements.reply(due, now, reply),
         Removed::GivenUp => {}
-        Removed::Unknown => return Err(Failure::Bad),
+        Removed::Unknown => return Err(Failed::Bad),
     }
     Ok(())
 }

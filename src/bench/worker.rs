@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::BenchConfig;
 use super::keys::{KeyOrder, Keys};
-use super::measurements::{Failure, Measurements};
+use super::measurements::{Failed, Measurements};
 use super::schedule::{RunTimes, Schedule};
 use crate::lock::lock;
 use crate::net::dial::{Dialled, connect};
@@ -105,7 +105,7 @@ impl Worker {
         if !self.is_open_loop()
             && let Some(due) = state.schedule.take(now)
         {
-            state.measurements.failure(due, now, Failure::Refused);
+            state.measurements.failure(due, now, Failed::Refused);
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::clock::Millis;
 use super::health::State;
-use super::latency::Histogram;
+use super::latency::Counts;
 use super::node::Node;
 use super::nodes::Nodes;
 use super::polled::Report;
@@ -215,8 +215,8 @@ fn judge(line: &[u8]) -> Finding {
 
 /// Learns from all nodes how long each may take, and which share of requests each gets.
 fn tune(nodes: &Nodes, now: Millis, slow_start: Millis) {
-    let (mut all, mut hits, mut answered) = (Histogram::none(), 0, 0);
-    let each: Vec<Histogram> = nodes.iter().map(|member| member.node.latency.counts()).collect();
+    let (mut all, mut hits, mut answered) = (Counts::none(), 0, 0);
+    let each: Vec<Counts> = nodes.iter().map(|member| member.node.latency.counts()).collect();
     for (member, counts) in nodes.iter().zip(&each) {
         all.add(counts);
         answered += member.node.latency.answered();

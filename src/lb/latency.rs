@@ -46,7 +46,7 @@ pub(super) struct Percentiles {
 
 /// The number of replies in each bucket of latency.
 #[derive(Clone)]
-pub(super) struct Histogram([u64; BUCKETS]);
+pub(super) struct Counts([u64; BUCKETS]);
 
 /// The bucket of a latency: the octave is its highest bit, the quarter the two bits below.
 fn bucket(us: u64) -> usize {
@@ -162,26 +162,26 @@ impl Latency {
         self.turn.store(next, Ordering::Relaxed);
     }
 
-    pub(super) fn counts(&self) -> Histogram {
+    pub(super) fn counts(&self) -> Counts {
         let windows = || self.cores.iter().flat_map(|core| &core.windows);
         let at =
             |bucket: usize| windows().map(|window| u64::from(window[bucket].load(Ordering::Relaxed))).sum();
-        Histogram(std::array::from_fn(at))
+        Counts(std::array::from_fn(at))
     }
 }
 
-impl Histogram {
+impl Counts {
     pub(super) fn none() -> Self {
         Self([0; BUCKETS])
     }
 
-    pub(super) fn add(&mut self, other: &Histogram) {
+    pub(super) fn add(&mut self, other: &Counts) {
         self.0.iter_mut().zip(other.0).for_each(|(ours, theirs)| *ours += theirs);
     }
 
     /// The difference of two, not below 0.
-    pub(super) fn without(&self, other: &Histogram) -> Histogram {
-        Histogram(std::array::from_fn(|at| self.0[at].saturating_sub(other.0[at])))
+    pub(super) fn without(&self, other: &Counts) -> Counts {
+        Counts(std::array::from_fn(|at| self.0[at].saturating_sub(other.0[at])))
     }
 
     pub(super) fn total(&self) -> u64 {

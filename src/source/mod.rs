@@ -19,7 +19,7 @@ use std::pin::Pin;
 use tokio::time::Instant;
 
 pub use self::answer::{Brought, Past, Unmet, Untold, Unwatched};
-pub use self::http::{HttpConfig, HttpSource};
+pub use self::http::{ApiConfig, HttpSource};
 pub use self::link::LinkSource;
 pub use self::policy::{Known, Policy, Validator};
 use crate::wire::{Acked, Batch, Changed, Key, Watch};

@@ -36,9 +36,9 @@ tokio::task_local! {
 
 /// A traced request.
 #[derive(Clone)]
-struct Trace(Arc<Record>);
+struct Trace(Arc<Recorded>);
 
-struct Record {
+struct Recorded {
     id: String,
     /// The parent of requests to other nodes: our own span, or the client's if we make none.
     parent: Option<TraceParent>,
@@ -55,7 +55,7 @@ impl Trace {
             (None, Some(parent)) => format!("{:032x}", parent.trace),
             (None, None) => format!("{:016x}", fastrand::u64(..)),
         };
-        Self(Arc::new(Record { id, parent, began: Instant::now(), steps: Mutex::default() }))
+        Self(Arc::new(Recorded { id, parent, began: Instant::now(), steps: Mutex::default() }))
     }
 
     fn ended(&self, slow: Duration, request: &str, from: IpAddr, reply: &Reply) {

@@ -9,13 +9,13 @@ const NIL: u32 = u32::MAX;
 /// The nodes. Each node in use is in exactly one [`Chain`].
 #[derive(Debug)]
 pub(super) struct Slab<T> {
-    nodes: Vec<Node<T>>,
+    nodes: Vec<Linked<T>>,
     /// The first vacant node. Vacant nodes are linked by `next`.
     vacant: u32,
 }
 
 #[derive(Debug)]
-struct Node<T> {
+struct Linked<T> {
     prev: u32,
     next: u32,
     value: Option<T>,
@@ -50,7 +50,7 @@ impl<T> Slab<T> {
     }
 
     fn occupy(&mut self, value: T) -> u32 {
-        let node = Node { prev: NIL, next: NIL, value: Some(value) };
+        let node = Linked { prev: NIL, next: NIL, value: Some(value) };
         if self.vacant != NIL {
             let at = self.vacant;
             self.vacant = self.nodes[at as usize].next;
@@ -134,7 +134,7 @@ impl Chain {
     }
 
     fn unlink<T>(&mut self, slab: &mut Slab<T>, at: u32) {
-        let Node { prev, next, .. } = slab.nodes[at as usize];
+        let Linked { prev, next, .. } = slab.nodes[at as usize];
         match prev {
             NIL => self.oldest = next,
             prev => slab.nodes[prev as usize].next = next,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::record::Record;
+use super::record::Logged;
 use super::scalar::Scalar;
 
 #[derive(Deserialize)]
@@ -26,10 +26,10 @@ struct Asked<'a> {
 }
 
 /// Reads a line; `None` if it tells of no request.
-pub(super) fn read(line: &str) -> Option<Record<'_>> {
+pub(super) fn read(line: &str) -> Option<Logged<'_>> {
     let CaddyLine { ts, request, status, size } = serde_json::from_str(line).ok()?;
     let at = ts.and_then(|ts| ts.time());
-    Some(Record { method: request.method, target: request.uri, status, at, bytes: size })
+    Some(Logged { method: request.method, target: request.uri, status, at, bytes: size })
 }
 
 #[cfg(test)]

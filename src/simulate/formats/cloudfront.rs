@@ -6,7 +6,7 @@
 //! 2026-11-30⇥13:50:15⇥FRA56-P4⇥512⇥192.0.2.7⇥GET⇥d1.cloudfront.net⇥/article/1⇥200⇥…
 //! ```
 
-use super::record::Record;
+use super::record::Logged;
 use super::time;
 
 /// The columns that matter, in the order of [`Columns`].
@@ -42,7 +42,7 @@ impl CloudFront {
     }
 
     /// Reads a line; `None` if a column lacks or is not what its name says.
-    pub(super) fn read<'a>(&self, line: &'a str) -> Option<Record<'a>> {
+    pub(super) fn read<'a>(&self, line: &'a str) -> Option<Logged<'a>> {
         let values: Vec<&str> = match line.contains('\t') {
             true => line.split('\t').map(str::trim_ascii).collect(),
             false => line.split_ascii_whitespace().collect(),
@@ -54,7 +54,7 @@ impl CloudFront {
         if at.is_none() && date.is_some() {
             return None;
         }
-        Some(Record {
+        Some(Logged {
             method: method?.into(),
             target: target?.into(),
             status: status?.parse().ok()?,

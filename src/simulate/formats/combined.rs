@@ -4,12 +4,12 @@
 //! 192.0.2.7 - anna [30/Nov/2026:14:50:15 +0100] "GET /article/1 HTTP/1.1" 200 512 "-" "curl/8.5"
 //! ```
 
-use super::record::Record;
+use super::record::Logged;
 use super::time;
 use crate::proxy::cache::Millis;
 
 /// Reads a line; `None` if it has no time in brackets with a request and a status behind it.
-pub(super) fn read(line: &str) -> Option<Record<'_>> {
+pub(super) fn read(line: &str) -> Option<Logged<'_>> {
     let (at, rest) = timed(line)?;
     let (request, rest) = quoted(rest)?;
     let mut columns = rest.split_ascii_whitespace();
@@ -22,7 +22,7 @@ pub(super) fn read(line: &str) -> Option<Record<'_>> {
         Some((target, version)) if version.starts_with("HTTP/") => target,
         _ => target,
     };
-    Some(Record { method: method.into(), target: target.into(), status, at: Some(at), bytes })
+    Some(Logged { method: method.into(), target: target.into(), status, at: Some(at), bytes })
 }
 
 /// The time in brackets, and what is behind it. A host comes first, so a line does not begin with the time: that of Envoy does,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::record::Record;
+use super::record::Logged;
 use super::scalar::Scalar;
 
 #[derive(Deserialize)]
@@ -39,12 +39,12 @@ struct EnvoyLine<'a> {
 }
 
 /// Reads a line; `None` if it lacks method, path or status.
-pub(super) fn read(line: &str) -> Option<Record<'_>> {
+pub(super) fn read(line: &str) -> Option<Logged<'_>> {
     let line: EnvoyLine<'_> = serde_json::from_str(line).ok()?;
     let at = line.start_time.or(line.time).or(line.timestamp);
     // Both of nginx's may be there: the one without the head of the reply is the size of the document.
     let bytes = line.body_bytes_sent.or(line.bytes_sent).or(line.bytes);
-    Some(Record {
+    Some(Logged {
         method: line.method.or(line.request_method)?,
         target: line.path.or(line.uri).or(line.request_uri)?,
         status: line.response_code.or(line.status)?.status()?,

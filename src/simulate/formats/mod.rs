@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! line ──▶ keys ──────────────────────────────────────▶ Parsed
-//!      └─▶ combined, cloudfront, caddy, envoy ─▶ Record ─▶ Parsed: GET and HEAD with 200 and 304 count
+//!      └─▶ combined, cloudfront, caddy, envoy ─▶ Logged ─▶ Parsed: GET and HEAD with 200 and 304 count
 //! ```
 //! Pure: one file a format, all of them without state but for the columns that a CloudFront log names in its head.
 

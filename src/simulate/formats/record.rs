@@ -7,7 +7,7 @@ use crate::proxy::cache::Millis;
 
 /// The columns that matter.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Record<'a> {
+pub(super) struct Logged<'a> {
     pub method: Cow<'a, str>,
     /// A path with its query, or a whole URL.
     pub target: Cow<'a, str>,
@@ -17,7 +17,7 @@ pub(super) struct Record<'a> {
     pub bytes: Option<u64>,
 }
 
-impl Record<'_> {
+impl Logged<'_> {
     /// GET and HEAD with 200 and 304 count: what a cache may reply to, and what the server had a document for.
     pub(super) fn judged(&self) -> Parsed {
         if !["GET", "HEAD"].contains(&&*self.method) {
@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn get_and_head_count_with_200_and_304() {
         let judged = |method: &'static str, status, target: &'static str, bytes| {
-            Record { method: method.into(), target: target.into(), status, at: None, bytes }.judged()
+            Logged { method: method.into(), target: target.into(), status, at: None, bytes }.judged()
         };
         let counted = |size| Parsed::Request(Request { key: "a/1".into(), at: None, size });
         assert_eq!(judged("GET", 200, "/a/1?q", Some(7)), counted(Size::Bytes(7)));

@@ -54,7 +54,7 @@ impl Directives {
     pub(super) fn of(lines: GetAll<'_, HeaderValue>) -> Self {
         let mut directives = Self::default();
         for line in lines {
-            for (name, argument) in Members(line.as_bytes()) {
+            for (name, argument) in ListItems(line.as_bytes()) {
                 directives.note(name, argument);
             }
         }
@@ -66,7 +66,7 @@ impl Directives {
     pub(super) fn targeted(lines: GetAll<'_, HeaderValue>) -> Option<Self> {
         let mut members: Vec<(&[u8], Option<&[u8]>)> = Vec::new();
         for line in lines {
-            for (name, value) in Members(line.as_bytes()) {
+            for (name, value) in ListItems(line.as_bytes()) {
                 // Parameters say nothing here.
                 let name = before_parameters(name);
                 let value = value.map(before_parameters);
@@ -102,9 +102,9 @@ impl Directives {
 }
 
 /// The members of a list, `name` or `name=argument`, without empty ones; a comma within quotes parts nothing.
-struct Members<'a>(&'a [u8]);
+struct ListItems<'a>(&'a [u8]);
 
-impl<'a> Iterator for Members<'a> {
+impl<'a> Iterator for ListItems<'a> {
     type Item = (&'a [u8], Option<&'a [u8]>);
 
     fn next(&mut self) -> Option<Self::Item> {

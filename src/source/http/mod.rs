@@ -61,7 +61,7 @@ const USUAL_WAIT: Duration = Duration::from_secs(1);
 
 /// The settings of an API as a source.
 #[derive(Clone, Debug)]
-pub struct HttpConfig {
+pub struct ApiConfig {
     /// The URLs of documents.
     pub template: Template,
     /// Headers of each request.
@@ -80,7 +80,7 @@ pub struct HttpConfig {
     pub stale_if_error_always: bool,
 }
 
-impl HttpConfig {
+impl ApiConfig {
     /// The defaults of the command line, for an API.
     pub fn new(template: Template) -> Self {
         Self {
@@ -111,8 +111,8 @@ impl HttpSource {
     ///
     /// # Errors
     /// In a sentence: a file of a header or of certificates that cannot be used, or https in a build without it.
-    pub fn new(config: HttpConfig) -> Result<Self, String> {
-        let HttpConfig { template, ca, .. } = config;
+    pub fn new(config: ApiConfig) -> Result<Self, String> {
+        let ApiConfig { template, ca, .. } = config;
         let peer = template.peer().clone();
         let tls = if template.is_https() { Some(Tls::new(&peer.host, ca.as_deref())?) } else { None };
         let host = HeaderValue::from_str(&template.authority()).map_err(|error| error.to_string())?;
