@@ -17,22 +17,27 @@ struct House {
     _nodes: Vec<Node>,
     proxy: Address,
     balancer: Address,
+    second: Address,
 }
 
-/// A proxy and a balancer that have answered a few requests.
+/// A proxy and a balancer that have answered a few requests, and a second balancer of the same proxy.
 fn house() -> House {
     let data = Data::articles(3);
     let origin = Start::origin(data.path(), "").run();
-    let mut proxy = Start::proxy(origin.address, "--http-port 0").run();
-    let mut balancer = Start::balancer(&[proxy.address], "--http-port 0 --health-interval 100ms").run();
-    let (at_proxy, at_balancer) = (proxy.serves_http(), balancer.serves_http());
+    let mut proxy = Start::proxy(origin.address, "--http-port 0 --capacity 100").run();
+    let [mut balancer, mut second] =
+        [(); 2].map(|()| Start::balancer(&[proxy.address], "--http-port 0 --health-interval 100ms").run());
+    let [at_proxy, at_balancer, at_second] =
+        [&mut proxy, &mut balancer, &mut second].map(|node| node.serves_http());
     for target in ["/article/1", "/article/1", "/article/none", "/article/2"] {
         fetch(at_balancer, target);
     }
     until("the proxy is polled", || {
-        fetch(at_balancer, "/metrics").text().contains("dproxy_node_cache_hits_total")
+        let is_polled = |at| fetch(at, "/metrics").text().contains("dproxy_node_cache_hits_total");
+        is_polled(at_balancer) && is_polled(at_second)
     });
-    House { _data: data, _nodes: vec![origin, proxy, balancer], proxy: at_proxy, balancer: at_balancer }
+    let nodes = vec![origin, proxy, balancer, second];
+    House { _data: data, _nodes: nodes, proxy: at_proxy, balancer: at_balancer, second: at_second }
 }
 
 /// The names of the samples in a text.
@@ -82,14 +87,14 @@ fn the_numbers_are_those_of_metrics() {
     assert!(open.text().ends_with("# EOF\n") && open.text().contains("# UNIT dproxy_cache_bytes bytes"));
 }
 
-/// A Prometheus that scrapes two nodes. It ends on drop.
+/// A Prometheus that scrapes three nodes. It ends on drop.
 struct Prometheus {
     child: Child,
     directory: TempDir,
 }
 
 impl Prometheus {
-    fn start(nodes: [Address; 2]) -> Self {
+    fn start(nodes: [Address; 3]) -> Self {
         let directory = TempDir::new();
         let path = |name: &str| directory.path().join(name);
         let targets = nodes.map(|node| format!("'{node}'")).join(", ");
@@ -134,16 +139,20 @@ fn prometheus_scrapes_it() {
         return;
     }
     let house = house();
-    let prometheus = Prometheus::start([house.proxy, house.balancer]);
+    let prometheus = Prometheus::start([house.proxy, house.balancer, house.second]);
     let at = prometheus.address();
     let query = |expression: &str| -> Vec<Value> {
-        let answer = Http::connect(at).ask("GET", &format!("/api/v1/query?query={expression}"), &[], "");
-        if answer.code != 200 {
+        let answer =
+            Http::connect(at).ask("GET", &format!("/api/v1/query?query={}", encoded(expression)), &[], "");
+        // It may not be ready yet.
+        if answer.code == 503 {
             return Vec::new();
         }
-        answer.json()["data"]["result"].as_array().cloned().unwrap_or_default()
+        let told = answer.json();
+        assert_eq!(answer.code, 200, "{expression}: {told}");
+        told["data"]["result"].as_array().cloned().expect("a result")
     };
-    until("both are scraped", || query("up%3D%3D1").len() == 2);
+    until("all are scraped", || query("up==1").len() == 3);
     until("requests are there", || !query("dproxy_requests_total").is_empty());
     let healthy = query("dproxy_node_healthy");
     assert_eq!(healthy[0]["value"][1], "1");
@@ -152,6 +161,57 @@ fn prometheus_scrapes_it() {
     assert!(targets.iter().all(|target| target["lastError"] == ""), "{targets:?}");
     let rules = Http::connect(at).ask("GET", "/api/v1/rules", &[], "").json();
     assert!(!rules["data"]["groups"].as_array().expect("groups of rules").is_empty());
+    the_dashboard_counts_each_proxy_once(&house, &query);
+}
+
+/// Text as it stands in the query of a URL.
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// Two balancers tell of one proxy: no line of a panel is drawn twice, and what is the proxy's own is as one of them tells it.
+fn the_dashboard_counts_each_proxy_once(house: &House, query: &dyn Fn(&str) -> Vec<Value>) {
+    let told = |expression: &str, balancers: &str| {
+        query(&expression.replace("$instance", balancers).replace("$__rate_interval", "1m"))
+    };
+    let (both, one) = (format!("{}|{}", house.balancer, house.second), house.balancer.to_string());
+    let mut of_proxies = 0;
+    for target in targets() {
+        let (expression, legend) = (&target["expr"], target["legendFormat"].as_str().expect("a legend"));
+        let expression = expression.as_str().expect("an expression");
+        told(expression, &both);
+        // Numbers that stand still, in place of rates that are none.
+        let still = expression.replace("rate(", "(").replace("[$__rate_interval]", "");
+        if still.contains("_bucket") {
+            continue;
+        }
+        let lines = told(&still, &both);
+        let of = |line: &Value| {
+            ["node", "status", "instance"].map(|label| match legend.contains(label) {
+                true => line["metric"][label].to_string(),
+                false => String::new(),
+            })
+        };
+        let different: BTreeSet<[String; 3]> = lines.iter().map(of).collect();
+        assert!(!lines.is_empty() && different.len() == lines.len(), "{expression}: {lines:?}");
+        if ["node_cache", "node_origin", "node_healthy"].iter().any(|own| still.contains(own)) {
+            let values =
+                |lines: &[Value]| lines.iter().map(|line| line["value"][1].clone()).collect::<Vec<_>>();
+            assert_eq!(values(&lines), values(&told(&still, &one)), "{expression}");
+            of_proxies += 1;
+        }
+    }
+    assert!(of_proxies > 5, "{of_proxies} expressions of what is a proxy's own");
+    let of_clients = told("sum(dproxy_requests_total{instance=~\"$instance\"})", &both);
+    assert_eq!(of_clients[0]["value"][1], "4", "without what the proxy counts of the same requests");
+}
+
+/// The queries of the dashboard.
+fn targets() -> Vec<Value> {
+    let text = fs::read_to_string(examples().join("grafana/dproxy.json")).expect("the dashboard");
+    let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels").iter();
+    panels.flat_map(|panel| panel["targets"].as_array().cloned().unwrap_or_default()).collect()
 }
 
 fn examples() -> PathBuf {
@@ -182,14 +242,7 @@ fn the_dashboard_and_the_alerts_name_existing_metrics() {
         "{shown}"
     );
     known.extend(names(&shown));
-    let dashboard = fs::read_to_string(examples().join("grafana/dproxy.json")).expect("the dashboard");
-    let parsed: Value = serde_json::from_str(&dashboard).expect("JSON");
-    let panels = parsed["panels"].as_array().expect("panels");
-    let expressions: String = panels
-        .iter()
-        .flat_map(|panel| panel["targets"].as_array().cloned().unwrap_or_default())
-        .map(|target| target["expr"].as_str().expect("an expression").to_owned() + "\n")
-        .collect();
+    let expressions = targets().iter().map(|target| format!("{}\n", target["expr"])).collect();
     let alerts = fs::read_to_string(examples().join("prometheus/alerts.yml")).expect("the alerts");
     for text in [expressions, alerts] {
         let used = used(&text);
