@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::http::house;
 use crate::support::ask::parse;
 use crate::support::command::{BINARY, clean, dproxy, run_to_end, signal, text};
 use crate::support::fake::{Fault, Gate, Hello, answer_soundly};
@@ -282,6 +283,18 @@ fn wrong_usage_is_reported_before_the_run() {
     }
     let output = bench(plain.address, "--plain --keys /dev/null");
     assert!(output.status.code() == Some(1) && text(&output.stderr).contains("/dev/null"));
+}
+
+#[test]
+fn a_port_of_http_is_told_and_not_measured_in_vain() {
+    let house = house("");
+    let right = format!("lines are served on port {}", house.proxy.port());
+    for words in ["", "--plain --duration 50ms --warmup 0s"] {
+        let output = bench(house.http, words);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&right) && !said.contains("--plain"), "{said}");
+    }
 }
 
 #[test]

@@ -300,14 +300,34 @@ fn limits_that_do_not_fit_together_are_a_warning() {
     let misfit = told("[proxy]\nmax-document = \"2MiB\"\n[lb]\nport = 1\n");
     let advice = "[lb] max-document (1MiB) should be no less than [proxy] max-document (2MiB)";
     assert!(misfit.contains(advice), "{misfit}");
-    let misfit = told("[proxy]\nmin-ttl = \"2m\"\nmax-ttl = \"1m\"\n");
-    assert!(misfit.contains("[proxy] max-ttl (1m) should be no less than [proxy] min-ttl (2m)"), "{misfit}");
     assert_eq!(told("[cluster]\nfetch-deadline = \"5s\"\n").lines().count(), 1, "the default of the other");
+}
+
+#[test]
+fn two_settings_that_contradict_each_other_are_refused() {
+    let (_directory, path) = file("[proxy]\nmin-ttl = \"2m\"\nmax-ttl = \"1m\"\n");
+    let lives = "[proxy] max-ttl (1m) should be no less than [proxy] min-ttl (2m)";
+    for (words, why) in [
+        (&["check", "--config", &path][..], lives),
+        (&["proxy", "--config", &path], lives),
+        (&["proxy", "--min-ttl", "2m", "--max-ttl", "1m"], lives),
+        (&["cluster", "--backoff", "2m"], "[lb] max-backoff (1m)"),
+        (&["client", "--get", "a/1", "--wait", "all"], "--wait"),
+        (&["client", "--changed", "a/1", "--force"], "--force"),
+        (&["client", "--follow", "a/1", "--watch"], "--watch"),
+    ] {
+        let output = dproxy(words);
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(why), "{words:?}: {said}");
+    }
 }
 
 #[test]
 fn an_empty_variable_and_one_of_kubernetes_are_unset() {
     let variables = [("DPROXY_PORT", "tcp://10.0.0.7:8000"), ("DPROXY_TTL", ""), ("DPROXY_CONFIG", "")];
+    let service = [("DPROXY_SERVICE_HOST", "10.0.0.7"), ("DPROXY_SERVICE_PORT_LINE", "8000")];
+    let address = [("DPROXY_PORT_8000_TCP_ADDR", "10.0.0.7"), ("DPROXY_PORT_8000_TCP_PROTO", "tcp")];
+    let variables = [&variables[..], &service, &address].concat();
     let output = with_variables(&["check", "proxy"], &variables);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let told = text(&output.stderr);

@@ -244,6 +244,10 @@ fn options_is_answered_everywhere() {
         let response = Http::connect(house.http).ask("OPTIONS", target, &[], "");
         assert_eq!((response.code, response.header("allow")), (204, "GET, HEAD, OPTIONS"), "{target}");
     }
+    for (method, code) in [("OPTIONS", 204), ("GET", 405), ("PUT", 405)] {
+        let response = Http::connect(house.http).ask(method, "/changed", &[], "");
+        assert_eq!((response.code, response.header("allow")), (code, "POST, OPTIONS"), "{method}");
+    }
 }
 
 #[test]

@@ -114,6 +114,14 @@ fn http_2_is_served_by_prior_knowledge() {
         curl.arg(format!("{url}/article/1"));
         assert_eq!(text(&run_to_end(curl, b"").stdout), format!("{} 2 200", article(1)));
     }
+    if has_command("curl", "curl") {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--http2-prior-knowledge", "-w", " %{http_code}", "-H"]);
+        curl.arg(format!("x: {}", "a".repeat(20_000))).arg(format!("{url}/article/1"));
+        let said = text(&run_to_end(curl, b"").stdout);
+        assert!(said.contains("BAD_REQUEST") && said.ends_with(" 431"), "{said}");
+        assert_eq!(counted(fetch(house.http, "/metrics").text(), "BAD_REQUEST"), 1);
+    }
     if has_command("node", "nodejs") {
         let mut node = Command::new("node");
         node.args(["-e", FIVE_OVER_HTTP_2, &url]);

@@ -9,6 +9,12 @@ use super::{PeerArgs, units};
 use crate::client::{ClientConfig, Requests};
 use crate::net::link::Peer;
 
+// What excludes a flag that needs another: clap forgives its lack where one of its group is there, which excludes it.
+const ALL_BUT_CHANGED: [&str; 9] =
+    ["get", "keys", "metrics", "purge", "purge_soft", "follow", "explain", "drain", "undrain"];
+const ALL_BUT_DRAIN: [&str; 9] =
+    ["get", "keys", "metrics", "purge", "purge_soft", "changed", "follow", "explain", "undrain"];
+
 /// Flags of `dproxy client`: a node, and one request.
 #[derive(Args, Clone, Debug)]
 pub struct ClientArgs {
@@ -28,10 +34,10 @@ pub struct ClientArgs {
     #[command(flatten)]
     pub tls: PeerArgs,
     /// With --changed: the proxies whose answer is waited for.
-    #[arg(long, requires = "changed", value_name = "FOR")]
+    #[arg(long, requires = "changed", conflicts_with_all = ALL_BUT_CHANGED, value_name = "FOR")]
     pub wait: Option<WaitArg>,
     /// With --drain: even the last node that gets requests.
-    #[arg(long, requires = "drain")]
+    #[arg(long, requires = "drain", conflicts_with_all = ALL_BUT_DRAIN)]
     pub force: bool,
     /// How to watch METRICS.
     #[cfg(feature = "tools")]

@@ -52,7 +52,7 @@ pub use lb::{BalanceArgs, LbArgs};
 pub use link::LinkArgs;
 pub use listed::Listed;
 pub use origin::{LayoutArg, OriginArgs, StoreArgs};
-pub use pairs::{Amount, misfits};
+pub use pairs::{Amount, Misfit, misfits};
 pub use place::{ApiArgs, Place};
 pub use proxy::{CacheArgs, ProxyArgs, usual_ttl};
 pub use server::ServerArgs;

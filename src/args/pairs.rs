@@ -44,10 +44,17 @@ struct Pair {
     is_strict: bool,
     /// What happens otherwise.
     otherwise: &'static str,
+    /// Whether the two contradict each other otherwise: no node starts so.
+    is_refused: bool,
 }
 
 const fn pair(smaller: Setting, greater: Setting, otherwise: &'static str) -> Pair {
-    Pair { smaller, greater, factor: 1, is_strict: false, otherwise }
+    Pair { smaller, greater, factor: 1, is_strict: false, otherwise, is_refused: false }
+}
+
+/// The least and the most of one thing.
+const fn range(least: Setting, most: Setting) -> Pair {
+    Pair { is_refused: true, ..pair(least, most, "nothing lies between them") }
 }
 
 const PAIRS: [Pair; 10] = [
@@ -77,8 +84,8 @@ const PAIRS: [Pair; 10] = [
             "the largest documents are served and never kept, as one takes a sixteenth at most",
         )
     },
-    pair(("proxy", "min_ttl"), ("proxy", "max_ttl"), "the shorter of the two counts"),
-    pair(("lb", "backoff"), ("lb", "max_backoff"), "the shorter of the two counts"),
+    range(("proxy", "min_ttl"), ("proxy", "max_ttl")),
+    range(("lb", "backoff"), ("lb", "max_backoff")),
     Pair {
         is_strict: true,
         ..pair(
@@ -92,8 +99,17 @@ const PAIRS: [Pair; 10] = [
     pair(("lb", "try_deadline"), ("lb", "drain"), "a stop cuts requests that are under way"),
 ];
 
-/// A sentence for each pair that does not fit; `amount` has the value of a setting of a role, if it is known.
-pub fn misfits(amount: impl Fn(&str, &str) -> Option<Amount>) -> Vec<String> {
+/// A pair that does not fit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Misfit {
+    /// Which two, and what happens, in a sentence.
+    pub advice: String,
+    /// Whether no node starts with these two.
+    pub is_refused: bool,
+}
+
+/// The pairs that do not fit; `amount` has the value of a setting of a role, if it is known.
+pub fn misfits(amount: impl Fn(&str, &str) -> Option<Amount>) -> Vec<Misfit> {
     let misfit = |pair: &Pair| {
         let of = |(role, id): Setting| amount(role, id);
         let (smaller, greater) = (of(pair.smaller)?, of(pair.greater)?);
@@ -105,13 +121,14 @@ pub fn misfits(amount: impl Fn(&str, &str) -> Option<Amount>) -> Vec<String> {
             (false, 1) => "no less than".to_owned(),
             (false, factor) => format!("at least {factor} times"),
         };
-        (!fits).then(|| {
-            format!(
+        (!fits).then(|| Misfit {
+            advice: format!(
                 "{} ({greater}) should be {relation} {} ({smaller}): {}",
                 name(pair.greater),
                 name(pair.smaller),
                 pair.otherwise
-            )
+            ),
+            is_refused: pair.is_refused,
         })
     };
     PAIRS.iter().filter_map(misfit).collect()
@@ -152,14 +169,15 @@ mod tests {
             })
         };
         let text = "[lb] try-deadline (2s) should be greater than [proxy] fetch-deadline (2s): a slow fetch looks like a proxy that fails";
-        assert_eq!((told(2, 2), told(2, 3)), (vec![text.to_owned()], Vec::new()));
+        let misfit = Misfit { advice: text.to_owned(), is_refused: false };
+        assert_eq!((told(2, 2), told(2, 3)), (vec![misfit], Vec::new()));
         let sizes = misfits(|role, id| match (role, id) {
             ("proxy", "max_bytes") => Some(Amount::Size(1 << 20)),
             ("proxy", "max_document") => Some(Amount::Size(1 << 20)),
             _ => None,
         });
         assert!(
-            sizes[0].starts_with(
+            sizes[0].advice.starts_with(
                 "[proxy] max-bytes (1MiB) should be at least 16 times [proxy] max-document (1MiB)"
             )
         );

@@ -11,7 +11,7 @@ use crate::watch::Watch;
 #[derive(Args, Clone, Debug)]
 pub struct WatchArgs {
     /// With --metrics: ask again and again, and show what changes; q leaves. Without a terminal, a JSON object a line.
-    #[arg(long, requires = "metrics", conflicts_with_all = ["get", "keys", "purge", "purge_soft", "explain", "drain", "undrain"],
+    #[arg(long, requires = "metrics", conflicts_with_all = ["get", "keys", "purge", "purge_soft", "changed", "follow", "explain", "drain", "undrain"],
         help_heading = "Watching")]
     pub watch: bool,
     /// The time between two looks.

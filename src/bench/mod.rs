@@ -41,11 +41,12 @@ use self::schedule::RunTimes;
 use self::worker::Worker;
 use crate::cores;
 use crate::keylist;
-use crate::net::LinkError;
 use crate::net::dial::dial;
 use crate::net::link::hello;
 use crate::net::transport::Stream;
+use crate::net::{Link, LinkError, LinkLimits};
 use crate::terminal::{Format, complain, print};
+use crate::wire::{ReplyView, Request, Status};
 
 pub use self::config::{BenchConfig, KeySource, Length, Mode};
 pub use self::keys::KeyRange;
@@ -97,13 +98,18 @@ pub fn run(config: &BenchConfig) -> Result<ExitCode> {
             report.behind_seconds
         ));
     }
+    let is_refused = sum.replies() > 0 && sum.status(Status::BadRequest) == sum.replies();
+    if is_refused && let Some(why) = runtime.block_on(refusal(config)) {
+        complain(format!("{} refuses requests: {why}", config.peer));
+    }
     print(
         match config.output {
             Format::Text => report.text(),
             Format::Json => report.json()?,
         } + "\n",
     )?;
-    Ok(match (sum.replies(), report.errors) {
+    // Those that were due in the warm-up are replies, too.
+    Ok(match (sum.replies().max(sum.replies_measured), report.errors) {
         (0, _) => ExitCode::from(NO_REPLY),
         (_, 0) => ExitCode::SUCCESS,
         (_, _) => ExitCode::FAILURE,
@@ -113,6 +119,15 @@ pub fn run(config: &BenchConfig) -> Result<ExitCode> {
 /// Whether the node closes behind its answer to HELLO: a balancer without sessions has passed it on, and the answer back.
 async fn is_closed_at_once(stream: &mut Stream) -> bool {
     timeout(CLOSED_WITHIN, stream.read_u8()).await.is_ok()
+}
+
+/// Why the node takes no request at all, in its words: its port may be one of HTTP. `None` when it takes them, or does not say.
+async fn refusal(config: &BenchConfig) -> Option<String> {
+    let limits = LinkLimits { tls: config.tls.clone(), ..LinkLimits::default() };
+    let link = Link::new(config.peer.clone(), limits);
+    let line = link.ask_apart(Request::Metrics, Instant::now() + config.timeout).await.ok()?;
+    let reply = ReplyView::parse(&line).ok()?;
+    if reply.status == Status::BadRequest { serde_json::from_str(reply.data).ok() } else { None }
 }
 
 /// Connects once before the run, so that a wrong address or mode is reported and not measured: the address of the node, and
@@ -147,7 +162,10 @@ async fn connect_once(config: &BenchConfig) -> Result<Option<(IpAddr, usize, Mod
                 in_flight = limit;
             }
             Ok(Ok(Some(_))) => {}
-            Ok(Ok(None) | Err(_)) => bail!("{peer} has no sessions; ask it with --plain"),
+            Ok(Ok(None) | Err(_)) => match refusal(config).await {
+                Some(why) => bail!("{peer} refuses requests: {why}"),
+                None => bail!("{peer} has no sessions; ask it with --plain"),
+            },
             Err(_) => {
                 complain(format!("{peer} does not answer; a node without sessions is asked with --plain"));
                 return Ok(None);

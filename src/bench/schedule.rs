@@ -96,9 +96,10 @@ impl Schedule {
             let due = open.due(&self.times, open.next + ahead * open.threads);
             due <= now && !self.times.is_past(due)
         };
-        let since = now.saturating_duration_since(open.due(&self.times, open.next));
+        let until = self.times.end.map_or(now, |end| now.min(end));
+        let since = until.saturating_duration_since(open.due(&self.times, open.next));
         let mut ahead = (since.as_secs_f64() * open.rate) as u64 / open.threads;
-        // This estimate is rounded, and does not regard the end of the run.
+        // This estimate is rounded.
         while ahead > 0 && !is_due(ahead - 1) {
             ahead -= 1;
         }
@@ -192,6 +193,15 @@ mod tests {
         assert!(!schedule.is_over(at(99)));
         assert_eq!((schedule.take(at(99)), schedule.take(at(99))), (Some(at(5)), None));
         assert!(schedule.is_over(at(99)) && schedule.backlog(at(99)) == 0);
+    }
+
+    /// Each look at it once took a step for each request that was due since the end.
+    #[test]
+    fn a_backlog_ends_with_the_run() {
+        let times = times(0, Some(1000));
+        let schedule = Schedule::new(times, None, Some(1e9), 0, 1);
+        let (at_end, later) = (times.start + MS * 1000, times.start + MS * 100_000);
+        assert_eq!((schedule.backlog(at_end), schedule.backlog(later)), (1_000_000_000, 1_000_000_000));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::settings::{COMMON, Setting, apply, owner, relaxed, settings_of, table
 use super::strays::strays;
 use super::unset::ignored;
 use super::{Refused, USAGE, load};
-use crate::args::{self, Amount, CheckArgs, misfits};
+use crate::args::{self, Amount, CheckArgs, Misfit, misfits};
 use crate::memory::Memory;
 use crate::proxy::cache::{Bounds, CacheType};
 use crate::terminal::{self, print};
@@ -69,13 +69,26 @@ pub fn check(args: &CheckArgs, config: Option<&std::path::Path>) -> std::io::Res
         }
     }
     let misfits = misfits(|role, id| {
-        // A cluster is of all roles.
-        let is_of = |table: &str| table == role || table == CLUSTER && NODES.contains(&role);
-        read.iter().filter(|(table, _)| is_of(table)).find_map(|(_, matches)| amount(matches, id))
+        read.iter().filter(|(table, _)| is_of(table, role)).find_map(|(_, matches)| amount(matches, id))
     });
-    strays().iter().chain(&misfits).chain(&complaints).for_each(terminal::complain);
+    let (refused, advice): (Vec<Misfit>, Vec<Misfit>) =
+        misfits.into_iter().partition(|misfit| misfit.is_refused);
+    complaints.extend(refused.into_iter().map(|misfit| misfit.advice));
+    let advice: Vec<String> = advice.into_iter().map(|misfit| misfit.advice).collect();
+    strays().iter().chain(&advice).chain(&complaints).for_each(terminal::complain);
     print(report)?;
     Ok(if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) })
+}
+
+/// Why no node starts with these flags of a role: two contradict each other.
+pub(super) fn contradiction(role: &str, matches: &ArgMatches) -> Option<String> {
+    let misfits = misfits(|of, id| if is_of(role, of) { amount(matches, id) } else { None });
+    misfits.into_iter().find(|misfit| misfit.is_refused).map(|misfit| misfit.advice)
+}
+
+/// Whether a table has settings of a role: that of a cluster has those of all.
+fn is_of(table: &str, role: &str) -> bool {
+    table == role || table == CLUSTER && NODES.contains(&role)
 }
 
 /// One table of a file, and its settings.

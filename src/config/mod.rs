@@ -117,13 +117,17 @@ pub fn command_line(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Re
         let settings = settings.map_err(|problems| Refused::File(path, problems))?;
         command = settings::apply(command, &settings);
     }
-    let matches = unset::ignored(command.clone()).try_get_matches_from(words);
-    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| match error.kind() {
+    let refused = |error: clap::Error| match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Refused::Help(error),
         _ => Refused::Usage(usage::line(&error, role, &command)),
-    })
+    };
+    let matches = unset::ignored(command.clone()).try_get_matches_from(words).map_err(refused)?;
+    match matches.subcommand().and_then(|(role, matches)| check::contradiction(role, matches)) {
+        Some(advice) => Err(Refused::Usage(advice)),
+        None => Cli::from_arg_matches(&matches).map_err(refused),
+    }
 }
 
 fn config_path(matches: &ArgMatches) -> Option<PathBuf> {

@@ -13,7 +13,20 @@ const PREFIX: &str = "DPROXY_";
 pub fn strays() -> Vec<String> {
     let set = std::env::vars_os().filter(|(_, value)| !is_unset(value));
     let names = set.map(|(name, _)| name.to_string_lossy().into_owned());
-    of_kubernetes().into_iter().chain(warnings(names, &args::command())).collect()
+    let of_kubernetes = of_kubernetes();
+    // The one warning is of the other variables of the service, too.
+    let names = names.filter(|name| of_kubernetes.is_none() || !is_of_a_service(name));
+    let strays = warnings(names, &args::command());
+    of_kubernetes.into_iter().chain(strays).collect()
+}
+
+/// Whether Kubernetes gives a variable this name: `…_SERVICE_HOST`, `…_SERVICE_PORT`, `…_SERVICE_PORT_LINE`,
+/// `…_PORT_8000_TCP_ADDR`.
+fn is_of_a_service(name: &str) -> bool {
+    let is_of_a_port = |(_, rest): (&str, &str)| rest.starts_with(|letter: char| letter.is_ascii_digit());
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.split_once("_PORT_").is_some_and(is_of_a_port)
 }
 
 /// One warning for all variables that Kubernetes made of a service and that a setting of ours would be read from.

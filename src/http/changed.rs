@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::body::{Body, Response};
-use super::problem::{NO_SNIFF, problem};
+use super::problem::{CHANGED, NO_SNIFF, problem};
 use super::query;
 use super::site::Site;
 use super::storage_events::{self, Event};
@@ -76,7 +76,7 @@ type Refusal = (Status, String);
 
 /// Whether a request is one of this file.
 pub(super) fn is_asked_for(head: &Parts) -> bool {
-    head.method == Method::POST && head.uri.path() == "/changed"
+    head.method == Method::POST && head.uri.path() == CHANGED
 }
 
 /// Says it to the node, and responds. The body is read only for whoever has the token; true when it was read whole.

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::active::{ActiveStream, Activity};
+use super::head::{MAX_HEAD, MAX_HEADERS, MAX_PARSED};
 use super::opening::{self, Protocol};
 use super::service::Service;
 use super::site::Site;
@@ -24,12 +25,8 @@ use crate::net::accept::RESERVE_DEADLINE;
 use crate::net::transport::Stream;
 use crate::net::{ServerLimits, closing, tls};
 
-/// The limit of bytes of a request's head.
-const MAX_HEAD: usize = 16 * 1024;
 /// The limit of requests in flight on one connection of HTTP/2.
 const MAX_STREAMS: u32 = 128;
-/// The limit of header lines of a request.
-const MAX_HEADERS: usize = 64;
 /// After a stop, an idle connection is kept open for this time: a request may be on its way to us. Its response tells the
 /// client to use another connection; without a response the client would see an error.
 const IDLE_END: Duration = Duration::from_millis(500);
@@ -71,7 +68,7 @@ pub(super) async fn serve<H: Handler>(
     if protocol == Protocol::Http2 {
         activity.has_streams(limits.unread.clone());
         let mut conn = http2::Builder::new(TokioExecutor::new())
-            .max_header_list_size(MAX_HEAD as u32)
+            .max_header_list_size(MAX_PARSED)
             .max_concurrent_streams(MAX_STREAMS)
             .max_send_buf_size(MAX_BUFFER)
             .serve_connection(io, service);

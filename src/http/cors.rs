@@ -11,7 +11,7 @@ use hyper::header::{
 use thiserror::Error;
 
 use super::body::{Body, Response};
-use super::problem::ALLOWED;
+use super::problem::allowed;
 
 /// The headers of a request that a node reads.
 const READ: HeaderValue = HeaderValue::from_static(
@@ -47,11 +47,11 @@ pub(super) fn is_preflight(headers: &HeaderMap) -> bool {
     headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The response to OPTIONS (RFC 9110, 9.3.7), of every path.
-pub(super) fn options() -> Response {
+/// The response to OPTIONS (RFC 9110, 9.3.7) of a path.
+pub(super) fn options(path: &str) -> Response {
     let mut response = Response::new(Body::Whole(bytes::Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().insert(ALLOW, ALLOWED);
+    response.headers_mut().insert(ALLOW, allowed(path));
     response
 }
 

@@ -37,10 +37,16 @@ impl Delivery<'_> {
     /// The time to live in seconds, from the fetch on; `None` without an end. An older proxy does not send it: there it is the
     /// rest of it plus the age.
     fn lifetime(&self) -> Option<u32> {
-        let age = self.age.unwrap_or(0);
+        let age = self.age().unwrap_or(0);
         let whole = self.terms.lifetime.or(self.fresh_for.map(|left| left.saturating_add(age)));
-        // Stale before its time, or by less than is rounded: caches in front have to see it as stale, too.
+        // Stale before its time, by a purge: caches in front have to see it as stale, too.
         if self.stale { Some(self.terms.lifetime.unwrap_or(0).min(age)) } else { whole }
+    }
+
+    /// The age in seconds: rounded down, but up to the end of the lifetime where that is over.
+    fn age(&self) -> Option<u32> {
+        let end = self.terms.lifetime.filter(|_| self.stale);
+        self.age.map(|age| end.filter(|end| *end == age + 1).unwrap_or(age))
     }
 }
 
@@ -208,7 +214,7 @@ fn push_seconds(value: &mut String, directive: &str, seconds: u32) {
 /// Writes `Age`, and `Cache-Status` of RFC 9211.
 fn write_delivery(delivery: &Delivery<'_>, headers: &mut HeaderMap) {
     // A response that was fetched for this request has none (RFC 9111, 5.1): some caches keep nothing else.
-    if let Some(age) = delivery.age.filter(|age| delivery.cache_hit || *age > 0) {
+    if let Some(age) = delivery.age().filter(|age| delivery.cache_hit || *age > 0) {
         headers.insert(AGE, HeaderValue::from(age));
     }
     let mut value = String::with_capacity(48);

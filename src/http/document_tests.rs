@@ -84,6 +84,8 @@ fn times_are_told_by_the_whole_lifetime() {
     let purged = of(Served { age: 10, stale: true, fresh_for: Some(20), terms, ..SERVED });
     let now = "dproxy-8001; hit; ttl=0; detail=stale";
     assert_eq!(headers(&purged), ["max-age=10, stale-if-error=60", "10", now], "stale in front, too");
+    let just = of(Served { age: 29, stale: true, fresh_for: Some(0), terms, ..SERVED });
+    assert_eq!(headers(&just), ["max-age=30, stale-if-error=60", "30", now], "the lifetime stays whole");
     let fetched = Served { cache_hit: false, age: 0, ..SERVED };
     let missed = of(Served { terms, ..fetched });
     assert_eq!(headers(&missed), ["max-age=30, stale-if-error=60", "", "dproxy-8001; fwd=miss"]);

@@ -18,6 +18,7 @@ mod date;
 mod document;
 mod encoding;
 mod etag;
+mod head;
 mod host;
 mod leftover;
 mod measured;

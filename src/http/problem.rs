@@ -6,14 +6,20 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER
 use serde::Serialize;
 
 use super::body::{Body, Response};
+use super::head::TOO_LARGE;
 use crate::wire::Status;
 
 /// What is sent is of the type that it says.
 pub(super) const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
-/// The methods of every path.
-pub(super) const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+/// The path that reports changes.
+pub(super) const CHANGED: &str = "/changed";
 /// The seconds after which a client may try an overloaded node again.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// The methods of a path.
+pub(super) fn allowed(path: &str) -> HeaderValue {
+    HeaderValue::from_static(if path == CHANGED { "POST, OPTIONS" } else { "GET, HEAD, OPTIONS" })
+}
 
 /// A problem of RFC 9457; `code` is the status of the wire.
 #[derive(Serialize)]
@@ -55,6 +61,11 @@ pub(super) fn misdirected(detail: &str) -> Response {
     response(StatusCode::MISDIRECTED_REQUEST, Status::BadRequest, detail)
 }
 
+/// The response to a request whose head is too large.
+pub(super) fn too_large() -> Response {
+    response(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Status::BadRequest, TOO_LARGE)
+}
+
 /// The response to a failed request; `detail` is a sentence for people.
 pub(super) fn problem(status: Status, detail: &str) -> Response {
     response(status_code(status), status, detail)
@@ -69,7 +80,7 @@ fn response(code: StatusCode, status: Status, detail: &str) -> Response {
     headers.insert(X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
     match code {
         StatusCode::SERVICE_UNAVAILABLE => drop(headers.insert(RETRY_AFTER, RETRY_SECONDS)),
-        StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, ALLOWED)),
+        StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, allowed(""))),
         _ => {}
     }
     response

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 
 use super::body::for_axum;
-use super::problem::problem;
+use super::problem::{CHANGED, allowed, problem};
 use super::site::{Role, Site};
 use super::{metrics, page};
 use crate::handler::Handler;
@@ -25,6 +25,7 @@ pub(super) fn router<H: Handler>(site: Arc<Site<H>>) -> Router {
         .route("/metrics", get(scrape::<H>))
         .route("/healthz", get(alive))
         .route("/readyz", get(ready::<H>))
+        .route(CHANGED, any(only_posted::<H>))
         .merge(if has_page { page::routes() } else { Router::new() })
         .fallback(no_document::<H>)
         .method_not_allowed_fallback(async |State(site): At<H>| {
@@ -47,6 +48,13 @@ async fn ready<H: Handler>(State(site): At<H>) -> Response {
 fn plain(code: StatusCode, text: &'static str) -> Response {
     let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-store")];
     (code, headers, format!("{text}\n")).into_response()
+}
+
+/// What comes with POST does not come here.
+async fn only_posted<H: Handler>(State(site): At<H>) -> Response {
+    let mut response = for_axum(site.refusal(Status::WrongMethod, "changes are reported with POST"));
+    response.headers_mut().insert(ALLOW, allowed(CHANGED));
+    response
 }
 
 async fn scrape<H: Handler>(State(site): At<H>, headers: HeaderMap) -> Response {

@@ -21,10 +21,11 @@ use super::changed;
 use super::cors;
 use super::date;
 use super::document::{self, Long};
+use super::head;
 use super::host;
 use super::leftover;
 use super::page;
-use super::problem::{misdirected, problem};
+use super::problem::{misdirected, problem, too_large};
 use super::query;
 use super::site::{HttpConfig, Site};
 use super::streams::Streams;
@@ -142,7 +143,7 @@ impl<H: Handler> Service<H> {
             return Responding::now(response);
         }
         if head.method == Method::OPTIONS {
-            let mut response = cors::options();
+            let mut response = cors::options(head.uri.path());
             if !self.site.config.cors.is_empty() && cors::is_preflight(&head.headers) {
                 cors::answer_preflight(response.headers_mut());
             }
@@ -159,6 +160,11 @@ impl<H: Handler> Service<H> {
     fn turned_away(&self, head: &Parts) -> Option<Response> {
         if !CHECKS.contains(&head.uri.path()) && !self.activity.at().has_place() {
             return Some(self.site.refusal(Status::Overloaded, "too many connections"));
+        }
+        // The parser of HTTP/1 refuses it by itself.
+        if head.version == Version::HTTP_2 && head::is_too_large(head) {
+            self.site.handler.refused(Status::BadRequest);
+            return Some(too_large());
         }
         if let Err(why) = host::check(head) {
             return Some(self.site.refusal(Status::BadRequest, why));

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::{Body, Response};
 use super::cors::CorsOrigin;
+use super::head::TOO_LARGE;
 use super::measured::Measured;
 use super::problem::{last_response, problem};
 use super::query::IgnoredQuery;
@@ -158,7 +159,7 @@ impl<H: Handler> Site<H> {
     /// The response to a head that the parser cannot read, in bytes; `code` is the parser's.
     pub(super) fn refuse_head(&self, code: u16) -> Vec<u8> {
         let detail = match code {
-            431 => "the head is longer than 16 KiB, or has more than 64 header lines".to_owned(),
+            431 => TOO_LARGE.to_owned(),
             414 => "the target is too long".to_owned(),
             _ => format!("this is no HTTP/1.1 request; lines are served on port {}", self.config.node),
         };

@@ -29,7 +29,7 @@ impl Process {
         }
         // Lines of each node, and HTTP of the balancer.
         self.front_ends = Some(args.proxies + 3);
-        misfits(|_, id| amount(args, id)).iter().for_each(|advice| warn!("{advice}"));
+        misfits(|_, id| amount(args, id)).iter().for_each(|misfit| warn!("{}", misfit.advice));
         // Before the nodes take their ports: they might take this one.
         let http = HttpArgs { http_port: Some(http_port(args)), ..args.http.clone() };
         // A request of a client is logged once, where it comes in.

@@ -203,7 +203,10 @@ impl DirStore {
     }
 
     fn too_large(&self) -> StoreError {
-        StoreError::Unfit(format!("the document is larger than {} bytes", self.config.max_document))
+        StoreError::Unfit(format!(
+            "the document is larger than {} bytes, the --max-document of this origin",
+            self.config.max_document
+        ))
     }
 }
 
