@@ -117,7 +117,8 @@ impl Unit {
         for _ in 0..1000 {
             let n = self.notices.recv(&mut buffer).expect("a notice");
             let notice = String::from_utf8_lossy(&buffer[..n]).into_owned();
-            if notice.trim() == wanted {
+            // A reload says when it began as well.
+            if notice.lines().next() == Some(wanted) {
                 return;
             }
             let earlier = ["WATCHDOG=1", "READY=1"];
@@ -150,6 +151,10 @@ fn systemd_is_notified_and_the_socket_outlives_the_node() {
     unit.hears("READY=1");
     unit.hears("WATCHDOG=1");
     assert_eq!(get(address, "article/1")["status"], "OK");
+    // A unit of Type=notify-reload would wait for both without an end.
+    signal(unit.child.id(), "HUP");
+    unit.hears("RELOADING=1");
+    unit.hears("READY=1");
 
     let load = Load::plain(address, 50);
     for _ in 0..3 {

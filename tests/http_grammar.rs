@@ -1,6 +1,7 @@
 //! HTTP by RFC 9110 and RFC 9112, byte for byte, over a plain socket.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use crate::http::house;
@@ -117,6 +118,23 @@ fn a_body_is_not_read_as_a_request() {
         "POST /article/1 HTTP/1.1\nhost: x\ncontent-length: 4\ntransfer-encoding: chunked\n\n0\n\n{LAST}"
     );
     assert_eq!(codes(http, &both), [405], "two lengths are one too many: the connection ends");
+}
+
+/// nc sends the end of its input at once: a miss, which takes a moment, had no response then.
+#[test]
+fn a_client_that_has_closed_its_half_reads_the_response() {
+    let house = house("");
+    for (version, target, code) in
+        [("1.1", "/article/2", " 200 "), ("1.0", "/article/3", " 200 "), ("1.1", "/article/none", " 404 ")]
+    {
+        let head = format!("GET {target} HTTP/{version}\r\nhost: x\r\n\r\n");
+        let mut http = house.http.connect().expect("a node");
+        http.write_all(head.as_bytes()).expect("a node");
+        http.shutdown(Shutdown::Write).expect("a connection");
+        let mut said = String::new();
+        http.read_to_string(&mut said).expect("text");
+        assert!(said.lines().next().is_some_and(|line| line.contains(code)), "{target}: {said}");
+    }
 }
 
 #[test]

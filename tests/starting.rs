@@ -58,6 +58,13 @@ fn a_state_directory_that_keeps_nothing_is_refused() {
 }
 
 #[test]
+fn an_access_log_that_cannot_be_opened_is_named_as_it_was_given() {
+    let output = dproxy(&["lb", "--port", "0", "--access-log", "/proc/none"]);
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("access log \"/proc/none\";"), "{said}");
+}
+
+#[test]
 fn localhost_is_both_loopbacks() {
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
         return;

@@ -12,6 +12,7 @@ mod queue;
 mod writer;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -46,6 +47,15 @@ pub enum Target {
     File(PathBuf),
     /// Standard output.
     Stdout,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{path:?}"),
+            Self::Stdout => f.write_str("on standard output"),
+        }
+    }
 }
 
 /// An access log, shared by all front ends of a node.

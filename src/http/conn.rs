@@ -80,6 +80,8 @@ pub(super) async fn serve<H: Handler>(
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD)
         .max_buf_size(MAX_BUFFER)
+        // A client that has sent all it has to say, such as nc at the end of its input, still reads.
+        .half_close(true)
         .header_read_timeout(None::<Duration>)
         .serve_connection(io, service);
     let end = run(Pin::new(&mut conn), http1::Connection::graceful_shutdown, &activity, limits, stop).await;

@@ -1,11 +1,12 @@
 //! Listening for a role. An error names the flag that avoids it.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
 
 use crate::args::{Host, ServerArgs};
+use crate::net::link::Peer;
 use crate::net::transport::{Bound, bind};
 
 /// `EMFILE`: it has this number on every Unix.
@@ -80,7 +81,51 @@ fn listen_on(role: &str, host: IpAddr, port: u16, at: &Listen, args: &ServerArgs
     }
 }
 
+/// Refuses a peer that is this node itself: its requests would wait for each other to their deadline.
+pub(super) fn not_itself(listens: SocketAddr, peer: &Peer, flag: &str) -> Result<()> {
+    let is_own = |ip: IpAddr| ip == listens.ip() || ip.is_loopback() && listens.ip().is_unspecified();
+    let is_own_host = match peer.host.parse() {
+        Ok(ip) => is_own(ip),
+        Err(_) => {
+            peer.host == "localhost"
+                && [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].into_iter().any(is_own)
+        }
+    };
+    if is_own_host && peer.port == listens.port() {
+        bail!("{peer}, named by {flag}, is this node itself; name another, or listen on another --port");
+    }
+    Ok(())
+}
+
 /// The address of listeners that are bound; the kernel chose the port if it was 0.
 pub(super) fn address_of(bound: &[Bound]) -> Result<SocketAddr> {
     Ok(bound.first().context("nothing is bound")?.address()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_not_its_own_upstream() {
+        let is_itself = |listens: &str, host: &str, port: u16| {
+            let peer = Peer { host: host.to_owned(), port };
+            not_itself(listens.parse().expect("an address"), &peer, "--proxies").is_err()
+        };
+        for (listens, host) in [
+            ("127.0.0.1:9000", "127.0.0.1"),
+            ("127.0.0.1:9000", "localhost"),
+            ("[::1]:9000", "localhost"),
+            ("0.0.0.0:9000", "127.0.0.1"),
+            ("10.0.0.7:9000", "10.0.0.7"),
+        ] {
+            assert!(is_itself(listens, host, 9000), "{listens} {host}");
+            assert!(!is_itself(listens, host, 9001), "{listens} {host}");
+        }
+        for (listens, host) in
+            [("127.0.0.1:9000", "127.0.0.2"), ("127.0.0.1:9000", "example"), ("10.0.0.7:9000", "localhost")]
+        {
+            assert!(!is_itself(listens, host, 9000), "{listens} {host}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 use tracing::{info, warn};
 
-use super::listen::{Listen, address_of};
+use super::listen::{Listen, address_of, not_itself};
 use super::process::{Process, said};
 use crate::access_log::AccessLog;
 use crate::admin::Admins;
@@ -68,6 +68,9 @@ impl Process {
     pub(super) fn proxy(&mut self, args: &ProxyArgs) -> Result<SocketAddr> {
         let bound = self.listen("proxy", &self.lines("proxy", args.port, &args.server), &args.server)?;
         let port = address_of(&bound)?.port();
+        if args.api().is_none() {
+            not_itself(address_of(&bound)?, &args.peer(), "--origin-host and --origin-port, or --origin")?;
+        }
         let link = self.link(&args.link, &args.server, args.max_document)?;
         let front_ends = 1 + usize::from(self.has_http(&args.http));
         let limits = self.limits(&args.server, front_ends)?;
@@ -108,6 +111,11 @@ impl Process {
     pub(super) fn lb(&mut self, args: &LbArgs, cache: Option<&CacheArgs>) -> Result<SocketAddr> {
         let bound =
             self.listen("balancer", &self.lines("balancer", args.port, &args.server), &args.server)?;
+        if args.proxies_file.is_none() {
+            for proxy in listed::all(&args.proxies) {
+                not_itself(address_of(&bound)?, &proxy, "--proxies")?;
+            }
+        }
         let link = self.link(&args.link, &args.server, args.max_document)?;
         let front_ends = 1 + usize::from(self.has_http(&args.http));
         let limits = self.limits(&args.server, front_ends)?;
@@ -165,7 +173,7 @@ impl Process {
     fn access_log(&mut self, args: &AccessLogArgs) -> Result<Option<Arc<AccessLog>>> {
         let Some(config) = args.config() else { return Ok(None) };
         let running = AccessLog::open(&config).with_context(|| {
-            format!("cannot open the access log {:?}; name another with --access-log", config.target)
+            format!("cannot open the access log {}; name another with --access-log", config.target)
         })?;
         let log = running.log().clone();
         self.last.push(Box::new(|left| running.close(left)));

@@ -5,7 +5,11 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
+use super::systemd;
 use crate::cores;
+
+/// The place of SIGHUP among the signals.
+const HANGUP: usize = 0;
 
 /// Takes the signals over, before anything is built: by themselves they end the process. They stay taken over.
 pub(super) fn outlive() -> io::Result<()> {
@@ -25,11 +29,14 @@ pub(super) async fn explain(rereads: bool) {
     let mut said = [false; 3];
     loop {
         let (index, text) = tokio::select! {
-            _ = hangup.recv() => (0, "SIGHUP: this node has no file to read anew; restart it to change a setting"),
+            _ = hangup.recv() => (HANGUP, "SIGHUP: this node has no file to read anew; restart it to change a setting"),
             _ = first.recv() => (1, "SIGUSR1 changes nothing"),
             _ = second.recv() => (2, "SIGUSR2 changes nothing"),
         };
-        if !(std::mem::replace(&mut said[index], true) || index == 0 && rereads) {
+        if index == HANGUP {
+            systemd::reloaded();
+        }
+        if !(std::mem::replace(&mut said[index], true) || index == HANGUP && rereads) {
             info!("{text}");
         }
     }

@@ -16,13 +16,27 @@ pub(super) fn ready() {
     notify(NotifyState::Ready);
 }
 
+/// Reports that files are read anew, and that the node serves as before: a unit with `Type=notify-reload` waits for both. A
+/// file that is broken leaves the one before in force, and is in the log.
+pub(super) fn reloaded() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify_all(&[NotifyState::Reloading, now]),
+        Err(error) => warn!(%error, "systemd is not told of the reload"),
+    }
+    ready();
+}
+
 /// Reports that the stop has begun.
 pub(super) fn stopping() {
     notify(NotifyState::Stopping);
 }
 
 fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+    notify_all(&[state]);
+}
+
+fn notify_all(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         warn!(%error, "systemd does not hear this node");
     }
 }
