@@ -11,8 +11,9 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::line::Formatter;
 use super::queue::{Answered, Batch};
-use super::{AccessLog, AccessLogConfig, LineFormat, Target};
+use super::{AccessLog, AccessLogConfig, Target};
 
 /// The time between two rounds.
 const ROUND: Duration = Duration::from_millis(50);
@@ -33,7 +34,7 @@ impl Writer {
         let (ending, ended) = mpsc::channel();
         let mut work = Work {
             log: log.clone(),
-            format: config.format,
+            formatter: Formatter::new(config.format),
             target: config.target.clone(),
             output: Output::open(&config.target)?,
             text: Vec::new(),
@@ -82,7 +83,7 @@ fn appended(path: &Path) -> io::Result<File> {
 
 struct Work {
     log: Arc<AccessLog>,
-    format: LineFormat,
+    formatter: Formatter,
     target: Target,
     output: Output,
     /// Lines that are not written yet.
@@ -116,7 +117,7 @@ impl Work {
         let mut lines = 0;
         for record in &records {
             let at = date.checked_sub(now.saturating_duration_since(record.ended)).unwrap_or(date);
-            self.format.write(record, at, &mut self.text);
+            self.formatter.write(record, at, &mut self.text);
             lines += 1;
             if self.text.len() >= CHUNK {
                 self.flush(std::mem::take(&mut lines));
