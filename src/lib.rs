@@ -77,6 +77,8 @@ pub mod access_log;
 pub mod admin;
 pub mod blame;
 pub mod certificates;
+#[cfg(test)]
+mod fuzz;
 pub mod handler;
 pub mod http;
 pub mod lb;

@@ -10,6 +10,8 @@ const LONGEST: usize = 400;
 /// Which modules of ours each module may import. A module that is not here may not exist.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("lib", &[]),
+    // In tests alone.
+    ("fuzz", &[]),
     ("main", &["config", "run", "terminal"]),
     (
         "run",
@@ -62,7 +64,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cores", &["per_core"]),
     ("terminal", &[]),
     ("trace", &["lock", "handler", "wire"]),
-    ("config", &["args", "memory", "proxy", "terminal"]),
+    ("config", &["fuzz", "args", "memory", "proxy", "terminal"]),
     ("samples", &["wire"]),
     ("watch", &["net", "samples", "terminal", "wire"]),
     ("access_log", &["handler", "lock", "per_core", "stats", "wire"]),
@@ -76,14 +78,26 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("stats", &["per_core"]),
     ("pool", &[]),
     ("reference", &[]),
-    ("wire", &[]),
-    ("net", &["certificates", "lock", "wire", "handler", "per_core", "stats", "trace"]),
+    ("wire", &["fuzz"]),
+    ("net", &["fuzz", "certificates", "lock", "wire", "handler", "per_core", "stats", "trace"]),
     (
         "http",
-        &["access_log", "lock", "wire", "handler", "per_core", "stats", "net", "pool", "samples", "trace"],
+        &[
+            "fuzz",
+            "access_log",
+            "lock",
+            "wire",
+            "handler",
+            "per_core",
+            "stats",
+            "net",
+            "pool",
+            "samples",
+            "trace",
+        ],
     ),
     ("origin", &["admin", "certificates", "lock", "wire", "handler", "stats", "pool"]),
-    ("source", &["blame", "lock", "net", "pool", "wire"]),
+    ("source", &["fuzz", "blame", "lock", "net", "pool", "wire"]),
     (
         "proxy",
         &[
@@ -107,7 +121,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("keylist", &["wire"]),
     ("client", &["keylist", "wire", "net", "terminal"]),
     ("bench", &["lock", "cores", "keylist", "wire", "net", "stats", "terminal"]),
-    ("simulate", &["lb", "proxy", "terminal", "wire"]),
+    ("simulate", &["fuzz", "lb", "proxy", "terminal", "wire"]),
 ];
 
 /// One source file.

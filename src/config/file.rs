@@ -124,6 +124,33 @@ fn scalar(value: &DeValue<'_>) -> Result<String, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::{Fuzz, outcome};
+
+    #[test]
+    fn a_file_survives_any_bytes() {
+        let fuzz = Fuzz {
+            samples: &[
+                b"# a comment\n[lb]\nport = 0x10\nproxies = [\"a:1\",\n  \"b:2\"]\n\n[proxy]\nshare = true\nratio = 0.5\n",
+                b"[proxy.prefix.\"flags/*\"]\nttl = \"2s\"\n",
+                "\u{feff}[proxy]\r\nttl = '1s'\r\n".as_bytes(),
+            ],
+            words: &["[", "]", "[[", "]]", "=", "\"", "\"\"\"", "'", ".", "\n", "1979-05-27", "inf", "{", "}", "\\u", "#", "0b2"],
+        };
+        fuzz.run(|bytes| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return outcome(0) };
+            match read(text) {
+                Ok(tables) => {
+                    let lines = text.lines().count().max(1);
+                    assert!(tables.entries.iter().all(|entry| (1..=lines).contains(&entry.line)), "{text:?}");
+                    outcome(tables.entries.len())
+                }
+                Err(problems) => {
+                    assert!(!problems.is_empty(), "it says why");
+                    outcome(problems.len() + 1_000)
+                }
+            }
+        });
+    }
 
     #[test]
     fn reads_values_with_their_lines() {

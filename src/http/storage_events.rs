@@ -76,6 +76,35 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::fuzz::{Fuzz, outcome};
+    use crate::wire::Key;
+
+    #[test]
+    fn events_survive_any_bytes() {
+        let fuzz = Fuzz {
+            samples: &[
+                br#"{"Records":[{"eventSource":"aws:s3","s3":{"object":{"key":"docs/caf%C3%A9+1.json"}}}]}"#,
+                br#"{"source":"aws.s3","detail":{"object":{"key":"docs/a/1.json"}}}"#,
+                br#"{"message":{"attributes":{"objectId":"docs/a/1.json"}}}"#,
+                br#"[{"eventType":"Microsoft.Storage.BlobCreated","subject":"/b/containers/c/blobs/docs/a/1.json"}]"#,
+                br#"[{"eventType":"Microsoft.EventGrid.SubscriptionValidationEvent","data":{"validationCode":"7"}}]"#,
+            ],
+            words: &["\"Records\":", "[", "]", "{", "}", "null", "\"s3\":", "%", "..", "/", "\\u0000", "docs/", ".json"],
+        };
+        fuzz.run(|bytes| {
+            let Ok(body) = serde_json::from_slice(bytes) else { return outcome(0) };
+            match read(&body) {
+                Some(Event::Objects(objects)) => {
+                    let keys: Vec<String> =
+                        objects.iter().filter_map(|object| key(object, "docs/")).collect();
+                    assert!(keys.iter().all(|key| Key::parse(key).is_ok()), "{keys:?}");
+                    outcome((objects.len(), keys.len()))
+                }
+                Some(Event::Handshake(_)) => outcome(1),
+                None => outcome(2),
+            }
+        });
+    }
 
     fn objects(names: &[&str]) -> Option<Event> {
         Some(Event::Objects(names.iter().map(|name| (*name).to_owned()).collect()))

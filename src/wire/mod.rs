@@ -24,6 +24,9 @@ pub mod status;
 pub mod told;
 pub mod traceparent;
 
+#[cfg(test)]
+mod fuzz_tests;
+
 pub use acked::Acked;
 pub use changes::{Batch, Changed, Position, Watch};
 pub use document::{Document, MAX_DOCUMENT};

@@ -82,6 +82,21 @@ fn seconds(tag: u8, text: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::{Fuzz, outcome};
+
+    #[test]
+    fn certificates_survive_any_bytes() {
+        // A certificate but for what lies behind its validity.
+        let certificate =
+            b"\x30\x35\x30\x33\xa0\x03\x02\x01\x02\x02\x01\x07\x30\x03\x06\x01\x2a\x30\x02\x31\x00\
+            \x30\x20\x17\x0d240229123456Z\x18\x0f20500301000000Z";
+        assert!(of(certificate).is_some());
+        let words = ["\x17\x0d", "\x18\x0f", "Z", "00000000", "99999999", "\x30\x02", "-"];
+        Fuzz { samples: &[certificate], words: &words }.run(|bytes| {
+            let validity = of(bytes);
+            outcome((validity.is_some(), validity.map(|validity| validity.begin.cmp(&validity.end))))
+        });
+    }
 
     #[test]
     fn both_forms_of_a_time_are_read() {

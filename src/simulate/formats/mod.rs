@@ -226,7 +226,32 @@ pub(super) fn looks_like(line: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::mem::discriminant;
+
     use super::*;
+    use crate::fuzz::{Fuzz, outcome};
+
+    #[test]
+    fn logs_survive_any_bytes() {
+        let fuzz = Fuzz {
+            samples: &[
+                b"article/7",
+                b"192.0.2.7 - - [30/Nov/2026:13:50:15 +0000] \"GET /article/1 HTTP/1.1\" 200 512 \"-\" \"-\"",
+                b"#Fields: date time cs-method cs-uri-stem sc-status sc-bytes\n2026-11-30\t13:50:15\tGET\t/article/1\t200\t512",
+                br#"{"ts":1796046615.25,"request":{"method":"GET","uri":"/article/1"},"status":200,"size":512}"#,
+                br#"{"start_time":"2026-11-30T13:50:15.250Z","method":"GET","path":"/article/1","response_code":200,"bytes_sent":512}"#,
+            ],
+            words: &["\"", "[", "]", " ", "\t", "\n", "\\x", "%", "31/Feb/0000:99:99:99 +9999", "18446744073709551616", "-", "null", "1e999"],
+        };
+        fuzz.run(|bytes| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return outcome(0) };
+            let kinds = TraceFormat::ALL.map(|format| {
+                let mut parser = Parser::new(format);
+                text.lines().map(|line| discriminant(&parser.parse(line))).collect::<Vec<_>>()
+            });
+            outcome((kinds, text.lines().next().map(looks_like)))
+        });
+    }
 
     #[test]
     fn a_line_tells_its_format() {

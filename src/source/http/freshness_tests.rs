@@ -1,6 +1,7 @@
 //! The rules of freshness as a table: the headers of a response, and what they come to.
 
 use super::*;
+use crate::fuzz::{Fuzz, outcome};
 
 /// Mon, 30 Nov 2026 12:00:00 GMT.
 const NOW: u64 = 1_796_040_000;
@@ -175,4 +176,52 @@ fn a_validator_is_kept_as_it_came() {
         assert_eq!(of(lines, false).policy.and_then(|policy| policy.validator), expected, "{lines}");
     }
     assert!(of("", false).policy.is_none(), "a document of which nothing is said costs nothing");
+}
+
+#[test]
+fn headers_survive_any_bytes() {
+    let fuzz = Fuzz {
+        samples: &[
+            b"cache-control: public, max-age=60, s-maxage=\"5\", stale-while-revalidate=3\nage: 7",
+            b"cdn-cache-control: max-age=9, must-revalidate\netag: W/\"x\"\nsurrogate-key: a b",
+            b"date: Mon, 30 Nov 2026 12:00:30 GMT\nexpires: Mon Nov 30 12:01:00 2026\nlast-modified: 0",
+            b"vary: accept-encoding, cookie\nset-cookie: a=b\ncache-tag: x, y\ncache-groups: \"g\"",
+        ],
+        words: &[
+            "max-age=",
+            "s-maxage=",
+            "no-store",
+            "no-cache",
+            "private",
+            "=\"",
+            "\"",
+            "\\",
+            ",",
+            ";",
+            "99999999999999999999",
+            "-1",
+            "stale-if-error=",
+            "cache-control: ",
+            "age: ",
+            "\n",
+            "vary: *",
+            "Thu, 31 Feb 9999 99:99:99 GMT",
+        ],
+    };
+    fuzz.run(|bytes| {
+        let mut headers = HeaderMap::new();
+        for line in bytes.split(|&byte| byte == b'\n') {
+            let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
+            let (name, value) = (HeaderName::from_bytes(&line[..colon]), line[colon + 1..].trim_ascii());
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+                headers.append(name, value);
+            }
+        }
+        let known = known(&headers, SystemTime::UNIX_EPOCH + Duration::from_secs(NOW), false);
+        let policy = known.policy.map(|policy| *policy).unwrap_or_default();
+        let times = [policy.lifetime, policy.stale_while_revalidate, policy.stale_if_error];
+        assert!(times.iter().flatten().all(|&seconds| seconds <= 1 << 31), "{headers:?}");
+        let has = times.map(|time| time.map(|seconds| seconds > 0));
+        outcome((has, policy.validator.is_some(), known.not_stored.is_some()))
+    });
 }
