@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::wire::{Reply, Request, Status};
+use crate::wire::{Reply, Request, Status, Tell};
 
 /// A request with its circumstances.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +22,8 @@ pub struct Ask<'a> {
     pub now: Instant,
     /// The time at which the client gives up, if it sent a deadline.
     pub deadline: Option<Instant>,
-    /// Whether the reply is to carry the age of a document and the seconds that it stays fresh, as far as they are known.
-    pub tell_times: bool,
+    /// What the reply is to tell beside the document, as far as it is known.
+    pub tell: Tell<'a>,
     /// The id of the request on all nodes, if it has one.
     pub trace: Option<&'a str>,
     /// The `traceparent` of the request, unparsed (W3C Trace Context).
@@ -33,7 +33,7 @@ pub struct Ask<'a> {
 impl<'a> Ask<'a> {
     /// A request without options: no deadline, and no trace.
     pub fn new(request: Request<'a>, from: IpAddr, now: Instant) -> Self {
-        Self { request, from, now, deadline: None, tell_times: false, trace: None, parent: None }
+        Self { request, from, now, deadline: None, tell: Tell::default(), trace: None, parent: None }
     }
 }
 

@@ -62,6 +62,7 @@ mod published;
 mod purge;
 mod schedules;
 mod sessions;
+mod shields;
 mod simulate;
 mod simulate_logs;
 mod slow;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dproxy::net::link::Peer;
 use dproxy::net::{Link, LinkLimits};
-use dproxy::wire::{KeyBuf, ReplyView, Request, Status};
+use dproxy::wire::{KeyBuf, ReplyView, Request, Status, Tell};
 use hdrhistogram::Histogram;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -91,7 +91,8 @@ async fn drive(
 
 async fn ask(link: Arc<Link>, path: String, due: Instant, began: Instant, seen: Arc<Mutex<Seen>>) {
     let key = KeyBuf::parse(&path).expect("a key");
-    let line = link.ask_once(Request::Get(key.as_key()), false, due + PATIENCE, Instant::now()).await;
+    let line =
+        link.ask_once(Request::Get(key.as_key()), Tell::default(), due + PATIENCE, Instant::now()).await;
     let took = due.elapsed();
     let told = match &line {
         Ok(line) => ReplyView::parse(line).map(|view| view.status).map_err(|error| error.to_string()),

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::{Exit, IN_FLIGHT};
 use crate::net::Link;
 use crate::terminal::{self, complain};
-use crate::wire::{Batch, Changed, KeyBuf, Pattern, Position, ReplyView, Request, Status, Watch};
+use crate::wire::{Batch, Changed, KeyBuf, Pattern, Position, ReplyView, Request, Status, Tell, Watch};
 
 /// The longest wait of a WATCH.
 const WAIT: Duration = Duration::from_secs(1);
@@ -107,7 +107,7 @@ async fn watch(link: &Link, since: Option<Position>, timeout: Duration) -> Resul
     let wait = if since.is_some() { WAIT } else { Duration::ZERO };
     let request = Request::Watch(Watch { since, wait, by: None });
     let now = Instant::now();
-    let line = link.ask_once(request, false, now + wait + timeout, now).await;
+    let line = link.ask_once(request, Tell::default(), now + wait + timeout, now).await;
     let line = line.map_err(|error| Unheard::Now(error.advice(link.peer())))?;
     let garbage = || Unheard::Now(format!("{} answered, but with no word of changes", link.peer()));
     let reply = ReplyView::parse(&line).map_err(|_| garbage())?;

@@ -13,7 +13,7 @@ use super::body::{Body, Response};
 use super::encoding::{Encoding, LONG, WORTH_IT};
 use super::etag::ETag;
 use super::problem::{NO_SNIFF, problem};
-use crate::wire::reply::{Beside, Content, Data};
+use crate::wire::reply::{Content, Data};
 use crate::wire::{Reply, ReplyView, Status, Terms};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -60,8 +60,7 @@ pub(super) fn response(
     stale_directives: &str,
 ) -> Result<Response, Box<Long>> {
     let (data, served) = match reply.content {
-        Content::Own { data, beside: Beside::Served(served), .. } => (data, Some(served)),
-        Content::Own { data, .. } => (data, None),
+        Content::Own { data, beside, .. } => (data, beside.served().copied()),
         Content::Relayed(line) => return relayed(&line, asked, stale_directives),
     };
     let delivery = served.map(|served| Delivery {

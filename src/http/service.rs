@@ -34,7 +34,7 @@ use crate::pool;
 use crate::trace;
 use crate::wire::escape::canonical;
 use crate::wire::query::{Unknown, with_query};
-use crate::wire::{self, Key, Status};
+use crate::wire::{self, Key, Status, Tell};
 
 /// What is answered on connections of the reserve as well.
 const CHECKS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -219,7 +219,7 @@ impl<H: Handler> Service<H> {
         let headers = &head.headers;
         let parent = headers.get("traceparent").and_then(|parent| parent.to_str().ok());
         let ask = Ask::new(wire::Request::Get(key), self.from, Instant::now());
-        let ask = Ask { tell_times: true, parent, ..ask };
+        let ask = Ask { tell: Tell::times(true), parent, ..ask };
         match trace::answer(&self.site.handler, ask, self.site.config.limits.slow_log) {
             Answer::Now(reply) => match document::response(reply, headers, &self.site.stale_directives) {
                 Ok(response) => Responding::now(self.site.fitting(response)),

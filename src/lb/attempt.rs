@@ -14,7 +14,7 @@ use super::upstreams::Upstreams;
 use crate::blame::Fault;
 use crate::net::LinkError;
 use crate::net::link::Awaited;
-use crate::wire::{Key, KeyBuf, Reply, ReplyView, Request, Status};
+use crate::wire::{Key, KeyBuf, Reply, ReplyView, Request, Status, Tell};
 
 /// A request that was sent to a node; a future of its outcome.
 pub(super) struct Attempt {
@@ -68,7 +68,7 @@ impl Attempt {
         }
         let latest = began + upstreams.try_deadline;
         let deadline = terms.deadline.map_or(latest, |deadline| deadline.min(latest));
-        let way = match node.link().call(Request::Get(key), terms.tell_times, deadline, began) {
+        let way = match node.link().call(Request::Get(key), Tell::times(terms.tell_times), deadline, began) {
             Some(awaited) => Way::Session(awaited),
             None => Way::other(&node, key.to_owned(), terms.tell_times, deadline, began),
         };
@@ -181,7 +181,7 @@ impl Way {
     fn other(node: &Held, key: KeyBuf, tell_times: bool, deadline: Instant, now: Instant) -> Self {
         let node = node.clone();
         Way::Other(Box::pin(async move {
-            node.link().ask_once(Request::Get(key.as_key()), tell_times, deadline, now).await
+            node.link().ask_once(Request::Get(key.as_key()), Tell::times(tell_times), deadline, now).await
         }))
     }
 }

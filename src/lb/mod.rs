@@ -128,7 +128,7 @@ impl Handler for Lb {
         let upstreams = &self.upstreams;
         match ask.request {
             Request::Get(key) => {
-                let terms = Terms { deadline: ask.deadline, tell_times: ask.tell_times };
+                let terms = Terms { deadline: ask.deadline, tell_times: ask.tell.times };
                 get::get(upstreams, key, terms, ask.now)
             }
             Request::Metrics => self.metrics(),

@@ -216,14 +216,14 @@ impl<'a, H: Handler> Exchange<'a, H> {
             from: self.from,
             now: self.now,
             deadline: options.deadline.map(|left| self.now + left),
-            tell_times: options.tell_times,
+            tell: options.tell,
             trace: options.trace,
             parent: options.parent,
         };
         match trace::answer(&self.shared.handler, ask, self.shared.limits.slow_log) {
-            Answer::Now(reply) => self.frame(id, options.tell_times, &reply),
+            Answer::Now(reply) => self.frame(id, options.tell.times, &reply),
             Answer::Later(reply) => {
-                self.pending.push(Pending { id, tell_times: options.tell_times, reply });
+                self.pending.push(Pending { id, tell_times: options.tell.times, reply });
             }
         }
     }

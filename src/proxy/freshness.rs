@@ -108,7 +108,7 @@ impl Freshness {
     pub(super) fn rule(&self, key: &str, is_document: bool, policy: Option<&Policy<'_>>) -> Rule<'_> {
         let says = |rule: &PrefixRule| if is_document { rule.ttl } else { rule.negative_ttl }.is_some();
         match self.prefixes.of(key) {
-            _ if policy.and_then(Policy::lifetime).is_some() => Rule::Header,
+            _ if policy.and_then(|policy| policy.lifetime).is_some() => Rule::Header,
             Some((prefix, rule)) if says(rule) => Rule::Prefix(prefix),
             _ => Rule::Flag,
         }
@@ -140,7 +140,7 @@ impl Freshness {
         random: f64,
     ) -> (Millis, Option<Duration>) {
         let (age, policy) = (known.past.age, known.policy.as_deref());
-        let lifetime = match policy.and_then(Policy::lifetime) {
+        let lifetime = match policy.and_then(|policy| policy.lifetime) {
             Some(said) => Some(age + said.mul_f64(1.0 - self.ttl_jitter * random)),
             None if is_document => self.lifetime(key, random),
             None => Some(self.of_prefix(key, |rule| rule.negative_ttl).unwrap_or(self.negative_ttl)),

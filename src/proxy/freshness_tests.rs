@@ -23,7 +23,8 @@ fn known(age: u32, policy: Policy<'static>) -> Known {
 
 fn times(lifetime: u32, while_revalidate: Option<u32>, if_error: Option<u32>) -> Policy<'static> {
     let (stale_while_revalidate, stale_if_error) = (while_revalidate, if_error);
-    Policy { lifetime: Some(lifetime), stale_while_revalidate, stale_if_error, ..Policy::default() }
+    let lifetime = Some(lifetime * SECOND);
+    Policy { lifetime, stale_while_revalidate, stale_if_error, ..Policy::default() }
 }
 
 #[test]

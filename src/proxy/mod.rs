@@ -29,6 +29,7 @@ mod pace;
 mod prefixes;
 mod purge;
 mod push;
+mod replies;
 mod reread;
 mod sketch;
 mod sweep;
@@ -40,7 +41,6 @@ mod turns_tests;
 mod upstream;
 mod walk;
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -64,6 +64,7 @@ pub use self::prefixes::{PrefixRule, Prefixes};
 use self::purge::Purges;
 use self::push::Push;
 pub use self::push::{PushTtl, Vouched};
+use self::replies::Asked;
 pub use self::upstream::{FetchLimits, LEFT_ALONE};
 use self::upstream::{Permit, Upstream};
 use crate::admin::{Admins, FORBIDDEN};
@@ -77,7 +78,7 @@ use crate::stats::StartTime;
 use crate::trace;
 use crate::wire::query::Parameters;
 use crate::wire::request::METRICS_ALONE;
-use crate::wire::{Key, KeyBuf, Pattern, Reply, Request, Served, Status, Terms};
+use crate::wire::{Key, KeyBuf, Pattern, Reply, Request, Served, Status, Tell, Terms};
 
 /// The settings of a proxy.
 #[derive(Clone, Debug)]
@@ -206,12 +207,13 @@ impl Proxy {
     }
 
     fn get(self: &Arc<Self>, key: Key<'_>, ask: &Ask<'_>) -> Answer {
-        let (deadline, now) = (ask.deadline, self.clock.at(ask.now));
+        let now = self.clock.at(ask.now);
+        let asked = Asked { deadline: ask.deadline, tell: ask.tell, position: None };
         // Before the entry: what it vouches for was purged by then of all that it does not.
         let vouched = self.push.vouched();
         let held = self.cache.get(key.as_str());
         let Some(entry) = held.filter(|entry| self.purges.shows(entry)) else {
-            return self.miss(key, None, deadline);
+            return self.miss(key, None, &asked);
         };
         let verdict = Freshness::while_fresh(&entry, vouched, now, fastrand::f64)
             .unwrap_or_else(|| self.freshness.load().past(&entry, vouched, now));
@@ -219,20 +221,20 @@ impl Proxy {
             Verdict::Fresh => {}
             // A later document was fetched, and had no room.
             Verdict::StaleRefresh | Verdict::IfError if self.is_replaced(key, now) => {
-                return self.miss(key, Some(entry), deadline);
+                return self.miss(key, Some(entry), &asked);
             }
             Verdict::FreshRefresh | Verdict::StaleRefresh => self.refresh(key, now),
             // Its fetch failed a moment ago.
             Verdict::IfError if self.pauses(key, now) => {}
-            Verdict::IfError => return self.miss(key, Some(entry), deadline),
-            Verdict::Gone => return self.miss(key, None, deadline),
+            Verdict::IfError => return self.miss(key, Some(entry), &asked),
+            Verdict::Gone => return self.miss(key, None, &asked),
         }
         self.was_hit(key, &entry);
         if !entry.has_document() {
             self.counters.negative_hits.add_one();
         }
         let stale = !matches!(verdict, Verdict::Fresh | Verdict::FreshRefresh);
-        Answer::Now(self.hit(entry, vouched, stale, ask.tell_times, now))
+        Answer::Now(self.hit(entry, vouched, stale, &asked, now))
     }
 
     /// Counts a reply from the cache: a hit, fresh or stale, at once or after a fetch that failed.
@@ -289,7 +291,14 @@ impl Proxy {
 
     /// The reply to a request that missed the cache, by the outcome of its fetch or the reason why there was none. Counts
     /// it as a hit if the `fallback` is served, else as a miss.
-    fn settle(&self, key: Key<'_>, landed: Landed, fallback: Option<Entry>, collapsed: bool) -> Reply {
+    fn settle(
+        &self,
+        key: Key<'_>,
+        landed: Landed,
+        fallback: Option<Entry>,
+        collapsed: bool,
+        asked: &Asked<'_>,
+    ) -> Reply {
         let was_held = matches!(landed, Landed::Held(..));
         let vouched = self.push.vouched();
         match (landed, fallback) {
@@ -300,14 +309,14 @@ impl Proxy {
                 let age = vouched.age(&entry, self.now()).saturating_sub(fetch_time);
                 let terms =
                     Terms { was_stale: fallback.is_some(), collapsed, ..self.freshness.load().terms(&entry) };
-                let served = self.served(&entry, age);
-                Self::reply(entry, Served { stale, terms, ..served })
+                self.landed_reply(entry, age, Served { stale, terms, ..Served::default() }, asked)
             }
             (Landed::Failed(_), Some(entry)) if !self.is_gone(&entry, vouched) => {
                 self.was_hit(key, &entry);
+                let with_times = Asked { tell: Tell { times: true, ..asked.tell }, ..*asked };
                 // It was not fresh when it was asked for, and whatever was told since may not have found it: it need not be in
                 // the cache any more.
-                self.hit(entry, vouched, true, true, self.now())
+                self.hit(entry, vouched, true, &with_times, self.now())
             }
             (Landed::Failed(failure), _) => {
                 self.missed(key);
@@ -327,46 +336,6 @@ impl Proxy {
             since.is_some_and(|since| now.since(since) >= most)
         };
         self.freshness.load().is_gone(entry, vouched, now) || entry.is_outdated() && fails_for_long()
-    }
-
-    /// The reply from the cache.
-    fn hit(&self, entry: Entry, vouched: Vouched, stale: bool, tell_times: bool, now: Millis) -> Reply {
-        if stale {
-            self.counters.stale_served.add_one();
-        }
-        // Few ask for these, and they cost a lookup of what the source says.
-        let terms = if tell_times { self.freshness.load().terms(&entry) } else { Terms::default() };
-        // No other reply shows how old it is.
-        let served = match stale || tell_times {
-            true => self.served(&entry, vouched.age(&entry, now)),
-            false => self.of_this_node(),
-        };
-        Self::reply(entry, Served { cache_hit: true, stale, terms, ..served })
-    }
-
-    /// The members of a reply with an entry of this age.
-    fn served(&self, entry: &Entry, age: Duration) -> Served {
-        let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
-        let fresh_for = entry.lifetime().map(|lifetime| seconds(lifetime.saturating_sub(age)));
-        Served { age: seconds(age), fresh_for, ..self.of_this_node() }
-    }
-
-    /// The members that every reply has: who it comes from.
-    fn of_this_node(&self) -> Served {
-        Served { node: self.node, name: self.name, ..Served::default() }
-    }
-
-    fn reply(entry: Entry, served: Served) -> Reply {
-        match entry.into_document() {
-            Some(document) => Reply::document(document),
-            None => Reply::null(Status::NotFound),
-        }
-        .with(served)
-    }
-
-    /// An error reply. As every reply of a proxy it names the node.
-    fn failed(&self, status: Status, why: impl Into<Cow<'static, str>>) -> Reply {
-        Reply::text(status, why).with(self.of_this_node())
     }
 
     fn if_admin(&self, from: IpAddr, answer: impl FnOnce() -> Answer) -> Answer {

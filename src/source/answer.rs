@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::Known;
+use super::http::tags;
+use super::{Known, Policy, Validator};
 use crate::blame::Fault;
 use crate::net::LinkError;
-use crate::wire::{Document, Position, ReplyView, Status};
+use crate::wire::escape::unescaped;
+use crate::wire::{Document, Meta, Position, ReplyView, Status};
 
 /// What a source brought for a key.
 #[derive(Clone, Debug)]
@@ -38,6 +40,38 @@ impl Past {
             is_stale: reply.stale,
             position: reply.position,
         }
+    }
+}
+
+/// Why a document is not stored whose node says so.
+const NOT_STORED_THERE: &str = "the source of its origin forbids it";
+
+impl Known {
+    /// What a reply of another node says.
+    pub(super) fn of(reply: &ReplyView<'_>) -> Self {
+        let says_more = reply.meta != Meta::default();
+        Self {
+            past: Past::of(reply),
+            policy: says_more.then(|| Box::new(policy(&reply.meta, reply.stale))),
+            not_stored: reply.terms.not_stored.then_some(NOT_STORED_THERE),
+        }
+    }
+}
+
+/// How another node says that a document may be kept: as long as itself.
+fn policy(meta: &Meta<'_>, is_stale: bool) -> Policy<'static> {
+    // As long as a source can say.
+    const LONGEST: u64 = 1 << 31;
+    let seconds = |ms: u64| (ms / 1000).min(LONGEST) as u32;
+    Policy {
+        lifetime: meta.ttl_ms.map(Duration::from_millis),
+        stale_while_revalidate: meta.swr_ms.map(seconds),
+        stale_if_error: meta.sie_ms.map(seconds),
+        // It was fetched just now, and has no time at all.
+        is_revalidated: meta.ttl_ms == Some(0) && !is_stale,
+        is_not_stored: false,
+        validator: meta.etag.map(|token| Validator::Etag(unescaped(token).into())),
+        tags: tags::distinct(meta.tags.unwrap_or_default().split(' ')).into(),
     }
 }
 

@@ -8,12 +8,11 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
-    Answering, Brought, Kind, Known, Past, Source, Telling, Unmet, Untold, Unwatched, Wanted, Watching,
-    answer,
+    Answering, Brought, Kind, Known, Source, Telling, Unmet, Untold, Unwatched, Wanted, Watching, answer,
 };
 use crate::blame::Fault;
 use crate::net::{Link, LinkError, LinkLimits};
-use crate::wire::{Acked, Batch, Changed, Key, ReplyView, Request, Status, Watch};
+use crate::wire::{Acked, Batch, Changed, ReplyView, Request, Status, Tell, Watch, meta};
 
 /// The text for a line that is not a reply: most often the origin is an HTTP server.
 const NOT_A_REPLY: &str =
@@ -50,16 +49,19 @@ impl LinkSource {
     }
 
     /// What the node's line stands for.
-    fn read(&self, key: Key<'_>, line: &[u8]) -> Result<Brought, Unmet> {
+    fn read(&self, wanted: Wanted<'_>, line: &[u8]) -> Result<Brought, Unmet> {
         let reply = ReplyView::parse(line).map_err(|error| {
             debug!(origin = %self, %error, "the origin's reply is not one");
             let fault = Fault::of_line(error);
             let why = if fault == Fault::Source { NOT_A_REPLY } else { NO_SOUND_DOCUMENT };
             Unmet::unfit(fault, why)
         })?;
+        if reply.status == Status::NotModified && wanted.validator.is_some() {
+            return Ok(Brought::NotModified(Known::of(&reply)));
+        }
         let Some(fault) = Fault::of_reply(&reply) else {
-            let known = Known { past: Past::of(&reply), ..Known::default() };
-            return match (reply.status, reply.document(key.as_str(), self.max_document)) {
+            let known = Known::of(&reply);
+            return match (reply.status, reply.document(wanted.key.as_str(), self.max_document)) {
                 (Status::NotFound, _) => Ok(Brought::Missing(known)),
                 (_, Ok(document)) => Ok(Brought::Document(document, known)),
                 (_, Err(_)) => {
@@ -103,12 +105,14 @@ impl Source for LinkSource {
     fn ask<'a>(&'a self, wanted: Wanted<'a>) -> Answering<'a> {
         Box::pin(async move {
             let request = Request::Get(wanted.key);
+            let held = wanted.validator.and_then(|validator| meta::token(validator.as_bytes()));
+            let tell = Tell { times: true, meta: true, held: held.as_deref() };
             let asked = match wanted.is_again {
-                true => self.link.ask_once(request, true, wanted.deadline, Instant::now()).await,
-                false => self.link.ask_with_times(request, wanted.deadline).await,
+                true => self.link.ask_once(request, tell, wanted.deadline, Instant::now()).await,
+                false => self.link.ask_twice(request, tell, wanted.deadline).await,
             };
             match asked {
-                Ok(line) => self.read(wanted.key, &line),
+                Ok(line) => self.read(wanted, &line),
                 Err(error) => Err(Unmet::NoAnswer(error, self.text_of(error))),
             }
         })
@@ -130,7 +134,8 @@ impl Source for LinkSource {
 impl LinkSource {
     async fn ask_for_changes(&self, watch: Watch, deadline: Instant) -> Result<Batch, Unwatched> {
         const GARBAGE: Unwatched = Unwatched::Failed(LinkError::Garbage);
-        let line = self.watching.ask_once(Request::Watch(watch), false, deadline, Instant::now()).await;
+        let line =
+            self.watching.ask_once(Request::Watch(watch), Tell::default(), deadline, Instant::now()).await;
         let line = line.map_err(Unwatched::Failed)?;
         let reply = ReplyView::parse(&line).map_err(|_| GARBAGE)?;
         match reply.status {

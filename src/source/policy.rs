@@ -16,12 +16,12 @@ pub struct Known {
     pub not_stored: Option<&'static str>,
 }
 
-/// How a document may be kept, as its source says. Times are whole seconds from the answer on; `None` where the source is
-/// silent and the flags of the proxy decide.
+/// How a document may be kept, as its source says. Times count from the answer on, in whole seconds where nothing else is
+/// said; `None` where the source is silent and the flags of the proxy decide.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Policy<'a> {
-    /// How long it is fresh.
-    pub lifetime: Option<u32>,
+    /// How long it is fresh: kept in whole milliseconds, 49 days at the most.
+    pub lifetime: Option<Duration>,
     /// For how long it is served stale while it is fetched anew (RFC 5861, section 3).
     pub stale_while_revalidate: Option<u32>,
     /// For how long it is served stale while its source fails (RFC 5861, section 4).
@@ -46,6 +46,12 @@ pub enum Validator<'a> {
 }
 
 impl Validator<'_> {
+    /// As its source wrote it.
+    pub fn as_bytes(&self) -> &[u8] {
+        let (Validator::Etag(text) | Validator::LastModified(text)) = self;
+        text
+    }
+
     fn into_owned(self) -> Validator<'static> {
         match self {
             Validator::Etag(text) => Validator::Etag(text.into_owned().into()),
@@ -54,10 +60,10 @@ impl Validator<'_> {
     }
 }
 
-/// How a policy is written down beside a document: three times of four bytes, a byte of bits, the tags behind their length of
+/// How a policy is written down beside a document: three times of four bytes, the first in milliseconds, a byte of bits, the tags behind their length of
 /// two bytes if there are any, and the validator.
 const TIMES: usize = 3 * size_of::<u32>();
-/// A time that the source does not say: those it says are half as large at most.
+/// A time that the source does not say: those it says are less.
 const UNSAID: u32 = u32::MAX;
 const IS_REVALIDATED: u8 = 1;
 const IS_NOT_STORED: u8 = 2;
@@ -82,7 +88,7 @@ impl<'a> Policy<'a> {
             (seconds != UNSAID).then_some(seconds)
         };
         Some(Self {
-            lifetime: time(0),
+            lifetime: time(0).map(|ms| Duration::from_millis(ms.into())),
             stale_while_revalidate: time(4),
             stale_if_error: time(8),
             is_revalidated: bits & IS_REVALIDATED != 0,
@@ -103,7 +109,8 @@ impl<'a> Policy<'a> {
             Some(Validator::Etag(text)) => (HAS_ETAG, &text[..]),
             Some(Validator::LastModified(text)) => (HAS_DATE, &text[..]),
         };
-        let times = [self.lifetime, self.stale_while_revalidate, self.stale_if_error];
+        let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(UNSAID).min(UNSAID - 1);
+        let times = [self.lifetime.map(millis), self.stale_while_revalidate, self.stale_if_error];
         let times = times.map(|seconds| seconds.unwrap_or(UNSAID).to_le_bytes());
         let mark = |is_set, mark| if is_set { mark } else { 0 };
         let bits = bit
@@ -125,7 +132,7 @@ impl<'a> Policy<'a> {
     /// That of an answer which serves for one request alone.
     pub fn of_no_time() -> Self {
         Self {
-            lifetime: Some(0),
+            lifetime: Some(Duration::ZERO),
             stale_while_revalidate: Some(0),
             stale_if_error: Some(0),
             is_revalidated: true,
@@ -145,19 +152,14 @@ impl<'a> Policy<'a> {
         seconds(self.stale_if_error)
     }
 
-    /// How long the document is fresh, if the source says it.
-    pub fn lifetime(&self) -> Option<Duration> {
-        seconds(self.lifetime)
-    }
-
     /// Whether the source forbids that the document is served stale at all.
     pub fn is_never_stale(&self) -> bool {
         (self.stale_while_revalidate, self.stale_if_error) == (Some(0), Some(0))
     }
 
     fn says_a_time(&self) -> bool {
-        let times = [self.lifetime, self.stale_while_revalidate, self.stale_if_error];
-        self.is_revalidated || times.iter().any(Option::is_some)
+        let stale = [self.stale_while_revalidate, self.stale_if_error];
+        self.is_revalidated || self.lifetime.is_some() || stale.iter().any(Option::is_some)
     }
 }
 
@@ -192,7 +194,7 @@ mod tests {
         let date = Validator::LastModified(b"Mon, 30 Nov 2026 12:00:00 GMT"[..].into());
         for policy in [
             Policy::default(),
-            Policy { lifetime: Some(0), is_revalidated: true, ..Policy::default() },
+            Policy { lifetime: Some(Duration::ZERO), is_revalidated: true, ..Policy::default() },
             Policy { stale_while_revalidate: Some(1), validator: Some(date), ..Policy::default() },
             Policy {
                 stale_if_error: Some(1 << 31),
@@ -213,16 +215,18 @@ mod tests {
 
     #[test]
     fn what_a_renewal_leaves_out_is_as_it_was() {
+        const FIVE: Duration = Duration::from_secs(5);
         let etag = |text: &'static str| Some(Validator::Etag(text.as_bytes().into()));
-        let held = Policy { lifetime: Some(60), validator: etag("\"1\""), ..Policy::default() };
+        let held =
+            Policy { lifetime: Some(Duration::from_secs(60)), validator: etag("\"1\""), ..Policy::default() };
         let renewed = |policy: Option<Policy<'static>>| {
             let known = Known { policy: policy.map(Box::new), ..Known::default() };
             *known.renewed(Some(held.clone())).policy.unwrap()
         };
         assert_eq!(renewed(None), held);
         assert_eq!(renewed(Some(Policy { validator: etag("\"1\""), ..Policy::default() })), held);
-        let shorter = renewed(Some(Policy { lifetime: Some(5), ..Policy::default() }));
-        assert_eq!(shorter, Policy { lifetime: Some(5), ..held.clone() });
+        let shorter = renewed(Some(Policy { lifetime: Some(FIVE), ..Policy::default() }));
+        assert_eq!(shorter, Policy { lifetime: Some(FIVE), ..held.clone() });
         let retagged = renewed(Some(Policy { validator: etag("W/\"1\""), ..Policy::default() }));
         assert_eq!(retagged, Policy { validator: etag("W/\"1\""), ..held.clone() });
         let tagged = renewed(Some(Policy { tags: "b".into(), ..Policy::default() }));

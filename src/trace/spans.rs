@@ -14,7 +14,7 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, Span as Recorded};
 
 use crate::handler::Ask;
-use crate::wire::reply::{Beside, Content};
+use crate::wire::reply::Content;
 use crate::wire::{Reply, ReplyView, Request, Status, TraceParent};
 
 /// The source of spans, once there is an exporter.
@@ -107,10 +107,9 @@ impl Span {
         let Some(span) = self.0.as_mut().filter(|span| span.is_recording()) else { return };
         span.set_attribute(KeyValue::new("dproxy.status", reply.status.as_str()));
         let (hit, node) = match &reply.content {
-            Content::Own { beside: Beside::Served(served), .. } => {
-                (Some(served.cache_hit), Some(served.node))
+            Content::Own { beside, .. } => {
+                beside.served().map_or((None, None), |served| (Some(served.cache_hit), Some(served.node)))
             }
-            Content::Own { .. } => (None, None),
             Content::Relayed(line) => {
                 ReplyView::parse(line).map_or((None, None), |line| (line.cache_hit, line.node))
             }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::key::Pattern;
+use super::reply::Frame;
 use super::request::{Options, RequestError};
 
 /// How to write WATCH.
@@ -30,6 +31,13 @@ pub struct Position {
     pub epoch: u64,
     /// The number of the last change that is known of.
     pub seq: u64,
+}
+
+impl Position {
+    /// Writes it as members of a reply, each behind a comma.
+    pub(super) fn frame(self, out: &mut impl Frame) {
+        out.small(format!(",\"epoch\":\"{:016x}\",\"seq\":{}", self.epoch, self.seq).as_bytes());
+    }
 }
 
 /// `WATCH <epoch|-> <seq> [wait=<ms>] [by=<id>]`: asks for the changes after a moment.

@@ -10,7 +10,6 @@ use super::key::is_plain;
 
 /// The key for a text. Slashes stay.
 pub fn encoded(text: &str) -> Cow<'_, str> {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let stays = |byte: u8| byte == b'/' || is_plain(byte);
     if text.bytes().all(stays) {
         return Cow::Borrowed(text);
@@ -20,11 +19,17 @@ pub fn encoded(text: &str) -> Cow<'_, str> {
         if stays(byte) {
             key.push(char::from(byte));
         } else {
-            let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
-            key.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+            escape(byte, &mut key);
         }
     }
     Cow::Owned(key)
+}
+
+/// Appends a byte as `%` and two digits.
+pub(super) fn escape(byte: u8, to: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
+    to.extend(['%', digit(byte >> 4), digit(byte & 15)]);
 }
 
 /// The text of a key, or of a URL's path; `None` if that is not UTF-8. A `%` without two digits stays.
@@ -32,8 +37,13 @@ pub fn decoded(key: &str) -> Option<Cow<'_, str>> {
     if !key.contains('%') {
         return Some(Cow::Borrowed(key));
     }
-    let mut text = Vec::with_capacity(key.len());
-    let mut bytes = key.as_bytes();
+    String::from_utf8(unescaped(key)).ok().map(Cow::Owned)
+}
+
+/// The bytes that a text with escapes stands for. A `%` without two digits stays.
+pub fn unescaped(escaped: &str) -> Vec<u8> {
+    let mut text = Vec::with_capacity(escaped.len());
+    let mut bytes = escaped.as_bytes();
     while let Some((&byte, rest)) = bytes.split_first() {
         match (byte, hexadecimal(rest)) {
             (b'%', Some(byte)) => {
@@ -46,7 +56,7 @@ pub fn decoded(key: &str) -> Option<Cow<'_, str>> {
             }
         }
     }
-    String::from_utf8(text).ok().map(Cow::Owned)
+    text
 }
 
 /// The key for the path of a URL, which clients may write in many ways. What cannot be one stays as it is.

@@ -10,17 +10,20 @@
 //! from an upstream's line.
 
 pub mod acked;
+pub mod beside;
 pub mod changes;
 pub mod document;
 pub mod escape;
 pub mod json;
 pub mod key;
+pub mod meta;
 pub mod query;
 pub mod record;
 pub mod reply;
 pub mod request;
 pub mod served;
 pub mod status;
+pub mod tell;
 pub mod told;
 pub mod traceparent;
 
@@ -31,9 +34,11 @@ pub use acked::Acked;
 pub use changes::{Batch, Changed, Position, Watch};
 pub use document::{Document, MAX_DOCUMENT};
 pub use key::{Key, KeyBuf, Pattern};
+pub use meta::Meta;
 pub use record::{Notes, Record};
 pub use reply::{Content, Data, Frame, Reply, ReplyView};
 pub use request::{Options, Request};
 pub use served::{Served, Terms};
 pub use status::Status;
+pub use tell::Tell;
 pub use traceparent::TraceParent;

@@ -7,9 +7,11 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use thiserror::Error;
 
+pub use super::beside::Beside;
 use super::changes::{Position, parse_epoch};
 use super::document::{Document, DocumentError};
 use super::json::{self, JsonError};
+use super::meta::Meta;
 use super::served::{Served, Terms, is_node_name};
 use super::status::Status;
 
@@ -36,17 +38,6 @@ pub enum Content {
     },
     /// The whole line of an upstream, status included and line end excluded. It is sent on as it came.
     Relayed(Bytes),
-}
-
-/// The members beside the document.
-#[derive(Clone, Copy, Debug)]
-pub enum Beside {
-    /// None.
-    Nothing,
-    /// Those of a proxy.
-    Served(Served),
-    /// How far the log of an origin was when it began to read ([`super::changes`]). Told in sessions only, for `tell=times`.
-    Position(Position),
 }
 
 /// The `data` of a reply.
@@ -125,6 +116,21 @@ impl Reply {
         self
     }
 
+    /// Adds what a proxy in front asks to know of the document. It is not sent again if `held` is its validator: NOT_MODIFIED.
+    pub fn with_meta(mut self, meta: &Meta<'_>, held: Option<&str>) -> Self {
+        if let Content::Own { data, beside, .. } = &mut self.content
+            && let Some(&served) = beside.served()
+        {
+            let mut members = Vec::new();
+            meta.frame(&mut members);
+            *beside = Beside::WithMeta(Box::new((served, members)));
+            if self.status == Status::Ok && held.is_some() && held == meta.etag {
+                (self.status, *data) = (Status::NotModified, Data::Null);
+            }
+        }
+        self
+    }
+
     /// Adds how far the log of changes was when an origin began to read.
     pub fn read_at(mut self, position: Option<Position>) -> Self {
         if let (Content::Own { beside, .. }, Some(position)) = (&mut self.content, position) {
@@ -174,13 +180,7 @@ impl Reply {
             }
             Content::Own { data, beside, blames_document } => {
                 frame_data(self.status, data, out);
-                match beside {
-                    Beside::Served(served) => served.frame(tell_times, id.is_some(), out),
-                    Beside::Position(Position { epoch, seq }) if tell_times && id.is_some() => {
-                        out.small(format!(",\"epoch\":\"{epoch:016x}\",\"seq\":{seq}").as_bytes());
-                    }
-                    Beside::Nothing | Beside::Position(_) => {}
-                }
+                beside.frame(tell_times, id.is_some(), out);
                 if *blames_document && id.is_some() {
                     out.small(&FAULT[..FAULT.len() - 1]);
                 }
@@ -257,8 +257,10 @@ pub struct ReplyView<'a> {
     pub terms: Terms,
     /// Whether the line says that an error is of this document alone.
     pub blames_document: bool,
-    /// How far the log of changes was when the origin began to read, when the line says it.
+    /// How far the log of changes was when the node began to look, when the line says it.
     pub position: Option<Position>,
+    /// What else is known of the document, without the position, when the line says it.
+    pub meta: Meta<'a>,
 }
 
 /// The reason why a line is not a reply: nothing of it is cached or relayed. `blame` says whose fault that is.
@@ -293,7 +295,7 @@ impl<'a> ReplyView<'a> {
         let mut twice = false;
         let (mut cache_hit, mut stale, mut age, mut fresh_for, mut node) = (None, false, None, None, None);
         let (mut blames_document, mut name_of_node, mut terms) = (false, None, Terms::default());
-        let (mut epoch, mut seq) = (None, None);
+        let (mut epoch, mut seq, mut meta) = (None, None, Meta::default());
         json::members(text, |name, value, spaced| match name {
             "status" => twice |= status.replace(value).is_some(),
             "data" => twice |= data.replace((value, spaced)).is_some(),
@@ -306,7 +308,10 @@ impl<'a> ReplyView<'a> {
             "fault" => blames_document = value == "\"document\"",
             "epoch" => epoch = unquoted(value).and_then(parse_epoch),
             "seq" => seq = value.parse().ok(),
-            _ => terms.read(name, value),
+            _ => {
+                terms.read(name, value);
+                meta.read(name, value);
+            }
         })
         .map_err(|error| unsound(line, error))?;
         let status = status.and_then(unquoted).ok_or(ReplyError::Shape)?;
@@ -329,6 +334,7 @@ impl<'a> ReplyView<'a> {
                     name: name_of_node,
                     terms,
                     blames_document,
+                    meta,
                     position: epoch.zip(seq).map(|(epoch, seq)| Position { epoch, seq }),
                 })
             }

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::changes::{self, Changed, Watch};
 use super::key::{Key, KeyError, Pattern};
+use super::tell::Tell;
 
 /// The longest request line in bytes, its end included.
 pub const MAX_LINE: usize = 8 * 1024;
@@ -55,8 +56,8 @@ pub struct Options<'a> {
     pub deadline: Option<Duration>,
     /// `trace=<id>`: the id of the request across nodes.
     pub trace: Option<&'a str>,
-    /// `tell=times`: the reply says how old the document is and for how long it stays fresh.
-    pub tell_times: bool,
+    /// `tell=times`, `meta=1` and `if=<etag>`.
+    pub tell: Tell<'a>,
     /// `traceparent=<value>`: the client's span, in the form of W3C Trace Context. Not parsed yet.
     pub parent: Option<&'a str>,
 }
@@ -212,7 +213,9 @@ impl<'a> Options<'a> {
                         .map_err(|_| RequestError::Usage("deadline= takes whole milliseconds"))?;
                     options.deadline = Some(Duration::from_millis(ms));
                 }
-                ("tell", value) => options.tell_times = value == "times",
+                ("tell", value) => options.tell.times = value == "times",
+                ("meta", value) => options.tell.meta = value == "1",
+                ("if", value) => options.tell.held = Some(value),
                 ("trace", value) => options.trace = Some(value),
                 ("traceparent", value) => options.parent = Some(value),
                 _ => {}
@@ -354,7 +357,8 @@ mod tests {
         .unwrap();
         assert_eq!(request, get("a/b=c"));
         let deadline = Some(Duration::from_millis(250));
-        assert_eq!(options, Options { deadline, trace: Some("x-1"), tell_times: true, parent: Some("00-a") });
+        let tell = Tell::times(true);
+        assert_eq!(options, Options { deadline, trace: Some("x-1"), tell, parent: Some("00-a") });
         assert_eq!(Request::parse_with_options("GET a/b=c").unwrap().1, Options::default());
         for bad in ["GET a/b  deadline=1", "GET a/b deadline=x", "GET a/b x=1 ", "GET a/b =1", "GET a/b c"] {
             assert!(Request::parse_with_options(bad).is_err(), "{bad}");

@@ -25,13 +25,15 @@ pub enum Status {
     Forbidden,
     /// A limit of this node is reached.
     Overloaded,
+    /// The document is the one that the client holds: the reply to `if=<etag>`.
+    NotModified,
     /// Printed by `dproxy client` when no reply came; never on the wire.
     ClientConnectionError,
 }
 
 impl Status {
     /// Every status, in the order of the protocol's table.
-    pub const ALL: [Status; 11] = [
+    pub const ALL: [Status; 12] = [
         Status::Ok,
         Status::NotFound,
         Status::BadRequest,
@@ -42,6 +44,7 @@ impl Status {
         Status::ProxyError,
         Status::Forbidden,
         Status::Overloaded,
+        Status::NotModified,
         Status::ClientConnectionError,
     ];
 
@@ -50,6 +53,7 @@ impl Status {
         match self {
             Status::Ok => "OK",
             Status::NotFound => "NOT_FOUND",
+            Status::NotModified => "NOT_MODIFIED",
             Status::BadRequest => "BAD_REQUEST",
             Status::WrongMethod => "WRONG_METHOD",
             Status::BadDocument => "BAD_DOCUMENT",
@@ -66,6 +70,7 @@ impl Status {
     pub fn http_code(self) -> u16 {
         match self {
             Status::Ok => 200,
+            Status::NotModified => 304,
             Status::NotFound => 404,
             Status::BadRequest => 400,
             Status::Forbidden => 403,

@@ -1,6 +1,6 @@
 //! What a reply tells of how it was served, without a look at the document in it: for logs.
 
-use super::reply::{Beside, Content, Data, Reply};
+use super::reply::{Content, Data, Reply};
 use super::served::is_node_name;
 
 /// The members of [`super::Served`] that a reply has.
@@ -37,15 +37,15 @@ impl Reply {
                     Data::Document(document) => document.len(),
                     Data::Json(text) => text.len(),
                 };
-                match beside {
-                    Beside::Served(served) => Told {
+                match beside.served() {
+                    Some(served) => Told {
                         cache_hit: Some(served.cache_hit),
                         stale: served.stale,
                         node: Some(served.node),
                         name: served.name,
                         bytes,
                     },
-                    Beside::Nothing | Beside::Position(_) => Told { bytes, ..Told::default() },
+                    None => Told { bytes, ..Told::default() },
                 }
             }
         }

@@ -46,7 +46,7 @@ use crate::lock::lock;
 use crate::net::tls::PeerTls;
 use crate::per_core::PerCore;
 use crate::trace::{self, Step};
-use crate::wire::{MAX_DOCUMENT, Request};
+use crate::wire::{MAX_DOCUMENT, Request, Tell};
 
 /// Connections at once for [`Link::ask_apart`]: a purge may take a proxy a tenth of a second, and a deploy may send a thousand.
 const APART: usize = 64;
@@ -197,23 +197,19 @@ impl Link {
     /// If the session is lost, the request is sent once more on a new one. Links carry only requests for which twice is as
     /// good as once.
     pub async fn ask(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
-        self.ask_twice(request, false, deadline).await
+        self.ask_twice(request, Tell::default(), deadline).await
     }
 
-    /// Like [`Link::ask`]; asks for the age and freshness of the document, too.
-    pub async fn ask_with_times(&self, request: Request<'_>, deadline: Instant) -> Result<Bytes, LinkError> {
-        self.ask_twice(request, true, deadline).await
-    }
-
-    async fn ask_twice(
+    /// Like [`Link::ask`]; asks for what is told beside the document, too.
+    pub async fn ask_twice(
         &self,
         request: Request<'_>,
-        tell_times: bool,
+        tell: Tell<'_>,
         deadline: Instant,
     ) -> Result<Bytes, LinkError> {
-        match self.ask_once(request, tell_times, deadline, Instant::now()).await {
+        match self.ask_once(request, tell, deadline, Instant::now()).await {
             Err(LinkError::Broken) if Instant::now() < deadline => {
-                self.ask_once(request, tell_times, deadline, Instant::now()).await
+                self.ask_once(request, tell, deadline, Instant::now()).await
             }
             result => result,
         }
@@ -221,11 +217,11 @@ impl Link {
 
     /// Like [`Link::ask`], but a lost session is [`LinkError::Broken`] at once: the caller may try another peer.
     ///
-    /// `tell_times` asks for the age and freshness of the document; `now` is the current time, which the caller has.
+    /// `tell` asks for more than the document; `now` is the current time, which the caller has.
     pub async fn ask_once(
         &self,
         request: Request<'_>,
-        tell_times: bool,
+        tell: Tell<'_>,
         deadline: Instant,
         now: Instant,
     ) -> Result<Bytes, LinkError> {
@@ -236,7 +232,7 @@ impl Link {
                 let asked = plain::ask(&self.addresses, &self.limits, &self.plain, request, deadline);
                 break Box::pin(asked).await;
             };
-            let outgoing = Outgoing { request, tell_times, step: step.as_ref(), deadline, now };
+            let outgoing = Outgoing { request, tell, step: step.as_ref(), deadline, now };
             match session.ask(&outgoing).await {
                 // The peer turned the session down: this time the request is sent plainly. Or the session takes no more
                 // requests: the next one does.
@@ -258,11 +254,11 @@ impl Link {
     pub fn call(
         &self,
         request: Request<'_>,
-        tell_times: bool,
+        tell: Tell<'_>,
         deadline: Instant,
         now: Instant,
     ) -> Option<Awaited> {
-        self.core().session_in_use()?.call(request, tell_times, deadline, now)
+        self.core().session_in_use()?.call(request, tell, deadline, now)
     }
 
     /// Sends a request on a connection of its own, past all requests that wait for the sessions. Where this node has no port
@@ -272,7 +268,7 @@ impl Link {
             Err(LinkError::Exhausted) => {
                 let session = self.open_session().ok_or(LinkError::Exhausted)?;
                 let now = Instant::now();
-                session.ask(&Outgoing { request, tell_times: false, step: None, deadline, now }).await
+                session.ask(&Outgoing { request, tell: Tell::default(), step: None, deadline, now }).await
             }
             result => result,
         }
@@ -292,7 +288,7 @@ impl Link {
             return None;
         }
         let now = Instant::now();
-        let outgoing = Outgoing { request, tell_times: false, step: None, deadline, now };
+        let outgoing = Outgoing { request, tell: Tell::default(), step: None, deadline, now };
         session.ask(&outgoing).await.ok()
     }
 

@@ -17,7 +17,7 @@ use super::calls::{Calls, Removed};
 use super::{Awaited, LinkError, LinkLimits, Peer};
 use crate::lock::lock;
 use crate::trace::{self, Step};
-use crate::wire::Request;
+use crate::wire::{Request, Tell};
 
 /// Requests whose deadlines are closer together than this expire together.
 const TICK: Duration = Duration::from_millis(1);
@@ -109,8 +109,8 @@ struct Queued {
 /// A request, and the options of its line.
 pub(super) struct Outgoing<'a> {
     pub(super) request: Request<'a>,
-    /// Whether a GET also asks for the age and freshness of the document (`tell=times`).
-    pub(super) tell_times: bool,
+    /// What a GET asks to be told beside the document.
+    pub(super) tell: Tell<'a>,
     /// The step of a traced request: its identity is sent along.
     pub(super) step: Option<&'a Step>,
     pub(super) deadline: Instant,
@@ -123,9 +123,7 @@ impl Outgoing<'_> {
         if !matches!(self.request, Request::Get(_)) {
             return;
         }
-        if self.tell_times {
-            out.extend_from_slice(b" tell=times");
-        }
+        self.tell.write(out);
         if let Some(step) = self.step {
             step.write_options(out);
         }
@@ -160,7 +158,7 @@ impl Session {
     pub(super) fn call(
         &self,
         request: Request<'_>,
-        tell_times: bool,
+        tell: Tell<'_>,
         deadline: Instant,
         now: Instant,
     ) -> Option<Awaited> {
@@ -170,7 +168,7 @@ impl Session {
             return None;
         }
         let step = trace::ask(&self.peer.host, self.peer.port).map(Box::new);
-        let outgoing = Outgoing { request, tell_times, step: step.as_deref(), deadline, now };
+        let outgoing = Outgoing { request, tell, step: step.as_deref(), deadline, now };
         let reply = state.accept(&outgoing, &self.limits).ok()?;
         Some(Awaited { reply, step })
     }

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use crate::net::link::LinkLimits;
     use crate::net::transport::Listener;
-    use crate::wire::Request;
+    use crate::wire::{Request, Tell};
 
     #[tokio::test(start_paused = true)]
     async fn an_unbroken_stream_of_bytes_delays_no_deadline() {
@@ -193,7 +193,7 @@ mod tests {
         let session = Session::new("127.0.0.1:1".parse().unwrap(), LinkLimits::default());
         session.lock().stage = Stage::Open;
         let deadline = Instant::now();
-        let reply = session.call(Request::Metrics, false, deadline, deadline).unwrap();
+        let reply = session.call(Request::Metrics, Tell::default(), deadline, deadline).unwrap();
         advance(Duration::from_millis(20)).await;
         let mut io = SessionIo::new(&session, stream);
         let turn = poll_fn(|cx| {
@@ -215,7 +215,7 @@ mod tests {
         let session = Session::new("127.0.0.1:1".parse().unwrap(), LinkLimits::default());
         session.lock().stage = Stage::Open;
         let deadline = Instant::now();
-        let mut awaited = pin!(session.call(Request::Metrics, false, deadline, deadline).unwrap());
+        let mut awaited = pin!(session.call(Request::Metrics, Tell::default(), deadline, deadline).unwrap());
         // The beginning of a reply, longer than what one turn reads.
         let reply = [b"0 ".to_vec(), vec![b'x'; 3 * BYTES_A_TURN]].concat();
         let _ = timeout(Duration::from_millis(100), far.write_all(&reply)).await;
@@ -234,7 +234,9 @@ mod tests {
         session.lock().stage = Stage::Open;
         let ask = |patience: u64| {
             let now = Instant::now();
-            session.call(Request::Metrics, false, now + Duration::from_millis(patience), now).unwrap()
+            session
+                .call(Request::Metrics, Tell::default(), now + Duration::from_millis(patience), now)
+                .unwrap()
         };
         let expire = || session.lock().expire(Instant::now(), &LinkLimits::default());
         let first = ask(1_000);

@@ -344,8 +344,8 @@ mod tests {
     #[test]
     fn a_policy_costs_its_own_bytes_and_an_entry_without_one_nothing() {
         let etag = Some(Validator::Etag(b"\"77\""[..].into()));
-        let known =
-            Policy { lifetime: Some(60), stale_if_error: Some(0), validator: etag, ..Policy::default() };
+        let lifetime = Some(Duration::from_secs(60));
+        let known = Policy { lifetime, stale_if_error: Some(0), validator: etag, ..Policy::default() };
         let entry = |policy: Option<&Policy<'_>>| {
             let document = Document::parse(b"[1]", 9).ok();
             Entry::of_policy("a/1", document, Millis(0), None, Duration::ZERO, policy)

@@ -72,7 +72,7 @@ impl Said {
         let while_revalidate =
             directives.stale_while_revalidate.or_zero().or((lifetime == Some(0)).then_some(0));
         Policy {
-            lifetime: lifetime.map(|lifetime| lifetime.saturating_sub(age)),
+            lifetime: lifetime.map(|lifetime| Duration::from_secs(lifetime.saturating_sub(age).into())),
             stale_while_revalidate: if is_strict { Some(0) } else { while_revalidate },
             stale_if_error: match (stale_if_error_always, is_strict) {
                 (true, true) => None,

@@ -24,7 +24,8 @@ fn of(lines: &str, always: bool) -> Known {
 /// Lifetime, stale-while-revalidate and stale-if-error.
 fn times(lines: &str, always: bool) -> (Option<u32>, Option<u32>, Option<u32>) {
     let policy = of(lines, always).policy.map(|policy| *policy).unwrap_or_default();
-    (policy.lifetime, policy.stale_while_revalidate, policy.stale_if_error)
+    let lifetime = policy.lifetime.map(|lifetime| u32::try_from(lifetime.as_secs()).expect("32 bits"));
+    (lifetime, policy.stale_while_revalidate, policy.stale_if_error)
 }
 
 #[test]

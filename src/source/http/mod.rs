@@ -14,7 +14,7 @@ mod directives;
 mod freshness;
 mod header;
 mod pool;
-mod tags;
+pub(super) mod tags;
 mod template;
 #[cfg(not(feature = "https"))]
 #[path = "no_tls.rs"]

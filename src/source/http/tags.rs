@@ -22,8 +22,13 @@ pub(super) fn of(headers: &HeaderMap) -> String {
     let keys = texts(SURROGATE_KEY).flat_map(str::split_ascii_whitespace);
     let tags = texts(CACHE_TAG).flat_map(|text| text.split(',')).map(str::trim);
     let groups = texts(CACHE_GROUPS).flat_map(strings);
+    distinct(keys.chain(tags).chain(groups))
+}
+
+/// The different tags among words, with a space between two.
+pub(in super::super) fn distinct<'a>(words: impl Iterator<Item = &'a str>) -> String {
     let (mut all, mut count) = (String::new(), 0);
-    for tag in keys.chain(tags).chain(groups).filter(|tag| is_tag(tag)) {
+    for tag in words.filter(|word| is_tag(word)) {
         let is_new = !all.split(' ').any(|known| known == tag);
         if is_new && count < MOST && all.len() + 1 + tag.len() <= LONGEST {
             all.extend([if count > 0 { " " } else { "" }, tag]);
