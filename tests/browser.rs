@@ -110,7 +110,7 @@ fn it_follows_the_cluster_live() {
 }
 
 #[test]
-fn typed_text_is_never_markup() {
+fn typed_text_is_never_markup_and_documents_are_kept() {
     let _alone = heavy();
     let Some(browser) = Browser::start() else { return };
     let cluster = cluster();
@@ -136,6 +136,30 @@ fn typed_text_is_never_markup() {
         .iter()
         .all(|word| names.as_array().is_some_and(|names| names.contains(&json!(word))));
     assert!(are_words, "{names}");
+    it_keeps_documents(&browser);
+}
+
+/// A request from a page, and its status.
+const ASK: &str = "
+const ask = (method, path, body) => {
+  const request = new XMLHttpRequest();
+  request.open(method, path, false);
+  request.send(body);
+  return request.status;
+};
+";
+
+/// Its cache keeps documents and no errors; a body that nobody wants breaks nothing.
+fn it_keeps_documents(browser: &Browser) {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
+    let origin = Start::origin(&data, "--changes off").run();
+    let mut proxy = Start::proxy(origin.address, "--ttl 60s --http-port 0").run();
+    let http = proxy.serves_http();
+    browser.open(&format!("http://{http}/"));
+    let script = "return [ask('GET', 'article/1'), ask('GET', 'article/1'), ask('GET', 'article/none'), \
+        ask('POST', 'article/1', 'x'.repeat(300000)), ask('GET', 'article/1')]";
+    assert_eq!(browser.run(&format!("{ASK}{script}")), json!([200, 200, 404, 405, 200]));
+    assert_eq!(proxy.count("total_requests"), 2.0, "one document was kept, the other is none");
 }
 
 /// The keys as WebDriver names them.

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::support::http::fetch;
 use crate::support::moody::explain;
 use crate::support::{Address, Data, Node, Start, get, until};
 
@@ -55,4 +56,22 @@ fn a_balancer_without_homes_tells_of_all_proxies_and_of_the_oldest_copy_first() 
         let told = explain(&balancer, "article/1");
         of(&told)[2] == addresses[0].to_string() && told["proxies"][2]["error"].is_string()
     });
+}
+
+#[test]
+fn whoever_asks_for_a_broken_document_gets_the_sentence_of_the_origin() {
+    let data = Data::articles(1);
+    data.put("article/bad", b"{\"a\": 1,\n  \"b\": tru }\n");
+    let origin = Start::origin(data.path(), "--changes off --settle-time 0").run();
+    let mut proxy = Start::proxy(origin.address, "--http-port 0").run();
+    let http = proxy.serves_http();
+    let balancer = Start::balancer(&[proxy.address], "").run();
+    let sentence = "the document is not JSON: unexpected byte at offset 19, line 2, column 11";
+    for node in [origin.address, proxy.address, balancer.address, origin.address] {
+        assert_eq!(get(node, "article/bad")["data"], sentence);
+    }
+    assert_eq!(fetch(http, "/article/bad").json()["detail"], sentence);
+    let said = origin.log();
+    assert_eq!(said.matches("a document cannot be served").count(), 1, "once: {said}");
+    assert!(said.contains("WARN") && said.contains(sentence), "{said}");
 }

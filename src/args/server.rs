@@ -15,7 +15,7 @@ pub(super) const HEADING: &str = "Server and its limits";
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = HEADING)]
 pub struct ServerArgs {
-    /// The address to listen on; localhost is 127.0.0.1 and ::1.
+    /// The address to listen on; localhost is 127.0.0.1 and ::1, and :: all of this machine, of IPv4 as well.
     #[arg(long, env = "DPROXY_HOST", default_value = "127.0.0.1", value_parser = Host::parse,
         value_name = "ADDRESS", help_heading = None)]
     pub host: Host,

@@ -80,6 +80,10 @@ fn listening_socket(address: SocketAddr, reuse_port: bool) -> io::Result<socket2
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
+    if address.ip() == std::net::Ipv6Addr::UNSPECIFIED {
+        // IPv4 as well, whatever the system's default is.
+        socket.set_only_v6(false)?;
+    }
     socket.bind(&address.into())?;
     Ok(socket)
 }

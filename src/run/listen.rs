@@ -58,6 +58,9 @@ fn listen_on(role: &str, host: IpAddr, port: u16, at: &Listen, args: &ServerArgs
     let address = SocketAddr::new(host, port);
     match bind(address, args.threads(), args.reuse_port) {
         Ok(bound) => Ok(bound),
+        Err(error) if host == Ipv6Addr::UNSPECIFIED && is_without(&error) => {
+            listen_on(role, Ipv4Addr::UNSPECIFIED.into(), port, at, args)
+        }
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             bail!(
                 "port {port} is in use on {host}; stop what listens there, or choose another with {port_flag}"

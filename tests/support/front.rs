@@ -1,4 +1,4 @@
-//! Other servers in front of nodes: nginx and haproxy, each with one listener and its files in a directory of its own.
+//! Other servers in front of nodes: nginx, haproxy and Varnish, each with one listener and its files in a directory of its own.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -51,8 +51,16 @@ impl Front {
         })
     }
 
+    /// Starts Varnish over one upstream; `None` if it is not installed and this is not CI.
+    pub(crate) fn varnish(upstream: Address) -> Option<Self> {
+        let (host, port) = (upstream.host(), upstream.port());
+        Self::start("varnishd", |_, _| {
+            format!("vcl 4.1;\nbackend node {{ .host = \"{host}\"; .port = \"{port}\"; }}\n")
+        })
+    }
+
     fn start(name: &str, config: impl FnOnce(&Path, Address) -> String) -> Option<Self> {
-        if !has_command(name, name) {
+        if !has_command(name, name.trim_end_matches('d')) {
             return None;
         }
         let files = TempDir::new();
@@ -63,7 +71,13 @@ impl Front {
         let mut command = Command::new(name);
         match name {
             "nginx" => command.arg("-e").arg(files.path().join("start.log")).arg("-c").arg(path),
-            _ => command.arg("-db").arg("-f").arg(path),
+            "haproxy" => command.arg("-db").arg("-f").arg(path),
+            // Without a user of its own, who might not read the files.
+            _ => command
+                .args(["-F", "-j", "none", "-s", "malloc,8m", "-a", &address.to_string(), "-f"])
+                .arg(path)
+                .arg("-n")
+                .arg(files.path().join("work")),
         };
         let log = fs::File::create(files.path().join("log")).expect("a file for the log");
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();

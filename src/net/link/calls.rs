@@ -135,6 +135,12 @@ mod tests {
     }
 
     #[test]
+    fn ids_of_a_session_begin_anywhere() {
+        let first: Vec<u64> = (0..4).map(|call| Calls::from_anywhere(3).insert(call)).collect();
+        assert!(first.iter().any(|id| *id != first[0]), "{first:?}");
+    }
+
+    #[test]
     fn a_request_that_was_given_up_is_in_flight_until_its_reply_comes() {
         let mut calls = Calls::new(2);
         let (late, _) = (calls.insert(1), calls.insert(2));
