@@ -42,13 +42,21 @@ fn origin_and_proxy(articles: u32) -> (Data, Node, Node) {
 
 #[test]
 fn its_counts_are_those_of_the_proxy() {
-    let (_data, _origin, proxy) = origin_and_proxy(50);
-    for (asked, mode) in
-        [("", "session"), ("--plain", "plain"), ("--threads 2", "session"), ("--rate 5000", "session")]
-    {
+    let data = Data::articles(50);
+    let origin = Start::origin(data.path(), "").run();
+    let mut proxy = Start::proxy(origin.address, "--http-port 0").run();
+    let (lines, http) = (proxy.address, proxy.serves_http());
+    for (at, asked, mode) in [
+        (lines, "", "session"),
+        (lines, "--plain", "plain"),
+        (http, "--http", "http"),
+        (http, "--http --plain", "http-plain"),
+        (lines, "--threads 2", "session"),
+        (lines, "--rate 5000", "session"),
+    ] {
         let before = proxy.metrics();
         let words = format!("--requests 503 --connections 8 --in-flight 4 --key-range article/1..50 {asked}");
-        let (result, code) = measured(proxy.address, &words);
+        let (result, code) = measured(at, &words);
         let after = proxy.metrics();
         let more =
             |name: &str| after[name].as_u64().expect("a count") - before[name].as_u64().expect("a count");
@@ -308,4 +316,19 @@ fn a_rate_beyond_what_is_possible_ends_with_its_window() {
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     assert!(result["behind_seconds"].as_f64().expect("a number") > 0.1, "{result}");
     assert!(code == 1 && result["failures"]["not_sent"].as_u64().expect("a count") > 0, "{result}");
+}
+
+#[test]
+fn over_http_every_other_status_is_an_error_and_lines_are_no_response() {
+    let data = Data::articles(1);
+    let mut origin = Start::origin(data.path(), "--http-port 0 --max-document 40").run();
+    data.put("article/2", &[b'1'; 64]);
+    let http = origin.serves_http();
+    let run =
+        |to, words: &str| measured(to, &format!("{words} --http --requests 4 --connections 2 --timeout 2s"));
+    let (result, code) = run(http, "--key-range article/1..4");
+    let told = (&result["by_status"]["OK"], &result["by_status"]["NOT_FOUND"], &result["failures"], code);
+    assert_eq!(told, (&1.into(), &2.into(), &serde_json::json!({"status": 1}), 1), "{result}");
+    let (result, code) = run(origin.address, "");
+    assert_eq!((count(&result, "errors"), code), (4, 3), "{result}");
 }

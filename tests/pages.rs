@@ -82,7 +82,8 @@ fn the_pages_name_no_flag_that_does_not_exist() {
         let words = codes(text).flat_map(|code| code.split([' ', '=']));
         for name in words.filter_map(|word| word.strip_prefix("--")).filter(|name| !name.is_empty()) {
             // Flags of cargo, and one of a feature.
-            let is_else = ["example", "features", "open", "path", "release", "otlp-endpoint"].contains(&name);
+            let is_else =
+                ["bench", "example", "features", "open", "path", "release", "otlp-endpoint"].contains(&name);
             assert!(is_else || is_there(name), "{page}: --{name}");
         }
     }
@@ -148,6 +149,28 @@ fn the_commands_of_readme_are_what_the_program_takes() {
         lines += 1;
     }
     assert!(lines >= 8, "{lines} commands were found");
+}
+
+#[test]
+fn the_figures_are_made_by_topics_that_exist() {
+    let figures = include_str!("../benches/figures/main.rs");
+    let page = include_str!("../benches/README.md");
+    let topics =
+        figures.split("const TOPICS").nth(1).and_then(|rest| rest.split("];").next()).expect("topics");
+    let topics: BTreeSet<&str> =
+        topics.split("(\"").skip(1).filter_map(|row| row.split('"').next()).collect();
+    let behind = |code: &'static str| {
+        code.strip_prefix("cargo bench --bench figures -- ").or(code.strip_prefix("-- "))
+    };
+    let named = codes(page).chain(codes(README)).filter_map(behind);
+    let named: BTreeSet<&str> = named.flat_map(str::split_whitespace).collect();
+    assert!(named.contains("speed") && named.is_subset(&topics), "{named:?} of {topics:?}");
+    let all =
+        page.split("behind --, some of").nth(1).and_then(|rest| rest.split("```").next()).expect("a list");
+    let all: BTreeSet<&str> = all.split_whitespace().filter(|word| *word != "#").collect();
+    assert_eq!(all, topics, "behind --");
+    let speed = page.split("## Speed").nth(1).expect("a heading");
+    assert!(speed.find("-- speed`") < speed.find("| server |"), "the table says which command makes it");
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn cache(files: &Path, address: SocketAddr, source: SocketAddr) -> Command {
 }
 
 /// One process of nginx with these lines in `http` and in its only `server`.
-fn nginx(files: &Path, address: SocketAddr, http: &str, server: &str) -> Command {
+pub(crate) fn nginx(files: &Path, address: SocketAddr, http: &str, server: &str) -> Command {
     let port = address.port();
     let config = format!(
         "daemon off; master_process off; pid {files}/api-{port}.pid; error_log stderr;\n\

@@ -185,7 +185,7 @@ pub(crate) fn temporary(files: &Path, port: u16) -> String {
 }
 
 /// One process, so that its processor time is all of it.
-fn nginx(files: &Path, address: SocketAddr, proxies: &[String]) -> Command {
+pub(crate) fn nginx(files: &Path, address: SocketAddr, proxies: &[String]) -> Command {
     let port = address.port();
     let temporary = temporary(files, port);
     let servers: String = proxies.iter().map(|proxy| format!("server {proxy};")).collect();
@@ -203,7 +203,7 @@ fn nginx(files: &Path, address: SocketAddr, proxies: &[String]) -> Command {
     command
 }
 
-fn haproxy(files: &Path, address: SocketAddr, proxies: &[String]) -> Command {
+pub(crate) fn haproxy(files: &Path, address: SocketAddr, proxies: &[String]) -> Command {
     let servers: String =
         proxies.iter().map(|proxy| format!("  server {} {proxy}\n", proxy.replace(':', "-"))).collect();
     let config = format!(

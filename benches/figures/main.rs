@@ -2,6 +2,7 @@
 //!
 //! | | |
 //! |---|---|
+//! | `speed` | requests in a second, beside nginx, haproxy and varnish |
 //! | `connections`, `peers`, `members`, `entries` | the cost of a request with many of them |
 //! | `large` | a megabyte through the balancer, nginx and haproxy, by the size of a document |
 //! | `api` | misses before an API, beside nginx's cache, and the bytes of an unchanged document |
@@ -29,6 +30,7 @@ mod node;
 mod overload;
 mod purges;
 mod relay;
+mod speed;
 mod stampede;
 
 use std::future::Future;
@@ -36,7 +38,8 @@ use std::pin::Pin;
 
 type Topic = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
-const TOPICS: [(&str, Topic); 11] = [
+const TOPICS: [(&str, Topic); 12] = [
+    ("speed", || Box::pin(speed::speed())),
     ("connections", || Box::pin(growth::connections())),
     ("peers", || Box::pin(growth::peers())),
     ("members", || Box::pin(growth::members())),

@@ -58,6 +58,10 @@ pub struct LoadArgs {
     /// A connection for each request instead of sessions.
     #[arg(long, env = "DPROXY_PLAIN")]
     pub plain: bool,
+    /// HTTP/1.1 instead of lines, to any server: one request at a time on each connection, which is kept alive; with --plain a
+    /// connection for each request. --port is that of HTTP.
+    #[arg(long, env = "DPROXY_HTTP")]
+    pub http: bool,
     /// How long to ask.
     #[arg(long, env = "DPROXY_DURATION", default_value = "10s", value_parser = units::positive_duration,
         value_name = "TIME", conflicts_with = "requests")]
@@ -117,7 +121,12 @@ impl BenchArgs {
             warmup,
             timeout: load.timeout,
             rate: load.rate,
-            mode: if load.plain { Mode::Plain } else { Mode::Session },
+            mode: match (load.http, load.plain) {
+                (false, false) => Mode::Session,
+                (false, true) => Mode::Plain,
+                (true, false) => Mode::Http,
+                (true, true) => Mode::HttpPlain,
+            },
             keys: keys.keys.clone().map_or(KeySource::Range(keys.key_range.clone()), KeySource::File),
             zipf: keys.zipf,
             seed: keys.seed,

@@ -19,7 +19,7 @@ pub struct BenchConfig {
     pub tls: Option<PeerTls>,
     /// Connections in all.
     pub connections: usize,
-    /// Requests in flight on each session; always 1 in [`Mode::Plain`].
+    /// Requests in flight on each session; always 1 in other modes.
     pub in_flight: usize,
     /// Threads, each with a runtime of its own.
     pub threads: usize,
@@ -55,12 +55,16 @@ pub enum Length {
 
 /// How requests are sent.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// Many on each connection.
     Session,
     /// A connection for each request.
     Plain,
+    /// HTTP/1.1, one at a time on each connection.
+    Http,
+    /// HTTP/1.1, a connection for each request.
+    HttpPlain,
 }
 
 /// Where keys come from.
@@ -81,7 +85,7 @@ impl BenchConfig {
     pub(super) fn in_flight(&self) -> usize {
         match self.mode {
             Mode::Session => self.in_flight,
-            Mode::Plain => 1,
+            Mode::Plain | Mode::Http | Mode::HttpPlain => 1,
         }
     }
 

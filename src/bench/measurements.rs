@@ -25,13 +25,15 @@ pub(super) enum Failed {
     Late,
     /// The bytes that came are not one valid reply to a request in flight.
     Bad,
+    /// Over HTTP: another status than 200, 404 and 410.
+    Status,
     /// Open loop: no connection could send the request within the timeout.
     NotSent,
 }
 
 impl Failed {
-    pub(super) const ALL: [Failed; 5] =
-        [Failed::Refused, Failed::Broken, Failed::Late, Failed::Bad, Failed::NotSent];
+    pub(super) const ALL: [Failed; 6] =
+        [Failed::Refused, Failed::Broken, Failed::Late, Failed::Bad, Failed::Status, Failed::NotSent];
 
     /// The name in the JSON report.
     pub(super) fn as_str(self) -> &'static str {
@@ -40,6 +42,7 @@ impl Failed {
             Failed::Broken => "broken",
             Failed::Late => "late",
             Failed::Bad => "bad_reply",
+            Failed::Status => "status",
             Failed::NotSent => "not_sent",
         }
     }
@@ -87,18 +90,32 @@ impl Measurements {
 
     /// Counts a reply line that came at `now`; its request was due at `due`.
     pub(super) fn reply(&mut self, due: Instant, now: Instant, line: &[u8]) {
-        let Ok(reply) = ReplyView::parse(line) else { return self.failure(due, now, Failed::Bad) };
+        match ReplyView::parse(line) {
+            Ok(reply) => self.answered(due, now, reply.status, reply.cache_hit, line.len() + 1),
+            Err(_) => self.failure(due, now, Failed::Bad),
+        }
+    }
+
+    /// Counts a valid reply of this length in bytes that came at `now`, and whether it came from a cache, if it says so.
+    pub(super) fn answered(
+        &mut self,
+        due: Instant,
+        now: Instant,
+        status: Status,
+        hit: Option<bool>,
+        length: usize,
+    ) {
         if now >= self.times.measured_from && !self.times.is_past(now) {
             self.replies_measured += 1;
-            self.bytes_measured += line.len() as u64 + 1;
+            self.bytes_measured += length as u64;
         }
         if due < self.times.measured_from {
             return;
         }
         self.latency.saturating_record(nanos(now.saturating_duration_since(due)).max(1));
-        self.statuses[reply.status as usize] += 1;
-        self.hits += u64::from(reply.cache_hit == Some(true));
-        self.misses += u64::from(reply.cache_hit == Some(false));
+        self.statuses[status as usize] += 1;
+        self.hits += u64::from(hit == Some(true));
+        self.misses += u64::from(hit == Some(false));
         self.last = self.last.max(Some(now));
     }
 

@@ -1,7 +1,7 @@
 //! `dproxy bench`: puts load on a node and measures its replies.
 //!
 //! ```text
-//!   keys, schedule ▶ worker (one for each thread) ─┬─ session, session, …   or   plain, plain, …
+//!   keys, schedule ▶ worker (one for each thread) ─┬─ session, session, …   or   plain, plain, …   or   http, http, …
 //!            ▲                                     └─ measurements ──▶ report
 //!          pacer (open loop only)
 //! ```
@@ -9,12 +9,14 @@
 //! load. Every reply is parsed and checked as a node would do it.
 
 mod config;
+mod http;
 mod keys;
 mod measurements;
 mod pacer;
 mod plain;
 mod progress;
 mod report;
+mod response;
 mod schedule;
 mod session;
 mod worker;
@@ -182,6 +184,8 @@ async fn work(worker: Arc<Worker>) {
         match worker.config.mode {
             Mode::Session => tasks.spawn(session::run(worker.clone(), index)),
             Mode::Plain => tasks.spawn(plain::run(worker.clone(), index)),
+            Mode::Http => tasks.spawn(http::run(worker.clone(), index, true)),
+            Mode::HttpPlain => tasks.spawn(http::run(worker.clone(), index, false)),
         };
     }
     let pacer = worker.is_open_loop().then(|| Pacer::start(worker.clone())).transpose();

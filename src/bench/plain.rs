@@ -44,7 +44,7 @@ pub(super) async fn run(worker: Arc<Worker>, index: usize) {
 }
 
 /// Waits until a request is due, writes its key to `path` and returns when it was due. `None` when the run is over.
-async fn next(worker: &Worker, index: usize, path: &mut Vec<u8>) -> Option<Instant> {
+pub(super) async fn next(worker: &Worker, index: usize, path: &mut Vec<u8>) -> Option<Instant> {
     poll_fn(|cx| {
         let now = Instant::now();
         let mut state = worker.state();

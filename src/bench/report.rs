@@ -29,7 +29,7 @@ pub(super) struct Report {
     pub errors: u64,
     /// Requests by status; those without a valid reply count as CLIENT_CONNECTION_ERROR.
     pub by_status: BTreeMap<&'static str, u64>,
-    /// Requests without a valid reply, by cause: `refused`, `broken`, `late`, `bad_reply` or `not_sent`.
+    /// Requests without a valid reply, by cause: `refused`, `broken`, `late`, `bad_reply`, `status` or `not_sent`.
     pub failures: BTreeMap<&'static str, u64>,
     /// Cache hits among the replies with a `cache_hit` member, 0 to 1; `null` if no reply has one.
     pub hit_ratio: Option<f64>,
@@ -41,7 +41,7 @@ pub(super) struct Report {
     pub in_flight: usize,
     /// Threads of the load.
     pub threads: usize,
-    /// `session` or `plain`.
+    /// `session`, `plain`, `http` or `http-plain`.
     pub mode: Mode,
     /// Requests due per second in an open loop; `null` for a closed loop.
     pub rate: Option<f64>,
@@ -110,6 +110,8 @@ impl Report {
         let _ = match self.mode {
             Mode::Session => write!(out, ", sessions with {} in flight each", self.in_flight),
             Mode::Plain => write!(out, " at once, one for each request"),
+            Mode::Http => write!(out, ", HTTP kept alive"),
+            Mode::HttpPlain => write!(out, " at once, HTTP, one for each request"),
         };
         if let Some(rate) = self.rate {
             let _ = write!(out, ", {} due a second", HumanCount(rate.round() as u64));
