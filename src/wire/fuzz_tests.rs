@@ -39,7 +39,7 @@ fn requests_survive_any_bytes() {
                 if let Request::Get(key) | Request::Explain(key) = request {
                     assert_sound(key);
                 }
-                outcome((discriminant(&request), options.deadline.is_some(), options.tell_times))
+                outcome((discriminant(&request), options.deadline.is_some()))
             }
             Err(error) => outcome(discriminant(&error)),
         }

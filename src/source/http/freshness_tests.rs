@@ -220,7 +220,8 @@ fn headers_survive_any_bytes() {
         }
         let known = known(&headers, SystemTime::UNIX_EPOCH + Duration::from_secs(NOW), false);
         let policy = known.policy.map(|policy| *policy).unwrap_or_default();
-        let times = [policy.lifetime, policy.stale_while_revalidate, policy.stale_if_error];
+        let lifetime = policy.lifetime.map(|lifetime| u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX));
+        let times = [lifetime, policy.stale_while_revalidate, policy.stale_if_error];
         assert!(times.iter().flatten().all(|&seconds| seconds <= 1 << 31), "{headers:?}");
         let has = times.map(|time| time.map(|seconds| seconds > 0));
         outcome((has, policy.validator.is_some(), known.not_stored.is_some()))
