@@ -17,6 +17,7 @@ mod bad_upstream;
 mod bench;
 mod blame;
 mod browser;
+mod buckets;
 mod caching;
 mod changes;
 mod changes_told;

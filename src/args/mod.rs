@@ -8,6 +8,8 @@
 mod access_log;
 #[cfg(feature = "tools")]
 mod bench;
+#[cfg(feature = "https")]
+mod bucket;
 mod changes;
 mod choices;
 mod client;

@@ -38,7 +38,7 @@ pub struct OriginArgs {
 #[command(next_help_heading = "Documents")]
 pub struct StoreArgs {
     /// The directory of the documents; for a cluster the URL of an API as well, in which {path}, {resource} and {key} stand
-    /// for those of a document: https://api.example.com/v1/{path}.
+    /// for those of a document (https://api.example.com/v1/{path}), or of a bucket (s3://bucket/prefix).
     #[arg(long, env = "DPROXY_DATA", default_value = "data", value_parser = place::data, value_name = "DIR|URL", value_hint = ValueHint::DirPath)]
     pub data: Place,
     /// flat: <data>/<resource><key>.json; nested: <data>/<resource>/<key>.json.

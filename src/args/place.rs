@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+#[cfg(feature = "https")]
+use super::bucket;
 use super::proxy::FETCHING;
 use crate::net::link::Peer;
-use crate::source::http::{OriginHeader, Template};
+use crate::source::http::{Bucket, OriginHeader, Template};
 
 /// A place that documents come from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -15,8 +17,17 @@ pub enum Place {
     Dir(PathBuf),
     /// An origin or a proxy, `dproxy://host:port`.
     Node(Peer),
-    /// An API, `http://` or `https://`.
-    Api(Template),
+    /// An API, `http://` or `https://`, or a bucket.
+    Api(Api),
+}
+
+/// An API, or a bucket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Api {
+    /// The URLs of documents.
+    pub template: Template,
+    /// What it takes to read a bucket.
+    pub bucket: Option<Bucket>,
 }
 
 /// How requests to an API look.
@@ -65,12 +76,12 @@ fn place(text: &str) -> Result<Place, String> {
         };
     };
     match scheme.to_ascii_lowercase().as_str() {
-        "https" if cfg!(not(feature = "https")) => {
+        "https" | "s3" | "gs" if cfg!(not(feature = "https")) => {
             Err("this build has no https: build it with the feature https".to_owned())
         }
         "http" | "https" => text
             .parse()
-            .map(Place::Api)
+            .map(|template| Place::Api(Api { template, bucket: None }))
             .map_err(|error: crate::source::http::TemplateError| error.to_string()),
         "dproxy" => rest
             .trim_end_matches('/')
@@ -79,10 +90,12 @@ fn place(text: &str) -> Result<Place, String> {
             .map_err(|_| "write it as dproxy://host:port, such as dproxy://127.0.0.1:8000".to_owned()),
         "file" if rest.starts_with('/') => Ok(Place::Dir(rest.into())),
         "file" => Err("write a whole path, such as file:///srv/data".to_owned()),
-        "s3" | "gs" | "az" => {
-            Err(format!("{scheme}:// is not covered yet; a bucket that is served over http or https is"))
-        }
-        _ => Err(format!("{scheme}:// is no source; write a directory, http://, https:// or dproxy://")),
+        #[cfg(feature = "https")]
+        "s3" => bucket::s3(rest, |name| std::env::var(name).ok()).map(Place::Api),
+        #[cfg(feature = "https")]
+        "gs" => bucket::gs(rest).map(Place::Api),
+        "az" => Err("write https://ACCOUNT.blob.core.windows.net/CONTAINER/{path}.json?SAS, with the token of a shared access signature".to_owned()),
+        _ => Err(format!("{scheme}:// is no source; write a directory, http://, https://, s3://, gs:// or dproxy://")),
     }
 }
 
@@ -99,8 +112,8 @@ mod tests {
         assert_eq!(origin("dproxy://a:80/"), Ok(Place::Node("a:80".parse().unwrap())));
         for (text, word) in [
             ("", "directory"),
-            ("s3://bucket/x", "not covered yet"),
-            ("gs://bucket", "not covered yet"),
+            ("s3://B", "no bucket"),
+            ("az://account/container", "blob.core.windows.net"),
             ("ftp://a", "ftp:// is no source"),
             ("file://data", "whole path"),
             ("dproxy://a:80", "no source of its own"),

@@ -26,7 +26,7 @@ pub struct ProxyArgs {
     #[arg(long, env = "DPROXY_PORT", default_value = "8001", value_parser = units::port)]
     pub port: u16,
     /// The URL that documents come from, in place of a host and a port: an API, in which {path}, {resource} and {key} stand for
-    /// those of a document, or dproxy://host:port [default: an origin at --origin-host and --origin-port].
+    /// those of a document, a bucket such as s3://bucket/prefix, or dproxy://host:port [default: an origin at --origin-host and --origin-port].
     #[arg(long, env = "DPROXY_ORIGIN", value_parser = place::origin, value_name = "URL", conflicts_with_all = ["origin_host", "origin_port"])]
     pub origin: Option<Place>,
     /// The host of the origin.
@@ -188,9 +188,10 @@ impl ProxyArgs {
 
     /// The API that documents come from, if it is one.
     pub fn api(&self) -> Option<ApiConfig> {
-        let Some(Place::Api(template)) = &self.origin else { return None };
+        let Some(Place::Api(api)) = &self.origin else { return None };
         Some(ApiConfig {
-            template: template.clone(),
+            template: api.template.clone(),
+            bucket: api.bucket.clone(),
             headers: self.api.origin_header.clone(),
             ca: self.api.origin_ca.clone(),
             connect_deadline: self.link.connect_deadline,

@@ -53,6 +53,8 @@ pub enum Kind {
     Node,
     /// An API.
     Http,
+    /// A bucket of an object store.
+    Bucket,
 }
 
 impl Kind {
@@ -61,12 +63,13 @@ impl Kind {
         match self {
             Kind::Node => "node",
             Kind::Http => "http",
+            Kind::Bucket => "bucket",
         }
     }
 
     /// Whether its answers say how long a document may be kept.
     pub fn says_times(self) -> bool {
-        self == Kind::Http
+        self != Kind::Node
     }
 }
 

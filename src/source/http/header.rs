@@ -3,20 +3,14 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use hyper::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE,
     IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use tokio::time::Instant;
 
-use crate::lock::lock;
-use crate::pool;
+use super::reread::Reread;
 
-/// How old a file may be in memory, when a request is sent.
-const READ_EVERY: Duration = Duration::from_secs(1);
 /// The largest file.
 const LARGEST: usize = 16 * 1024;
 /// Headers that this node writes itself, or that would change what the answer means.
@@ -100,8 +94,8 @@ impl OriginHeader {
 
 /// A header, and its value as it was read last.
 pub(super) struct Header {
-    written: Arc<OriginHeader>,
-    read: Mutex<(HeaderValue, Instant)>,
+    name: HeaderName,
+    value: Reread<HeaderValue>,
 }
 
 impl Header {
@@ -110,39 +104,23 @@ impl Header {
     /// # Errors
     /// In a sentence, when it cannot be read or holds no value.
     pub(super) fn open(written: OriginHeader) -> Result<Self, String> {
-        let value = written.value()?;
-        Ok(Self { written: Arc::new(written), read: Mutex::new((value, Instant::now())) })
+        let (name, is_fixed) = (written.name.clone(), written.file.is_none());
+        Ok(Self { name, value: Reread::open(is_fixed, move || written.value())? })
     }
 
     pub(super) fn name(&self) -> &HeaderName {
-        &self.written.name
+        &self.name
     }
 
-    /// The value. A file that may have changed is read again; while that fails the last good value stays.
+    /// The value, with what the file holds.
     pub(super) async fn value(&self) -> HeaderValue {
-        let (value, at) = lock(&self.read).clone();
-        if self.written.file.is_none() || at.elapsed() < READ_EVERY {
-            return value;
-        }
-        // Others that come meanwhile take the last value.
-        lock(&self.read).1 = Instant::now();
-        let written = self.written.clone();
-        match pool::run(move || written.value()).await {
-            Ok(Ok(value)) => {
-                lock(&self.read).0 = value.clone();
-                value
-            }
-            Ok(Err(error)) => {
-                tracing::warn!("{error}; its last value is sent on");
-                value
-            }
-            Err(_panic) => value,
-        }
+        self.value.value().await
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::reread::READ_EVERY;
     use super::*;
 
     #[test]
@@ -172,6 +150,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("dproxy-token-{}", std::process::id()));
         std::fs::write(&path, "one\n").unwrap();
         let header: OriginHeader = format!("Authorization: Bearer @{}", path.display()).parse().unwrap();
+        let written = header.clone();
         let header = Header::open(header).unwrap();
         assert_eq!(header.value().await, "Bearer one");
         for (text, value) in
@@ -184,6 +163,6 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         tokio::time::advance(READ_EVERY).await;
         assert_eq!(header.value().await, "Bearer 3");
-        assert!(Header::open((*header.written).clone()).is_err_and(|why| why.contains("cannot be read")));
+        assert!(Header::open(written).is_err_and(|why| why.contains("cannot be read")));
     }
 }

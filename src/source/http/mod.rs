@@ -14,6 +14,12 @@ mod directives;
 mod freshness;
 mod header;
 mod pool;
+mod reread;
+#[cfg(not(feature = "https"))]
+#[path = "no_signing.rs"]
+mod signing;
+#[cfg(feature = "https")]
+mod signing;
 pub(super) mod tags;
 mod template;
 #[cfg(not(feature = "https"))]
@@ -42,9 +48,13 @@ use self::body::{BodyError, Coding};
 use self::header::Header;
 pub use self::header::OriginHeader;
 use self::pool::{Connection, Pool};
+pub use self::signing::Bucket;
+use self::signing::Signer;
+#[cfg(feature = "https")]
+pub use self::signing::{Credentials, Keys};
 pub use self::template::{Template, TemplateError};
 use self::tls::Tls;
-use super::{Answering, Brought, Kind, Source, Unmet, Validator, Wanted, answer};
+use super::{Answering, Brought, Kind, Known, Source, Unmet, Validator, Wanted, answer};
 use crate::blame::Fault;
 use crate::net::LinkError;
 use crate::net::link::Addresses;
@@ -64,6 +74,8 @@ const USUAL_WAIT: Duration = Duration::from_secs(1);
 pub struct ApiConfig {
     /// The URLs of documents.
     pub template: Template,
+    /// What it takes to read them, where they are objects of a bucket.
+    pub bucket: Option<Bucket>,
     /// Headers of each request.
     pub headers: Vec<OriginHeader>,
     /// A file of root certificates in PEM, in place of the platform's.
@@ -85,6 +97,7 @@ impl ApiConfig {
     pub fn new(template: Template) -> Self {
         Self {
             template,
+            bucket: None,
             headers: Vec::new(),
             ca: None,
             connect_deadline: Duration::from_secs(3),
@@ -96,9 +109,10 @@ impl ApiConfig {
     }
 }
 
-/// An API.
+/// An API, or a bucket.
 pub struct HttpSource {
     template: Template,
+    bucket: Option<Signer>,
     host: HeaderValue,
     headers: Vec<Header>,
     pool: Pool,
@@ -110,7 +124,8 @@ impl HttpSource {
     /// Nothing is connected before the first document is wanted.
     ///
     /// # Errors
-    /// In a sentence: a file of a header or of certificates that cannot be used, or https in a build without it.
+    /// In a sentence: a file of a header, of certificates or of credentials that cannot be used, or https in a build without
+    /// it.
     pub fn new(config: ApiConfig) -> Result<Self, String> {
         let ApiConfig { template, ca, .. } = config;
         let peer = template.peer().clone();
@@ -118,8 +133,10 @@ impl HttpSource {
         let host = HeaderValue::from_str(&template.authority()).map_err(|error| error.to_string())?;
         let headers = config.headers.into_iter().map(Header::open).collect::<Result<_, _>>()?;
         let addresses = Addresses::new(peer, config.resolve_interval);
+        let bucket = config.bucket.map(Signer::open).transpose()?;
         Ok(Self {
             template,
+            bucket,
             host,
             headers,
             pool: Pool::new(addresses, tls, config.connect_deadline, config.most_idle),
@@ -129,6 +146,10 @@ impl HttpSource {
     }
 
     async fn fetch(&self, wanted: Wanted<'_>) -> Result<Brought, Unmet> {
+        if self.bucket.is_some() && wanted.key.query().is_some() {
+            // No object has parameters.
+            return Ok(Brought::Missing(Known::default()));
+        }
         let mut target = self.template.target(wanted.key);
         for _ in 0..=REDIRECTS {
             let request = self.request(&target, wanted.validator).await?;
@@ -137,6 +158,10 @@ impl HttpSource {
                 return self.read(response, connection, &wanted).await;
             }
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+            if let Some(region) = response.headers().get("x-amz-bucket-region") {
+                let why = format!("the bucket is in the region {}: set AWS_REGION", text(region));
+                return Err(Unmet::Unfit { fault: Fault::Doubt, why: why.into(), wait: None });
+            }
             let next = location.and_then(|location| self.template.redirected(&target, location));
             debug!(key = %wanted.key, from = target, ?location, "a redirect");
             target = next.ok_or(Unmet::unfit(Fault::Doubt, "the origin redirects to another host"))?;
@@ -160,6 +185,9 @@ impl HttpSource {
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("dproxy/", env!("CARGO_PKG_VERSION"))));
         for header in &self.headers {
             headers.insert(header.name().clone(), header.value().await);
+        }
+        if let Some(signer) = &self.bucket {
+            signer.sign(&self.host, target, SystemTime::now(), headers).await;
         }
         let (name, text) = match validator {
             None => return Ok(request),
@@ -226,7 +254,11 @@ impl HttpSource {
                 let wait = wait(status, response.headers(), SystemTime::now());
                 debug!(key = %wanted.key, %status, ?wait, "the API brought no document");
                 self.spare(response, connection, wanted.deadline).await;
-                let why = Cow::Owned(format!("the origin answered with the status {}", status.as_u16()));
+                let mut why = format!("the origin answered with the status {}", status.as_u16());
+                if self.bucket.is_some() && status == StatusCode::FORBIDDEN {
+                    why += ": a bucket's reader may get objects and, to hear of one that is not there, list them";
+                }
+                let why = Cow::Owned(why);
                 Err(Unmet::Unfit { fault: Fault::of_http(status.as_u16()), why, wait })
             }
         }
@@ -285,6 +317,10 @@ impl HttpSource {
     }
 }
 
+fn text(value: &HeaderValue) -> &str {
+    value.to_str().unwrap_or("?")
+}
+
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
@@ -318,7 +354,7 @@ impl Source for HttpSource {
     }
 
     fn kind(&self) -> Kind {
-        Kind::Http
+        if self.bucket.is_some() { Kind::Bucket } else { Kind::Http }
     }
 }
 
