@@ -122,6 +122,8 @@ fn what_would_twice_the_memory_give(night: &Night, requests: u64, misses: u64) {
     });
     let simulated = [0, 1].map(|run: usize| runs[run]["misses"].as_u64().expect("misses"));
     assert_eq!(simulated[0], misses, "as the proxies have counted: {}", runs[0]);
+    let enough = runs[0]["enough_bytes"].as_u64().expect("what is enough") as usize;
+    assert!((MAX_BYTES..2 * MAX_BYTES).contains(&enough), "{enough} bytes are enough");
     assert_eq!(simulated[1], 3 * ARTICLES, "each proxy misses each document once: {}", runs[1]);
 }
 

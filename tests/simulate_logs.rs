@@ -137,6 +137,11 @@ fn bytes_are_bounded_by_the_sizes_of_the_log() {
     let runs = simulate(&path, "--cache-type lru --max-bytes 64KiB,1MiB");
     assert_eq!(figures(&runs), [(1000, 1000), (1000, 100)], "a document takes more than 1000 bytes");
     assert_eq!((&runs[0]["capacity"], &runs[1]["max_bytes"]), (&Value::Null, &(1 << 20).into()));
+    let enough = runs[0]["enough_bytes"].as_u64().expect("bytes");
+    assert!((100_000..300_000).contains(&enough), "of 100 documents of 1000 bytes: {enough}");
+    let output = dproxy(&["simulate", "--trace", path.to_str().expect("a path"), "--max-bytes", "1MiB"]);
+    let told = text(&output.stderr);
+    assert!(told.lines().any(|line| line.contains("95 % of the hits of an endless cache: 1")), "{told}");
     // The limit that is reached first counts.
     let runs = simulate(&path, "--cache-type lru --max-bytes 64KiB,1MiB --capacity 50,100");
     assert_eq!(figures(&runs), [1000, 1000, 1000, 100].map(|misses| (1000, misses)));

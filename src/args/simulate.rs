@@ -47,7 +47,7 @@ pub struct SimulateArgs {
     pub capacity: Vec<Capacity>,
 
     /// Sizes to compare, in memory: keys, documents and bookkeeping, such as 256MiB,1GiB. Documents are as large as the
-    /// replies of the log.
+    /// replies of the log. It is told as well which size has 95 % of the hits of an endless cache.
     #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = cache_size)]
     pub max_bytes: Vec<usize>,
 

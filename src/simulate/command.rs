@@ -10,8 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::sizes::Sizes;
 use super::{
-    Log, Needs, PROGRESS_EVERY, Plan, Replay, Request, Simulation, Survey, Trace, TraceError, TraceFormat,
-    survey,
+    Enough, Log, Needs, PROGRESS_EVERY, Plan, Replay, Request, Simulation, Survey, Trace, TraceError,
+    TraceFormat, survey,
 };
 use crate::proxy::cache::Millis;
 use crate::terminal::{Format, can_draw, complain};
@@ -22,8 +22,8 @@ pub fn run(plan: &Plan, mut print: impl FnMut(String) -> io::Result<bool>) -> an
     let mut head = plan.output == Format::Text;
     for path in &plan.traces {
         let replays = run_one(plan, path)?;
-        if let Some(note) = replays.first().and_then(note).filter(|_| plan.output == Format::Text) {
-            complain(note);
+        if let Some(first) = replays.first().filter(|_| plan.output == Format::Text) {
+            notes(first).into_iter().for_each(complain);
         }
         for replay in replays {
             if !print(written(&replay, std::mem::take(&mut head), plan)?)? {
@@ -42,12 +42,13 @@ fn run_one(plan: &Plan, path: &Path) -> Result<Vec<Replay>, TraceError> {
     let mut trace = Trace::open(path, plan.trace_format, plan.needs())?;
     let done = replay(plan, &mut trace, &mut simulations, &bar);
     bar.finish_and_clear();
-    done?;
+    let enough_bytes = done?.and_then(|enough| enough.bytes());
     let log = match trace.format() {
         TraceFormat::Keys => None,
         trace_format => Some(Log { trace_format, left_out: trace.left_out() }),
     };
-    Ok(simulations.iter().map(|simulation| simulation.replay(&name, log, plan.choice())).collect())
+    let replay = |simulation: &Simulation| simulation.replay(&name, log, plan.choice());
+    Ok(simulations.iter().map(|one| Replay { enough_bytes, ..replay(one) }).collect())
 }
 
 fn count(plan: &Plan, path: &Path) -> Result<Survey, TraceError> {
@@ -58,12 +59,14 @@ fn count(plan: &Plan, path: &Path) -> Result<Survey, TraceError> {
     survey
 }
 
+/// Sends all requests to all caches, and to endless ones when the sizes of the documents are known, which are returned.
 fn replay(
     plan: &Plan,
     trace: &mut Trace,
     simulations: &mut [Simulation],
     bar: &ProgressBar,
-) -> Result<(), TraceError> {
+) -> Result<Option<Enough>, TraceError> {
+    let mut enough = plan.needs().sizes.then(|| Enough::new(plan.proxies, plan.ttl));
     let fleet = plan.fleet();
     let mut sizes = plan.needs().sizes.then(|| Sizes::new(plan.too_large()));
     for (done, request) in (1..).zip(trace) {
@@ -74,19 +77,29 @@ fn replay(
         for simulation in &mut *simulations {
             simulation.request(proxy, &request.key, now, size);
         }
+        if let Some(enough) = &mut enough {
+            enough.request(proxy, &request.key, now, size);
+        }
         if done % PROGRESS_EVERY == 0 {
             bar.set_position(done);
         }
     }
-    Ok(())
+    Ok(enough)
 }
 
-/// How an access log was read: `access.log is a combined log (…): 812 requests count, 12 are left out (…)`.
-fn note(replay: &Replay) -> Option<String> {
-    let Log { trace_format, left_out } = replay.log?;
+/// How an access log was read, `access.log is a combined log (…): 812 requests count, 12 are left out (…)`, and how much memory is
+/// enough.
+fn notes(replay: &Replay) -> Vec<String> {
     let Replay { trace, requests, .. } = replay;
-    let what = trace_format.described();
-    Some(format!("{trace} is {what}: {requests} requests count, left out are {left_out}"))
+    let read = replay.log.map(|Log { trace_format, left_out }| {
+        let what = trace_format.described();
+        format!("{trace} is {what}: {requests} requests count, left out are {left_out}")
+    });
+    let enough = replay.enough_bytes.map(|bytes| {
+        let at = if replay.fleet.is_some() { " at each proxy" } else { "" };
+        format!("95 % of the hits of an endless cache: {}{at}, by lru", ByteSize(bytes))
+    });
+    read.into_iter().chain(enough).collect()
 }
 
 /// The line of a result, after the head of the table if `head`. Bytes have a column when they are bounded, copies of a key when

@@ -12,6 +12,7 @@
 pub mod command;
 
 mod capacity;
+mod enough;
 mod error;
 mod fleet;
 mod formats;
@@ -24,6 +25,7 @@ mod sizes;
 mod trace;
 
 pub use capacity::{BadCapacity, Capacity};
+pub use enough::Enough;
 pub use error::TraceError;
 pub use fleet::Fleet;
 pub use formats::{LeftOut, Reason, Request, Size, TraceFormat};

@@ -30,6 +30,9 @@ pub struct Replay {
     /// In bytes at each proxy, bookkeeping included; `None` if only entries were bounded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<usize>,
+    /// With bounds in bytes: those of a cache that has 95 % of the hits of an endless one, by `lru`, at each proxy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enough_bytes: Option<u64>,
     /// How long an entry was fresh, in seconds; `None` if it did not expire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<f64>,
@@ -134,6 +137,7 @@ impl Simulation {
             }),
             capacity: Some(bounds.entries).filter(|&entries| entries != UNBOUNDED.entries),
             max_bytes: Some(bounds.bytes).filter(|&bytes| bytes != UNBOUNDED.bytes),
+            enough_bytes: None,
             ttl: self.ttl.map(|ttl| ttl.as_secs_f64()),
             shards: self.shards,
             requests,
