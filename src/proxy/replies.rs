@@ -24,6 +24,7 @@ pub(super) struct Asked<'a> {
 
 impl Proxy {
     /// The reply from the cache.
+    #[inline]
     pub(super) fn hit(
         &self,
         entry: Entry,
@@ -78,17 +79,22 @@ impl Proxy {
     }
 }
 
+#[inline]
 fn reply(entry: Entry, age: Duration, served: Served, asked: &Asked<'_>) -> Reply {
-    let known = asked.tell.meta.then(|| entry.clone());
-    let reply = match entry.into_document() {
+    if asked.tell.meta {
+        let reply = with_document(entry.clone(), served);
+        return with_meta(reply, &entry, age, asked);
+    }
+    with_document(entry, served)
+}
+
+#[inline]
+fn with_document(entry: Entry, served: Served) -> Reply {
+    match entry.into_document() {
         Some(document) => Reply::document(document),
         None => Reply::null(Status::NotFound),
-    };
-    let reply = reply.with(served);
-    match known {
-        None => reply,
-        Some(entry) => with_meta(reply, &entry, age, asked),
     }
+    .with(served)
 }
 
 /// Adds what the source says of keeping the document. What it leaves to the flags of a proxy is left to those of the next.

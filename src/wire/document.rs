@@ -50,6 +50,7 @@ impl Document {
     }
 
     /// The document of a record; `None` if that has no text.
+    #[inline]
     pub fn of(record: Record) -> Option<Self> {
         record.has_text().then_some(Self(record))
     }

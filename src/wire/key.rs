@@ -99,6 +99,7 @@ impl<'a> Key<'a> {
     ///
     /// # Errors
     /// The first fault, by segments from the left.
+    #[inline]
     pub fn parse(path: &'a str) -> Result<Self, KeyError> {
         let Segments { slash, end } = check_segments(path)?;
         if let Some(query) = path.get(end + 1..)

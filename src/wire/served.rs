@@ -50,13 +50,22 @@ pub fn is_node_name(name: &str) -> bool {
 }
 
 impl Served {
+    #[inline]
     pub(super) fn frame(&self, tell_times: bool, is_session: bool, out: &mut impl Frame) {
-        let mut number = itoa::Buffer::new();
         out.small(match self.cache_hit {
             true => b",\"cache_hit\":true,\"node\":",
             false => b",\"cache_hit\":false,\"node\":",
         });
-        out.small(number.format(self.node).as_bytes());
+        out.small(itoa::Buffer::new().format(self.node).as_bytes());
+        if self.stale || tell_times || self.name.is_some() {
+            self.frame_more(tell_times, is_session, out);
+        }
+    }
+
+    /// What a plain hit of a node without a name has not. Kept out of its way.
+    #[inline(never)]
+    fn frame_more(&self, tell_times: bool, is_session: bool, out: &mut impl Frame) {
+        let mut number = itoa::Buffer::new();
         if self.stale {
             out.small(b",\"stale\":true");
         }
