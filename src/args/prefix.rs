@@ -18,9 +18,10 @@ pub struct PrefixArg {
 pub(super) fn rule(text: &str) -> Result<PrefixArg, String> {
     let shape =
         || format!("write a prefix and its times, such as flags/*=ttl:2s,negative-ttl:1s; there are {TIMES}");
-    let (pattern, times) = text.trim().split_once("/*=").ok_or_else(shape)?;
+    let (pattern, times) = text.trim().split_once("/*").ok_or_else(shape)?;
+    let times = times.trim_start().strip_prefix('=').ok_or_else(shape)?;
     let mut rule = PrefixRule::default();
-    for time in times.split(',') {
+    for time in times.split(',').map(str::trim).filter(|time| !time.is_empty()) {
         let (name, value) = time.split_once(':').ok_or_else(shape)?;
         let (name, value) = (name.trim().replace('_', "-"), value.trim());
         let (place, read) = match name.as_str() {
@@ -34,6 +35,9 @@ pub(super) fn rule(text: &str) -> Result<PrefixArg, String> {
         if place.replace(read).is_some() {
             return Err(format!("{name} stands twice"));
         }
+    }
+    if rule == PrefixRule::default() {
+        return Err(shape());
     }
     let pattern = format!("{pattern}/*");
     Prefixes::default().add(&pattern, rule)?;

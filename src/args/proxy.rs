@@ -94,8 +94,8 @@ pub struct CacheArgs {
     pub negative_ttl: Duration,
     /// Other lifetimes beneath a prefix, as often as need be: flags/*=ttl:2s,stale-while-revalidate:1s, also stale-if-error and
     /// negative-ttl. The longest prefix counts; read anew from --config at SIGHUP [default: none].
-    #[arg(long, env = "DPROXY_PREFIX", value_delimiter = ';', value_parser = prefix::rule, value_name = "RULE")]
-    pub prefix: Vec<PrefixArg>,
+    #[arg(long, env = "DPROXY_PREFIX", value_delimiter = ';', value_parser = listed::item(prefix::rule), value_name = "RULE")]
+    pub prefix: Vec<Listed<PrefixArg>>,
     /// How long a document is fresh whose changes the origin tells.
     #[arg(long, env = "DPROXY_PUSH_TTL", default_value_t, value_name = "HOW")]
     pub push_ttl: PushTtl,
@@ -248,7 +248,7 @@ impl CacheArgs {
             negative_ttl: self.negative_ttl,
             min_ttl: self.min_ttl,
             max_ttl: self.max_ttl,
-            prefixes: prefix::all(&self.prefix),
+            prefixes: prefix::all(&listed::all(&self.prefix)),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser, ValueHint};
 use clap::{Args, ValueEnum};
 
-use super::units;
+use super::{Listed, listed, units};
 use crate::lb::balance::Strategy;
 use crate::proxy::cache::{Bounds, CacheType};
 use crate::simulate::{Capacity, Fleet, Plan, TraceFormat};
@@ -37,19 +37,20 @@ pub struct SimulateArgs {
         alias = "cache_type",
         value_name = "TYPE",
         value_delimiter = ',',
+        value_parser = listed::choice::<CacheType>(),
         default_value = "lru,s3fifo,ttl"
     )]
-    pub cache_type: Vec<CacheType>,
+    pub cache_type: Vec<Listed<CacheType>>,
 
     /// Sizes to compare: entries such as 2000, or a part of the keys of the trace such as 1% [default: 1%,5%,10%, without
     /// a bound beside --max-bytes].
-    #[arg(long, value_name = "SIZE", value_delimiter = ',')]
-    pub capacity: Vec<Capacity>,
+    #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = listed::item(str::parse::<Capacity>))]
+    pub capacity: Vec<Listed<Capacity>>,
 
     /// Sizes to compare, in memory: keys, documents and bookkeeping, such as 256MiB,1GiB. Documents are as large as the
     /// replies of the log. It is told as well which size has 95 % of the hits of an endless cache.
-    #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = cache_size)]
-    pub max_bytes: Vec<usize>,
+    #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = listed::item(cache_size))]
+    pub max_bytes: Vec<Listed<usize>>,
 
     /// How long a document is fresh, by the times of the log [default: for ever].
     #[arg(long, value_name = "TIME", value_parser = units::positive_duration)]
@@ -76,16 +77,17 @@ pub struct SimulateArgs {
 impl SimulateArgs {
     /// What they describe.
     pub fn plan(&self) -> Plan {
-        let capacities = match self.capacity.is_empty() && self.max_bytes.is_empty() {
+        let (given, max_bytes) = (listed::all(&self.capacity), listed::all(&self.max_bytes));
+        let capacities = match given.is_empty() && max_bytes.is_empty() {
             true => CAPACITIES.map(Capacity::Percent).to_vec(),
-            false => self.capacity.clone(),
+            false => given,
         };
         Plan {
             traces: self.trace.clone(),
             trace_format: self.trace_format,
-            cache_types: self.cache_type.clone(),
+            cache_types: listed::all(&self.cache_type),
             capacities,
-            max_bytes: self.max_bytes.clone(),
+            max_bytes,
             ttl: self.ttl,
             shards: self.shards,
             proxies: self.proxies,

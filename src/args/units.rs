@@ -85,8 +85,10 @@ pub fn filter(text: &str) -> Result<String, String> {
         let is_level = part.parse::<LevelFilter>().is_ok();
         is_level || part.is_empty() || part.contains(['=', '[']) || part.starts_with("dproxy")
     };
-    match text.split(',').map(str::trim).all(is_sound) && EnvFilter::try_new(text).is_ok() {
-        true => Ok(text.to_owned()),
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let text = parts.join(",");
+    match parts.into_iter().all(is_sound) && EnvFilter::try_new(&text).is_ok() {
+        true => Ok(text),
         false => Err("write info, debug, or parts such as dproxy::lb=debug".to_owned()),
     }
 }
@@ -98,7 +100,7 @@ pub fn count(text: &str) -> Result<usize, String> {
 
 /// A count of at least one and at most `most`.
 pub fn count_to(most: usize, text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
+    match text.trim().parse::<usize>() {
         Ok(0) => Err("write a whole number of at least 1".to_owned()),
         Ok(count) if count <= most => Ok(count),
         Ok(_) => Err(format!("it must be {most} at the most")),
@@ -121,12 +123,16 @@ pub fn few() -> RangedU64ValueParser<usize> {
 
 /// A port to listen on, or 0.
 pub fn port(text: &str) -> Result<u16, String> {
-    text.parse().map_err(|_| "write a port from 0 to 65535".to_owned())
+    text.trim().parse().map_err(|_| "write a port from 0 to 65535".to_owned())
 }
 
 /// A port to connect to, which is never 0.
 pub fn port_there(text: &str) -> Result<u16, String> {
-    text.parse().ok().filter(|&port| port != 0).ok_or_else(|| "write a port from 1 to 65535".to_owned())
+    text.trim()
+        .parse()
+        .ok()
+        .filter(|&port| port != 0)
+        .ok_or_else(|| "write a port from 1 to 65535".to_owned())
 }
 
 /// An address of this machine, with brackets or without.
@@ -165,6 +171,7 @@ pub fn node_name(text: &str) -> Result<String, String> {
 }
 
 fn bare(text: &str) -> &str {
+    let text = text.trim();
     text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text)
 }
 
