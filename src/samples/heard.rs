@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-/// Of an origin, who is told; of a proxy, whether it hears. Empty for a node that has nothing to do with changes.
+/// Of an origin, who is told; of a proxy, whether it hears, and who is told by it. Empty for a node that has nothing to do with changes.
 pub(super) fn heard(metrics: &Value) -> String {
-    if let Some(watchers) = metrics["changes"]["watchers"].as_u64() {
+    let watchers = metrics["changes"]["watchers"].as_u64();
+    if let (Some(watchers), None) = (watchers, metrics["push"]["state"].as_str()) {
         let told = &metrics["changes"];
         let last = told["told_seconds_ago"].as_f64().map(|ago| format!(", last change {ago:.0} s ago"));
         let took = told["everywhere_seconds"]
@@ -17,7 +18,8 @@ pub(super) fn heard(metrics: &Value) -> String {
         Some("lapsed") => "does not hear of changes",
         _ => "",
     };
-    text.to_owned()
+    let behind = watchers.map(|watchers| format!(", {watchers} told behind it"));
+    format!("{text}{}", behind.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -36,7 +38,11 @@ mod tests {
             (json!({"changes": {"watchers": 0, "told_seconds_ago": null}}), "0 told of changes"),
             (json!({"push": {"state": "live"}}), "hears of changes"),
             (json!({"push": {"state": "lapsed"}}), "does not hear of changes"),
-            (json!({"push": {"state": "off"}}), ""),
+            (json!({"push": {"state": "off"}, "changes": null}), ""),
+            (
+                json!({"push": {"state": "lapsed"}, "changes": {"watchers": 2}}),
+                "does not hear of changes, 2 told behind it",
+            ),
             (json!({}), ""),
         ] {
             assert_eq!(heard(&metrics), text);
