@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dproxy::admin::Admins;
+use dproxy::certificates::Certificates;
 use dproxy::changes::Changes;
 use dproxy::handler::Handler;
 use dproxy::lb::balance::Strategy;
@@ -231,6 +232,7 @@ async fn run_balancer(world: Arc<World>, index: usize) -> turmoil::Result {
         purge_deadline: Duration::from_secs(2),
         state_dir: plan.durable.then(|| world.roster.state(index)),
         admins: admins(),
+        certificates: Certificates::default(),
     };
     let role = loop {
         match Lb::new(config.clone()) {
