@@ -177,11 +177,11 @@ fn a_bad_url_is_refused_in_one_line() {
     use crate::support::command::{dproxy, text};
     for (words, word) in [
         (&["proxy", "--origin", "http://a/{id}"][..], "{path}"),
-        (&["proxy", "--origin", "s3://bucket/x"], "not covered yet"),
+        (&["proxy", "--origin", "s3://B"], "no bucket"),
         (&["proxy", "--origin", "http://me:secret@a/"], "--origin-header"),
         (&["proxy", "--origin", "http://a", "--origin-port", "80"], "cannot be used with"),
         (&["proxy", "--origin", "http://a", "--origin-header", "Host: x"], "itself"),
-        (&["cluster", "--data", "gs://bucket"], "not covered yet"),
+        (&["cluster", "--data", "az://account/docs"], "blob.core.windows.net"),
         (&["cluster", "--data", "ftp://a/"], "no source"),
         (&["origin", "--data", "http://a/"], "dproxy proxy --origin"),
         (&["proxy", "--origin", "http://a", "--origin-header", "A: @/no/such/file"], "/no/such/file"),
