@@ -97,7 +97,9 @@ async fn balance(world: &World, index: usize) {
     assert!(open <= 1, "{host} has {open} connections beside this audit's own");
     // A GET without a single try was not sent.
     assert!(sum("requests") <= requests + retries + hedges + trials, "{told}");
-    assert!(hedges as f64 <= 0.02 * requests as f64 + 1.0 && (world.plan.hedge || hedges == 0), "{told}");
+    // One of fifty requests, and one a second, of which those of a window may come at once.
+    let most = 0.02 * requests as f64 + world.ledger.age(host).as_secs_f64() + 11.0;
+    assert!(hedges as f64 <= most && (world.plan.hedge || hedges == 0), "{told}");
 }
 
 /// The counts of a proxy.

@@ -191,7 +191,8 @@ impl Ledger {
     /// No balancer exceeds its budgets: retries are at most 20 % of the requests of the last ten seconds plus ten per second,
     /// hedges at most 2 %.
     pub(crate) fn check_budgets(&self, world: &World) {
-        let share = if world.plan.hedge { 0.22 } else { 0.2 };
+        // Ten retries a second, and one hedge.
+        let (share, free) = if world.plan.hedge { (0.22, 110.0) } else { (0.2, 100.0) };
         for (balancer, sent) in lock(&self.sent).iter() {
             let began = lock(&self.began).get(balancer).cloned().unwrap_or_default();
             let paid = paid(sent, &began);
@@ -202,10 +203,16 @@ impl Ledger {
                 let spent = together().count();
                 // A hedge may come at a lower request rate than the last retry before it.
                 let asked = together().map(|paid| paid.asked).max().unwrap_or_default();
-                let most = share * asked as f64 + 100.0;
+                let most = share * asked as f64 + free;
                 assert!(spent as f64 <= most, "{balancer} spent {spent} for {asked} by {at:?}");
             }
         }
+    }
+
+    /// The time since the last start of a balancer.
+    pub(crate) fn age(&self, balancer: &str) -> Duration {
+        let began = lock(&self.began).get(balancer).and_then(|began| began.last().copied());
+        now().saturating_sub(began.unwrap_or_default())
     }
 
     /// Tries of a balancer since its start, beyond the first of each request, as far as they reached proxies.
