@@ -9,9 +9,6 @@ use thiserror::Error;
 /// The text of the reply FORBIDDEN to other addresses.
 pub const FORBIDDEN: &str = "this address may not use this verb; see --admin-from";
 
-/// The text of the reply FORBIDDEN to a watcher.
-pub const NO_WATCHER: &str = "this address may not watch for changes; see --watch-from";
-
 /// The networks of administrators; loopback by default.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Admins(Vec<Network>);

@@ -10,7 +10,7 @@ use crate::support::api::{Act, Api, ok, response};
 use crate::support::ask::parse;
 use crate::support::fake::Hello;
 use crate::support::moody::explain;
-use crate::support::{Data, Fake, Node, Session, Start, ask, get, until};
+use crate::support::{Fake, Node, Session, Start, ask, get, until};
 
 /// The `revalidations` and `not_modified` of a proxy, and the bytes that it fetched.
 fn fetched(node: &Node) -> [f64; 3] {
@@ -134,79 +134,4 @@ fn who_does_not_ask_sees_what_he_always_saw() {
         get(edge.address, "a/1");
         older.requests().len() >= 3
     });
-}
-
-/// An article at each of these nodes, which follow its changes from then on.
-fn follow(nodes: &[&Node]) {
-    for node in nodes {
-        until("changes are followed", || {
-            get(node.address, "article/1");
-            node.metrics()["push"]["state"] == "live"
-        });
-    }
-}
-
-/// Nobody shows another one as fresh.
-fn assert_edition(nodes: &[&Node], edition: u64) {
-    for node in nodes {
-        let reply = get(node.address, "article/1");
-        assert!(reply["data"] == edition || reply["stale"] == true, "{edition}, not {reply}");
-    }
-}
-
-#[test]
-fn a_change_goes_through_a_shield_to_the_edges() {
-    let data = Data::empty();
-    data.put("article/1", b"1");
-    let origin = Start::origin(data.path(), "--changes told --lease 800ms").run();
-    let shield = Start::proxy(origin.address, "--ttl 1h").run();
-    let edges = [(); 2].map(|()| Start::proxy(shield.address, "--ttl 1h").run());
-    let far = Start::proxy(edges[1].address, "--cache-type lru").run();
-    let all = [&shield, &edges[0], &edges[1], &far];
-    follow(&all);
-    let changed = |at: &Node, edition: u64| {
-        data.put("article/1", edition.to_string().as_bytes());
-        parse(&ask(at.address, "CHANGED article/1 wait=all"))
-    };
-    // At any node: the origin waits for its shield, that for its edges.
-    for (edition, at) in (2..).zip([&origin, &shield, &far, &origin]) {
-        assert_eq!(get(far.address, "article/1")["data"], edition - 1);
-        let told = changed(at, edition);
-        assert_eq!((&told["status"], &told["data"]["acked"]), (&json!("OK"), &json!(1)), "{told}");
-        assert_edition(&all, edition);
-    }
-    assert_eq!(shield.metrics()["changes"]["watchers"], 2);
-    // What is purged at the shield is purged behind it, too.
-    data.put("article/1", b"6");
-    assert_eq!(parse(&ask(shield.address, "PURGE article/1"))["status"], "OK");
-    until("it is new everywhere", || all.iter().all(|node| get(node.address, "article/1")["data"] == 6));
-    // An edge that hears nothing any more has no lease any more when the answer comes, and is counted by its shield.
-    far.signal("STOP");
-    let told = changed(&origin, 7);
-    assert_eq!((&told["data"]["acked"], &told["data"]["lapsed"]), (&json!(1), &json!(0)), "{told}");
-    far.signal("CONT");
-    assert_edition(&[&shield, &edges[0], &edges[1]], 7);
-    until("it has heard of it", || get(far.address, "article/1")["data"] == 7);
-    let forbids = Start::proxy(origin.address, "--watch-from 10.0.0.0/8").run();
-    follow(&[&forbids]);
-    assert!(Session::open(forbids.address).ask(1, "WATCH - 0 wait=0").contains("see --watch-from"));
-}
-
-#[test]
-fn nobody_behind_a_shield_that_is_told_nothing_believes_that_he_is() {
-    let data = Data::empty();
-    data.put("article/1", b"1");
-    let origin = Start::origin(data.path(), "--changes told --lease 300ms").run();
-    let shield = Start::proxy(origin.address, "--ttl 1h").run();
-    let edge = Start::proxy(shield.address, "--cache-type lru").run();
-    follow(&[&shield, &edge]);
-    let port = origin.port();
-    origin.kill();
-    let state = |node: &Node| node.metrics()["push"]["state"].clone();
-    until("no lease is left", || state(&shield) == "lapsed" && state(&edge) == "lapsed");
-    data.put("article/1", b"2");
-    let origin = Start::origin(data.path(), &format!("--changes told --lease 300ms --port {port}")).run();
-    // An origin that starts is another epoch: anything may have changed, here and behind.
-    until("it is followed again", || state(&edge) == "live" && get(edge.address, "article/1")["data"] == 2);
-    drop(origin);
 }

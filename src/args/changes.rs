@@ -17,24 +17,15 @@ pub struct ChangesArgs {
     /// How long a proxy may take it, without another word, that it knows of every change.
     #[arg(long, env = "DPROXY_LEASE", default_value = defaults::time(DEFAULT_LEASE), value_parser = lease, value_name = "TIME")]
     pub lease: Duration,
-    /// Who may watch.
-    #[command(flatten)]
-    pub watchers: WatchersArgs,
-}
-
-/// Who may watch for changes.
-#[derive(Args, Clone, Default, Debug)]
-#[command(next_help_heading = "Changes")]
-pub struct WatchersArgs {
     /// Addresses and networks that may watch for changes [default: loopback and private networks].
     #[arg(long, env = "DPROXY_WATCH_FROM", value_delimiter = ',', num_args = 1..,
         value_parser = listed::item(str::parse::<Network>), value_name = "NETWORK")]
     pub watch_from: Vec<Listed<Network>>,
 }
 
-impl WatchersArgs {
+impl ChangesArgs {
     /// The addresses that may watch.
-    pub fn addresses(&self) -> Admins {
+    pub fn watchers(&self) -> Admins {
         match listed::all(&self.watch_from) {
             networks if networks.is_empty() => Admins::private(),
             networks => Admins::new(networks),

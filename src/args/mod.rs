@@ -41,7 +41,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 pub use access_log::AccessLogArgs;
 #[cfg(feature = "tools")]
 pub use bench::BenchArgs;
-pub use changes::{ChangesArgs, TellArg, WatchersArgs};
+pub use changes::{ChangesArgs, TellArg};
 pub use client::ClientArgs;
 pub use cluster::ClusterArgs;
 pub use defaults::size;

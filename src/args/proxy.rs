@@ -5,10 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::prefix::{self, PrefixArg};
-use super::{
-    ApiArgs, HttpArgs, LinkArgs, Listed, Place, ServerArgs, WatchersArgs, defaults, listed, place, server,
-    units,
-};
+use super::{ApiArgs, HttpArgs, LinkArgs, Listed, Place, ServerArgs, defaults, listed, place, server, units};
 use crate::admin::{Admins, Network};
 use crate::certificates::Certificates;
 use crate::net::LinkLimits;
@@ -58,9 +55,6 @@ pub struct ProxyArgs {
     /// The cache.
     #[command(flatten)]
     pub cache: CacheArgs,
-    /// Proxies behind this one.
-    #[command(flatten)]
-    pub watchers: WatchersArgs,
     /// The largest document.
     #[arg(long, env = "DPROXY_MAX_DOCUMENT", default_value = defaults::size(MAX_DOCUMENT), value_parser = units::size, value_name = "SIZE",
         help_heading = server::HEADING)]
@@ -230,7 +224,6 @@ impl CacheArgs {
             },
             max_waiters: self.max_waiters,
             admins: Admins::new(listed::all(&self.admin_from)),
-            watch_from: Admins::private(),
             certificates: Certificates::default(),
         }
     }

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use self::log::{Log, Since};
 use self::reach::{Reach, ReachMetrics};
-use self::watchers::{Behind, Watchers};
+use self::watchers::Watchers;
 use crate::lock::lock;
 use crate::wire::{Acked, Batch, Key, Position, Reply, Status, Watch};
 
@@ -120,13 +120,6 @@ impl Changes {
         self.wake();
     }
 
-    /// Anything may have changed: whoever watches is told so. Nothing is begun where nobody looks for changes.
-    pub(crate) fn restart(&self) {
-        if self.position().is_some() {
-            self.begin();
-        }
-    }
-
     /// Nobody looks for changes any more.
     pub fn end(&self) {
         lock(&self.state).vouches = Vouches::Never;
@@ -151,8 +144,7 @@ impl Changes {
         head
     }
 
-    /// Every WATCH that waits looks again.
-    pub(crate) fn wake(&self) {
+    fn wake(&self) {
         self.moved.send_modify(|moved| *moved += 1);
     }
 
@@ -178,28 +170,17 @@ impl Changes {
 
     /// Answers a WATCH: at once if something has changed, else when something does, or after its wait.
     pub(crate) async fn watch(self: Arc<Self>, watch: Watch) -> Reply {
-        self.watch_while(watch, || Duration::MAX).await
-    }
-
-    /// The same for a node that is told of changes itself: no lease of its watchers may outlast its own. `left` is the time from
-    /// this call to the end of that, and zero when it is over.
-    pub(crate) async fn watch_while(
-        self: Arc<Self>,
-        watch: Watch,
-        left: impl Fn() -> Duration + Send,
-    ) -> Reply {
         let began = Instant::now();
         let until = began + watch.wait.min(LONGEST_WAIT);
         let mut moved = self.moved.subscribe();
         let mut has_settled = false;
-        let most = self.lease.min(left());
-        let most = {
+        let lease = {
             let mut state = lock(&self.state);
-            let heard = watch.known_to_all().filter(|since| since.epoch == state.log.head().epoch);
-            let has_lease = watch.by.is_some_and(|id| state.watchers.ask(id, heard, began, most));
+            let heard = watch.since.filter(|since| since.epoch == state.log.head().epoch);
+            let has_lease = watch.by.is_some_and(|id| state.watchers.ask(id, heard, began, self.lease));
             let State { watchers, reach, .. } = &mut *state;
             reach.look(watchers, began);
-            if has_lease { most } else { Duration::ZERO }
+            if has_lease { self.lease } else { Duration::ZERO }
         };
         self.asked.notify_waiters();
         loop {
@@ -209,12 +190,6 @@ impl Changes {
                 (state.log.head(), state.log.since(watch.since), state.vouches)
             };
             let is_over = Instant::now() >= until;
-            let left = left();
-            let lease = most.min(left);
-            let vouches = match vouches {
-                Vouches::Yes if left.is_zero() => Vouches::NotNow,
-                vouches => vouches,
-            };
             let changes = match (vouches, since) {
                 (Vouches::Never, _) => return not_told(),
                 (Vouches::NotNow, _) if is_over => return batch(head, Duration::ZERO, None),
@@ -242,17 +217,9 @@ impl Changes {
             return not_told();
         }
         let change = self.add(names);
-        let behind = lock(&self.state).watchers.behind(change, Instant::now());
-        let acked = behind.acked;
-        let (heard, lapsed) = if wait_for_all { self.heard(behind, change).await } else { (0, 0) };
-        let (acked, lapsed) = ((acked + heard) as u64, lapsed as u64);
-        Reply::json(&Acked { seq: Some(change.seq), acked, lapsed, only_here: false })
-    }
-
-    /// Waits until each watcher that is behind has heard of a change, or has no lease any more: how many there are of both.
-    async fn heard(&self, mut behind: Behind, change: Position) -> (usize, usize) {
-        let (mut acked, mut lapsed) = (0, 0);
-        while let Some(until) = behind.until() {
+        let mut behind = lock(&self.state).watchers.behind(change, Instant::now());
+        let (mut acked, mut lapsed) = (behind.acked, 0);
+        while let (true, Some(until)) = (wait_for_all, behind.until()) {
             let asked = self.asked.notified();
             let (heard, ended) = lock(&self.state).watchers.look_again(&mut behind, change, Instant::now());
             (acked, lapsed) = (acked + heard, lapsed + ended);
@@ -261,23 +228,8 @@ impl Changes {
                 let _ = timeout_at(until, asked).await;
             }
         }
-        (acked, lapsed)
-    }
-
-    /// Waits until each watcher has heard of a change, or has no lease any more.
-    pub(crate) async fn is_heard_of(&self, change: Position) {
-        let behind = lock(&self.state).watchers.behind(change, Instant::now());
-        self.heard(behind, change).await;
-    }
-
-    /// Whether each watcher with a lease has heard of a change.
-    pub(crate) fn have_all_heard_of(&self, change: Position) -> bool {
-        lock(&self.state).watchers.have_all_heard_of(change, Instant::now())
-    }
-
-    /// For METRICS of a node that is watched now and then; `None` while it is not.
-    pub(crate) fn metrics_if_watched(&self) -> Option<ChangeMetrics> {
-        self.metrics().filter(|metrics| metrics.watchers > 0)
+        let (acked, lapsed) = (acked as u64, lapsed as u64);
+        Reply::json(&Acked { seq: Some(change.seq), acked, lapsed, only_here: false })
     }
 
     /// For METRICS; `None` while nobody looks for changes.

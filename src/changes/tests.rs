@@ -3,12 +3,11 @@
 use tokio::time::{advance, timeout};
 
 use super::*;
-use crate::wire::All;
 
 const LEASE: Duration = Duration::from_secs(2);
 
 fn watch(since: Option<Position>) -> Watch {
-    Watch { since, wait: LEASE / 4, by: Some(1), all: All::AsItself }
+    Watch { since, wait: LEASE / 4, by: Some(1) }
 }
 
 async fn ask(changes: &Arc<Changes>, watch: Watch) -> Batch {
@@ -132,29 +131,4 @@ async fn metrics_tell_how_long_the_last_change_took_to_be_everywhere() {
     advance(LEASE * 12 / 10).await;
     ask(&changes, others(change)).await;
     assert_eq!(reach(), (Some(2.4), Some(2.4)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn no_lease_outlasts_that_of_the_node_that_grants_it() {
-    let changes = Changes::new(LEASE);
-    changes.begin();
-    let end = Instant::now() + LEASE / 2;
-    let ask = async |since| {
-        let asked = Instant::now();
-        let left = move || if Instant::now() < end { end - asked } else { Duration::ZERO };
-        let reply = changes.clone().watch_while(watch(since), left).await.to_line();
-        let mut reply = serde_json::from_str::<serde_json::Value>(&reply).unwrap();
-        serde_json::from_value::<Batch>(reply["data"].take()).unwrap()
-    };
-    let first = ask(None).await;
-    assert!(first.reset && first.lease_ms == 1000);
-    let position = Some(first.position());
-    let next = ask(position).await;
-    assert_eq!((next.lease_ms, next.reset), (1000, false), "from when it was asked for, half a second ago");
-    let last = ask(position).await;
-    assert_eq!((last.lease_ms, last.reset), (0, true), "it ended meanwhile");
-    // What has changed meanwhile is told when there is a lease again: nothing was forgotten.
-    changes.add(["a/1"]);
-    let batch = super::tests::ask(&changes, watch(position)).await;
-    assert_eq!((batch.changes, batch.reset, batch.lease_ms), (vec!["a/1".to_owned()], false, 2000));
 }

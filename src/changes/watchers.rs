@@ -54,10 +54,8 @@ impl Watchers {
                 return false;
             }
         }
-        // It counts from when it asked, which was before; its clock may run slower by a tenth. A longer one that it has goes on.
-        let until = now + lease + lease / 10;
-        let until = self.0.get(&id).map_or(until, |watcher| watcher.until.max(until));
-        self.0.insert(id, Watcher { heard, until });
+        // It counts from when it asked, which was before; its clock may run slower by a tenth.
+        self.0.insert(id, Watcher { heard, until: now + lease + lease / 10 });
         true
     }
 

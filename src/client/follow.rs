@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::{Exit, IN_FLIGHT};
 use crate::net::Link;
 use crate::terminal::{self, complain};
-use crate::wire::{All, Batch, Changed, KeyBuf, Pattern, Position, ReplyView, Request, Status, Tell, Watch};
+use crate::wire::{Batch, Changed, KeyBuf, Pattern, Position, ReplyView, Request, Status, Tell, Watch};
 
 /// The longest wait of a WATCH.
 const WAIT: Duration = Duration::from_secs(1);
@@ -105,7 +105,7 @@ async fn name_resources(link: &Link, followed: Changed<'_>, timeout: Duration) {
 async fn watch(link: &Link, since: Option<Position>, timeout: Duration) -> Result<Batch, Unheard> {
     // The first one only asks where the log is.
     let wait = if since.is_some() { WAIT } else { Duration::ZERO };
-    let request = Request::Watch(Watch { since, wait, by: None, all: All::AsItself });
+    let request = Request::Watch(Watch { since, wait, by: None });
     let now = Instant::now();
     let line = link.ask_once(request, Tell::default(), now + wait + timeout, now).await;
     let line = line.map_err(|error| Unheard::Now(error.advice(link.peer())))?;

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use self::complaints::Complaints;
 use self::store::{Store, StoreError};
-use crate::admin::{Admins, FORBIDDEN, NO_WATCHER};
+use crate::admin::{Admins, FORBIDDEN};
 use crate::certificates::{CertificateMetrics, Certificates};
 use crate::changes::{ChangeMetrics, Changes};
 use crate::handler::{Answer, Ask, Handler};
@@ -37,6 +37,8 @@ const MAX_WAITING: usize = 16 * 1024;
 /// Pauses between looks at a document that is being replaced, from the first, doubled, to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);
+/// The text of the reply FORBIDDEN to a watcher.
+const NO_WATCHER: &str = "this address may not watch for changes; see --watch-from";
 
 /// The settings of an origin.
 #[derive(Clone, Debug)]

@@ -19,31 +19,11 @@ use crate::wire::KeyBuf;
 /// The outcome of a flight, for all requests that wait for it.
 #[derive(Clone, Debug)]
 pub(super) enum Landed {
-    /// A document, or NOT_FOUND; and how it came.
-    Entry(Entry, Came),
-    /// The document that was held, because it is younger than the one that came.
-    Held(Entry, Came),
+    /// A document, or NOT_FOUND; and whether it was stale when it came.
+    Entry(Entry, bool),
+    /// The document that was held, because it is younger than the one that came; and whether it is stale.
+    Held(Entry, bool),
     Failed(Failure),
-}
-
-impl Landed {
-    /// The same, not to be kept by anybody. What is stale is not kept as fresh anyway.
-    fn untold(self) -> Self {
-        match self {
-            Landed::Entry(entry, Came::Fresh) => Landed::Entry(entry, Came::Untold),
-            landed => landed,
-        }
-    }
-}
-
-/// How a document came.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Came {
-    Fresh,
-    /// It was stale at the source.
-    Stale,
-    /// It is not kept, and changes of it may not be told: nobody behind may keep it either.
-    Untold,
 }
 
 impl Proxy {
@@ -62,18 +42,13 @@ impl Proxy {
             }
             Fetched::Failed(_) => true,
         };
-        let (mut landed, not_stored) = self.landed(&key, fetched, asked, held.as_ref());
-        if !may_be_kept {
-            landed = landed.untold();
-        }
-        if let Landed::Entry(entry, Came::Stale) = &landed
+        let (landed, not_stored) = self.landed(&key, fetched, asked, held.as_ref());
+        if let Landed::Entry(entry, true) = &landed
             && let Some(held) = self.younger(entry)
         {
-            let came = match self.push.vouched().is_fresh(&held, self.now()) {
-                true => Came::Untold,
-                false => Came::Stale,
-            };
-            return ticket.land(&Landed::Held(held, came), || lock(&self.key_failures).forget(key.as_str()));
+            let is_stale = !self.push.vouched().is_fresh(&held, self.now());
+            return ticket
+                .land(&Landed::Held(held, is_stale), || lock(&self.key_failures).forget(key.as_str()));
         }
         ticket.land(&landed, || match &landed {
             Landed::Entry(entry, _) if may_be_kept => self.store(&key, entry, not_stored),
@@ -92,7 +67,7 @@ impl Proxy {
             Landed::Entry(..) | Landed::Held(..) => {}
             Landed::Failed(failure) => self.note(&key, failure),
         }
-        landed.untold()
+        landed
     }
 
     /// A balancer before an API whose programs are down may say that there is nothing at all. So the first NOT_FOUND of an API
@@ -140,8 +115,7 @@ impl Proxy {
             self.freshness.load().span(key.as_str(), &known, asked, is_document, fastrand::f64());
         let (fetch, policy) = (self.now().since(asked), known.policy.as_deref());
         let entry = Entry::of_policy(key.as_str(), document, begun, lifetime, fetch, policy);
-        let came = if known.past.is_stale && is_document { Came::Stale } else { Came::Fresh };
-        (Landed::Entry(entry, came), known.not_stored)
+        (Landed::Entry(entry, known.past.is_stale && is_document), known.not_stored)
     }
 
     /// The document that is held, if it is younger. What another node serves as stale is no reason to give that up.

@@ -10,7 +10,6 @@ use super::failures::ByKind;
 use super::hot_spots::{HotKey, Prefix};
 use super::push::PushMetrics;
 use crate::certificates::CertificateMetrics;
-use crate::changes::ChangeMetrics;
 use crate::lock::lock;
 use crate::stats::{BusyCounter, Counter, ratio};
 use crate::wire::Key;
@@ -72,8 +71,6 @@ pub(super) struct Metrics {
     purges_waiting: usize,
     /// How changes at the origin are followed; null if they are not.
     push: Option<PushMetrics>,
-    /// Those who watch this node; null while there are none.
-    changes: Option<ChangeMetrics>,
     /// When those in use end; null without any.
     certificates: Option<CertificateMetrics>,
     prefixes: Vec<Prefix>,
@@ -170,7 +167,6 @@ impl Proxy {
             purged: self.purges.purged.get(),
             purges_waiting: self.purges.waiting(),
             push: self.push.metrics(self.now()),
-            changes: self.push.changes.metrics_if_watched(),
             certificates: self.certificates.metrics(),
             prefixes: self.hot_spots.prefixes(),
             hot_keys: self.hot_spots.hot_keys(),

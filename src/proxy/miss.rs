@@ -8,7 +8,7 @@ use super::Proxy;
 use super::cache::Entry;
 use super::fetched::Failure;
 use super::flight::Joined;
-use super::landing::{Came, Landed};
+use super::landing::Landed;
 use super::replies::Asked;
 use super::upstream::LEFT_ALONE;
 use crate::blame::Fault;
@@ -38,7 +38,7 @@ impl Proxy {
             }
             Joined::Leading(ticket, answer) => {
                 if let Some(entry) = self.landed_meanwhile(key) {
-                    let landed = Landed::Entry(entry, Came::Fresh);
+                    let landed = Landed::Entry(entry, false);
                     ticket.land(&landed, || ());
                     return Answer::Now(self.settle(key, landed, fallback, false, asked));
                 }

@@ -56,7 +56,7 @@ pub use self::freshness::Freshness;
 use self::freshness::Verdict;
 use self::hot_spots::HotSpots;
 use self::key_failures::KeyFailures;
-use self::landing::{Came, Landed};
+use self::landing::Landed;
 use self::metrics::Counters;
 use self::not_kept::NotKept;
 use self::not_stored::NotStored;
@@ -67,7 +67,7 @@ pub use self::push::{PushTtl, Vouched};
 use self::replies::Asked;
 pub use self::upstream::{FetchLimits, LEFT_ALONE};
 use self::upstream::{Permit, Upstream};
-use crate::admin::{Admins, FORBIDDEN, NO_WATCHER};
+use crate::admin::{Admins, FORBIDDEN};
 use crate::certificates::Certificates;
 use crate::handler::{Answer, Ask, Handler};
 use crate::lock::lock;
@@ -78,7 +78,7 @@ use crate::stats::StartTime;
 use crate::trace;
 use crate::wire::query::Parameters;
 use crate::wire::request::METRICS_ALONE;
-use crate::wire::{Key, KeyBuf, Pattern, Position, Reply, Request, Served, Status, Tell, Terms};
+use crate::wire::{Key, KeyBuf, Pattern, Reply, Request, Served, Status, Tell, Terms};
 
 /// The settings of a proxy.
 #[derive(Clone, Debug)]
@@ -105,8 +105,6 @@ pub struct ProxyConfig {
     pub max_waiters: usize,
     /// The addresses that may purge.
     pub admins: Admins,
-    /// The addresses that may watch for changes, of which this proxy is told itself.
-    pub watch_from: Admins,
     /// The certificates that METRICS tells of.
     pub certificates: Certificates,
     /// The parameters that documents have.
@@ -129,7 +127,6 @@ impl ProxyConfig {
             fetch,
             max_waiters: MAX_WAITERS,
             admins: Admins::default(),
-            watch_from: Admins::private(),
             certificates: Certificates::default(),
             parameters: Parameters::default(),
         }
@@ -165,7 +162,6 @@ pub struct Proxy {
     start_time: StartTime,
     clock: Clock,
     admins: Admins,
-    watch_from: Admins,
     certificates: Certificates,
 }
 
@@ -202,7 +198,6 @@ impl Proxy {
             start_time: StartTime::now(),
             clock: Clock::new(),
             admins: config.admins,
-            watch_from: config.watch_from,
             certificates: config.certificates,
         })
     }
@@ -213,9 +208,7 @@ impl Proxy {
 
     fn get(self: &Arc<Self>, key: Key<'_>, ask: &Ask<'_>) -> Answer {
         let now = self.clock.at(ask.now);
-        // Before the look at anything: what changes from now on is told after this.
-        let position = if ask.tell.meta { self.push.changes.position() } else { None };
-        let asked = Asked { deadline: ask.deadline, tell: ask.tell, position };
+        let asked = Asked { deadline: ask.deadline, tell: ask.tell, position: None };
         // Before the entry: what it vouches for was purged by then of all that it does not.
         let vouched = self.push.vouched();
         let held = self.cache.get(key.as_str());
@@ -307,16 +300,10 @@ impl Proxy {
         asked: &Asked<'_>,
     ) -> Reply {
         let was_held = matches!(landed, Landed::Held(..));
-        // Its beginning is before whatever has changed since the last reset. Read before that is.
-        let log = self.push.changes.position().map(|position| Position { seq: 0, ..position });
         let vouched = self.push.vouched();
         match (landed, fallback) {
-            (Landed::Entry(entry, came) | Landed::Held(entry, came), fallback) => {
+            (Landed::Entry(entry, stale) | Landed::Held(entry, stale), fallback) => {
                 self.missed(key);
-                let stale = came == Came::Stale;
-                let asked = Asked { position: asked.position.or(log), ..*asked };
-                let position = asked.position_of(vouched, &entry).filter(|_| came == Came::Fresh);
-                let asked = &Asked { position, ..asked };
                 // What was fetched for this request has no age but that which it brought.
                 let fetch_time = if was_held { Duration::ZERO } else { entry.fetch_time() };
                 let age = vouched.age(&entry, self.now()).saturating_sub(fetch_time);
@@ -367,12 +354,6 @@ impl Handler for Proxy {
             Request::MetricsOf(_) => Answer::Now(self.failed(Status::BadRequest, METRICS_ALONE)),
             Request::Explain(key) => Answer::Now(Reply::json(&self.explain(key))),
             Request::Purge { pattern, soft } => self.if_admin(ask.from, || self.purge(pattern, soft)),
-            Request::Watch(watch) if self.push.changes.position().is_some() => {
-                match self.watch_from.has(ask.from) {
-                    true => self.watched(watch, self.clock.at(ask.now)),
-                    false => Answer::Now(self.failed(Status::Forbidden, NO_WATCHER)),
-                }
-            }
             Request::Drain { .. } | Request::Undrain(_) | Request::Hello | Request::Watch(_) => Answer::Now(
                 self.failed(Status::WrongMethod, "a proxy answers GET, METRICS, EXPLAIN, PURGE and CHANGED"),
             ),

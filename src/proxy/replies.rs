@@ -22,14 +22,6 @@ pub(super) struct Asked<'a> {
     pub(super) position: Option<Position>,
 }
 
-impl Asked<'_> {
-    /// The position to tell with an entry, if a node in front will be told of every change of it: not if it was asked for before
-    /// the last reset.
-    pub(super) fn position_of(&self, vouched: Vouched, entry: &Entry) -> Option<Position> {
-        self.position.filter(|_| vouched.is_after_reset(entry.asked()))
-    }
-}
-
 impl Proxy {
     /// The reply from the cache.
     #[inline]
@@ -54,13 +46,7 @@ impl Proxy {
         } else {
             (Duration::ZERO, self.of_this_node())
         };
-        let served = Served { cache_hit: true, stale, terms, ..served };
-        if !tell.meta {
-            return reply(entry, age, served, asked);
-        }
-        // What is stale is not fresh in front either, whatever is told of changes.
-        let position = if stale { None } else { asked.position_of(vouched, &entry) };
-        reply(entry, age, served, &Asked { position, ..*asked })
+        reply(entry, age, Served { cache_hit: true, stale, terms, ..served }, asked)
     }
 
     /// The reply with what a fetch brought.

@@ -144,7 +144,6 @@ fn proxy(
         origin_port: 0,
         api: args.api.clone(),
         cache: CacheArgs { node_name: named(args, index), ..cache.clone() },
-        watchers: args.changes.watchers.clone(),
         link: args.link.clone(),
         max_document: args.store.max_document,
         server: server.clone(),

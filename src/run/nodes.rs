@@ -54,7 +54,7 @@ impl Process {
         let limits = self.limits(&args.server, front_ends)?;
         let config = OriginConfig {
             admins: Admins::new(listed::all(&args.admin_from)),
-            watch_from: args.changes.watchers.addresses(),
+            watch_from: args.changes.watchers(),
             certificates: in_use(&limits, None),
             ..OriginConfig::default()
         };
@@ -80,7 +80,6 @@ impl Process {
         config.bounds.bytes =
             args.cache.max_bytes.unwrap_or_else(|| said("max-bytes", self.memory.cache(1), self.memory));
         config.parameters = args.http.parameters();
-        config.watch_from = args.watchers.addresses();
         if let Some(even) = config.bounds.even() {
             info!(
                 "the cache holds at most {} entries and {} MiB: the entries bind while they take less than {even} bytes on average",

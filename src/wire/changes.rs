@@ -49,20 +49,6 @@ pub struct Watch {
     pub wait: Duration,
     /// The id of the watcher. One without is told of changes and gets no lease.
     pub by: Option<u64>,
-    /// What the watchers of the watcher know.
-    pub all: All,
-}
-
-/// Up to which change the nodes behind a watcher have heard of all, or have no lease any more.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum All {
-    /// Up to the one that the watcher names itself: there are none, or they know what it knows.
-    #[default]
-    AsItself,
-    /// `all=<seq>`
-    UpTo(u64),
-    /// `all=-`: of none in this epoch.
-    Nothing,
 }
 
 impl Watch {
@@ -75,14 +61,12 @@ impl Watch {
             "-" => None,
             epoch => Some(Position { epoch: parse_epoch(epoch).ok_or(WATCH)?, seq }),
         };
-        let mut watch = Self { since, wait: Duration::ZERO, by: None, all: All::AsItself };
+        let mut watch = Self { since, wait: Duration::ZERO, by: None };
         let Some(options) = parts.next() else { return Ok((watch, Options::default())) };
         for word in options.split(' ') {
             match word.split_once('=') {
                 Some(("wait", ms)) => watch.wait = Duration::from_millis(ms.parse().map_err(|_| WATCH)?),
                 Some(("by", id)) => watch.by = Some(u64::from_str_radix(id, 16).map_err(|_| WATCH)?),
-                Some(("all", "-")) => watch.all = All::Nothing,
-                Some(("all", seq)) => watch.all = All::UpTo(seq.parse().map_err(|_| WATCH)?),
                 _ => {}
             }
         }
@@ -95,22 +79,7 @@ impl Watch {
             None => "- 0".to_owned(),
         };
         let by = self.by.map_or_else(String::new, |id| format!(" by={id:016x}"));
-        let all = match self.all {
-            All::AsItself => String::new(),
-            All::UpTo(seq) => format!(" all={seq}"),
-            All::Nothing => " all=-".to_owned(),
-        };
-        out.extend_from_slice(format!("WATCH {since}{by}{all} wait={}", self.wait.as_millis()).as_bytes());
-    }
-
-    /// Up to where the watcher, and all behind it, know of changes.
-    pub fn known_to_all(&self) -> Option<Position> {
-        let since = self.since?;
-        match self.all {
-            All::AsItself => Some(since),
-            All::UpTo(seq) => Some(Position { seq: seq.min(since.seq), ..since }),
-            All::Nothing => None,
-        }
+        out.extend_from_slice(format!("WATCH {since}{by} wait={}", self.wait.as_millis()).as_bytes());
     }
 }
 
@@ -239,9 +208,8 @@ mod tests {
     fn watches_are_written_as_they_are_read() {
         let since = Some(Position { epoch: 0x9f00_0000_0000_0001, seq: 41 });
         for watch in [
-            Watch { since, wait: Duration::from_millis(500), by: Some(7), all: All::UpTo(40) },
-            Watch { since, wait: Duration::ZERO, by: Some(7), all: All::Nothing },
-            Watch { since: None, wait: Duration::ZERO, by: None, all: All::AsItself },
+            Watch { since, wait: Duration::from_millis(500), by: Some(7) },
+            Watch { since: None, wait: Duration::ZERO, by: None },
         ] {
             let mut line = Vec::new();
             Request::Watch(watch).write(&mut line);
@@ -259,7 +227,6 @@ mod tests {
             "WATCH - x",
             "WATCH - 0 wait=",
             "WATCH - 0 by=x",
-            "WATCH - 0 all=x",
             "WATCH - 0 x",
             "WATCH +f00000000000001 1",
         ] {

@@ -31,7 +31,7 @@ pub mod traceparent;
 mod fuzz_tests;
 
 pub use acked::Acked;
-pub use changes::{All, Batch, Changed, Position, Watch};
+pub use changes::{Batch, Changed, Position, Watch};
 pub use document::{Document, MAX_DOCUMENT};
 pub use key::{Key, KeyBuf, Pattern};
 pub use meta::Meta;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::changes::Changes;
-use crate::wire::{All, Batch, Key, Position, Watch};
+use crate::wire::{Batch, Key, Position, Watch};
 
 /// A directory under watch, and the position up to which its changes were read.
 struct Watched {
@@ -42,8 +42,7 @@ impl Watched {
         let end = Instant::now() + Duration::from_secs(30);
         loop {
             assert!(Instant::now() < end, "nothing is told");
-            let watch =
-                Watch { since: self.position, wait: Duration::from_secs(5), by: Some(1), all: All::AsItself };
+            let watch = Watch { since: self.position, wait: Duration::from_secs(5), by: Some(1) };
             let line = self.runtime.block_on(self.changes.clone().watch(watch)).to_line();
             let mut reply: serde_json::Value = serde_json::from_str(&line).unwrap();
             let batch: Batch = serde_json::from_value(reply["data"].take()).unwrap();

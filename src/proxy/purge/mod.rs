@@ -44,16 +44,12 @@ impl Proxy {
             purged = self.flights.purge(pattern, || self.purge_one(key, kind));
             self.purges.purged.add(purged as u64);
         }
-        let Some(name) = self.mark(pattern) else {
-            self.push.tell(&[pattern.to_string()]);
-            return Answer::Now(reply(purged, false));
-        };
+        let Some(name) = self.mark(pattern) else { return Answer::Now(reply(purged, false)) };
         let marked = self.flights.purge(marked(pattern, &name), || self.purges.add(&name, kind));
         let Some(mark) = marked else {
             let full = "too many purges wait until the memory of those before them is freed; ask again";
             return Answer::Now(self.failed(Status::Overloaded, full));
         };
-        self.push.tell(&[pattern.to_string()]);
         // Fetches from before the purge note no failure any more.
         lock(&self.key_failures).forget_beneath(&name);
         tokio::spawn(self.clone().walk());

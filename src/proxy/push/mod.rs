@@ -1,12 +1,9 @@
 //! Following the changes at the origin: one WATCH after another, and what each reply makes of the cache.
 //!
 //! The order of a reply's steps is what all of it rests on: flights of the changed documents are let go and their entries
-//! are outdated, then those who watch this node are told, then the position moves, then the lease is renewed, then the next
-//! WATCH says that all this has been done. A reset comes in the same order: nothing from before is fresh any more, then this
-//! node's own log begins anew. No lease that this node grants outlasts its own.
+//! are outdated, then the position moves, then the lease is renewed, then the next WATCH says that all this has been done.
 
 mod following;
-mod tiers;
 mod vouched;
 
 use std::sync::{Arc, Mutex};
@@ -18,21 +15,16 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use self::following::{Following, Sign};
-use self::tiers::Tiers;
 use self::vouched::Shared;
 pub use self::vouched::{PushTtl, Vouched};
 use super::Proxy;
 use super::cache::Millis;
-use crate::changes::Changes;
-use crate::handler::Answer;
 use crate::lock::lock;
 use crate::source::Unwatched;
 use crate::wire::{Batch, Pattern, Position, Watch};
 
 /// The longest wait of a WATCH; it waits for a quarter of the lease if that is shorter, and the first one not at all.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How long it waits at least after a reply that granted no lease.
-const WHILE_UNKNOWN: Duration = Duration::from_millis(250);
 /// A reply must come within this time after its wait.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// Pauses after a failure, from the first, doubled, to the longest: a random part of each is waited for.
@@ -40,8 +32,6 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 /// How long changes are not followed after an origin has said that it tells none, and after two origins have answered.
 const NOT_TOLD: Duration = Duration::from_secs(30);
 const SEVERAL_ORIGINS: Duration = Duration::from_secs(60);
-/// The longest lease of those who watch this node.
-const LONGEST_LEASE: Duration = Duration::from_secs(2);
 
 /// What a proxy knows of the changes at its origin.
 pub(super) struct Push {
@@ -50,8 +40,6 @@ pub(super) struct Push {
     state: Mutex<State>,
     /// There is a position to follow from.
     begins: Notify,
-    /// What this node tells those who watch it: what it was told, and what was purged here.
-    pub(super) changes: Arc<Changes>,
 }
 
 #[derive(Default)]
@@ -83,8 +71,7 @@ pub(super) struct PushMetrics {
 impl Push {
     pub(super) fn new(mode: PushTtl) -> Self {
         let shared = Shared::new(mode == PushTtl::Ttl);
-        let changes = Changes::new(LONGEST_LEASE);
-        Self { mode, shared, state: Mutex::default(), begins: Notify::new(), changes }
+        Self { mode, shared, state: Mutex::default(), begins: Notify::new() }
     }
 
     /// What is known now.
@@ -126,25 +113,17 @@ impl Push {
             Sign::Begins => {
                 // This document is covered: its position was taken before it was read.
                 self.shared.reset(Millis(asked.0.saturating_sub(1)));
-                self.changes.begin();
                 self.begins.notify_one();
             }
             Sign::Untold => return false,
             Sign::Moves => {
                 state.resets += 1;
                 self.shared.lapse();
-                self.reset(asked);
+                self.shared.reset(asked);
             }
             Sign::Several => self.several(&mut state),
         }
         true
-    }
-
-    /// Anything that was asked for by now may have changed.
-    fn reset(&self, now: Millis) {
-        self.shared.reset(now);
-        // After that: whoever asks from the new epoch gets nothing from before as fresh.
-        self.changes.restart();
     }
 
     fn several(&self, state: &mut State) {
@@ -152,16 +131,8 @@ impl Push {
         warn!("several origins answer at one address: changes at one of them are not followed for a minute");
     }
 
-    /// Documents have changed, and none from before is fresh here any more: those who watch this node are told.
-    pub(super) fn tell(&self, names: &[impl AsRef<str>]) {
-        if self.changes.position().is_some() {
-            self.changes.add(names);
-        }
-    }
-
     fn off(&self, state: &mut State, time: Duration) {
         self.shared.forget();
-        self.changes.end();
         state.following = Following::default();
         state.off_until = Some(Instant::now() + time);
     }
@@ -174,7 +145,7 @@ impl Proxy {
             return;
         }
         let id = fastrand::u64(..);
-        let (mut wait, mut pause, mut tiers) = (Duration::ZERO, PAUSES.0, Tiers::default());
+        let (mut wait, mut pause) = (Duration::ZERO, PAUSES.0);
         loop {
             let (position, off_until) = {
                 let state = lock(&self.push.state);
@@ -192,25 +163,14 @@ impl Proxy {
                 continue;
             }
             let (sent, deadline) = (self.now(), Instant::now() + wait + ANSWERS_WITHIN);
-            let all = tiers.know(position, &self.push.changes);
-            let watch = Watch { since: position, wait, by: Some(id), all };
+            let watch = Watch { since: position, wait, by: Some(id) };
             let Some(asked) = self.upstream.source().watch(watch, deadline) else { return };
-            let answer = tokio::select! {
-                answer = asked => answer,
-                // The upstream may be waiting for that.
-                () = tiers.know_more(&self.push.changes) => continue,
-            };
-            match answer {
+            match asked.await {
                 Ok(batch) => {
                     pause = PAUSES.0;
-                    let applied = self.apply(&batch, position, sent);
-                    tiers.told(lock(&self.push.state).following.position, self.push.changes.position());
-                    match applied {
+                    match self.apply(&batch, position, sent) {
                         Some(lease) => wait = (lease / 4).min(LONGEST_WAIT),
-                        None => {
-                            wait = wait.max(WHILE_UNKNOWN);
-                            sleep(PAUSES.0.mul_f64(fastrand::f64())).await;
-                        }
+                        None => sleep(PAUSES.0.mul_f64(fastrand::f64())).await,
                     }
                 }
                 Err(Unwatched::NotTold) => self.push.off(&mut lock(&self.push.state), NOT_TOLD),
@@ -226,12 +186,11 @@ impl Proxy {
 
     /// Takes over what a WATCH from `since` on, sent at `sent`, has brought. The lease, if there is one.
     fn apply(self: &Arc<Self>, batch: &Batch, since: Option<Position>, sent: Millis) -> Option<Duration> {
-        let is_done = |name: &&String| Pattern::parse(name).is_ok_and(|pattern| self.outdate(pattern));
-        match batch.changes.iter().filter(is_done).count() {
-            _ if batch.changes.is_empty() => {}
-            done if done == batch.changes.len() => self.push.tell(&batch.changes),
+        for name in &batch.changes {
             // A name that cannot be read, or has no room among the purges, may be any.
-            _ => self.push.reset(self.now()),
+            if !Pattern::parse(name).is_ok_and(|pattern| self.outdate(pattern)) {
+                self.push.shared.reset(self.now());
+            }
         }
         let mut state = lock(&self.push.state);
         // A document has come from elsewhere meanwhile.
@@ -251,7 +210,7 @@ impl Proxy {
         // Names of another epoch say nothing about what changed before it, whatever the origin says.
         if batch.reset || sign == Sign::Moves {
             state.resets += 1;
-            self.push.reset(self.now());
+            self.push.shared.reset(self.now());
         }
         if batch.lease_ms == 0 {
             return None;
@@ -263,18 +222,7 @@ impl Proxy {
             state.lapses += 1;
         }
         self.push.shared.renew(sent, Millis(sent.0 + batch.lease_ms));
-        if !vouched.is_live(self.now()) {
-            // Those who watch this node wait for a lease.
-            self.push.changes.wake();
-        }
         Some(Duration::from_millis(batch.lease_ms))
-    }
-
-    /// Answers a node that watches this one, while this one is told of changes itself.
-    pub(super) fn watched(self: &Arc<Self>, watch: Watch, asked: Millis) -> Answer {
-        let proxy = self.clone();
-        let left = move || proxy.push.vouched().left(asked, proxy.now());
-        Answer::later(self.push.changes.clone().watch_while(watch, left))
     }
 
     fn note_lapse(&self) {

@@ -106,18 +106,8 @@ impl Vouched {
         if is_validated { now.since(entry.asked().max(self.at.min(now))) } else { entry.age(now) }
     }
 
-    /// The time from `asked` to the end of the lease; zero if that is over.
-    pub(in super::super) fn left(&self, asked: Millis, now: Millis) -> Duration {
-        if now < self.until { self.until.since(asked) } else { Duration::ZERO }
-    }
-
-    /// Whether there is a lease.
-    pub(super) fn is_live(&self, now: Millis) -> bool {
-        now < self.until
-    }
-
     /// Whether what was asked for at `asked` was asked for after the last reset.
-    pub(in super::super) fn is_after_reset(&self, asked: Millis) -> bool {
+    pub(super) fn is_after_reset(&self, asked: Millis) -> bool {
         asked > self.from
     }
 
