@@ -54,7 +54,8 @@ fn a_failing_origin_gets_one_probe_per_pause(over: Over) {
 
 fn a_silent_origin_gets_one_probe_at_a_time(over: Over) {
     let origin = Moody::start();
-    let proxy = over.proxy(origin.fake.address, "--origin-retry 50ms --fetch-deadline 400ms").run();
+    // The origin has this pause to notice that the probe before has been given up.
+    let proxy = over.proxy(origin.fake.address, "--origin-retry 200ms --fetch-deadline 400ms").run();
     origin.fails(Fault::Silent);
     until("it is held to fail", || {
         get(proxy.address, "article/1");
