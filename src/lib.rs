@@ -14,7 +14,6 @@
 //! | [`handler`] | the seam between a front end and a role: a request goes in, a reply comes out |
 //! | [`net`] | bytes: [`net::Server`] serves a role, [`net::Link`] asks a node |
 //! | [`origin`] | the role that holds documents, over any [`origin::store::Store`] |
-//! | [`changes`] | the log of what has changed, and who has heard of it: the answers to WATCH and CHANGED |
 //! | [`proxy`] | the role that caches them in front of an origin |
 //! | [`source`] | the seam between a proxy and what it fetches from: a node of ours, or an API |
 //! | [`lb`] | the role that spreads requests over proxies and hides their failures |
@@ -78,7 +77,6 @@ pub mod access_log;
 pub mod admin;
 pub mod blame;
 pub mod certificates;
-pub mod changes;
 #[cfg(test)]
 mod fuzz;
 pub mod handler;

@@ -8,6 +8,7 @@
 //!   no turn, no fd    OVERLOADED        the fault of this process or its machine; so is a read that does not end
 //! ```
 
+pub mod changes;
 mod complaints;
 pub mod store;
 pub mod watcher;
@@ -19,11 +20,11 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use self::changes::{ChangeMetrics, Changes};
 use self::complaints::Complaints;
 use self::store::{Store, StoreError};
 use crate::admin::{Admins, FORBIDDEN};
 use crate::certificates::{CertificateMetrics, Certificates};
-use crate::changes::{ChangeMetrics, Changes};
 use crate::handler::{Answer, Ask, Handler};
 use crate::pool;
 use crate::stats::{Counter, StartTime};

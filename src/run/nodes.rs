@@ -16,13 +16,13 @@ use crate::args::{
     TellArg, listed,
 };
 use crate::certificates::Certificates;
-use crate::changes::Changes;
 use crate::config;
 use crate::handler::Handler;
 use crate::http::{Measured, Role};
 use crate::lb::{Lb, LbConfig};
 use crate::net::transport::Bound;
 use crate::net::{LinkLimits, ServerLimits};
+use crate::origin::changes::Changes;
 use crate::origin::store::{DirStore, Sample};
 use crate::origin::{Origin, OriginConfig, watcher};
 use crate::proxy::Proxy;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use dproxy::admin::Admins;
 use dproxy::certificates::Certificates;
-use dproxy::changes::Changes;
 use dproxy::handler::Handler;
 use dproxy::lb::balance::Strategy;
 use dproxy::lb::{Lb, LbConfig, Members};
 use dproxy::net::link::Peer;
 use dproxy::net::{LinkLimits, Server, ServerLimits, transport};
+use dproxy::origin::changes::Changes;
 use dproxy::origin::{Origin, OriginConfig};
 use dproxy::proxy::cache::{Bounds, CacheType};
 use dproxy::proxy::{FetchLimits, Freshness, Proxy, ProxyConfig};

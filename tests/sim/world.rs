@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dproxy::changes::Changes;
+use dproxy::origin::changes::Changes;
 use dproxy::origin::store::{Store, StoreError};
 use dproxy::wire::{Document, Key, Reply, Request, Status};
 use tokio_util::sync::CancellationToken;

@@ -18,8 +18,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::changes::Changes;
 use super::store::Layout;
-use crate::changes::Changes;
 
 /// Watches the directory at `path` for as long as `changes` is in use.
 ///
@@ -57,10 +57,10 @@ mod run {
     use tokio::time::Instant;
     use tracing::{info, warn};
 
+    use super::super::changes::Changes;
     use super::super::store::Layout;
     use super::names::Names;
     use super::tree::{Seen, Tree, Unwatchable};
-    use crate::changes::Changes;
 
     /// How often the directory that stands at the path is compared with the one that is watched.
     const LOOKS_EVERY: Duration = Duration::from_millis(50);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::changes::Changes;
 use super::*;
-use crate::changes::Changes;
 use crate::wire::{Batch, Key, Position, Watch};
 
 /// A directory under watch, and the position up to which its changes were read.

@@ -1,4 +1,4 @@
-//! What has changed at an origin, or behind a proxy, and who knows of it: the answers to WATCH and CHANGED.
+//! What has changed at an origin, and who knows of it: the answers to WATCH and CHANGED.
 //!
 //! ```text
 //!   a file is saved ──▶ watcher ─┐
@@ -66,7 +66,7 @@ enum Vouches {
 
 /// What METRICS tells of changes.
 #[derive(Serialize)]
-pub(crate) struct ChangeMetrics {
+pub(super) struct ChangeMetrics {
     /// The number of the last change in this epoch.
     seq: u64,
     /// Watchers with a lease.
@@ -127,7 +127,7 @@ impl Changes {
     }
 
     /// The last change; `None` while nobody looks for changes.
-    pub(crate) fn position(&self) -> Option<Position> {
+    pub(super) fn position(&self) -> Option<Position> {
         let state = lock(&self.state);
         (state.vouches != Vouches::Never).then(|| state.log.head())
     }
@@ -149,7 +149,7 @@ impl Changes {
     }
 
     /// Notes that a key is asked for, before its document is read.
-    pub(crate) fn note(&self, key: Key<'_>) {
+    pub(super) fn note(&self, key: Key<'_>) {
         let resource = key.resource();
         if self.noted(|noted| noted.contains(resource) || noted.len() > RESOURCES) {
             return;
@@ -160,7 +160,7 @@ impl Changes {
 
     /// Whether a document of this resource may be held anywhere: only if it was asked for.
     #[cfg(all(target_os = "linux", not(sim)))]
-    pub(crate) fn may_be_held(&self, resource: &str) -> bool {
+    pub(super) fn may_be_held(&self, resource: &str) -> bool {
         self.noted(|noted| noted.contains(resource) || noted.len() > RESOURCES)
     }
 
@@ -169,7 +169,7 @@ impl Changes {
     }
 
     /// Answers a WATCH: at once if something has changed, else when something does, or after its wait.
-    pub(crate) async fn watch(self: Arc<Self>, watch: Watch) -> Reply {
+    pub(super) async fn watch(self: Arc<Self>, watch: Watch) -> Reply {
         let began = Instant::now();
         let until = began + watch.wait.min(LONGEST_WAIT);
         let mut moved = self.moved.subscribe();
@@ -212,7 +212,7 @@ impl Changes {
     }
 
     /// Answers a CHANGED: at once, or when each watcher has heard of it or has no lease any more.
-    pub(crate) async fn told(self: Arc<Self>, names: Vec<String>, wait_for_all: bool) -> Reply {
+    pub(super) async fn told(self: Arc<Self>, names: Vec<String>, wait_for_all: bool) -> Reply {
         if self.position().is_none() {
             return not_told();
         }
@@ -233,7 +233,7 @@ impl Changes {
     }
 
     /// For METRICS; `None` while nobody looks for changes.
-    pub(crate) fn metrics(&self) -> Option<ChangeMetrics> {
+    pub(super) fn metrics(&self) -> Option<ChangeMetrics> {
         let (state, now) = (lock(&self.state), Instant::now());
         let head = state.log.head();
         let behind = state.watchers.behind(head, now);
