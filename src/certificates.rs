@@ -24,7 +24,7 @@ pub struct Validity {
 pub struct InUse(Arc<Mutex<Validity>>);
 
 impl InUse {
-    /// That of the first certificate.
+    /// A certificate of this validity is in use.
     pub fn new(validity: Validity) -> Self {
         Self(Arc::new(Mutex::new(validity)))
     }
@@ -38,9 +38,9 @@ impl InUse {
 /// The certificates of a node.
 #[derive(Clone, Default, Debug)]
 pub struct Certificates {
-    /// That of its listeners.
+    /// The certificate that its listeners show to clients.
     pub listener: Option<InUse>,
-    /// The one that it shows to other nodes.
+    /// The certificate that its links show to other nodes.
     pub peer: Option<InUse>,
 }
 

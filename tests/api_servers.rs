@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -12,13 +12,16 @@ use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 use crate::api::before;
 use crate::support::api::{Act, Api, ok};
 use crate::support::authority::Authority;
-use crate::support::command::{clean, has_command};
+use crate::support::command::{Background, clean, has_command};
 use crate::support::front::Front;
 use crate::support::moody::explain;
 use crate::support::{Data, Node, Start, eventually, get, until};
 
 /// `python3 -m http.server` over a directory; it ends on drop.
-struct Python(Child, String);
+struct Python {
+    url: String,
+    _server: Background,
+}
 
 impl Python {
     fn serve(directory: &Path) -> Option<Self> {
@@ -32,14 +35,7 @@ impl Python {
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
         let url = line.split(['(', ')']).nth(1).unwrap_or_else(|| panic!("no URL in {line:?}"));
-        Some(Self(child, url.trim_end_matches('/').to_owned()))
-    }
-}
-
-impl Drop for Python {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        Some(Self { url: url.trim_end_matches('/').to_owned(), _server: Background(child) })
     }
 }
 
@@ -47,7 +43,7 @@ impl Drop for Python {
 fn a_cluster_stands_before_the_server_of_python() {
     let data = Data::articles(5);
     let Some(python) = Python::serve(data.path()) else { return };
-    let url = format!("{}/{{resource}}{{key}}.json", python.1);
+    let url = format!("{}/{{resource}}{{key}}.json", python.url);
     let words = format!("--data {url} --proxy-port 0 --http-port 0 --ttl 100ms --strategy hash");
     let mut cluster = Start::role("cluster", &words).spawn();
     // Three proxies, and the balancer behind them.

@@ -2,9 +2,9 @@
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
-use crate::support::command::{BINARY, clean, dproxy, signal, text};
+use crate::support::command::{BINARY, Background, clean, dproxy, signal, text};
 use crate::support::load::Load;
 use crate::support::{Address, Data, Node, PATIENCE, Start, TempDir, eventually, get, heavy, until};
 
@@ -89,7 +89,7 @@ fn a_port_is_not_shared_without_the_flag() {
 
 /// A node as systemd starts it: the unit's socket as descriptor 3, a socket for notifications, and a watchdog.
 struct Unit {
-    child: Child,
+    child: Background,
     notices: UnixDatagram,
     _directory: TempDir,
 }
@@ -108,7 +108,7 @@ impl Unit {
         command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000");
         let socket = listener.as_fd().try_clone_to_owned().expect("the socket once more");
         let child = command.stdin(socket).stdout(Stdio::null()).spawn().expect("a unit");
-        Self { child, notices, _directory: directory }
+        Self { child: Background(child), notices, _directory: directory }
     }
 
     /// The next notification; those of the watchdog only on request.
@@ -128,15 +128,8 @@ impl Unit {
     }
 
     fn ends(&mut self) {
-        let status = eventually("the unit ends", || self.child.try_wait().expect("its state"));
+        let status = eventually("the unit ends", || self.child.0.try_wait().expect("its state"));
         assert!(status.success());
-    }
-}
-
-impl Drop for Unit {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -152,14 +145,14 @@ fn systemd_is_notified_and_the_socket_outlives_the_node() {
     unit.hears("WATCHDOG=1");
     assert_eq!(get(address, "article/1")["status"], "OK");
     // A unit of Type=notify-reload would wait for both without an end.
-    signal(unit.child.id(), "HUP");
+    signal(unit.child.0.id(), "HUP");
     unit.hears("RELOADING=1");
     unit.hears("READY=1");
 
     let load = Load::plain(address, 50);
     for _ in 0..3 {
         load.go_on(200);
-        signal(unit.child.id(), "TERM");
+        signal(unit.child.0.id(), "TERM");
         unit.hears("STOPPING=1");
         unit.ends();
         // As with systemd, no process serves for a moment: clients wait in the queue of the socket.
@@ -178,10 +171,10 @@ fn a_node_that_hangs_does_not_feed_the_watchdog() {
     let unit = Unit::start(&listener, &words);
     unit.hears("WATCHDOG=1");
     // One serving thread stops: the others alone do not feed the watchdog.
-    let tasks = format!("/proc/{}/task", unit.child.id());
+    let tasks = format!("/proc/{}/task", unit.child.0.id());
     let threads = std::fs::read_dir(tasks).expect("its threads").count();
     assert!(threads > 1, "{threads}");
-    signal(unit.child.id(), "STOP");
+    signal(unit.child.0.id(), "STOP");
     unit.notices.set_nonblocking(true).expect("a socket");
     until("the notices end", || {
         let mut buffer = [0; 256];
@@ -192,6 +185,6 @@ fn a_node_that_hangs_does_not_feed_the_watchdog() {
         crate::support::pause(std::time::Duration::from_millis(300));
         heard == 0 && unit.notices.recv(&mut buffer).is_err()
     });
-    signal(unit.child.id(), "CONT");
+    signal(unit.child.0.id(), "CONT");
     until("they go on", || unit.notices.recv(&mut [0; 256]).is_ok());
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::support::authority::{Authority, IN_TIME};
-use crate::support::command::{has_command, run_to_end, text};
+use crate::support::command::{Background, has_command, run_to_end, text};
 use crate::support::http::{Http, fetch, fetch_with};
 use crate::support::{Address, Data, Node, Start, TempDir, until};
 
@@ -89,7 +89,7 @@ fn the_numbers_are_those_of_metrics() {
 
 /// A Prometheus that scrapes three nodes. It ends on drop.
 struct Prometheus {
-    child: Child,
+    _child: Background,
     directory: TempDir,
 }
 
@@ -112,7 +112,7 @@ impl Prometheus {
             .arg(format!("--storage.tsdb.path={}", path("data").display()))
             .arg("--web.listen-address=127.0.0.1:0");
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        Self { child: child.expect("prometheus starts"), directory }
+        Self { _child: Background(child.expect("prometheus starts")), directory }
     }
 
     /// Its address, from its log.
@@ -123,13 +123,6 @@ impl Prometheus {
             let (_, rest) = line.split_once("address=")?;
             Some(Address(rest.split_whitespace().next()?.trim_matches('"').parse().ok()?))
         })
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -33,7 +33,11 @@ pub(crate) async fn api() {
         let _proxy = start(source, http, "--ttl 1h");
         ours.push(each_once(at(http)).await);
         let address = at(free_port());
-        let cache = Node::foreign(&mut cache(files.path(), address, source), address).await;
+        let cache = Node::foreign(
+            &mut cache(files.path(), address, source, ("~ ^/([a-z]+)/([0-9]+)$", "/$1$2.json")),
+            address,
+        )
+        .await;
         let _cache = cache.expect("nginx starts");
         theirs.push(each_once(address).await);
     }
@@ -97,17 +101,25 @@ fn origin(files: &Path, address: SocketAddr) -> Command {
     nginx(files, address, "log_format sizes \"$status $bytes_sent\";", &server)
 }
 
-/// nginx's cache before the API.
-fn cache(files: &Path, address: SocketAddr, source: SocketAddr) -> Command {
+/// nginx's cache before the API; `documents` is the location of these and where each of them is at the API.
+pub(crate) fn cache(
+    files: &Path,
+    address: SocketAddr,
+    source: SocketAddr,
+    documents: (&str, &str),
+) -> Command {
     let directory = files.join(format!("cache-{}", address.port()));
     let http = format!(
         "proxy_cache_path {} keys_zone=documents:16m;\nupstream api {{ server {source}; keepalive 64; }}\n\
          access_log off;\n",
         directory.display()
     );
-    let server = "location ~ ^/([a-z]+)/([0-9]+)$ { proxy_pass http://api/$1$2.json; proxy_http_version 1.1;\n\
-         proxy_set_header Connection \"\"; proxy_cache documents; proxy_cache_valid 200 1h; }";
-    nginx(files, address, &http, server)
+    let (location, target) = documents;
+    let server = format!(
+        "location {location} {{ proxy_pass http://api{target}; proxy_http_version 1.1;\n\
+         proxy_set_header Connection \"\"; proxy_cache documents; proxy_cache_valid 200 1h; }}"
+    );
+    nginx(files, address, &http, &server)
 }
 
 /// One process of nginx with these lines in `http` and in its only `server`.

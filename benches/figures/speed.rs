@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 
-use super::api::nginx as nginx_with;
+use super::api::{cache, nginx as nginx_with};
 use super::ask::{bench, median};
 use super::large::{free_port, haproxy, nginx};
 use super::node::{Documents, Node, balancer, origin, proxy};
@@ -102,7 +102,7 @@ async fn others(files: &Path, source: SocketAddr) -> Vec<Tested> {
     let mut caches = Vec::new();
     for _ in 0..=PROXIES {
         let address = at(free_port());
-        caches.extend(Node::foreign(&mut cache(files, address, source), address).await);
+        caches.extend(Node::foreign(&mut cache(files, address, source, ("/", "")), address).await);
     }
     let listed: Vec<String> = caches.iter().skip(1).map(|cache| cache.address.to_string()).collect();
     let [over_nginx, over_haproxy, varnish_at] = [(); 3].map(|()| at(free_port()));
@@ -128,18 +128,6 @@ fn files_of(files: &Path, address: SocketAddr) -> Command {
     let server =
         format!("root {}; location / {{ rewrite ^/([a-z]+)/([0-9]+)$ /$1$2.json break; }}", files.display());
     nginx_with(files, address, "access_log off;", &server)
-}
-
-fn cache(files: &Path, address: SocketAddr, source: SocketAddr) -> Command {
-    let directory = files.join(format!("cache-{}", address.port()));
-    let http = format!(
-        "proxy_cache_path {} keys_zone=documents:16m;\nupstream api {{ server {source}; keepalive 64; }}\n\
-         access_log off;\n",
-        directory.display()
-    );
-    let server = "location / { proxy_pass http://api; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
-         proxy_cache documents; proxy_cache_valid 200 1h; }";
-    nginx_with(files, address, &http, server)
 }
 
 fn varnish(files: &Path, address: SocketAddr, source: SocketAddr) -> Command {

@@ -144,7 +144,7 @@ fn padded(out: &mut Vec<u8>, number: u64, scale: u64) {
     out.extend_from_slice(&itoa::Buffer::new().format(scale + number).as_bytes()[1..]);
 }
 
-/// So many parts of `scale`, a power of ten, as a decimal fraction.
+/// Appends `parts / scale` as a decimal fraction; `scale` is a power of ten.
 fn fraction(out: &mut Vec<u8>, parts: u64, scale: u64) {
     number(out, parts / scale);
     put(out, &["."]);

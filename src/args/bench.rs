@@ -58,8 +58,8 @@ pub struct LoadArgs {
     /// A connection for each request instead of sessions.
     #[arg(long, env = "DPROXY_PLAIN")]
     pub plain: bool,
-    /// HTTP/1.1 instead of lines, to any server: one request at a time on each connection, which is kept alive; with --plain a
-    /// connection for each request. --port is that of HTTP.
+    /// HTTP/1.1 instead of lines, to any server: one request at a time on each connection, which is kept alive; with --plain
+    /// each request has a connection of its own. --port names the port of HTTP.
     #[arg(long, env = "DPROXY_HTTP")]
     pub http: bool,
     /// How long to ask.

@@ -1,4 +1,4 @@
-//! The URL of a bucket, and who reads it: as AWS' own tools take it from the environment and from files.
+//! The URL of a bucket, and the credentials for it: from the variables and files of AWS' own tools.
 
 use std::path::PathBuf;
 

@@ -26,11 +26,11 @@ pub fn item<T, E: Display>(
     }
 }
 
-/// A parser of items that are among few.
+/// A parser of lists whose items are names of an enumeration.
 #[derive(Clone)]
 pub struct Choice<T: ValueEnum + Clone + Send + Sync + 'static>(EnumValueParser<T>);
 
-/// Its items have these names.
+/// The parser of lists of `T`.
 pub fn choice<T: ValueEnum + Clone + Send + Sync + 'static>() -> Choice<T> {
     Choice(EnumValueParser::new())
 }

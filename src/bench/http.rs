@@ -110,7 +110,7 @@ impl Connection {
         if length == whole { Ok(whole) } else { Err(Failed::Bad) }
     }
 
-    /// Reads what has come behind what is in the buffer.
+    /// Reads more of the response into the buffer.
     async fn read(&mut self, stream: &mut Stream) -> Result<(), Failed> {
         if self.buffer.len() > MAX_REPLY {
             return Err(Failed::Bad);

@@ -24,7 +24,7 @@ pub(super) struct Head {
 /// How the body ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Body {
-    /// After so many bytes.
+    /// It has this number of bytes.
     Length(usize),
     /// With an empty chunk.
     Chunked,

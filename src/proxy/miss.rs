@@ -79,7 +79,7 @@ impl Proxy {
         fallback: Option<Entry>,
         collapsed: bool,
     ) -> Answer {
-        let Asked { deadline, tell, position } = *asked;
+        let Asked { deadline, tell } = *asked;
         let held: Option<Box<str>> = tell.held.map(Box::from);
         let (times, meta) = (tell.times, tell.meta);
         Answer::later(async move {
@@ -94,7 +94,7 @@ impl Proxy {
             let late = || Failure::new(Fault::Document, "the fetch did not end in time");
             let landed = landed.unwrap_or_else(|| Landed::Failed(late()));
             let tell = Tell { times, meta, held: held.as_deref() };
-            self.settle(key.as_key(), landed, fallback, collapsed, &Asked { deadline, tell, position })
+            self.settle(key.as_key(), landed, fallback, collapsed, &Asked { deadline, tell })
         })
     }
 

@@ -208,7 +208,7 @@ impl Proxy {
 
     fn get(self: &Arc<Self>, key: Key<'_>, ask: &Ask<'_>) -> Answer {
         let now = self.clock.at(ask.now);
-        let asked = Asked { deadline: ask.deadline, tell: ask.tell, position: None };
+        let asked = Asked { deadline: ask.deadline, tell: ask.tell };
         // Before the entry: what it vouches for was purged by then of all that it does not.
         let vouched = self.push.vouched();
         let held = self.cache.get(key.as_str());

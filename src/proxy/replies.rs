@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Proxy;
 use super::cache::{Entry, Millis};
 use super::push::Vouched;
-use crate::wire::{Meta, Position, Reply, Served, Status, Tell, Terms, meta};
+use crate::wire::{Meta, Reply, Served, Status, Tell, Terms, meta};
 
 /// What a request for a document asks beside it.
 #[derive(Clone, Copy)]
@@ -18,8 +18,6 @@ pub(super) struct Asked<'a> {
     pub(super) deadline: Option<Instant>,
     /// What is to be told beside the document.
     pub(super) tell: Tell<'a>,
-    /// The position of this node's log of changes when the request came, for a proxy in front.
-    pub(super) position: Option<Position>,
 }
 
 impl Proxy {
@@ -99,10 +97,7 @@ fn with_document(entry: Entry, served: Served) -> Reply {
 
 /// Adds what the source says of keeping the document. What it leaves to the flags of a proxy is left to those of the next.
 fn with_meta(reply: Reply, entry: &Entry, age: Duration, asked: &Asked<'_>) -> Reply {
-    let position = asked.position;
-    let Some(policy) = entry.policy() else {
-        return reply.with_meta(&Meta { position, ..Meta::default() }, None);
-    };
+    let Some(policy) = entry.policy() else { return reply };
     let (left, past) = match entry.lifetime() {
         Some(lifetime) => (lifetime.saturating_sub(age), age.saturating_sub(lifetime)),
         None => (Duration::MAX, Duration::ZERO),
@@ -115,7 +110,6 @@ fn with_meta(reply: Reply, entry: &Entry, age: Duration, asked: &Asked<'_>) -> R
         sie_ms: policy.stale_if_error().map(|time| millis(time.saturating_sub(past))),
         etag: token.as_deref(),
         tags: Some(&*policy.tags).filter(|tags| !tags.is_empty()),
-        position,
     };
     reply.with_meta(&meta, asked.tell.held)
 }

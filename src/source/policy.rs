@@ -60,8 +60,8 @@ impl Validator<'_> {
     }
 }
 
-/// How a policy is written down beside a document: three times of four bytes, the first in milliseconds, a byte of bits, the tags behind their length of
-/// two bytes if there are any, and the validator.
+/// How a policy is written down beside a document: three times of four bytes (the lifetime in milliseconds, the others in
+/// seconds), a byte of bits, the tags behind their length of two bytes if there are any, and the validator.
 const TIMES: usize = 3 * size_of::<u32>();
 /// A time that the source does not say: those it says are less.
 const UNSAID: u32 = u32::MAX;

@@ -6,7 +6,6 @@
 //! 8 GET a/1 tell=times meta=1 if=W/%22x%22 8 {"status":"NOT_MODIFIED","data":null,…,"ttl_ms":58000,…}
 //! ```
 
-use super::changes::Position;
 use super::reply::Frame;
 
 /// The longest validator that is told, in bytes of its token: a request line has room for it, whatever its key is.
@@ -26,8 +25,6 @@ pub struct Meta<'a> {
     pub etag: Option<&'a str>,
     /// Its tags, with a space between two.
     pub tags: Option<&'a str>,
-    /// How far the node's own log of changes was before it looked for the document.
-    pub position: Option<Position>,
 }
 
 impl<'a> Meta<'a> {
@@ -51,12 +48,9 @@ impl<'a> Meta<'a> {
                 out.small(b"\"");
             }
         }
-        if let Some(position) = self.position {
-            position.frame(out);
-        }
     }
 
-    /// Reads one member of a reply but the position; others change nothing.
+    /// Reads one member of a reply; others change nothing.
     pub(super) fn read(&mut self, name: &str, value: &'a str) {
         let text = || value.strip_prefix('"')?.strip_suffix('"').filter(|text| !text.contains('\\'));
         match name {
@@ -105,13 +99,12 @@ mod tests {
             sie_ms: Some(u64::MAX),
             etag: Some("W/%22x%22"),
             tags: Some("eu de"),
-            position: Some(Position { epoch: 0xf, seq: 3 }),
         };
         for meta in [all, Meta::default(), Meta { tags: Some("eu"), ..Meta::default() }] {
             let reply = Reply::null(Status::NotFound).with(Served::default()).with_meta(&meta, None);
             let line = line(&reply);
             let view = ReplyView::parse(&line).unwrap();
-            assert_eq!((view.meta, view.position), (Meta { position: None, ..meta }, meta.position));
+            assert_eq!(view.meta, meta);
             assert!(!reply.to_line().contains("ttl_ms"), "only in sessions");
         }
     }

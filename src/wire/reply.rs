@@ -257,9 +257,9 @@ pub struct ReplyView<'a> {
     pub terms: Terms,
     /// Whether the line says that an error is of this document alone.
     pub blames_document: bool,
-    /// How far the log of changes was when the node began to look, when the line says it.
+    /// How far the log of changes was when the origin began to read, when the line says it.
     pub position: Option<Position>,
-    /// What else is known of the document, without the position, when the line says it.
+    /// What else is known of the document, when the line says it.
     pub meta: Meta<'a>,
 }
 

@@ -2,12 +2,12 @@
 
 use std::cell::RefCell;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::Receiver;
 
 use serde_json::Value;
 
-use super::command::{clean, venv};
+use super::command::{Background, clean, venv};
 use super::node::lines_of;
 use super::{PATIENCE, eventually};
 
@@ -28,7 +28,7 @@ pub(crate) fn exporter() -> Option<String> {
 
 /// A running collector; it ends on drop.
 pub(crate) struct Collector {
-    child: Child,
+    _child: Background,
     printed: Receiver<String>,
     port: u16,
     seen: RefCell<Vec<Value>>,
@@ -42,7 +42,7 @@ impl Collector {
         let command = command.arg(script).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("a collector");
         let printed = lines_of(child.stdout.take().expect("its standard output"));
-        let mut collector = Self { child, printed, port: 0, seen: RefCell::default() };
+        let mut collector = Self { _child: Background(child), printed, port: 0, seen: RefCell::default() };
         let port = collector.printed.recv_timeout(PATIENCE).expect("its port");
         collector.port = port.parse().expect("a port");
         Some(collector)
@@ -63,12 +63,5 @@ impl Collector {
     /// Waits for a span that fits the predicate.
     pub(crate) fn span(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         eventually(what, || self.spans().into_iter().find(&is_it))
-    }
-}
-
-impl Drop for Collector {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

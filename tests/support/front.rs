@@ -3,17 +3,17 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use super::ask::Address;
-use super::command::has_command;
+use super::command::{Background, has_command};
 use super::eventually;
 use super::node::own_host;
 use super::temp::TempDir;
 
 /// A running server; it ends on drop.
 pub(crate) struct Front {
-    child: Child,
+    _child: Background,
     pub(crate) address: Address,
     _files: TempDir,
 }
@@ -81,15 +81,8 @@ impl Front {
         };
         let log = fs::File::create(files.path().join("log")).expect("a file for the log");
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        let front = Self { child: child.expect("the server starts"), address, _files: files };
+        let front = Self { _child: Background(child.expect("the server starts")), address, _files: files };
         eventually("it listens", || address.connect().ok());
         Some(front)
-    }
-}
-
-impl Drop for Front {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

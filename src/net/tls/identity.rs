@@ -149,7 +149,7 @@ pub struct PeerTls {
     connector: Arc<ArcSwap<ClientConfig>>,
     /// The name in the certificates of peers, where it is not their host.
     name: Option<ServerName<'static>>,
-    /// Of the certificate that is shown, if one is.
+    /// The validity of the certificate that is shown, if there is one.
     in_use: Option<InUse>,
 }
 

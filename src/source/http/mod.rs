@@ -256,7 +256,7 @@ impl HttpSource {
                 self.spare(response, connection, wanted.deadline).await;
                 let mut why = format!("the origin answered with the status {}", status.as_u16());
                 if self.bucket.is_some() && status == StatusCode::FORBIDDEN {
-                    why += ": a bucket's reader may get objects and, to hear of one that is not there, list them";
+                    why += ": the credentials are wrong, or may not get objects and list the bucket";
                 }
                 let why = Cow::Owned(why);
                 Err(Unmet::Unfit { fault: Fault::of_http(status.as_u16()), why, wait })
