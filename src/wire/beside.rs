@@ -11,7 +11,7 @@ pub enum Beside {
     Nothing,
     /// Those of a proxy.
     Served(Served),
-    /// Those of a proxy, and behind them those of [`Meta`], as they are written. In sessions only.
+    /// Those of a proxy, and behind them those of [`super::meta::Meta`], as they are written. In sessions only.
     WithMeta(Box<(Served, Vec<u8>)>),
     /// How far the log of an origin was when it began to read ([`super::changes`]). Told in sessions only, for `tell=times`.
     Position(Position),

@@ -4,7 +4,7 @@ import { bytes, count, el, time } from "./text.js";
 const yes = (value) => (value ? "yes" : "no");
 const left = (value) => (value < 0 ? `none since ${time(-value)}` : time(value));
 const ago = (value) => `${time(value)} ago`;
-const sources = { node: "a node of dproxy", http: "an API over HTTP" };
+const sources = { node: "a node of dproxy", http: "an API over HTTP", bucket: "a bucket" };
 const same = String;
 
 /** The words for the fields of EXPLAIN and their values, in the order in which they are shown. */
